@@ -1,0 +1,61 @@
+# Saccade: `make demo` runs the main job, `make test` passes the tests.
+# Both make a virtual environment of their own; nothing else is needed but Python >= 3.11.
+
+PYTHON ?= python3
+VENV ?= .venv
+SOURCE ?=
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test test-slow check lint types contracts serve install clean
+
+help:
+	@echo "make demo [SOURCE=recording]   see it all: a server, a stream, a batch, metrics"
+	@echo "make serve                     run the server on 127.0.0.1:8000"
+	@echo "make test                      the default tests (about 6 minutes on 2 cores)"
+	@echo "make test-slow                 the rest of the tests"
+	@echo "make check                     lint, types, import contracts and the default tests"
+
+demo: $(VENV)/.for-use
+	$(BIN)/saccade demo $(SOURCE)
+
+serve: $(VENV)/.for-use
+	$(BIN)/saccade serve
+
+install: $(VENV)/.for-development
+
+test: $(VENV)/.for-development
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.for-development
+	$(BIN)/pytest -m slow
+
+check: lint types contracts test
+
+lint: $(VENV)/.for-development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
+
+types: $(VENV)/.for-development
+	$(BIN)/mypy
+
+contracts: $(VENV)/.for-development
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit("Saccade needs Python 3.11 or newer, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.for-use: $(VENV)/bin/pip pyproject.toml constraints.txt
+	@echo "installing Saccade into $(VENV) (once; a minute or two)"
+	$(INSTALL) -e '.[server,terminal]'
+	@touch $@
+
+$(VENV)/.for-development: $(VENV)/bin/pip pyproject.toml constraints.txt
+	@echo "installing Saccade and its tools into $(VENV) (once; a minute or two)"
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.for-use
