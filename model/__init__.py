@@ -1,0 +1,1 @@
+"""The event-based state space model, and the events it eats."""

@@ -1,0 +1,334 @@
+"""Checkpoints: weights through Orbax beside a manifest that a person can read.
+
+    nmnist/
+      manifest.json    what the model is, how it was trained, what it should answer
+      weights/         an Orbax checkpoint of Linen's variables
+
+The content hash covers all that determines a score; two checkpoints with the same
+hash give the same scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from model.classifier import Classifier, Variables
+from model.config import ModelConfig
+from model.tokens import TimestepConvention, Tokenization
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+WEIGHTS: Final = "weights"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used.
+
+    CheckpointError
+    ├── CheckpointMissing    no such folder, or no manifest in it
+    ├── ManifestInvalid      the manifest is not JSON, or a field is wrong
+    ├── WeightsDamaged       Orbax cannot read the weights
+    └── CheckpointMismatch   weights and manifest disagree
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class CheckpointMissing(CheckpointError):
+    """There is no checkpoint at this path."""
+
+
+class ManifestInvalid(CheckpointError):
+    """The manifest cannot be understood."""
+
+
+class WeightsDamaged(CheckpointError):
+    """The weights cannot be read back."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The weights are not those that the manifest describes."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """An input and the scores that every build of the model must give for it.
+
+    Attributes:
+        tokens: Some whole ticks of tokens.
+        dt_ms: Their integration timesteps, ms.
+        logits: The scores after the last tick.
+    """
+
+    tokens: tuple[int, ...]
+    dt_ms: tuple[float, ...]
+    logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is.
+
+    Attributes:
+        name: The name that clients ask for.
+        labels: Class names, in the order of the logits.
+        config: The network.
+        tokenization: From pixel and polarity to token.
+        timestep: Which gap an event is paired with.
+        canary: What it should answer.
+        provenance: How it came to be: command, data, licence, versions, seed.
+        metrics: What was measured of it.
+        content_hash: SHA-256 of all that determines a score; set by `save`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    config: ModelConfig
+    tokenization: Tokenization
+    timestep: TimestepConvention
+    canary: Canary
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    content_hash: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.config.num_classes:
+            raise ValueError(
+                f"{len(self.labels)} labels for {self.config.num_classes} classes"
+            )
+        if self.tokenization.num_tokens > self.config.num_embeddings:
+            raise ValueError(
+                f"the tokenization makes {self.tokenization.num_tokens} tokens; "
+                f"the embedding has {self.config.num_embeddings} rows"
+            )
+        if self.timestep not in get_args(TimestepConvention):
+            raise ValueError(f"unknown timestep convention {self.timestep!r}")
+        self._check_canary()
+
+    def _check_canary(self) -> None:
+        canary, length = self.canary, len(self.canary.tokens)
+        if length == 0 or length % self.config.tick_events:
+            raise ValueError(f"the canary has {length} events: not whole ticks")
+        if len(canary.dt_ms) != length:
+            raise ValueError(f"the canary has {len(canary.dt_ms)} gaps for {length}")
+        if len(canary.logits) != self.config.num_classes:
+            raise ValueError(f"the canary has {len(canary.logits)} logits")
+
+    @property
+    def readout(self) -> Literal["pool", "timepool", "last"]:
+        """How ticks are averaged."""
+        return self.config.classification_mode
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "labels": list(self.labels),
+            "tokenization": self.tokenization.to_dict(),
+            "timestep": self.timestep,
+            "readout": self.readout,
+            "tick_events": self.config.tick_events,
+            "model": self.config.to_dict(),
+            "provenance": self.provenance,
+            "metrics": self.metrics,
+            "content_hash": self.content_hash,
+            "canary": {
+                "tokens": list(self.canary.tokens),
+                "dt_ms": list(self.canary.dt_ms),
+                "logits": list(self.canary.logits),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Manifest:
+        """Build from plain values.
+
+        Raises:
+            ValueError: A field is missing, unknown to this version, or wrong.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"format {values.get('format')!r}; this reads {FORMAT}")
+        try:
+            canary = {key: tuple(rows) for key, rows in values["canary"].items()}
+            return cls(
+                name=values["name"],
+                labels=tuple(values["labels"]),
+                config=ModelConfig.from_dict(values["model"]),
+                tokenization=Tokenization.from_dict(values["tokenization"]),
+                timestep=values["timestep"],
+                canary=Canary(**canary),
+                provenance=values["provenance"],
+                metrics=values["metrics"],
+                content_hash=values["content_hash"],
+            )
+        except KeyError as missing:
+            raise ValueError(f"the field {missing} is missing") from None
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A manifest and the variables that it describes."""
+
+    manifest: Manifest
+    variables: Variables
+
+
+def content_hash(manifest: Manifest, variables: Variables) -> str:
+    """Return the SHA-256 of all that determines a score, as hex digits."""
+    facts = {
+        key: value
+        for key, value in manifest.to_dict().items()
+        if key in {"labels", "tokenization", "timestep", "model"}
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, leaf in sorted(_leaves(variables).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest:
+    """Write a checkpoint, replacing one that is there only when the new one is whole.
+
+    Returns:
+        The manifest with its content hash.
+
+    Raises:
+        CheckpointMismatch: The variables are not of the manifest's model.
+    """
+    path = Path(path).absolute()
+    tree = jax.tree.map(np.asarray, variables)
+    _compare(path, manifest.config, tree)
+    manifest = replace(manifest, content_hash=content_hash(manifest, tree))
+    fresh = path.with_name(f".{path.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        checkpointer.save(fresh / WEIGHTS, tree)
+    text = json.dumps(manifest.to_dict(), indent=1)
+    (fresh / MANIFEST).write_text(_compact_lists(text) + "\n")
+    _replace(fresh, path)
+    return manifest
+
+
+def _replace(fresh: Path, path: Path) -> None:
+    """Swap the new folder in; what else lay in the old one (a card) stays."""
+    path.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(path / WEIGHTS, ignore_errors=True)
+    (fresh / WEIGHTS).rename(path / WEIGHTS)
+    (fresh / MANIFEST).replace(path / MANIFEST)
+    fresh.rmdir()
+
+
+def _compact_lists(text: str) -> str:
+    """Put each innermost JSON list on one line."""
+    lines: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        item = line.strip()
+        if inside:
+            lines[-1] += item if item.startswith("]") else item + " "
+            inside = not item.startswith("]")
+        else:
+            lines.append(line)
+            inside = item.endswith("[")
+    return "\n".join(line.replace(" ]", "]") for line in lines)
+
+
+def read_manifest(path: Path | str) -> Manifest:
+    """Read a checkpoint's manifest alone.
+
+    Raises:
+        CheckpointMissing: There is none.
+        ManifestInvalid: It cannot be understood.
+    """
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise CheckpointMissing(path, "there is no such folder")
+    file = path / MANIFEST
+    if not file.is_file():
+        raise CheckpointMissing(file, "there is no manifest in this folder")
+    try:
+        return Manifest.from_dict(json.loads(file.read_text()))
+    except (ValueError, AttributeError) as error:
+        raise ManifestInvalid(file, str(error)) from error
+
+
+def load(path: Path | str) -> Checkpoint:
+    """Read a checkpoint and check it against its manifest.
+
+    Raises:
+        CheckpointMissing: There is none.
+        ManifestInvalid: The manifest cannot be understood.
+        WeightsDamaged: The weights cannot be read.
+        CheckpointMismatch: They are not those that the manifest describes.
+    """
+    path = Path(path).absolute()
+    manifest = read_manifest(path)
+    variables = _read_weights(path / WEIGHTS)
+    _compare(path / WEIGHTS, manifest.config, variables)
+    found = content_hash(manifest, variables)
+    if found != manifest.content_hash:
+        raise CheckpointMismatch(
+            path,
+            f"the content's hash is {found[:12]}, "
+            f"the manifest says {manifest.content_hash[:12]}",
+        )
+    return Checkpoint(manifest, variables)
+
+
+def _read_weights(path: Path) -> Variables:
+    if not path.is_dir():
+        raise WeightsDamaged(path, "there is no such folder")
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            tree = checkpointer.metadata(path).item_metadata.tree
+            arguments = jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+            )
+            restore = ocp.args.PyTreeRestore(restore_args=arguments)
+            return dict(checkpointer.restore(path, restore))
+    except Exception as error:  # Orbax and TensorStore raise many types
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        reason = f"{type(error).__name__} {first[:200]}".strip()
+        raise WeightsDamaged(path, f"Orbax cannot read it: {reason}") from error
+
+
+def _compare(path: Path, config: ModelConfig, variables: Variables) -> None:
+    model = Classifier(config)
+    expected = _leaves(
+        jax.eval_shape(lambda key: model.init(key, method="touch"), jax.random.key(0))
+    )
+    found = _leaves(variables)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointMismatch(path, f"the leaf {name} is missing")
+        if name not in expected:
+            raise CheckpointMismatch(path, f"the leaf {name} is not of this model")
+        if expected[name].shape != found[name].shape:
+            raise CheckpointMismatch(
+                path,
+                f"the leaf {name} has shape {found[name].shape}; "
+                f"the configuration says {expected[name].shape}",
+            )
+
+
+def _leaves(variables: Variables) -> dict[str, Any]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return {"/".join(str(part.key) for part in path): leaf for path, leaf in flat}

@@ -1,0 +1,1 @@
+"""Events: their type, encodings, recordings and a simulated camera (numpy only)."""

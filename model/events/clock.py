@@ -1,0 +1,61 @@
+"""Making a camera's wrapping clock count on, and its small steps back harmless."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Int64s = npt.NDArray[np.int64]
+
+
+class Unwrapper:
+    """Unwrap a counter of so many bits; one a stream.
+
+    A step of more than half the counter's range is taken for a wrap, forwards
+    or (where a small step back crosses zero) backwards.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self._range = 1 << bits
+        self._last: int | None = None
+        self._base = 0
+
+    def unwrap(self, counts: npt.NDArray[np.integer]) -> Int64s:
+        """Return the counts without wraps, int64, shape (n,)."""
+        if not counts.size:
+            return np.empty(0, np.int64)
+        first = counts[0] if self._last is None else self._last
+        steps = np.diff(counts.astype(np.int64), prepend=np.int64(first))
+        wraps: Int64s = np.cumsum(steps < -(self._range // 2), dtype=np.int64)
+        wraps -= np.cumsum(steps > self._range // 2)
+        whole: Int64s = counts + (self._base + wraps * self._range)
+        self._last = int(counts[-1])
+        self._base += int(wraps[-1]) * self._range
+        return whole
+
+
+class Lifter:
+    """Lift timestamps that step back a little to the newest one; one a stream.
+
+    A sensor's readout may stamp an event some µs before the one that it sent
+    last. Such an event is in order, its clock is not: it gets the newest
+    timestamp so far. A step back beyond `tolerance_us` is something else (a
+    clock that was reset, bytes that were lost) and is left for
+    `checks.check_sorted` to refuse.
+    """
+
+    def __init__(self, tolerance_us: int) -> None:
+        self._tolerance_us = tolerance_us
+        self._newest_us = np.iinfo(np.int64).min
+
+    def lift(self, t_us: Int64s) -> Int64s:
+        """Return the lifted timestamps, shape (n,)."""
+        if not t_us.size:
+            return t_us
+        newest_us = np.maximum.accumulate(t_us)
+        np.maximum(newest_us, self._newest_us, out=newest_us)
+        self._newest_us = int(newest_us[-1])
+        lifted: Int64s = np.where(
+            t_us >= newest_us - self._tolerance_us, newest_us, t_us
+        )
+        return lifted

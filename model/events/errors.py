@@ -1,0 +1,138 @@
+"""What can be wrong with events, and with the files and payloads that hold them.
+
+EventsError (a ValueError)
+├── NotEvents              an array that has not an event's fields
+├── UnsortedEvents         time runs backwards
+├── EventOutsideSensor     a coordinate or polarity is out of range
+├── SensorMismatch         two sensors differ, and no fit is allowed
+├── MalformedPayload       bytes that do not decode
+├── EventNotPackable       an event that the packed record cannot hold
+├── ReaderMissing          a format whose package is not installed
+└── RecordingError         carries the file's path
+    ├── MalformedRecording     missing, empty, truncated or contradictory
+    └── UnsupportedRecording   a format that nothing here reads
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.events.types import Sensor
+
+
+class EventsError(ValueError):
+    """The base of every error about events."""
+
+
+@dataclass(eq=False)
+class NotEvents(EventsError):
+    """An array lacks the fields of an event."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not an array of events: {self.reason}"
+
+
+@dataclass(eq=False)
+class UnsortedEvents(EventsError):
+    """Time runs backwards at an event; `index` 0 follows the previous chunk."""
+
+    index: int
+    t_us: int
+    previous_t_us: int
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.index} at {self.t_us} µs "
+            f"follows one at {self.previous_t_us} µs"
+        )
+
+
+@dataclass(eq=False)
+class EventOutsideSensor(EventsError):
+    """An event's `field` is not in 0 … limit - 1."""
+
+    index: int
+    field: str
+    value: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.index} has {self.field} = {self.value}, "
+            f"outside 0..{self.limit - 1}"
+        )
+
+
+@dataclass(eq=False)
+class SensorMismatch(EventsError):
+    """Events of one sensor are offered where another's are expected."""
+
+    source: Sensor
+    target: Sensor
+
+    def __str__(self) -> str:
+        return f"events of a {self.source} sensor where {self.target} is expected"
+
+
+@dataclass(eq=False)
+class MalformedPayload(EventsError):
+    """Bytes do not decode in the encoding they are said to have."""
+
+    encoding: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"malformed {self.encoding} payload: {self.reason}"
+
+
+@dataclass(eq=False)
+class EventNotPackable(EventsError):
+    """An event's `field` does not fit its bits of the packed record."""
+
+    index: int
+    field: str
+    value: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.index} has {self.field} = {self.value}, "
+            f"a packed record holds 0..{self.limit - 1}"
+        )
+
+
+@dataclass(eq=False)
+class ReaderMissing(EventsError):
+    """A format needs a package that is not installed."""
+
+    package: str
+
+    def __str__(self) -> str:
+        return (
+            f"reading this needs the package {self.package}: "
+            "install saccade[recordings]"
+        )
+
+
+@dataclass(eq=False)
+class RecordingError(EventsError):
+    """A file cannot be read as a recording."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class MalformedRecording(RecordingError):
+    """The file is missing, empty, truncated or contradicts itself."""
+
+
+class UnsupportedRecording(RecordingError):
+    """No reader here knows the file's format."""

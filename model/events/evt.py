@@ -1,0 +1,126 @@
+"""Incremental decoders for Prophesee's raw encodings, EVT2 and EVT3.
+
+A decoder belongs to one stream: the time's high bits (in EVT3 also the row and
+the base of vectors) are state that outlives a chunk. However whole words are
+cut into chunks, the events are the same. Events before the stream's first
+TIME_HIGH have no timestamp and are dropped; triggers and other words are skipped.
+
+Timestamps count on where the camera's clock wraps (EVT2 after 4.8 hours, EVT3
+after 16.8 s). Steps back of at most STEP_BACK_US are lifted to the newest
+timestamp (`clock.Lifter`); larger ones are left as they are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Final
+
+import numpy as np
+
+from model.events.clock import Lifter, Unwrapper
+from model.events.errors import MalformedPayload, ReaderMissing
+from model.events.types import EVENT_DTYPE, Events
+
+STEP_BACK_US: Final = 4096
+"""One TIME_HIGH of EVT3: what a TIME_LOW that steps back can amount to."""
+
+EVT2_WORD_BYTES: Final = 4
+EVT2_CD_ON: Final = 0x1
+EVT2_TIME_HIGH: Final = 0x8
+EVT2_TIME_LOW_BITS: Final = 6
+EVT2_TIME_HIGH_BITS: Final = 28
+EVT3_WORD_BYTES: Final = 2
+
+
+class EvtDecoder(ABC):
+    """What decodes one stream's bytes as they come."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Events:
+        """Decode the next whole words.
+
+        Args:
+            data: Any number of whole words; may be empty.
+
+        Returns:
+            The events that these words complete, shape (n,).
+
+        Raises:
+            MalformedPayload: The last word is cut, or the words cannot be
+                decoded. A cut word leaves the decoder as it was.
+        """
+
+
+class Evt2Decoder(EvtDecoder):
+    """Decode EVT2: little-endian words of 32 bits, the kind in the top 4.
+
+    CD_OFF (0) and CD_ON (1) hold 6 low bits of time, 11 of x and 11 of y;
+    TIME_HIGH (8) holds the 28 bits of time above those.
+    """
+
+    def __init__(self) -> None:
+        self._unwrapper = Unwrapper(EVT2_TIME_HIGH_BITS)
+        self._lifter = Lifter(STEP_BACK_US)
+        self._high: int | None = None
+
+    def decode(self, data: bytes) -> Events:
+        """Decode the next whole words; see EvtDecoder."""
+        _check_whole_words("evt2", data, EVT2_WORD_BYTES)
+        words = np.frombuffer(data, "<u4")
+        kinds = words >> 28
+        time_highs = kinds == EVT2_TIME_HIGH
+        is_event = kinds <= EVT2_CD_ON
+        highs = self._unwrapper.unwrap(words[time_highs] & 0x0FFF_FFFF)
+        # 0 is the high in force when the chunk begins, i the chunk's i-th.
+        which = np.cumsum(time_highs)
+        if self._high is None:
+            is_event &= which > 0
+        in_force = np.concatenate([[self._high or 0], highs])
+        self._high = int(in_force[-1]) if highs.size else self._high
+        cd = words[is_event]
+        t_us = in_force[which[is_event]] << EVT2_TIME_LOW_BITS | (cd >> 22 & 0x3F)
+        events = np.empty(cd.size, EVENT_DTYPE)
+        events["t"] = self._lifter.lift(t_us)
+        events["x"] = cd >> 11 & 0x7FF
+        events["y"] = cd & 0x7FF
+        events["p"] = cd >> 28
+        return events
+
+
+class Evt3Decoder(EvtDecoder):
+    """Decode EVT3: little-endian words of 16 bits, most of them state.
+
+    The package `evt3` decodes and unwraps; it keeps a TIME_LOW that steps back
+    within its TIME_HIGH, which several libraries take for a wrap.
+
+    Raises:
+        ReaderMissing: `evt3` is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import evt3
+        except ImportError as error:
+            raise ReaderMissing("evt3") from error
+        self._decoder = evt3.Decoder()
+        self._lifter = Lifter(STEP_BACK_US)
+
+    def decode(self, data: bytes) -> Events:
+        """Decode the next whole words; see EvtDecoder."""
+        _check_whole_words("evt3", data, EVT3_WORD_BYTES)
+        try:
+            decoded = self._decoder.feed(bytes(data))
+        except OSError as error:
+            raise MalformedPayload("evt3", str(error)) from error
+        events = np.empty(len(decoded), EVENT_DTYPE)
+        events["t"] = self._lifter.lift(decoded.timestamp.astype(np.int64))
+        events["x"] = decoded.x
+        events["y"] = decoded.y
+        events["p"] = decoded.polarity
+        return events
+
+
+def _check_whole_words(encoding: str, data: bytes, word_bytes: int) -> None:
+    if len(data) % word_bytes:
+        reason = f"{len(data)} bytes are not a multiple of {word_bytes}"
+        raise MalformedPayload(encoding, reason)

@@ -1,0 +1,99 @@
+"""Opening a recorded file as a stream of events.
+
+Timestamps of every format are rebased: the first event is at 0 µs. (A camera's
+clock may count from its start or, as in AEDAT4, from the year 1970.) A file
+whose timestamps run backwards is yielded as it is: `checks.check` names where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from model.events import (
+    csv_file,
+    dat_file,
+    faery_file,
+    nmnist,
+    numpy_file,
+    raw_file,
+)
+from model.events.errors import MalformedRecording, UnsupportedRecording
+from model.events.types import Events, Sensor
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An opened file.
+
+    Attributes:
+        sensor: The camera's geometry.
+        events: Chunks of events in the file's order, each of bounded size;
+            can be iterated once. Iterating may raise MalformedRecording.
+    """
+
+    sensor: Sensor
+    events: Iterator[Events]
+
+
+Opener: TypeAlias = Callable[[Path, Sensor | None], tuple[Sensor, Iterator[Events]]]
+
+OPENERS: Final[dict[str, Opener]] = {
+    ".aedat": faery_file.open_file,
+    ".aedat4": faery_file.open_file,
+    ".bin": nmnist.open_file,
+    ".csv": csv_file.open_file,
+    ".dat": dat_file.open_file,
+    ".es": faery_file.open_file,
+    ".npy": numpy_file.open_file,
+    ".npz": numpy_file.open_file,
+    ".raw": raw_file.open_file,
+}
+"""The suffix, in lower case, decides who reads a file."""
+
+
+def open_recording(path: Path | str, sensor: Sensor | None = None) -> Recording:
+    """Open a recording by its suffix.
+
+    Args:
+        path: The file.
+        sensor: The geometry, where the file does not say it, or says it wrong.
+
+    Returns:
+        The sensor and an iterator of event chunks, the first event at 0 µs.
+
+    Raises:
+        MalformedRecording: The file is missing, empty or truncated.
+        UnsupportedRecording: No reader knows the format.
+    """
+    path = Path(path)
+    opener = OPENERS.get(path.suffix.lower())
+    if opener is None:
+        reason = f"no reader for {path.suffix or 'no suffix'}; {', '.join(OPENERS)}"
+        raise UnsupportedRecording(path, reason)
+    if not path.is_file():
+        raise MalformedRecording(path, "no such file")
+    try:
+        if not path.stat().st_size:
+            raise MalformedRecording(path, "the file is empty")
+        found, chunks = opener(path, sensor)
+    except OSError as error:
+        raise MalformedRecording(path, error.strerror or str(error)) from error
+    return Recording(found, _rebased(path, chunks))
+
+
+def _rebased(path: Path, chunks: Iterator[Events]) -> Iterator[Events]:
+    """Shift time so that the first event is at 0 µs; leave out empty chunks."""
+    first_us = None
+    try:
+        for events in chunks:
+            if events.size:
+                first_us = events["t"][0] if first_us is None else first_us
+                events["t"] -= first_us
+                yield events
+    except OSError as error:
+        raise MalformedRecording(path, error.strerror or str(error)) from error
+    if first_us is None:
+        raise MalformedRecording(path, "the file holds no events")

@@ -1,0 +1,101 @@
+"""The event's record type, and the sensor that it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from model.events.errors import EventOutsideSensor, NotEvents
+
+EVENT_DTYPE: Final = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
+"""t: timestamp, µs; x, y: pixel; p: polarity, 0 (darker) or 1 (brighter)."""
+
+Events: TypeAlias = npt.NDArray[Any]
+"""A one-dimensional array of EVENT_DTYPE."""
+
+FIELD_NAMES: Final = {
+    "t": ("t", "timestamp", "ts"),
+    "x": ("x",),
+    "y": ("y",),
+    "p": ("p", "on", "polarity"),
+}
+"""The names under which `as_events` looks for each field, in this order."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A sensor's geometry; a cochlea has height 1 and one polarity.
+
+    Raises:
+        ValueError: A side or the number of polarities is out of range.
+    """
+
+    width: int
+    height: int
+    polarities: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            if not 1 <= getattr(self, name) <= 65536:
+                raise ValueError(f"sensor {name} {getattr(self, name)} not in 1..65536")
+        if self.polarities not in {1, 2}:
+            raise ValueError(f"a sensor has 1 or 2 polarities, not {self.polarities}")
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def as_events(array: npt.NDArray[Any]) -> Events:
+    """Convert any structured array of events to EVENT_DTYPE.
+
+    Libraries disagree on names and widths: the timestamp may be `t`,
+    `timestamp` or `ts`, the polarity `p`, `on` or `polarity`, and the polarity
+    may be a bool, 0/1, or -1/+1 (-1 becomes 0). Other fields are ignored.
+
+    Args:
+        array: A structured array, shape (n,), with integer timestamps in µs.
+
+    Returns:
+        Events, shape (n,); the same array where it already has EVENT_DTYPE.
+
+    Raises:
+        NotEvents: The array is not one-dimensional and structured, a field is
+            missing, or a field is not an integer.
+        EventOutsideSensor: A value does not fit the field's width.
+    """
+    if array.ndim != 1:
+        raise NotEvents(f"the array has {array.ndim} dimensions, not 1")
+    if array.dtype == EVENT_DTYPE:
+        return array
+    columns = {field: _column(array, field) for field in FIELD_NAMES}
+    events = np.empty(array.shape, EVENT_DTYPE)
+    for field, column in columns.items():
+        _check_range(field, column)
+        events[field] = column
+    return events
+
+
+def _column(array: npt.NDArray[Any], field: str) -> npt.NDArray[Any]:
+    present = array.dtype.names or ()
+    name = next((name for name in FIELD_NAMES[field] if name in present), None)
+    if name is None:
+        wanted = " or ".join(FIELD_NAMES[field])
+        raise NotEvents(f"no field {wanted} among ({', '.join(present)})")
+    column: npt.NDArray[Any] = array[name]
+    if column.dtype.kind not in "iub":
+        raise NotEvents(f"field {name} is {column.dtype}, not an integer")
+    if field == "p" and column.dtype.kind == "i":
+        return np.where(column == -1, 0, column)
+    return column
+
+
+def _check_range(field: str, column: npt.NDArray[Any]) -> None:
+    limits = np.iinfo(EVENT_DTYPE[field])
+    if np.can_cast(column.dtype, EVENT_DTYPE[field]) or not column.size:
+        return
+    if column.min() < limits.min or column.max() > limits.max:
+        index = int(np.argmax((column < limits.min) | (column > limits.max)))
+        raise EventOutsideSensor(index, field, int(column[index]), limits.max + 1)

@@ -1,0 +1,173 @@
+"""From events to tokens and integration timesteps, on the host (numpy only).
+
+Both are facts of a checkpoint: a model knows only the tokenization and the timestep
+convention that it was trained with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from model.events.types import EVENT_DTYPE, Events, Sensor
+
+Scheme = Literal["linear", "product"]
+TimestepConvention = Literal["preceding", "following"]
+"""`preceding`: an event is paired with the gap before it (the paper; causal).
+`following`: with the gap after it (the reference's code), so a stream lags by one."""
+
+Tokens = npt.NDArray[np.int32]
+TimestepsMs = npt.NDArray[np.float32]
+
+
+class TokenChunk(NamedTuple):
+    """Some events as the model takes them.
+
+    Attributes:
+        tokens: (n,), int32.
+        dt_ms: Integration timesteps, (n,), float32, ms.
+        t_us: The events' timestamps, (n,), int64, µs.
+    """
+
+    tokens: Tokens
+    dt_ms: TimestepsMs
+    t_us: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """How a pixel and a polarity become a token.
+
+    Attributes:
+        scheme: `linear` is (p·H + y)·W + x; `product` is x·y + W·H·p, which
+            collides, for the reference's published checkpoints.
+        sensor: The geometry that events must have.
+        downsample: Pixels per token along each side; W and H above are the
+            sensor's, divided by it (rounded up).
+
+    Raises:
+        ValueError: The scheme is unknown or `downsample` is below 1.
+    """
+
+    scheme: Scheme
+    sensor: Sensor
+    downsample: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scheme not in _SCHEMES:
+            raise ValueError(
+                f"tokenization {self.scheme!r} is not one of {[*_SCHEMES]}"
+            )
+        if self.downsample < 1:
+            raise ValueError(f"downsample {self.downsample} is below 1")
+
+    @property
+    def width(self) -> int:
+        """Token columns."""
+        return -(-self.sensor.width // self.downsample)
+
+    @property
+    def height(self) -> int:
+        """Token rows."""
+        return -(-self.sensor.height // self.downsample)
+
+    @property
+    def num_tokens(self) -> int:
+        """Size of the vocabulary: tokens lie in [0, num_tokens)."""
+        return self.width * self.height * self.sensor.polarities
+
+    def tokenize(self, events: Events) -> Tokens:
+        """Return each event's token, (n,); events must lie inside the sensor."""
+        x, y = events["x"].astype(np.int32), events["y"].astype(np.int32)
+        if self.downsample > 1:
+            x //= self.downsample
+            y //= self.downsample
+        p = events["p"].astype(np.int32) if self.sensor.polarities > 1 else 0 * x
+        return _SCHEMES[self.scheme](x, y, p, self.width, self.height)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        sensor = self.sensor
+        return {
+            "scheme": self.scheme,
+            "sensor": [sensor.width, sensor.height, sensor.polarities],
+            "downsample": self.downsample,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Tokenization:
+        """Build from plain values.
+
+        Raises:
+            ValueError: A value is missing, unknown or out of range.
+        """
+        try:
+            sensor = Sensor(*values["sensor"])
+            return cls(values["scheme"], sensor, values.get("downsample", 1))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"incomplete tokenization: {error}") from None
+
+
+def _linear(x: Tokens, y: Tokens, p: Tokens, width: int, height: int) -> Tokens:
+    return ((p * height + y) * width + x).astype(np.int32, copy=False)
+
+
+def _product(x: Tokens, y: Tokens, p: Tokens, width: int, height: int) -> Tokens:
+    return (x * y + width * height * p).astype(np.int32, copy=False)
+
+
+_SCHEMES: Final = {"linear": _linear, "product": _product}
+
+
+class Tokenizer:
+    """One stream's view of its events: it remembers the newest timestamp.
+
+    However the stream is cut into chunks, the concatenated output is the same.
+    With `following`, the newest event waits until its successor tells its gap; a
+    recording's last event is never scored, as in the reference.
+    """
+
+    def __init__(
+        self, tokenization: Tokenization, timestep: TimestepConvention
+    ) -> None:
+        self._tokenization = tokenization
+        self._holds_newest = timestep == "following"
+        self._newest = np.empty(0, EVENT_DTYPE)
+
+    @property
+    def held_back(self) -> int:
+        """Events that wait for their successor: 1 or 0."""
+        return len(self._newest) if self._holds_newest else 0
+
+    def feed(self, events: Events) -> TokenChunk:
+        """Take the stream's next events, sorted and inside the sensor.
+
+        Returns:
+            What the model is to see now, in order.
+        """
+        if len(events) == 0:
+            return self._chunk(events, np.empty(0, np.int64))
+        known = np.concatenate([self._newest["t"], events["t"]])
+        gaps_us = np.diff(known)
+        if self._holds_newest:
+            ready = np.concatenate([self._newest, events[:-1]])
+        else:
+            ready = events
+            if len(self._newest) == 0:
+                gaps_us = np.concatenate([np.zeros(1, np.int64), gaps_us])
+        self._newest = events[-1:].copy()
+        return self._chunk(ready, gaps_us)
+
+    def reset(self) -> None:
+        """Forget the stream: the next event has no predecessor."""
+        self._newest = np.empty(0, EVENT_DTYPE)
+
+    def _chunk(self, events: Events, gaps_us: npt.NDArray[np.int64]) -> TokenChunk:
+        return TokenChunk(
+            tokens=self._tokenization.tokenize(events),
+            dt_ms=(gaps_us / 1000.0).astype(np.float32),
+            t_us=events["t"].astype(np.int64, copy=False),
+        )
