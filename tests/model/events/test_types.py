@@ -1,0 +1,92 @@
+"""Any library's array of events becomes ours, or is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.events.errors import EventOutsideSensor, NotEvents
+from model.events.types import EVENT_DTYPE, Sensor, as_events
+
+
+def array_of(fields, *rows):
+    return np.array(list(rows), dtype=list(fields.items()))
+
+
+@pytest.mark.parametrize("time", ["t", "timestamp", "ts"])
+@pytest.mark.parametrize("polarity", ["p", "on", "polarity"])
+def test_fields_may_have_the_names_that_libraries_give_them(time, polarity):
+    array = array_of({polarity: "?", "y": "i2", "x": "i2", time: "u8"}, (True, 3, 2, 9))
+    assert as_events(array).tolist() == [(9, 2, 3, 1)]
+
+
+def test_an_array_that_is_already_ours_is_not_copied():
+    events = np.zeros(3, EVENT_DTYPE)
+    assert as_events(events) is events
+
+
+def test_a_polarity_of_minus_one_is_darker():
+    fields = {"t": "i8", "x": "i4", "y": "i4", "p": "i1"}
+    array = array_of(fields, (0, 1, 1, -1), (1, 1, 1, 1))
+    assert as_events(array)["p"].tolist() == [0, 1]
+
+
+def test_fields_that_are_no_part_of_an_event_are_ignored():
+    fields = {"t": "i8", "x": "u2", "y": "u2", "p": "u1", "z": "f8"}
+    assert as_events(array_of(fields, (0, 1, 2, 1, 0.5))).dtype == EVENT_DTYPE
+
+
+def test_the_title_that_faery_gives_a_polarity_does_not_hide_it():
+    dtype = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), (("p", "on"), "?")])
+    assert as_events(np.array([(4, 1, 2, True)], dtype)).tolist() == [(4, 1, 2, 1)]
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(NotEvents, match="no field t or timestamp or ts among"):
+        as_events(array_of({"x": "u2", "y": "u2", "p": "u1"}, (1, 2, 1)))
+
+
+def test_plain_arrays_and_tables_are_refused():
+    with pytest.raises(NotEvents, match="no field t"):
+        as_events(np.zeros(4))
+    with pytest.raises(NotEvents, match="2 dimensions"):
+        as_events(np.zeros((2, 4)))
+
+
+def test_timestamps_in_seconds_are_refused():
+    fields = {"t": "f8", "x": "u2", "y": "u2", "p": "u1"}
+    with pytest.raises(NotEvents, match="field t is float64"):
+        as_events(array_of(fields, (0.5, 1, 2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "value"),
+    [
+        ((0, -1, 0, 0), "x", -1),
+        ((0, 0, 70000, 0), "y", 70000),
+        ((0, 0, 0, 300), "p", 300),
+    ],
+)
+def test_a_value_that_would_wrap_is_named(row, field, value):
+    fields = {"t": "i8", "x": "i4", "y": "i4", "p": "i4"}
+    with pytest.raises(EventOutsideSensor) as caught:
+        as_events(array_of(fields, (0, 0, 0, 0), row))
+    assert (caught.value.index, caught.value.field) == (1, field)
+    assert caught.value.value == value
+
+
+def test_a_timestamp_beyond_int64_is_named():
+    array = array_of({"t": "u8", "x": "u2", "y": "u2", "p": "u1"}, (2**63, 0, 0, 0))
+    with pytest.raises(EventOutsideSensor, match="event 0 has t ="):
+        as_events(array)
+
+
+@pytest.mark.parametrize("sides", [(0, 1), (1, 65537), (-1, 4)])
+def test_a_sensor_has_sides(sides):
+    with pytest.raises(ValueError, match="sensor"):
+        Sensor(*sides)
+
+
+def test_a_sensor_has_one_polarity_or_two():
+    with pytest.raises(ValueError, match="polarities"):
+        Sensor(1, 1, 3)

@@ -1,0 +1,227 @@
+"""The reference implementation's outputs, reproduced by scan, step and advance.
+
+The files are not part of this repository: set SACCADE_GOLDEN_DIR.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model import streaming
+from model.classifier import Classifier, Variables
+from model.config import ModelConfig
+
+GOLDEN = Path(
+    os.environ.get(
+        "SACCADE_GOLDEN_DIR", Path(__file__).parents[2].parent / "shared" / "golden"
+    )
+)
+PUBLISHED = sorted(GOLDEN.glob("*.npz"))
+SYNTHETIC = sorted(GOLDEN.glob("synth/*.npz"))
+LIMIT = {np.float32: 3e-5, np.float64: 1e-9}
+
+pytestmark = pytest.mark.skipif(
+    not PUBLISHED, reason=f"no golden files in {GOLDEN} (set SACCADE_GOLDEN_DIR)"
+)
+precision = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+class Golden(NamedTuple):
+    config: ModelConfig
+    variables: Variables
+    arrays: dict[str, Any]
+
+
+def read(path: Path, dtype: type[np.floating[Any]]) -> Golden:
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    facts = json.loads(str(arrays["config"]))
+    config = ModelConfig(
+        num_embeddings=facts["num_embeddings"],
+        num_classes=facts["num_classes"],
+        **facts["model"]["ssm"],
+        **facts["model"]["ssm_init"],
+    )
+    variables: Variables = {}
+    for name, array in arrays.items():
+        if name.startswith(("params/", "batch_stats/")):
+            *path_in, leaf = name.split("/")
+            node = variables
+            for part in path_in:
+                node = node.setdefault(part, {})
+            node[leaf] = jnp.asarray(array.astype(dtype))
+    return Golden(config, variables, arrays)
+
+
+def deviation(logits: Any, truth: Any) -> float:
+    return float(np.abs(np.asarray(logits) - truth).max() / np.abs(truth).max())
+
+
+@pytest.fixture
+def exact(dtype: type[np.floating[Any]]) -> Any:
+    """Run in the precision that a test asks for, with exact matrix products."""
+    with (
+        jax.enable_x64(dtype is np.float64),
+        jax.default_matmul_precision("highest"),
+    ):
+        yield
+
+
+def whole_rows(golden: Golden) -> list[tuple[Any, Any, Any]]:
+    """Return tokens, gaps and truth of each row that is not padded."""
+    rows = []
+    for name in ("a", "b"):
+        parts = {
+            key: golden.arrays[f"input/{name}/{key}"]
+            for key in ("tokens", "timesteps_ms", "lengths", "logits_f64")
+        }
+        for row, length in enumerate(parts["lengths"]):
+            if length == parts["tokens"].shape[1]:
+                rows.append(
+                    (
+                        parts["tokens"][row],
+                        parts["timesteps_ms"][row],
+                        parts["logits_f64"][row],
+                    )
+                )
+    return rows
+
+
+published = pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+single = pytest.mark.parametrize("dtype", [np.float32])
+either = pytest.mark.parametrize(
+    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)]
+)
+
+
+@published
+@precision
+@pytest.mark.usefixtures("exact")
+def test_published_models_score_whole_sequences_as_the_reference_does(
+    path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    golden = read(path, dtype)
+    scan = jax.jit(streaming.scan, static_argnums=0)
+    for tokens, gaps, truth in whole_rows(golden):
+        logits = scan(golden.config, golden.variables, tokens, gaps.astype(dtype))
+        assert deviation(logits, truth) <= LIMIT[dtype]
+
+
+@published
+@either
+@pytest.mark.usefixtures("exact")
+def test_published_models_score_prefixes_event_by_event(
+    path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    golden = read(path, dtype)
+    logits = by_step(golden, dtype)
+    for length, truth in prefixes(golden):
+        assert deviation(logits[length - 1], truth) <= LIMIT[dtype]
+
+
+@published
+@either
+@pytest.mark.usefixtures("exact")
+def test_published_models_score_prefixes_tick_by_tick(
+    path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    golden = read(path, dtype)
+    logits = by_advance(golden, dtype)
+    for length, truth in prefixes(golden):
+        tick = length // golden.config.tick_events
+        assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
+
+
+def prefixes(golden: Golden) -> list[tuple[int, Any]]:
+    lengths = golden.arrays["prefix/lengths"].tolist()
+    return list(zip(lengths, golden.arrays["prefix/logits_f64"], strict=True))
+
+
+def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
+    """Return the logits after each event of the longest row, by `step` alone."""
+    config, (tokens, gaps, _) = golden.config, whole_rows(golden)[-1]
+    weights = streaming.fold(config, golden.variables)
+
+    @jax.jit
+    def run(weights: Any, state: Any, tokens: Any, gaps: Any) -> Any:
+        def move(state: Any, event: Any) -> Any:
+            state, logits, _ = streaming.step(config, weights, state, *event)
+            return state, logits
+
+        return jax.lax.scan(move, state, (tokens, gaps))[1]
+
+    fresh = streaming.init_state(config, golden.variables)
+    return np.asarray(run(weights, fresh, tokens, gaps.astype(dtype)))
+
+
+def by_advance(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
+    """Return the logits after each tick of the longest row, by `advance` alone.
+
+    The session sits in the middle row of three; its neighbours stay idle.
+    """
+    config, (tokens, gaps, _) = golden.config, whole_rows(golden)[-1]
+    weights = streaming.fold(config, golden.variables)
+    fresh = streaming.init_carry(config, golden.variables)
+    carry = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
+    move = jax.jit(functools.partial(streaming.advance, config))
+    tick, scores = config.tick_events, []
+    for start in range(0, len(tokens) // tick * tick, tick):
+        words = np.zeros((3, tick), np.int32)
+        dt_ms = np.zeros((3, tick), dtype)
+        words[1], dt_ms[1] = tokens[start : start + tick], gaps[start : start + tick]
+        carry, logits = move(weights, carry, words, dt_ms, np.asarray([0, 1, 0]))
+        scores.append(np.asarray(logits[1, 0]))
+    return np.asarray(scores)
+
+
+def check_synthetic(path: Path, dtype: type[np.floating[Any]]) -> None:
+    """Hold one small model to the reference in all three functions.
+
+    Row b[2] is padded: it holds the events of a, whose score it must have.
+    """
+    golden = read(path, dtype)
+    arrays = golden.arrays
+    infer = jax.jit(functools.partial(Classifier(golden.config).apply, train=False))
+    logits = infer(
+        golden.variables,
+        arrays["input/b/tokens"] % golden.config.num_embeddings,
+        arrays["input/b/timesteps_ms"].astype(dtype),
+        arrays["input/b/lengths"],
+    )
+    full = arrays["input/b/logits_f64"][0]
+    short = arrays["input/a/logits_f64"][0]
+    tick = golden.config.tick_events
+    assert deviation(logits[0], full) <= LIMIT[dtype]
+    assert deviation(logits[2], short) <= LIMIT[dtype]
+    last = len(arrays["input/b/tokens"][0]) // tick
+    stepped = by_step(golden, dtype)
+    assert deviation(stepped[last * tick - 1], full) <= LIMIT[dtype]
+    assert deviation(by_advance(golden, dtype)[last - 1], full) <= LIMIT[dtype]
+
+
+@pytest.mark.parametrize("path", SYNTHETIC[::48], ids=lambda path: path.stem)
+@single
+@pytest.mark.usefixtures("exact")
+def test_a_sample_of_the_small_models_scores_as_the_reference_does(
+    path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    check_synthetic(path, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SYNTHETIC, ids=lambda path: path.stem)
+@precision
+@pytest.mark.usefixtures("exact")
+def test_every_small_model_scores_as_the_reference_does(
+    path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    check_synthetic(path, dtype)
