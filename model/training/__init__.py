@@ -1,0 +1,1 @@
+"""The offline trainer: data, augmentation, objective, loop, evaluation."""

@@ -1,0 +1,119 @@
+"""From the words on a command line to a resolved configuration, through Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from model.config import ModelConfig
+from model.training.errors import InvalidSetting, UnknownSetting
+
+CONF: Final = Path(__file__).parent / "conf"
+Root = Literal["config", "evaluate"]
+
+# `model=…/…` files extend this, so that a default is written once, in ModelConfig.
+ConfigStore.instance().store(
+    group="model",
+    name="base",
+    node={f.name: f.default for f in fields(ModelConfig) if f.default is not MISSING},
+)
+
+
+def resolve(root: Root, words: Sequence[str]) -> dict[str, Any]:
+    """Compose a configuration from its files and the words that override them.
+
+    Args:
+        root: The file to begin with, in `conf`.
+        words: Overrides such as `task=nmnist` and `training.epochs=3`.
+
+    Returns:
+        Plain values: dicts, lists, strings and numbers.
+
+    Raises:
+        UnknownSetting: No configuration has this key or this option.
+        InvalidSetting: A word is no override, or a value is missing.
+    """
+    parsed = [_parse(word) for word in words]
+    choices = [o.input_line for o in parsed if _is_group(o.key_or_group)]
+    known = list(_keys(_compose(root, choices)))
+    for override in parsed:
+        key = override.key_or_group
+        if not override.is_add() and not _is_group(key) and key not in known:
+            raise UnknownSetting("setting", key, [*known, *_groups()])
+    return _compose(root, words)
+
+
+def as_yaml(configuration: Mapping[str, Any]) -> str:
+    """Return a resolved configuration as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(configuration)))
+
+
+def _parse(word: str) -> Any:
+    try:
+        return OverridesParser.create().parse_overrides([word])[0]
+    except HydraException:
+        raise InvalidSetting(word, "it should read key=value") from None
+
+
+def _compose(root: Root, words: Sequence[str]) -> dict[str, Any]:
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(root, overrides=list(words))
+        values = OmegaConf.to_container(config, resolve=True)
+    except MissingConfigException as error:
+        raise _unknown_option(str(error.missing_cfg_file)) from None
+    except HydraException as error:
+        raise _explain(str(error)) from None
+    except OmegaConfBaseException as error:
+        raise InvalidSetting(str(error.full_key), str(error.msg)) from None
+    if not isinstance(values, dict):
+        raise InvalidSetting(root, "it is no mapping")
+    return {str(key): value for key, value in values.items()}
+
+
+def _explain(message: str) -> InvalidSetting:
+    """Name the group where Hydra says `You must specify 'task', e.g, …`."""
+    for group in _groups():
+        if f"must specify '{group}'" in message:
+            options = ", ".join(_options(group))
+            return InvalidSetting(
+                group, f"choose one, as in {group}=…; known: {options}"
+            )
+    return InvalidSetting("configuration", message)
+
+
+def _unknown_option(name: str) -> UnknownSetting:
+    group, _, option = name.partition("/")
+    return UnknownSetting(group, option, _options(group))
+
+
+def _groups() -> list[str]:
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+
+
+def _options(group: str) -> list[str]:
+    folder = CONF / group
+    return sorted(
+        file.relative_to(folder).with_suffix("").as_posix()
+        for file in folder.rglob("*.yaml")
+    )
+
+
+def _is_group(key: str) -> bool:
+    return key in _groups()
+
+
+def _keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")

@@ -1,0 +1,83 @@
+"""A task's samples: what they are, and how some are held out for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from model.events.types import Events, Sensor
+
+Split = Literal["train", "validation", "test"]
+Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+
+
+class Samples(NamedTuple):
+    """Recordings in memory, each with the index of its class."""
+
+    events: list[Events]
+    labels: Labels
+
+    def take(self, indices: Indices) -> Samples:
+        """Return the samples at these indices, in their order."""
+        return Samples([self.events[i] for i in indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with its classes and its sensor.
+
+    Attributes:
+        name: As on the command line.
+        labels: Class names; a sample's label is an index into them.
+        sensor: The geometry that events are recorded with.
+        source: Where the data comes from and under which licence, in one line.
+        load: A split's samples. `test` is for evaluation alone; `validation`
+            is held out from what one would otherwise train on.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    sensor: Sensor
+    source: str
+    load: Callable[[Split], Samples]
+
+
+def hold_out(labels: Labels, share: float, seed: int = 0) -> tuple[Indices, Indices]:
+    """Split indices in two, with the same share of every class held out.
+
+    The choice depends on the labels and `seed` alone, never on a run's own seed:
+    every run of a task is validated on the same samples.
+
+    Args:
+        labels: One class index a sample.
+        share: Share of each class to hold out, in [0, 1); at least one sample of
+            a class where the share is not 0 and the class has two.
+        seed: Of the choice.
+
+    Returns:
+        Indices to train on and indices held out, each ascending.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(labels.size, dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held[members[: _held_count(members.size, share)]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _held_count(members: int, share: float) -> int:
+    if share <= 0 or members < 2:
+        return 0
+    return min(max(round(share * members), 1), members - 1)
+
+
+def gather(recordings: Sequence[tuple[Events, int]]) -> Samples:
+    """Collect (events, label) pairs, leaving out recordings without events."""
+    kept = [(events, label) for events, label in recordings if events.size]
+    labels = np.array([label for _, label in kept], dtype=np.int64)
+    return Samples([events for events, _ in kept], labels)

@@ -1,0 +1,103 @@
+"""What can go wrong with a training run, each with the facts that explain it.
+
+TrainingError
+├── UnknownSetting      a key or an option that no configuration has
+├── InvalidSetting      a value of the wrong type or out of range
+├── MissingDataSet      the data is not where it should be
+├── MalformedDataSet    the data is there, but not as it should be
+└── TrainingDiverged    the loss is no longer a number
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class TrainingError(Exception):
+    """The root of this tree; its text is fit for a user's eyes."""
+
+
+class UnknownSetting(TrainingError):
+    """A key or an option that no configuration has."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+        self.nearest = _nearest(name, self.known)
+        super().__init__(kind, name)
+
+    def __str__(self) -> str:
+        start = f"there is no {self.kind} {self.name!r}"
+        if self.nearest:
+            return f"{start}; did you mean {' or '.join(map(repr, self.nearest))}?"
+        return f"{start}; known: {', '.join(self.known)}"
+
+
+class InvalidSetting(TrainingError):
+    """A setting's value is of the wrong type, out of range or missing."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(key, reason)
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}"
+
+
+class MissingDataSet(TrainingError):
+    """The data is not where it should be."""
+
+    def __init__(self, task: str, looked_for: Path | None, instructions: str) -> None:
+        self.task = task
+        self.looked_for = looked_for
+        self.instructions = instructions
+        super().__init__(task, looked_for)
+
+    def __str__(self) -> str:
+        where = (
+            f"{self.looked_for} does not exist"
+            if self.looked_for is not None
+            else "data_dir is not given"
+        )
+        return f"task {self.task} finds no data: {where}.\n{self.instructions}"
+
+
+class MalformedDataSet(TrainingError):
+    """The data is there, but not as it should be."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class TrainingDiverged(TrainingError):
+    """The loss is no longer a number."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        self.step = step
+        self.loss = loss
+        super().__init__(step, loss)
+
+    def __str__(self) -> str:
+        return (
+            f"the loss became {self.loss} at or just before step {self.step}; "
+            "try a smaller optimizer.lr or optimizer.ssm_lr"
+        )
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> list[str]:
+    """Return up to three names like `name`, or whose last part is like its own."""
+    whole = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    if whole:
+        return whole
+    leaves = {full.rpartition(".")[2]: full for full in known}
+    near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=3, cutoff=0.6)
+    return [leaves[leaf] for leaf in near]

@@ -1,0 +1,119 @@
+"""An experiment: a task, a model and a recipe, made from one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from model.classifier import Variables, initialize
+from model.config import ModelConfig
+from model.events.types import Events, Sensor
+from model.tokens import TimestepConvention, Tokenization, Tokenizer
+from model.training.batches import Encode, Plan
+from model.training.dataset import Task
+from model.training.embedding import smooth_embedding, with_embedding
+from model.training.errors import InvalidSetting
+from model.training.settings import Settings, TokenSettings
+from model.training.tasks import build_task
+from model.training.typed import build
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run needs and that a checkpoint remembers."""
+
+    settings: Settings
+    task: Task
+    config: ModelConfig
+    tokenization: Tokenization
+    timestep: TimestepConvention
+
+    @property
+    def encode(self) -> Encode:
+        """The function from events to tokens and timesteps."""
+        return encoder(self.tokenization, self.timestep)
+
+    @property
+    def plan(self) -> Plan:
+        """How training batches are drawn."""
+        training = self.settings.training
+        return Plan(
+            training.crop_events,
+            training.batch_events,
+            self.settings.augmentation.mix,
+        )
+
+    def variables(self) -> Variables:
+        """Draw the variables that training begins with."""
+        drawn = initialize(self.config, jax.random.key(self.settings.seed))
+        length = self.settings.training.embedding_length
+        if length == 0.0:
+            return drawn
+        rng = np.random.default_rng(self.settings.seed)
+        features = self.config.d_model
+        embedding = smooth_embedding(self.tokenization, features, length, rng)
+        return with_embedding(drawn, embedding)
+
+
+def experiment(values: Mapping[str, Any]) -> Experiment:
+    """Make an experiment from a resolved configuration.
+
+    Raises:
+        UnknownSetting: A key is not known.
+        InvalidSetting: A value is missing, of the wrong type or out of range.
+    """
+    settings = build(Settings, values)
+    task = task_of(settings)
+    tokenization = _tokenization(settings.tokens, task.sensor)
+    sizes = {
+        "num_embeddings": tokenization.num_tokens,
+        "num_classes": len(task.labels),
+    }
+    try:
+        config = build(ModelConfig, {**settings.model, **sizes}, "model.")
+    except ValueError as error:
+        raise InvalidSetting("model", str(error)) from None
+    _check_crops(settings.training.crop_events, config.tick_events)
+    return Experiment(settings, task, config, tokenization, settings.tokens.timestep)
+
+
+def task_of(settings: Settings) -> Task:
+    """Make the task that a configuration names."""
+    data_dir = None if settings.data_dir is None else Path(settings.data_dir)
+    return build_task(settings.task, data_dir, settings.system)
+
+
+def _tokenization(settings: TokenSettings, sensor: Sensor) -> Tokenization:
+    try:
+        return Tokenization(settings.scheme, sensor, settings.downsample)
+    except ValueError as error:
+        raise InvalidSetting("tokens", str(error)) from None
+
+
+def encoder(tokenization: Tokenization, timestep: TimestepConvention) -> Encode:
+    """Return the function from a whole recording to tokens and timesteps."""
+
+    def encode(
+        events: Events,
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        chunk = Tokenizer(tokenization, timestep).feed(events)
+        return chunk.tokens, chunk.dt_ms
+
+    return encode
+
+
+def _check_crops(crops: list[int], tick_events: int) -> None:
+    if not crops:
+        raise InvalidSetting("training.crop_events", "it holds no length")
+    for length in crops:
+        if length < tick_events or length % tick_events:
+            raise InvalidSetting(
+                "training.crop_events",
+                f"{length} is no multiple of the tick's {tick_events} events",
+            )

@@ -1,0 +1,164 @@
+"""The types of a training configuration; the values live in `conf/*.yaml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from model.tokens import Scheme, TimestepConvention
+from model.training.dataset import Split
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """How events become tokens and integration timesteps."""
+
+    scheme: Scheme
+    downsample: int
+    timestep: TimestepConvention
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long, on how much at a time.
+
+    Attributes:
+        epochs: Passes over the training samples.
+        batch_events: Events in one batch, padding included: a batch of
+            crops of n events holds batch_events / n samples.
+        crop_events: Lengths of the random crops; each batch draws one, so
+            their number is the number of compiled shapes. Multiples of the tick.
+        label_smoothing: Share of the target spread evenly over the classes.
+        embedding_length: Over what distance pixels are alike at first, tokens;
+            0 draws each by itself.
+        ema_decay: Of the averaged weights that are validated and saved; 0 is none.
+        validate_every: Epochs between validations; the last always has one.
+    """
+
+    epochs: int
+    batch_events: int
+    crop_events: list[int]
+    label_smoothing: float
+    embedding_length: float
+    ema_decay: float
+    validate_every: int
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a rate of its own for the state matrices.
+
+    Attributes:
+        lr: Peak learning rate of the regular parameters.
+        ssm_lr: Peak learning rate of `B`, `Lambda_re` and `Lambda_im`.
+        weight_decay: Of the regular parameters only.
+        warmup_share: Share of all steps that the learning rate rises for.
+        final_share: Where the cosine ends, as a share of the peak.
+        clip_norm: Longest gradient, all parameters together; 0 is no limit.
+        b2: Adam's decay of squared gradients.
+    """
+
+    lr: float
+    ssm_lr: float
+    weight_decay: float
+    warmup_share: float
+    final_share: float
+    clip_norm: float
+    b2: float
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """Strength of each augmentation; 0 leaves it out.
+
+    Attributes:
+        drop_events: Largest share of events dropped at random.
+        drop_time: Longest gap cut out, as a share of the recording.
+        drop_area: Largest blanked square, as a share of the sensor's area.
+        shift_pixels: Largest shift along each axis.
+        rotate_degrees: Largest rotation about the centre, either way.
+        scale: Largest change of size: 0.2 is 1/1.2 to 1.2.
+        shear: Largest shear, a share of the height.
+        stretch_time: Largest change of speed: 0.2 is 1/1.2 to 1.2.
+        jitter_us: Standard deviation of each timestamp's noise.
+        jitter_pixels: Standard deviation of each position's noise.
+        noise: Largest number of random events added, a share of the real ones.
+        flip_polarity: Probability of swapping brighter and darker.
+        mix: Probability that a later part comes from another sample.
+    """
+
+    drop_events: float
+    drop_time: float
+    drop_area: float
+    shift_pixels: float
+    rotate_degrees: float
+    scale: float
+    shear: float
+    stretch_time: float
+    jitter_us: float
+    jitter_pixels: float
+    noise: float
+    flip_polarity: float
+    mix: float
+
+
+@dataclass(frozen=True)
+class SystemSettings:
+    """What the machine can do.
+
+    Attributes:
+        workers: Processes that simulate; 0 does it in this one, null uses every core.
+        prefetch_batches: Batches prepared ahead of the device.
+    """
+
+    workers: int | None
+    prefetch_batches: int
+
+
+@dataclass(frozen=True)
+class LoggingSettings:
+    """What is shown and written, and how often.
+
+    Attributes:
+        every_steps: Steps between two looks at the device's metrics.
+        progress: Whether to draw a progress bar.
+    """
+
+    every_steps: int
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One resolved configuration.
+
+    Attributes:
+        task: The task's own settings; `name` picks the task.
+        model: Settings of `model.config.ModelConfig`; the task adds the
+            vocabulary and the number of classes.
+    """
+
+    seed: int
+    data_dir: str | None
+    output_dir: str
+    tokens: TokenSettings
+    training: TrainingSettings
+    optimizer: OptimizerSettings
+    augmentation: AugmentationSettings
+    system: SystemSettings
+    logging: LoggingSettings
+    task: dict[str, Any]
+    model: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(Settings):
+    """A configuration, and what to measure with it.
+
+    Attributes:
+        checkpoint: A checkpoint's folder, a run's folder, or a released name.
+        split: What to measure it on.
+    """
+
+    checkpoint: str
+    split: Split

@@ -1,0 +1,101 @@
+"""Moving scenes from the simulated camera: every sample from a seed of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from model.events.scenes import MOTIONS
+from model.events.simulator import simulate
+from model.events.types import Events, Sensor
+from model.training.dataset import Samples, Split, Task, gather
+from model.training.settings import SystemSettings
+from model.training.typed import build
+
+FIRST_SEED: Final[Mapping[str, int]] = {
+    "train": 1_000_000_000,
+    "validation": 2_000_000_000,
+    "test": 3_000_000_000,
+}
+SCENES_AT_A_TIME: Final = 8
+
+
+@dataclass(frozen=True)
+class MotionsSettings:
+    """The task's settings.
+
+    Attributes:
+        width: Of the simulated sensor; `height` likewise.
+        train_scenes: How many to simulate; a multiple of nine keeps classes even.
+        duration_ms: Of a scene.
+        max_events: Kept of a scene, from a random place.
+    """
+
+    name: str
+    width: int
+    height: int
+    train_scenes: int
+    validation_scenes: int
+    test_scenes: int
+    duration_ms: int
+    max_events: int
+
+
+def motions(
+    values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
+) -> Task:
+    """Describe the task; the scenes are simulated by `Task.load`."""
+    settings = build(MotionsSettings, values, "task.")
+    sensor = Sensor(settings.width, settings.height)
+    load = partial(_load, settings, sensor, system.workers)
+    return Task(settings.name, tuple(MOTIONS), sensor, "simulated by Saccade", load)
+
+
+def _load(
+    settings: MotionsSettings, sensor: Sensor, workers: int | None, split: Split
+) -> Samples:
+    count = {
+        "train": settings.train_scenes,
+        "validation": settings.validation_scenes,
+        "test": settings.test_scenes,
+    }[split]
+    first = FIRST_SEED[split]
+    seeds = range(first, first + count)
+    scene = partial(_scene, settings, sensor)
+    return gather(list(_spread(scene, seeds, workers)))
+
+
+def _scene(settings: MotionsSettings, sensor: Sensor, seed: int) -> tuple[Events, int]:
+    """Simulate one scene; the seed decides its class, too."""
+    label = seed % len(MOTIONS)
+    events = simulate(
+        MOTIONS[label],
+        seed=seed,
+        duration_us=settings.duration_ms * 1000,
+        sensor=sensor,
+    )
+    spare = max(events.size - settings.max_events, 0)
+    start = int(np.random.default_rng(seed).integers(spare + 1))
+    return events[start : start + settings.max_events].copy(), label
+
+
+def _spread(
+    scene: partial[tuple[Events, int]], seeds: range, workers: int | None
+) -> Iterator[tuple[Events, int]]:
+    """Simulate in `workers` processes, in the seeds' order."""
+    processes = os.cpu_count() or 1 if workers is None else workers
+    if processes == 0:
+        yield from map(scene, seeds)
+        return
+    # A fresh interpreter: JAX's threads in this one do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(scene, seeds, chunksize=SCENES_AT_A_TIME)

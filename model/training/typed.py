@@ -1,0 +1,79 @@
+"""Plain values (as YAML gives them) to frozen dataclasses, with kind errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from model.training.errors import InvalidSetting, UnknownSetting
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Make a dataclass from plain values, nested ones included.
+
+    Args:
+        cls: A dataclass.
+        values: One value a field.
+        prefix: Where `values` stands in the configuration, ending in a dot.
+
+    Raises:
+        UnknownSetting: A key is no field's name.
+        InvalidSetting: A value is missing or of the wrong type.
+    """
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise UnknownSetting(
+                "setting", f"{prefix}{key}", [prefix + n for n in names]
+            )
+    for name in names:
+        if name not in values:
+            raise InvalidSetting(prefix + name, "it has no value")
+    return cls(**{n: convert(hints[n], values[n], prefix + n) for n in names})
+
+
+def convert(wanted: Any, value: Any, key: str) -> Any:
+    """Return `value` as the annotated type; an int may stand for a float."""
+    if is_dataclass(wanted) and isinstance(value, Mapping):
+        return build(wanted, value, f"{key}.")  # type: ignore[arg-type]
+    origin = get_origin(wanted)
+    if origin in _GENERIC:
+        return _GENERIC[origin](get_args(wanted), value, key)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is wanted:
+        return value
+    raise InvalidSetting(key, f"{value!r} is no {getattr(wanted, '__name__', wanted)}")
+
+
+def _one_of(allowed: tuple[Any, ...], value: Any, key: str) -> Any:
+    if value not in allowed:
+        raise UnknownSetting(key, str(value), allowed)
+    return value
+
+
+def _optional(kinds: tuple[Any, ...], value: Any, key: str) -> Any:
+    (inner,) = [kind for kind in kinds if kind is not NoneType]
+    return None if value is None else convert(inner, value, key)
+
+
+def _list(kinds: tuple[Any, ...], value: Any, key: str) -> list[Any]:
+    items = convert(list, value, key)
+    return [convert(kinds[0], item, f"{key}[{i}]") for i, item in enumerate(items)]
+
+
+def _mapping(kinds: tuple[Any, ...], value: Any, key: str) -> dict[str, Any]:
+    return dict(convert(dict, value, key))
+
+
+_GENERIC: Final[Mapping[Any, Callable[[tuple[Any, ...], Any, str], Any]]] = {
+    Literal: _one_of,
+    UnionType: _optional,
+    list: _list,
+    dict: _mapping,
+}
