@@ -1,0 +1,1 @@
+"""The online inference service: protocol, engine, sessions, transport."""

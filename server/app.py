@@ -1,0 +1,81 @@
+"""The application: models, engine, routes, put together. Wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from starlette.exceptions import HTTPException
+
+from server.engine.engine import Engine
+from server.engine.models import ServedModel
+from server.engine.scheduler import Bucket
+from server.protocol.conversation import Limits
+from server.sessions.streams import Streams
+from server.settings import Settings
+from server.transport.http import http_routes
+from server.transport.metrics import Metrics
+from server.transport.problems import Problem, answer
+from server.transport.service import Service
+from server.transport.websocket import stream
+
+
+def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
+    """Build the engine and what its connections share; nothing runs yet."""
+    limits = Limits(
+        max_frame_bytes=settings.max_frame_bytes,
+        window_events=settings.window_events,
+        window_bytes=settings.window_bytes,
+    )
+    metrics = Metrics({model.name: model.tick_events for model in models})
+    engine = Engine(
+        [model.servable for model in models],
+        slots=settings.slots,
+        buckets=tuple(Bucket(*shape) for shape in settings.buckets),
+        # A window, the frame that overfills it, and the open tick.
+        backlog_events=3 * settings.window_events,
+        observer=metrics,
+    )
+    metrics.watch(engine)
+    by_name = {model.name: model for model in models}
+    return Service(settings, by_name, engine, Streams(engine), metrics, limits)
+
+
+def create_app(service: Service) -> FastAPI:
+    """Put the routes around a service; the engine compiles once the app starts."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.streams.start(asyncio.get_running_loop())
+        yield
+        await asyncio.to_thread(service.engine.stop)
+
+    app = FastAPI(title="Saccade", lifespan=lifespan)
+    app.include_router(http_routes(service))
+
+    @app.websocket("/v1/stream")
+    async def stream_route(websocket: WebSocket) -> None:
+        await stream(websocket, service)
+
+    async def answer_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        service.metrics.count_refusal(error.code)
+        return await answer(request, error)
+
+    async def answer_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "no_such_route", 405: "method_not_allowed"}.get(
+            error.status_code, "bad_request"
+        )
+        return await answer(request, Problem(error.status_code, code, error.detail))
+
+    async def answer_fault(request: Request, _: Exception) -> Response:
+        text = "the server failed; its log says why"
+        return await answer(request, Problem(500, "internal_error", text))
+
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(Exception, answer_fault)
+    return app

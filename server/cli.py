@@ -1,0 +1,174 @@
+"""`saccade serve`: settings, models, and uvicorn around the application."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from server.settings import Settings
+from server.transport.service import Service
+
+RECONNECT_AFTER_MS: Final = 2000
+PING_S: Final = 20.0
+PONG_S: Final = 60.0
+"""A client over its window is not read, and its pong waits behind what it sent."""
+
+OPTIONS: Final = {
+    "host": "address to listen on (default 127.0.0.1)",
+    "port": "port to listen on (default 8000; 0 takes a free one)",
+    "slots": "sessions per model at one time (default 256)",
+    "buckets": "shapes to compile, as ROWSxTICKS,... (for example 1x1,8x4,64x1)",
+    "window_events": "events that a session may have under way",
+    "window_bytes": "bytes of events that a session may have under way",
+    "max_frame_bytes": "longest websocket message",
+    "max_body_bytes": "longest HTTP body",
+    "compiled": "folder that keeps what is compiled for the next start",
+    "drain_s": "seconds that sessions may go on after a stop signal",
+}
+
+
+def serve(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; return the exit status."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        settings = Settings.read(os.environ, overrides(arguments))
+    except ValueError as error:
+        sys.stderr.write(f"saccade serve: {error}\n")
+        return 2
+    started_s = time.perf_counter()
+    # Imported here so that a mistaken option is answered at once.
+    from model.checkpoint import CheckpointError
+    from server.app import create_service
+    from server.engine.compiled import keep_compiled
+    from server.engine.loading import load_models
+
+    try:
+        service = create_service(settings, load_models(settings.models))
+    except (CheckpointError, ValueError) as error:
+        sys.stderr.write(f"saccade serve: {error}\n")
+        return 1
+    keep_compiled(settings.compiled)
+    return asyncio.run(run(service, started_s))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line; the environment's `SACCADE_…` are its defaults."""
+    result = argparse.ArgumentParser(prog="saccade serve", description=serve.__doc__)
+    for name, text in OPTIONS.items():
+        result.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text)
+    result.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        type=Path,
+        help="a checkpoint's folder; may be given again (default: the released ones)",
+    )
+    result.add_argument(
+        "--insecure",
+        action="store_const",
+        const="true",
+        help="listen where others can reach it, though there are no keys",
+    )
+    return result
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return what the command line says, as the environment would say it."""
+    values: dict[str, str | None] = dict(vars(arguments))
+    if arguments.models:
+        values["models"] = ",".join(str(path) for path in arguments.models)
+    return values
+
+
+async def run(service: Service, started_s: float) -> int:
+    """Serve until a signal comes, then let sessions end."""
+    from server.app import create_app
+
+    server = uvicorn.Server(configuration(create_app(service), service.settings))
+    serving = asyncio.create_task(server.serve())
+    announcing = asyncio.create_task(announce(server, service, started_s))
+    stopping = asyncio.create_task(stop_on_signal(server, service))
+    try:
+        await serving
+    except SystemExit as error:  # uvicorn could not listen
+        return int(error.code or 1)
+    finally:
+        announcing.cancel()
+        stopping.cancel()
+        await asyncio.gather(announcing, stopping, return_exceptions=True)
+    return 0
+
+
+def configuration(app: object, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn runs the application."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=settings.host,
+        port=settings.port,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        # Above our own limit, so that a frame too large gets a typed error first.
+        ws_max_size=2 * settings.max_frame_bytes,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+
+
+async def announce(server: uvicorn.Server, service: Service, started_s: float) -> None:
+    """Say once, in one line, that the server is ready or why it never will be."""
+    await until(lambda: service.engine.health.ready or service.engine.health.failed)
+    await until(lambda: server.started)
+    if service.engine.health.failed:
+        sys.stderr.write(f"saccade serve: {service.engine.health.reason}\n")
+        return
+    names = ", ".join(service.models)
+    seconds = time.perf_counter() - started_s
+    sys.stdout.write(
+        f"Saccade serves {names} on {url(server)} (ready in {seconds:.1f} s)\n"
+    )
+    sys.stdout.flush()
+
+
+async def stop_on_signal(server: uvicorn.Server, service: Service) -> None:
+    """On a signal, tell the sessions before uvicorn cuts them; a second one forces.
+
+    uvicorn closes every socket before the application hears of the shutdown, so its
+    own handlers are replaced as soon as it has installed them.
+    """
+    await until(lambda: server.started)
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
+    await signals.get()
+    leaving = asyncio.create_task(service.leave(RECONNECT_AFTER_MS))
+    again = asyncio.create_task(signals.get())
+    await asyncio.wait({leaving, again}, return_when=asyncio.FIRST_COMPLETED)
+    server.force_exit = again.done()
+    server.should_exit = True
+    leaving.cancel()
+    again.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something of uvicorn's or of another thread's, which tell nobody."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+def url(server: uvicorn.Server) -> str:
+    """Return where a started server listens."""
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

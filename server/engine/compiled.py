@@ -1,0 +1,155 @@
+"""Every shape that the engine may run, compiled before it serves and proven right.
+
+Compilers have faults that depend on the batch's shape, so a model carries a canary,
+and each bucket must reproduce it, in every row, before the model is served.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jaxlib.version import __version__ as jaxlib_version
+
+from server.engine.errors import CanaryMismatch
+from server.engine.scheduler import Bucket
+from server.engine.servable import PyTree, Servable
+from server.engine.slots import (
+    PackedBatch,
+    advance_rows,
+    insert,
+    make_pool,
+    scratch_row,
+)
+
+CANARY_TOLERANCE: Final = 1e-3
+"""Largest error allowed, relative to the largest score; leaves room for TF32."""
+
+WHOLE_SESSION: Final = np.float32(np.inf)
+"""The half-life of a readout that forgets nothing."""
+
+
+class Executables(NamedTuple):
+    """Compiled calls; a shape that was not compiled raises and never recompiles.
+
+    Attributes:
+        fresh: half_life_ms -> one session's carry.
+        insert: (pool, row, carry) -> pool; the pool is donated.
+        advance: By bucket, (weights, pool, batch) -> (pool, logits); likewise.
+    """
+
+    fresh: Callable[[np.float32], PyTree]
+    insert: Callable[[PyTree, np.int32, PyTree], PyTree]
+    advance: Mapping[Bucket, Callable[..., tuple[PyTree, Any]]]
+
+
+def compile_all(
+    servable: Servable,
+    slots: int,
+    buckets: tuple[Bucket, ...],
+    progress: Callable[[str], None],
+) -> tuple[Executables, PyTree]:
+    """Compile every call for a pool of this size; return them and the pool."""
+    progress("fresh rows")
+    fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
+    carry = fresh(WHOLE_SESSION)
+    pool = make_pool(carry, slots)
+    row = _shape((), jnp.int32)
+    inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+    step = jax.jit(partial(advance_rows, servable.advance), donate_argnums=1)
+
+    def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
+        progress(f"bucket {bucket}")
+        batch = _batch_shape(bucket, servable.tick_events)
+        return step.lower(servable.weights, pool, batch).compile()
+
+    with ThreadPoolExecutor(min(len(buckets), os.cpu_count() or 1)) as threads:
+        advancing = dict(
+            zip(buckets, threads.map(compile_bucket, buckets), strict=True)
+        )
+    return Executables(fresh, inserting, advancing), pool
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keep what is compiled in a folder, so that the next start need not do it again.
+
+    What comes out of it must reproduce the canary like everything else.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+
+
+def check_canary(servable: Servable, executables: Executables, pool: PyTree) -> PyTree:
+    """Run the canary through every bucket; return the pool, whose rows are now used.
+
+    Raises:
+        CanaryMismatch: A bucket's scores are not the stored ones.
+    """
+    expected = np.asarray(servable.canary.logits, np.float64)
+    scale = max(float(np.abs(expected).max()), 1e-30)
+    for bucket in executables.advance:
+        pool, logits = _run_canary(servable, executables, pool, bucket)
+        error = float(np.abs(logits - expected).max()) / scale
+        if not error <= CANARY_TOLERANCE:  # a NaN must fail too
+            raise CanaryMismatch(servable.name, str(bucket), platform(), error)
+    return pool
+
+
+def platform() -> str:
+    """Name the backend and its version, as in `cpu, jaxlib 0.10.1`."""
+    return f"{jax.default_backend()}, jaxlib {jaxlib_version}"
+
+
+def _run_canary(
+    servable: Servable, executables: Executables, pool: PyTree, bucket: Bucket
+) -> tuple[PyTree, npt.NDArray[np.float64]]:
+    """Play the canary in every row of a bucket; return each row's last scores."""
+    rows = np.arange(bucket.rows, dtype=np.int32)
+    rows = np.minimum(rows, scratch_row(pool))
+    carry = executables.fresh(WHOLE_SESSION)
+    for row in np.unique(rows):
+        pool = executables.insert(pool, row, carry)
+    size = servable.tick_events
+    total = len(servable.canary.tokens) // size
+    for start in range(0, total, bucket.ticks):
+        ticks = min(bucket.ticks, total - start)
+        piece = slice(start * size, (start + ticks) * size)
+        batch = _repeat(bucket, rows, servable, piece)
+        pool, logits = executables.advance[bucket](servable.weights, pool, batch)
+    owned = rows < scratch_row(pool)
+    return pool, np.asarray(logits, np.float64)[owned, ticks - 1]
+
+
+def _repeat(
+    bucket: Bucket, rows: npt.NDArray[np.int32], servable: Servable, piece: slice
+) -> PackedBatch:
+    """Give every row of a batch the same piece of the canary."""
+    size = servable.tick_events
+    tokens = np.zeros((bucket.rows, bucket.ticks * size), np.int32)
+    dt_ms = np.zeros(tokens.shape, np.float32)
+    events = piece.stop - piece.start
+    tokens[:, :events] = servable.canary.tokens[piece]
+    dt_ms[:, :events] = servable.canary.dt_ms[piece]
+    ticks = np.full(bucket.rows, events // size, np.int32)
+    return PackedBatch(rows, tokens, dt_ms, ticks)
+
+
+def _batch_shape(bucket: Bucket, tick_events: int) -> PackedBatch:
+    events = (bucket.rows, bucket.ticks * tick_events)
+    return PackedBatch(
+        rows=_shape((bucket.rows,), jnp.int32),
+        tokens=_shape(events, jnp.int32),
+        dt_ms=_shape(events, jnp.float32),
+        ticks=_shape((bucket.rows,), jnp.int32),
+    )
+
+
+def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]

@@ -1,0 +1,70 @@
+"""Checkpoints on disk to models that the engine can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from model.checkpoint import load
+from model.streaming import advance, fold, init_carry
+from model.tokens import Tokenizer
+from server.engine.models import ServedModel
+from server.engine.servable import Canary, Servable
+
+
+def released() -> list[Path]:
+    """Return the folders of the checkpoints that come with Saccade."""
+    root = Path(str(resources.files("checkpoints")))
+    return sorted(path.parent for path in root.glob("*/manifest.json"))
+
+
+def load_models(paths: Sequence[Path]) -> list[ServedModel]:
+    """Load checkpoints, the released ones where none is named.
+
+    Raises:
+        CheckpointError: A folder holds no sound checkpoint; names file and reason.
+        ValueError: Two have the same name, or there is none at all.
+    """
+    models = [load_model(path) for path in paths or released()]
+    if not models:
+        raise ValueError("there is no checkpoint to serve; name one with --model PATH")
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two checkpoints have one name: {', '.join(names)}")
+    return models
+
+
+def load_model(path: Path) -> ServedModel:
+    """Load one checkpoint.
+
+    Raises:
+        CheckpointError: The folder holds no sound checkpoint.
+    """
+    checkpoint = load(path)
+    manifest, variables = checkpoint.manifest, checkpoint.variables
+    config, tokenization = manifest.config, manifest.tokenization
+    canary = manifest.canary
+    servable = Servable(
+        name=manifest.name,
+        tick_events=config.tick_events,
+        classes=config.num_classes,
+        weights=fold(config, variables),
+        fresh=partial(init_carry, config, variables),
+        advance=partial(advance, config),
+        canary=Canary(
+            np.asarray(canary.tokens, np.int32),
+            np.asarray(canary.dt_ms, np.float32),
+            np.asarray(canary.logits, np.float64),
+        ),
+    )
+    return ServedModel(
+        servable=servable,
+        labels=tuple(manifest.labels),
+        sensor=tokenization.sensor,
+        content_hash=manifest.content_hash,
+        new_tokenizer=partial(Tokenizer, tokenization, manifest.timestep),
+    )

@@ -1,0 +1,39 @@
+"""A model that is served: what the engine runs, and what clients are told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from model.events.types import Sensor
+from model.tokens import Tokenizer
+from server.engine.servable import Servable
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model of this server.
+
+    Attributes:
+        servable: What the engine runs.
+        labels: The classes' names, in the order of the logits.
+        sensor: The geometry that its events must have.
+        content_hash: Tells versions apart.
+        new_tokenizer: Makes one stream's tokenizer.
+    """
+
+    servable: Servable
+    labels: tuple[str, ...]
+    sensor: Sensor
+    content_hash: str
+    new_tokenizer: Callable[[], Tokenizer]
+
+    @property
+    def name(self) -> str:
+        """What clients call it."""
+        return self.servable.name
+
+    @property
+    def tick_events(self) -> int:
+        """Events per tick."""
+        return self.servable.tick_events

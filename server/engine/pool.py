@@ -1,0 +1,158 @@
+"""One model's rows on the device, and the events that wait for them.
+
+Only the device thread touches a `Pool`. It packs what the scheduler chose into a
+padded batch, launches the compiled call, and later reads the scores back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from model.tokens import TokenChunk
+from server.engine.backlog import Backlog
+from server.engine.compiled import Executables, check_canary, compile_all
+from server.engine.leases import Lease
+from server.engine.scheduler import Batch, Bucket, Scheduler
+from server.engine.servable import PyTree, Servable
+from server.engine.slots import PackedBatch
+
+
+class Scored(NamedTuple):
+    """Some ticks of one session.
+
+    Attributes:
+        lease: Whose they are.
+        logits: Scores after each tick, `(k, c)`.
+        t_us: Timestamp of each tick's last event, `(k,)`.
+    """
+
+    lease: Lease
+    logits: npt.NDArray[np.float32]
+    t_us: npt.NDArray[np.int64]
+
+
+class InFlight(NamedTuple):
+    """A launched batch whose scores have not been read back."""
+
+    model: str
+    batch: Batch
+    leases: tuple[Lease, ...]
+    t_us: tuple[npt.NDArray[np.int64], ...]
+    logits: Any
+    launched_s: float
+
+
+@dataclass
+class Tenant:
+    """One session in its row."""
+
+    lease: Lease
+    backlog: Backlog
+
+
+class Pool:
+    """The rows, the compiled calls, the queue and the tenants of one model."""
+
+    def __init__(
+        self, servable: Servable, slots: int, buckets: tuple[Bucket, ...], events: int
+    ) -> None:
+        self._servable = servable
+        self._slots = slots
+        self._buckets = buckets
+        self._events = events
+        self._scheduler = Scheduler(buckets)
+        self._tenants: dict[int, Tenant] = {}
+        self._rows: PyTree = None
+        self._executables: Executables | None = None
+
+    @property
+    def ticks_waiting(self) -> int:
+        """Whole ticks that wait; any thread may ask."""
+        return self._scheduler.ticks
+
+    def prepare(self, progress: Callable[[str], None]) -> None:
+        """Compile everything and prove it with the canary.
+
+        Raises:
+            CanaryMismatch: A bucket computes wrong scores.
+        """
+        executables, rows = compile_all(
+            self._servable, self._slots, self._buckets, progress
+        )
+        progress("canary")
+        self._rows = check_canary(self._servable, executables, rows)
+        self._executables = executables
+
+    def insert(self, lease: Lease, half_life_ms: float) -> None:
+        """Begin a session in its row, whatever was there before."""
+        assert self._executables is not None
+        self._scheduler.drop(lease.slot)
+        backlog = Backlog(self._servable.tick_events, self._events)
+        self._tenants[lease.slot] = Tenant(lease, backlog)
+        carry = self._executables.fresh(np.float32(half_life_ms))
+        self._rows = self._executables.insert(self._rows, np.int32(lease.slot), carry)
+
+    def submit(self, lease: Lease, chunk: TokenChunk) -> None:
+        """Queue a session's events.
+
+        Raises:
+            BacklogFull: They exceed what the session may hold.
+        """
+        tenant = self._tenants.get(lease.slot)
+        if tenant is not None and tenant.lease == lease:
+            self._scheduler.add(lease.slot, tenant.backlog.append(chunk))
+
+    def release(self, lease: Lease) -> None:
+        """End a session; its row waits for the next tenant."""
+        tenant = self._tenants.get(lease.slot)
+        if tenant is not None and tenant.lease == lease:
+            self._scheduler.drop(lease.slot)
+            del self._tenants[lease.slot]
+
+    def abandon(self) -> list[Lease]:
+        """End every session and return their leases."""
+        leases = [tenant.lease for tenant in self._tenants.values()]
+        for lease in leases:
+            self.release(lease)
+        return leases
+
+    def launch(self) -> InFlight | None:
+        """Start the next batch on the device; None when nobody waits."""
+        batch = self._scheduler.next_batch()
+        if batch is None:
+            return None
+        assert self._executables is not None
+        packed, ends = self._pack(batch)
+        leases = tuple(self._tenants[slot].lease for slot, _ in batch.turns)
+        launched_s = time.perf_counter()
+        run = self._executables.advance[batch.bucket]
+        self._rows, logits = run(self._servable.weights, self._rows, packed)
+        name = self._servable.name
+        return InFlight(name, batch, leases, ends, logits, launched_s)
+
+    def _pack(self, batch: Batch) -> tuple[PackedBatch, tuple[Any, ...]]:
+        rows, ticks = batch.bucket
+        # New arrays each time: the device may still be reading the last ones.
+        tokens = np.zeros((rows, ticks * self._servable.tick_events), np.int32)
+        dt_ms = np.zeros(tokens.shape, np.float32)
+        row = np.full(rows, self._slots, np.int32)  # the scratch row
+        moves = np.zeros(rows, np.int32)
+        ends = []
+        for i, (slot, count) in enumerate(batch.turns):
+            row[i], moves[i] = slot, count
+            ends.append(self._tenants[slot].backlog.take(count, tokens[i], dt_ms[i]))
+        return PackedBatch(row, tokens, dt_ms, moves), tuple(ends)
+
+
+def collect(flight: InFlight) -> list[Scored]:
+    """Wait for a batch and read its scores."""
+    logits = np.asarray(jax.device_get(flight.logits), np.float32)
+    turns = zip(flight.leases, flight.t_us, logits, strict=False)
+    return [Scored(lease, rows[: len(ends)], ends) for lease, ends, rows in turns]

@@ -1,0 +1,1 @@
+"""The wire, without input or output: messages, codec, conversation, errors."""

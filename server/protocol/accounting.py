@@ -1,0 +1,75 @@
+"""What a client has sent, and how much of it is consumed.
+
+The invariant, field by field: acked + pending == sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from server.protocol.messages import Ack
+
+
+class Counts(NamedTuple):
+    """Frames, events and bytes of `data`, as their sender counts them."""
+
+    seq: int = 0
+    events: int = 0
+    bytes: int = 0
+
+
+class Ledger:
+    """The frames of one session, from their arrival until they are consumed.
+
+    An event is consumed when it is scored or in the open tick. A frame is
+    acknowledged when all its events are, and so is every frame before it. What
+    a frame never gives the engine (events that a crop leaves out, a refused
+    frame) is consumed with what came before.
+
+    Its memory is bounded by the events that wait: frames that add none share an
+    entry with the one before.
+    """
+
+    def __init__(self) -> None:
+        self.sent = Counts()
+        self.acked = Counts()
+        self._kept = 0
+        self._waiting: deque[tuple[int, Counts]] = deque()
+
+    @property
+    def pending(self) -> Counts:
+        """What is sent and not acknowledged; its `seq` is a number of frames."""
+        return Counts(*(s - a for s, a in zip(self.sent, self.acked, strict=True)))
+
+    def add(self, *, events: int, size: int, kept: int) -> None:
+        """Enter the next frame.
+
+        Args:
+            events: How many events it holds, as the sender counts.
+            size: How many bytes of `data`.
+            kept: How many of its events go on to the engine.
+        """
+        seq, sent_events, sent_bytes = self.sent
+        self.sent = Counts(seq + 1, sent_events + events, sent_bytes + size)
+        self._kept += kept
+        if self._waiting and self._waiting[-1][0] == self._kept:
+            self._waiting.pop()
+        self._waiting.append((self._kept, self.sent))
+
+    def settle(self, waiting: int) -> Ack | None:
+        """Acknowledge what is consumed.
+
+        Args:
+            waiting: How many of the events that went on to the engine are
+                neither scored nor in the open tick; always the newest.
+
+        Returns:
+            The message to send, or None where there is nothing new to say.
+        """
+        assert 0 <= waiting <= self._kept
+        consumed = self._kept - waiting
+        before = self.acked
+        while self._waiting and self._waiting[0][0] <= consumed:
+            self.acked = self._waiting.popleft()[1]
+        return None if self.acked == before else Ack(*self.acked)

@@ -1,0 +1,299 @@
+"""What can go wrong on the wire, each with its stable code and close code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from model.events.types import Sensor
+from server.protocol.messages import PROTOCOL_VERSION, ErrorMessage
+from server.protocol.quoting import MESSAGE_CHARACTERS, clip, describe, quotable
+
+
+class ProtocolError(Exception):
+    """A message, or a session, that the server refuses.
+
+    ProtocolError
+    ├── MalformedMessage        malformed_message      1007
+    ├── InvalidField            invalid_field          1007; `events`: goes on
+    ├── UnexpectedMessage       unexpected_message     1002
+    ├── SequenceGap             sequence_gap           1002
+    ├── UnsupportedProtocol     unsupported_protocol   1002
+    ├── UnknownModel            unknown_model          4404
+    ├── SensorRefused           sensor_mismatch        4409
+    ├── FrameTooLarge           frame_too_large        1009
+    ├── FrameUndecodable        malformed_events       1007; packed: goes on
+    ├── FrameOutsideSensor      event_outside_sensor   goes on
+    ├── FrameUnsorted           unsorted_events        goes on
+    ├── SlotsExhausted          slots_exhausted        1013
+    ├── NotReady                not_ready              1013
+    ├── EngineFailed            engine_failed          1011
+    └── InternalError           internal_error         1011
+
+    An error that is not fatal refuses one `events` frame, `seq`, and leaves the
+    session as it was. Leaves have `seq`, `field`, `index` and `value` where known.
+    """
+
+    code: ClassVar[str]
+    close_code: ClassVar[int]
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the session ends, with `close_code`."""
+        return True
+
+
+@dataclass(eq=False)
+class MalformedMessage(ProtocolError):
+    """Not msgpack, not JSON, not a map, or of an unknown type."""
+
+    code: ClassVar[str] = "malformed_message"
+    close_code: ClassVar[int] = 1007
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot read the message: {self.reason}"
+
+
+@dataclass(eq=False)
+class InvalidField(ProtocolError):
+    """A field is missing, unknown, of the wrong type or out of range.
+
+    `seq` is given where the message was `events`; `size` is its `data`'s length.
+    """
+
+    code: ClassVar[str] = "invalid_field"
+    close_code: ClassVar[int] = 1007
+    field: str
+    reason: str
+    value: Any = None
+    seq: int | None = None
+    size: int = 0
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the session ends: not where one frame can be refused."""
+        return self.seq is None
+
+    def __str__(self) -> str:
+        return f"field {clip(self.field)!r} {self.reason}"
+
+
+@dataclass(eq=False)
+class UnexpectedMessage(ProtocolError):
+    """A message out of order: events before open, or a second open."""
+
+    code: ClassVar[str] = "unexpected_message"
+    close_code: ClassVar[int] = 1002
+    received: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.received!r} came out of order; {self.expected}"
+
+
+@dataclass(eq=False)
+class SequenceGap(ProtocolError):
+    """A frame's seq is not the last one plus one."""
+
+    code: ClassVar[str] = "sequence_gap"
+    close_code: ClassVar[int] = 1002
+    seq: int
+    expected: int
+
+    def __str__(self) -> str:
+        return (
+            f"frame has seq {self.seq} where {self.expected} comes next; "
+            "number frames 1, 2, 3, … without gaps"
+        )
+
+
+@dataclass(eq=False)
+class UnsupportedProtocol(ProtocolError):
+    """The client speaks another version."""
+
+    code: ClassVar[str] = "unsupported_protocol"
+    close_code: ClassVar[int] = 1002
+    value: int
+    field: str = "protocol"
+
+    def __str__(self) -> str:
+        spoken = f"this server speaks version {PROTOCOL_VERSION}"
+        return f"protocol {self.value} is not spoken here; {spoken}"
+
+
+@dataclass(eq=False)
+class UnknownModel(ProtocolError):
+    """No such model is served."""
+
+    code: ClassVar[str] = "unknown_model"
+    close_code: ClassVar[int] = 4404
+    value: str
+    available: tuple[str, ...] = ()
+    field: str = "model"
+
+    def __str__(self) -> str:
+        served = ", ".join(self.available) or "none"
+        return f"no model is named {clip(self.value)!r}; served here: {served}"
+
+
+@dataclass(eq=False)
+class SensorRefused(ProtocolError):
+    """The sensor is not the model's, and `fit` does not say what to do."""
+
+    code: ClassVar[str] = "sensor_mismatch"
+    close_code: ClassVar[int] = 4409
+    source: Sensor
+    target: Sensor
+    field: str = "sensor"
+
+    @property
+    def value(self) -> str:
+        """The sensor that the client declared."""
+        return describe(self.source)
+
+    def __str__(self) -> str:
+        return (
+            f"the sensor is {self.value} and the model's is {describe(self.target)}; "
+            "open with fit 'scale' or 'crop', or send events of the model's sensor"
+        )
+
+
+@dataclass(eq=False)
+class FrameTooLarge(ProtocolError):
+    """A message is longer than the session allows, or holds too many events."""
+
+    code: ClassVar[str] = "frame_too_large"
+    close_code: ClassVar[int] = 1009
+    value: int
+    limit: int
+    unit: str = "bytes"
+    seq: int | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.value} {self.unit}"
+        return f"a message of {size} exceeds the limit of {self.limit}; send less"
+
+
+@dataclass(eq=False)
+class FrameUndecodable(ProtocolError):
+    """A frame's `data` is not what its encoding says."""
+
+    code: ClassVar[str] = "malformed_events"
+    close_code: ClassVar[int] = 1007
+    encoding: str
+    reason: str
+    seq: int
+    field: str = "data"
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the session ends: a raw decoder's state is now unknown."""
+        return self.encoding != "packed"
+
+    def __str__(self) -> str:
+        return f"frame {self.seq} is not {self.encoding}: {self.reason}"
+
+
+@dataclass(eq=False)
+class FrameOutsideSensor(ProtocolError):
+    """An event lies outside the declared sensor."""
+
+    code: ClassVar[str] = "event_outside_sensor"
+    close_code: ClassVar[int] = 1007
+    fatal: ClassVar[bool] = False
+    seq: int
+    index: int
+    field: str
+    value: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"frame {self.seq}, event {self.index}: {self.field} is {self.value} "
+            f"and must be below {self.limit}; the frame is refused whole"
+        )
+
+
+@dataclass(eq=False)
+class FrameUnsorted(ProtocolError):
+    """Time runs backwards within a frame, or from one frame to the next."""
+
+    code: ClassVar[str] = "unsorted_events"
+    close_code: ClassVar[int] = 1007
+    fatal: ClassVar[bool] = False
+    seq: int
+    index: int
+    value: int
+    previous_t_us: int
+    field: str = "t"
+
+    def __str__(self) -> str:
+        return (
+            f"frame {self.seq}, event {self.index}: {self.value} µs follows "
+            f"{self.previous_t_us} µs; sort events by time, or reset before a new "
+            "recording; the frame is refused whole"
+        )
+
+
+@dataclass(eq=False)
+class SlotsExhausted(ProtocolError):
+    """Every slot is lent."""
+
+    code: ClassVar[str] = "slots_exhausted"
+    close_code: ClassVar[int] = 1013
+    slots: int
+
+    def __str__(self) -> str:
+        return f"all {self.slots} sessions are taken; try again later"
+
+
+@dataclass(eq=False)
+class NotReady(ProtocolError):
+    """The server is starting or stopping."""
+
+    code: ClassVar[str] = "not_ready"
+    close_code: ClassVar[int] = 1013
+    reason: str = "the server is not ready"
+
+    def __str__(self) -> str:
+        return f"{self.reason}; try again later"
+
+
+@dataclass(eq=False)
+class EngineFailed(ProtocolError):
+    """The device thread died under this session."""
+
+    code: ClassVar[str] = "engine_failed"
+    close_code: ClassVar[int] = 1011
+
+    def __str__(self) -> str:
+        return "the engine failed; this session is lost, open another"
+
+
+@dataclass(eq=False)
+class InternalError(ProtocolError):
+    """A fault of ours; its details stay in the server's log."""
+
+    code: ClassVar[str] = "internal_error"
+    close_code: ClassVar[int] = 1011
+
+    def __str__(self) -> str:
+        return "the server failed; this session is lost, open another"
+
+
+def error_message(error: ProtocolError) -> ErrorMessage:
+    """Write an error as the message that tells the client about it.
+
+    Whatever the client sent comes back only in short and as valid text.
+    """
+    field = getattr(error, "field", None)
+    return ErrorMessage(
+        code=error.code,
+        message=clip(str(error), MESSAGE_CHARACTERS),
+        fatal=error.fatal,
+        seq=getattr(error, "seq", None),
+        field=None if field is None else clip(field),
+        index=getattr(error, "index", None),
+        value=quotable(getattr(error, "value", None)),
+    )

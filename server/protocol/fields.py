@@ -1,0 +1,171 @@
+"""One field's value: its type and range, and the error that names the field.
+
+A parser takes what msgpack or JSON gave and the field's name, and returns the
+value or raises `InvalidField`. `Any` ends here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, Final, TypeAlias
+
+from model.events.types import Sensor
+from server.protocol.errors import InvalidField
+from server.protocol.messages import Fact
+from server.protocol.quoting import quotable
+
+Parse: TypeAlias = Callable[[Any, str], Any]
+
+_KINDS: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a float",
+    str: "a string",
+    bytes: "binary",
+    list: "an array",
+    dict: "a map",
+}
+
+
+def integer(low: int, high: int) -> Parse:
+    """Take an integer within both bounds; a bool is none."""
+
+    def parse(value: Any, field: str) -> int:
+        if type(value) is not int:
+            raise wrong_type(value, field, "an integer")
+        if not low <= value <= high:
+            raise InvalidField(
+                field, f"is {quotable(value)}, not in {low}..{high}", value
+            )
+        return value
+
+    return parse
+
+
+def number(low: float, high: float) -> Parse:
+    """Take a finite number within both bounds, as a float."""
+
+    def parse(value: Any, field: str) -> float:
+        if type(value) not in {int, float}:
+            raise wrong_type(value, field, "a number")
+        if not low <= value <= high:  # false for NaN as well
+            raise InvalidField(
+                field, f"is {quotable(value)}, not in {low:g}..{high:g}", value
+            )
+        return float(value)
+
+    return parse
+
+
+def finite(value: Any, field: str) -> float:
+    """Take any finite number, as a float."""
+    if type(value) not in {int, float}:
+        raise wrong_type(value, field, "a number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise InvalidField(field, "is too large", value)
+    if not math.isfinite(value):
+        raise InvalidField(field, f"is {value}, not a finite number", value)
+    return float(value)
+
+
+def text(longest: int) -> Parse:
+    """Take a string of valid Unicode, not empty and not too long."""
+
+    def parse(value: Any, field: str) -> str:
+        if type(value) is not str:
+            raise wrong_type(value, field, "a string")
+        if not 1 <= len(value) <= longest:
+            reason = f"has {len(value)} characters, not 1..{longest}"
+            raise InvalidField(field, reason, value)
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidField(field, "is not valid Unicode", value)
+        return value
+
+    return parse
+
+
+def choice(*names: str) -> Parse:
+    """Take one of the given strings."""
+
+    def parse(value: Any, field: str) -> str:
+        if type(value) is not str:
+            raise wrong_type(value, field, "a string")
+        if value not in names:
+            allowed = ", ".join(map(repr, names))
+            reason = f"must be one of {allowed}{did_you_mean(value, names)}"
+            raise InvalidField(field, reason, value)
+        return value
+
+    return parse
+
+
+def array(item: Parse, shortest: int, longest: int) -> Parse:
+    """Take an array of items, each of which passes."""
+
+    def parse(value: Any, field: str) -> list[Any]:
+        if type(value) is not list:
+            raise wrong_type(value, field, "an array")
+        if not shortest <= len(value) <= longest:
+            reason = f"has {len(value)} items, not {shortest}..{longest}"
+            raise InvalidField(field, reason, value)
+        return [item(each, f"{field}[{i}]") for i, each in enumerate(value)]
+
+    return parse
+
+
+def optional(parse_present: Parse) -> Parse:
+    """Take null as well, as None."""
+
+    def parse(value: Any, field: str) -> Any:
+        return None if value is None else parse_present(value, field)
+
+    return parse
+
+
+def binary(value: Any, field: str) -> bytes:
+    """Take bytes as they are, without a copy."""
+    if type(value) is not bytes:
+        raise wrong_type(value, field, "binary")
+    return value
+
+
+def boolean(value: Any, field: str) -> bool:
+    """Take true or false."""
+    if type(value) is not bool:
+        raise wrong_type(value, field, "a boolean")
+    return value
+
+
+def fact(value: Any, field: str) -> Fact:
+    """Take a scalar that an error quotes."""
+    if isinstance(value, (bool, int, str)):
+        return value
+    return finite(value, field)
+
+
+_sides: Final = array(integer(1, 65536), 2, 3)
+
+
+def sensor(value: Any, field: str) -> Sensor:
+    """Take `[width, height]`, or `[width, height, polarities]`."""
+    sides = _sides(value, field)
+    if len(sides) == 3 and sides[2] > 2:
+        raise InvalidField(f"{field}[2]", f"is {sides[2]}, not in 1..2", sides[2])
+    return Sensor(*sides)
+
+
+def wrong_type(value: Any, field: str, wanted: str) -> InvalidField:
+    """Say what a field should have held, and what it holds."""
+    kind = _KINDS.get(type(value), type(value).__name__)
+    if type(value) is float and not math.isfinite(value):
+        kind = str(value)
+    return InvalidField(field, f"must be {wanted}, not {kind}", value)
+
+
+def did_you_mean(name: str, known: tuple[str, ...]) -> str:
+    """Suggest the known name nearest to a mistyped one, where one is near."""
+    near = get_close_matches(name[:64], known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,144 @@
+"""One session's frames to events of the model's sensor, in order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from model.events.checks import check
+from model.events.errors import (
+    EventOutsideSensor,
+    EventsError,
+    MalformedPayload,
+    ReaderMissing,
+    SensorMismatch,
+    UnsortedEvents,
+)
+from model.events.evt import Evt2Decoder, Evt3Decoder
+from model.events.fit import fit
+from model.events.packed import unpack
+from model.events.types import EVENT_DTYPE, Events, Sensor
+from server.protocol.errors import (
+    FrameOutsideSensor,
+    FrameUndecodable,
+    FrameUnsorted,
+    InvalidField,
+    ProtocolError,
+    SensorRefused,
+)
+from server.protocol.messages import Encoding, EventsFrame, FitPolicy
+
+Decode: TypeAlias = Callable[[EventsFrame], Events]
+
+
+class FrameReader:
+    """Decodes, checks and fits frames, and remembers where time stands.
+
+    Decoding and admitting are two calls, since a frame that is refused must be
+    accounted for by the number of events that it holds.
+
+    Args:
+        encoding: What `data` holds.
+        source: The sensor that the client declared.
+        target: The model's sensor.
+        policy: How one is fitted to the other.
+
+    Raises:
+        SensorRefused: The policy does not allow these sensors.
+        InvalidField: What decodes this encoding is not installed.
+    """
+
+    def __init__(
+        self, encoding: Encoding, source: Sensor, target: Sensor, policy: FitPolicy
+    ) -> None:
+        self._encoding = encoding
+        self._source = source
+        self._target = target
+        self._policy = policy
+        try:
+            self.reset()
+        except ReaderMissing:
+            raise InvalidField("encoding", "is not served here", encoding) from None
+        if source.polarities > target.polarities:
+            raise SensorRefused(source, target)
+        try:
+            self._fit(np.empty(0, EVENT_DTYPE))
+        except SensorMismatch:
+            raise SensorRefused(source, target) from None
+
+    def reset(self) -> None:
+        """Forget the time and the decoder's state."""
+        self._last_t_us: int | None = None
+        self._decode = _DECODERS[self._encoding]()
+
+    def decode(self, frame: EventsFrame) -> Events:
+        """Return a frame's events as they came.
+
+        Raises:
+            FrameUndecodable: The data is not what the encoding says.
+            InvalidField: A raw frame has a time base. Fatal: its words, and
+                what they do to the decoder, would be missing.
+        """
+        try:
+            return self._decode(frame)
+        except MalformedPayload as error:
+            raise refusal(error, frame.seq) from None
+
+    def admit(self, events: Events, seq: int) -> Events:
+        """Return the events of the next frame, fitted to the model's sensor.
+
+        Raises:
+            FrameOutsideSensor: An event lies outside the declared sensor.
+            FrameUnsorted: Time runs backwards in the frame, or since the last.
+        """
+        try:
+            check(events, self._source, self._last_t_us)
+        except EventsError as error:
+            raise refusal(error, seq) from None
+        fitted = self._fit(events)
+        if len(events):
+            self._last_t_us = int(events["t"][-1])
+        return fitted
+
+    def _fit(self, events: Events) -> Events:
+        return fit(events, self._source, self._target, self._policy)
+
+
+def refusal(error: EventsError, seq: int) -> ProtocolError:
+    """Turn what is wrong with events into what the client is told.
+
+    The only place where errors of `model.events` become errors of the wire.
+    """
+    match error:
+        case MalformedPayload():
+            return FrameUndecodable(error.encoding, error.reason, seq)
+        case EventOutsideSensor():
+            where = (error.index, error.field, error.value, error.limit)
+            return FrameOutsideSensor(seq, *where)
+        case UnsortedEvents():
+            return FrameUnsorted(seq, error.index, error.t_us, error.previous_t_us)
+        case _:
+            raise error
+
+
+def _packed() -> Decode:
+    return lambda frame: unpack(frame.data, frame.t_base_us)
+
+
+def _raw(decoder: Evt2Decoder | Evt3Decoder) -> Decode:
+    def decode(frame: EventsFrame) -> Events:
+        if frame.t_base_us:
+            reason = "must be 0: a raw encoding carries its own time"
+            raise InvalidField("t_base_us", reason, frame.t_base_us)
+        return decoder.decode(frame.data)
+
+    return decode
+
+
+_DECODERS: Final[dict[Encoding, Callable[[], Decode]]] = {
+    "packed": _packed,
+    "evt2": lambda: _raw(Evt2Decoder()),
+    "evt3": lambda: _raw(Evt3Decoder()),
+}

@@ -1,0 +1,98 @@
+"""Which ticks a client hears of, and the messages that carry their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from server.protocol.messages import Closed, Every, Flushed, Report, Result
+
+_US_IN_MS: Final = 1000
+
+
+class Tick(NamedTuple):
+    """What the engine says after a tick; the counts are since open or reset."""
+
+    ticks: int
+    events: int
+    t_us: int
+    logits: npt.NDArray[np.floating[Any]] | Sequence[float]
+
+
+_Key: TypeAlias = Callable[[Tick, int], Hashable]
+
+_KEYS: Final[dict[Every, tuple[_Key, Hashable]]] = {
+    "tick": (lambda tick, n: tick.ticks, 0),
+    "events": (lambda tick, n: tick.events // n, 0),
+    "ms": (lambda tick, n: tick.t_us // (_US_IN_MS * n), None),
+    "change": (lambda tick, n: int(np.argmax(tick.logits)), None),
+    "flush": (lambda tick, n: None, None),
+}
+"""A tick is reported when its key differs from the last tick's; and the first key."""
+
+
+class Reporter:
+    """One session's report policy.
+
+    What it selects depends on the ticks alone, not on how they were batched.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._key, self._first = _KEYS[report.every]
+        self._n = report.n or 1
+        self._last = self._first
+
+    def select(self, ticks: Iterable[Tick]) -> list[Tick]:
+        """Return those of the next ticks that the client wants to hear of."""
+        selected = []
+        for tick in ticks:
+            key = self._key(tick, self._n)
+            if key != self._last:
+                selected.append(tick)
+            self._last = key
+        return selected
+
+    def reset(self) -> None:
+        """Start over, as after the session's `reset`."""
+        self._last = self._first
+
+
+def result(tick: Tick, labels: Sequence[str], *, seq: int) -> Result:
+    """Write a tick's scores as the message."""
+    logits, label, confidence = _scores(tick, labels)
+    return Result(seq, tick.ticks, tick.events, tick.t_us, logits, label, confidence)
+
+
+def flushed(
+    tick: Tick | None, labels: Sequence[str], *, id: int, seq: int, pending: int
+) -> Flushed:
+    """Write the answer to a flush from the newest tick, None before the first."""
+    if tick is None:
+        return Flushed(id, seq, 0, 0, pending)
+    logits, label, confidence = _scores(tick, labels)
+    return Flushed(
+        id, seq, tick.ticks, tick.events, pending, tick.t_us, logits, label, confidence
+    )
+
+
+def closed(
+    tick: Tick | None, labels: Sequence[str], *, seq: int, pending: int
+) -> Closed:
+    """Write the final scores from the newest tick, None before the first."""
+    if tick is None:
+        return Closed(seq, 0, 0, pending)
+    logits, label, confidence = _scores(tick, labels)
+    return Closed(
+        seq, tick.ticks, tick.events, pending, tick.t_us, logits, label, confidence
+    )
+
+
+def _scores(tick: Tick, labels: Sequence[str]) -> tuple[list[float], str, float]:
+    """Return logits, the top label, and its probability under a softmax."""
+    logits = np.asarray(tick.logits, np.float64)
+    top = int(np.argmax(logits))
+    confidence = 1.0 / float(np.exp(logits - logits[top]).sum())
+    return logits.tolist(), labels[top], confidence

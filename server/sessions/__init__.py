@@ -1,0 +1,1 @@
+"""Sessions: from a client's chunks to the engine's ticks, and back."""

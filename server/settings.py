@@ -1,0 +1,145 @@
+"""Everything that an operator may choose, read once into a frozen value."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, Self, TypeAlias, get_type_hints
+
+PREFIX: Final = "SACCADE_"
+
+Shape: TypeAlias = tuple[int, int]
+"""Rows and ticks of one compiled call."""
+
+
+def cache_folder() -> Path:
+    """Return where this user's programs keep what they can make again."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "saccade"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The server's settings; each may be set as `SACCADE_<NAME>`.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        insecure: Whether an address that others can reach may be listened on.
+        models: Checkpoint folders; empty serves the released ones.
+        slots: Sessions per model at one time.
+        buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
+            product; a large one adds latency on a small machine.
+        window_events: Events that a session may have under way.
+        window_bytes: Bytes of events that a session may have under way.
+        max_frame_bytes: Longest websocket message.
+        outbox_messages: Messages that wait for a client before it hears only the
+            newest results.
+        max_body_bytes: Longest HTTP body.
+        max_recordings: Recordings in one HTTP request.
+        drain_s: How long sessions may go on after the server was told to stop.
+        compiled: Folder that keeps what is compiled, for the next start.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    insecure: bool = False
+    models: tuple[Path, ...] = ()
+    slots: int = 256
+    buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
+    window_events: int = 1 << 19
+    window_bytes: int = 1 << 22
+    max_frame_bytes: int = 1 << 20
+    outbox_messages: int = 1024
+    max_body_bytes: int = 1 << 25
+    max_recordings: int = 256
+    drain_s: float = 5.0
+    compiled: Path = field(default_factory=cache_folder)
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "outbox_messages", "max_body_bytes", "max_recordings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if not self.buckets:
+            raise ValueError("no buckets: the engine has nothing to compile")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is not in 0..65535")
+        if not (self.insecure or is_loopback(self.host)):
+            raise ValueError(
+                f"{self.host} can be reached by others and there are no keys yet; "
+                "listen on 127.0.0.1, or say --insecure"
+            )
+
+    @classmethod
+    def read(
+        cls, environment: Mapping[str, str], overrides: Mapping[str, str | None]
+    ) -> Self:
+        """Read the environment, then what the command line says.
+
+        Raises:
+            ValueError: A value cannot be read or is out of range; names it.
+        """
+        values: dict[str, Any] = {}
+        for name, parse in _parsers().items():
+            text = overrides.get(name)
+            if text is None:
+                text = environment.get(PREFIX + name.upper())
+            if text is not None:
+                values[name] = _parse(name, text, parse)
+        return replace(cls(), **values)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_buckets(text: str) -> tuple[Shape, ...]:
+    """Read `8x4,64x1` as 8 rows by 4 ticks and 64 rows by one."""
+    pairs = [part.strip().split("x") for part in text.split(",") if part.strip()]
+    if any(len(pair) != 2 or int(pair[0]) < 1 or int(pair[1]) < 1 for pair in pairs):
+        raise ValueError("a bucket is ROWSxTICKS, both at least 1")
+    return tuple((int(rows), int(ticks)) for rows, ticks in pairs)
+
+
+def _parse_paths(text: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in text.split(",") if part)
+
+
+def _parse_flag(text: str) -> bool:
+    flags = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "0": False,
+        "false": False,
+        "no": False,
+    }
+    if text.lower() not in flags:
+        raise ValueError("a flag is true or false")
+    return flags[text.lower()]
+
+
+def _parsers() -> dict[str, Any]:
+    special = {
+        "models": _parse_paths,
+        "buckets": parse_buckets,
+        "insecure": _parse_flag,
+    }
+    types = get_type_hints(Settings)
+    return {
+        item.name: special.get(item.name, types[item.name]) for item in fields(Settings)
+    }
+
+
+def _parse(name: str, text: str, parse: Any) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{PREFIX}{name.upper()} or --{name}: {error}") from None

@@ -1,0 +1,1 @@
+"""Sockets and HTTP: what connects a session to the outside."""

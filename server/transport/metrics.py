@@ -1,0 +1,124 @@
+"""What Prometheus sees. Labels are bound once: that costs more than counting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from server.engine.engine import Engine
+from server.engine.scheduler import Batch
+
+OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class ModelMetrics:
+    """One model's bound counters."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self.events_received = metrics.events_received.labels(model)
+        self.events_scored = metrics.events_scored.labels(model)
+        self.ticks = metrics.ticks.labels(model)
+        self.batches = metrics.batches.labels(model)
+        self.occupancy = metrics.occupancy.labels(model)
+        self.batch_seconds = metrics.batch_seconds.labels(model)
+        self.compile_seconds = metrics.compile_seconds.labels(model)
+        self.sessions_open = metrics.sessions_open.labels(model)
+        self.sessions = metrics.sessions.labels(model)
+        self.recordings = metrics.recordings.labels(model)
+        self.results_superseded = metrics.results_superseded.labels(model)
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own; the engine's `Observer`.
+
+    Args:
+        tick_events: Events per tick, by model.
+    """
+
+    def __init__(self, tick_events: dict[str, int]) -> None:
+        self.registry = CollectorRegistry()
+        self._tick_events = tick_events
+        self.events_received = self._counter("events_received", "Events accepted")
+        self.events_scored = self._counter("events_scored", "Events in whole ticks")
+        self.ticks = self._counter("ticks", "Ticks scored")
+        self.batches = self._counter("batches", "Calls of the device")
+        self.sessions = self._counter("sessions", "Sessions begun")
+        self.recordings = self._counter("recordings", "Recordings classified")
+        self.results_superseded = self._counter(
+            "results_superseded", "Results replaced by newer ones for a slow reader"
+        )
+        self.refused = Counter(
+            "saccade_refused",
+            "Errors told to clients",
+            ["code"],
+            registry=self.registry,
+        )
+        self.occupancy = self._histogram(
+            "bucket_occupancy", "Real share of a batch's rows x ticks", OCCUPANCY
+        )
+        self.batch_seconds = self._histogram(
+            "batch_seconds", "From a batch's launch to its scores", SECONDS
+        )
+        self.compile_seconds = self._gauge(
+            "compile_seconds", "Time to compile and prove"
+        )
+        self.sessions_open = self._gauge("sessions_open", "Sessions open now")
+        self._slots_used = self._gauge("slots_used", "Slots lent")
+        self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
+        self._models = {name: ModelMetrics(self, name) for name in tick_events}
+
+    def model(self, name: str) -> ModelMetrics:
+        """Return one model's counters."""
+        return self._models[name]
+
+    def count_refusal(self, code: str) -> None:
+        """Count an error that a client was told."""
+        self.refused.labels(code).inc()
+
+    def watch(self, engine: Engine) -> None:
+        """Read the engine's gauges whenever Prometheus asks."""
+        for name in self._models:
+            self._slots_used.labels(name).set_function(
+                _reading(engine.slots_used, name)
+            )
+            self._queue.labels(name).set_function(_reading(engine.ticks_waiting, name))
+
+    def compiled(self, model: str, seconds: float) -> None:
+        """Note how long a model took to be ready."""
+        self._models[model].compile_seconds.set(seconds)
+
+    def ran(self, model: str, batch: Batch, seconds: float) -> None:
+        """Count a batch."""
+        bound = self._models[model]
+        bound.batches.inc()
+        bound.ticks.inc(batch.ticks)
+        bound.events_scored.inc(batch.ticks * self._tick_events[model])
+        bound.occupancy.observe(batch.ticks / (batch.bucket.rows * batch.bucket.ticks))
+        bound.batch_seconds.observe(seconds)
+
+    def exposition(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"saccade_{name}", text, ["model"], registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"saccade_{name}", text, ["model"], registry=self.registry)
+
+    def _histogram(self, name: str, text: str, bounds: Iterable[float]) -> Histogram:
+        return Histogram(
+            f"saccade_{name}",
+            text,
+            ["model"],
+            buckets=tuple(bounds),
+            registry=self.registry,
+        )
+
+
+def _reading(read: Callable[[str], int], model: str) -> Callable[[], float]:
+    return lambda: float(read(model))

@@ -1,0 +1,64 @@
+"""What every connection of one server shares."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from server.engine.engine import Engine
+from server.engine.models import ServedModel
+from server.protocol.conversation import Limits
+from server.protocol.errors import NotReady, UnknownModel
+from server.protocol.messages import GoAway
+from server.sessions.pulse import Pulse
+from server.sessions.streams import Streams
+from server.settings import Settings
+from server.transport.mailbox import Mailbox
+from server.transport.metrics import Metrics
+
+
+@dataclass
+class Service:
+    """The models, the engine behind them, and who is connected."""
+
+    settings: Settings
+    models: dict[str, ServedModel]
+    engine: Engine
+    streams: Streams
+    metrics: Metrics
+    limits: Limits
+    leaving: bool = False
+    connected: set[Mailbox] = field(default_factory=set)
+    changed: Pulse = field(default_factory=Pulse)
+
+    def model(self, name: str) -> ServedModel:
+        """Return a model that new sessions may use.
+
+        Raises:
+            UnknownModel: None has that name.
+            NotReady: The server is about to stop.
+        """
+        if self.leaving:
+            raise NotReady("the server is stopping")
+        if name not in self.models:
+            raise UnknownModel(name, tuple(self.models))
+        return self.models[name]
+
+    def connect(self, mailbox: Mailbox) -> None:
+        """Note a new connection."""
+        self.connected.add(mailbox)
+
+    def disconnect(self, mailbox: Mailbox) -> None:
+        """Note that a connection has ended."""
+        self.connected.discard(mailbox)
+        self.changed.beat()
+
+    async def leave(self, reconnect_after_ms: int) -> None:
+        """Admit nobody, tell everybody, and give them time to finish."""
+        self.leaving = True
+        for mailbox in self.connected:
+            mailbox.put(GoAway("the server is stopping", reconnect_after_ms))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.changed.until(lambda: not self.connected)

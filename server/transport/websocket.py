@@ -1,0 +1,163 @@
+"""One websocket, from `open` to `closed`. Start reading here.
+
+A connection is two loops around one session:
+
+    reader   socket → conversation (decode, check) → session → engine
+    writer   engine → session → mailbox → conversation (encode) → socket
+
+The reader takes the next message only while the session's window and the client's
+mailbox have room; meanwhile nobody reads the socket, and the client feels it. The
+writer has the last word: whatever ends the session, it sends what waits and closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+from typing import Final
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from server.protocol.codec import Wire
+from server.protocol.conversation import Conversation, Feed, Reply, Request
+from server.protocol.errors import InternalError, ProtocolError
+from server.protocol.messages import Close, Flush, Open, Reset
+from server.sessions.session import Session
+from server.transport.mailbox import Ending, Mailbox
+from server.transport.service import Service
+
+LOG: Final = logging.getLogger(__name__)
+GONE: Final = Ending(1001, "the client went away")
+DONE: Final = Ending(1000)
+
+
+async def stream(websocket: WebSocket, service: Service) -> None:
+    """Serve `/v1/stream`: one session on one websocket."""
+    await websocket.accept()
+    conversation = Conversation(service.limits)
+    mailbox = Mailbox(service.settings.outbox_messages, service.metrics.count_refusal)
+    service.connect(mailbox)
+    connection = Connection(websocket, conversation, mailbox, service)
+    reading = asyncio.create_task(connection.read())
+    try:
+        await connection.write()
+    finally:
+        service.disconnect(mailbox)
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+
+
+class Connection:
+    """One client's reader and writer."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        conversation: Conversation,
+        mailbox: Mailbox,
+        service: Service,
+    ) -> None:
+        self._websocket = websocket
+        self._conversation = conversation
+        self._mailbox = mailbox
+        self._service = service
+        self._session: Session | None = None
+
+    async def read(self) -> None:
+        """Take the client's messages until the session ends, for whatever reason."""
+        try:
+            while self._mailbox.ending is None:
+                data = await self._receive()
+                for request in self._conversation.read(data):
+                    await self._obey(request)
+        except WebSocketDisconnect:
+            self._mailbox.end(GONE)
+        except ProtocolError as error:
+            self._mailbox.fail(error)
+        except Exception:
+            LOG.exception("a session failed")
+            self._mailbox.fail(InternalError())
+        finally:
+            self._release()
+
+    async def write(self) -> None:
+        """Send the session's messages, then close."""
+        try:
+            while not isinstance(item := await self._mailbox.next(), Ending):
+                await self._send(self._conversation.write(item))
+            if item is not GONE:
+                await self._websocket.close(item.close_code, item.reason)
+        except (WebSocketDisconnect, RuntimeError):
+            LOG.debug("the client went away while it was written to")
+
+    async def _receive(self) -> Wire:
+        """Wait until there is room for another message, and for the message."""
+        await self._mailbox.until(self._has_room)
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        text: str | None = message.get("text")
+        data: bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    def _has_room(self) -> bool:
+        congested = self._session is not None and self._session.congested
+        return not (congested or self._mailbox.outbox.full)
+
+    async def _send(self, data: Wire) -> None:
+        if isinstance(data, str):
+            await self._websocket.send_text(data)
+        else:
+            await self._websocket.send_bytes(data)
+
+    async def _obey(self, request: Request) -> None:
+        """Do one thing that the client asked for."""
+        match request:
+            case Open():
+                self._open(request)
+            case Feed(events):
+                self._metrics.events_received.inc(len(events))
+                self._live.feed(events)
+            case Reply(message):
+                self._service.metrics.count_refusal(message.code)
+                self._mailbox.put(message)
+                self._live.acknowledge()
+            case Flush():
+                self._live.flush(request)
+            case Reset() | Close():
+                await self._conclude(request)
+
+    async def _conclude(self, request: Reset | Close) -> None:
+        """Wait until all that the client sent is scored, then begin anew or end."""
+        await self._mailbox.until(lambda: self._live.drained)
+        if self._mailbox.ending is not None:
+            return  # it never will be
+        if isinstance(request, Reset):
+            self._live.reset(request)
+        else:
+            self._live.close()
+            self._mailbox.end(DONE)
+
+    def _open(self, request: Open) -> None:
+        model = self._service.model(request.model)
+        session = Session(self._conversation, model, request, self._mailbox)
+        session.begin(self._service.streams, secrets.token_hex(8))
+        self._session = session
+        self._metrics = self._service.metrics.model(model.name)
+        self._metrics.sessions.inc()
+        self._metrics.sessions_open.inc()
+
+    def _release(self) -> None:
+        """Give the slot back, exactly once."""
+        if self._session is not None:
+            self._session.release()
+            self._metrics.sessions_open.dec()
+            self._metrics.results_superseded.inc(self._mailbox.outbox.superseded)
+
+    @property
+    def _live(self) -> Session:
+        assert self._session is not None, "the conversation lets nothing before open"
+        return self._session

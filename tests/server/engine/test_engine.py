@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxlib.version import __version__ as jaxlib_version
+
+from server.engine.engine import Engine
+from server.engine.errors import (
+    BacklogFull,
+    CanaryMismatch,
+    EngineFailed,
+    NotReady,
+    SlotsExhausted,
+    StaleLease,
+    UnknownServable,
+)
+from server.engine.leases import Lease
+from tests.toy import (
+    BUCKETS,
+    Recorder,
+    chunk,
+    running,
+    toy_advance,
+    toy_scores,
+    toy_servable,
+    wait_until,
+)
+
+INF = float("inf")
+Running = tuple[Engine, Recorder]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    """An engine for the tests that leave it whole."""
+    with running(slots=6, buckets=BUCKETS) as pair:
+        yield pair
+
+
+@pytest.fixture
+def healthy(shared: Running) -> Iterator[Running]:
+    engine, recorder = shared
+    recorder.outcomes.clear()
+    recorder.batches.clear()
+    recorder.deliveries = 0
+    yield shared
+    ledger = engine._leases["toy"]
+    for slot in list(ledger._held):
+        engine.release(Lease("toy", slot, ledger._generations[slot]))
+
+
+def test_a_session_is_scored_after_each_whole_tick(healthy: Running) -> None:
+    engine, recorder = healthy
+    lease = engine.open("toy", INF)
+    engine.submit(lease, chunk([1, 3, 5], t_us=10))
+    engine.submit(lease, chunk([7, 9], t_us=13))
+    recorder.wait(lambda: len(recorder.scores(lease)) == 2)
+    assert recorder.scores(lease) == [2.0, 7.0]
+    ends = [t for outcome in recorder.outcomes for t in outcome.t_us.tolist()]
+    assert ends == [11, 13]
+
+
+def test_the_scores_do_not_depend_on_how_the_stream_is_cut(healthy: Running) -> None:
+    tokens = list(range(200))
+    engine, recorder = healthy
+    for size in (1, 7, 64, 200):
+        lease = engine.open("toy", INF)
+        for start in range(0, 200, size):
+            engine.submit(lease, chunk(tokens[start : start + size]))
+        recorder.wait(lambda: len(recorder.scores(lease)) == 100)  # noqa: B023
+        assert np.allclose(recorder.scores(lease), toy_scores(tokens))
+        engine.release(lease)
+
+
+def test_nothing_is_compiled_once_the_engine_is_ready(healthy: Running) -> None:
+    compiled: list[str] = []
+
+    def listen(event: str, _seconds: float, **_: Any) -> None:
+        if "compile" in event:
+            compiled.append(event)
+
+    engine, recorder = healthy
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    leases = [engine.open("toy", 10.0 * n) for n in range(1, 7)]
+    for n, lease in enumerate(leases):
+        for _ in range(n):
+            engine.submit(lease, chunk([1, 2] * (3 * n + 1)))
+        engine.submit(lease, chunk([n]))
+    renewed = engine.reset(leases[0], INF)
+    engine.submit(renewed, chunk([1, 1]))
+    recorder.wait(lambda: len(recorder.scores(renewed)) == 1)
+    recorder.wait(lambda: len(recorder.scores(leases[5])) >= 80)
+    assert len({batch.bucket for batch in recorder.batches}) > 1
+    assert compiled == []
+    jax.jit(lambda x: x * 3)(np.ones(3))
+    assert compiled, "the listener hears compilations"
+
+
+def test_a_reset_forgets_what_was_seen(healthy: Running) -> None:
+    engine, recorder = healthy
+    lease = engine.open("toy", INF)
+    engine.submit(lease, chunk([100, 100, 50]))
+    renewed = engine.reset(lease, INF)
+    engine.submit(renewed, chunk([2, 4]))
+    recorder.wait(lambda: bool(recorder.scores(renewed)))
+    assert recorder.scores(renewed) == [3.0]
+    with pytest.raises(StaleLease):
+        engine.submit(lease, chunk([1]))
+
+
+def test_a_new_tenant_never_gets_the_scores_of_the_one_before() -> None:
+    with running(slots=1) as (engine, recorder):
+        first = engine.open("toy", INF)
+        engine.submit(first, chunk([8, 8] * 40))
+        engine.release(first)
+        second = engine.open("toy", INF)
+        assert second.slot == first.slot
+        engine.submit(second, chunk([1, 1] * 3))
+        recorder.wait(lambda: len(recorder.scores(second)) == 3)
+        assert recorder.scores(second) == [1.0, 1.5, 1.75]
+
+
+def test_a_full_pool_and_an_unknown_model_are_typed_errors() -> None:
+    with running(slots=1) as (engine, _):
+        engine.open("toy", INF)
+        with pytest.raises(SlotsExhausted):
+            engine.open("toy", INF)
+        with pytest.raises(UnknownServable):
+            engine.open("none", INF)
+
+
+def test_a_batch_wakes_the_caller_once(healthy: Running) -> None:
+    engine, recorder = healthy
+    leases = [engine.open("toy", INF) for _ in range(4)]
+    for lease in leases:
+        engine.submit(lease, chunk([1, 1]))
+    recorder.wait(lambda: all(recorder.scores(lease) for lease in leases))
+    assert recorder.deliveries == len(recorder.batches)
+
+
+def test_a_backlog_over_its_bound_fails_that_session_alone() -> None:
+    with running(backlog_events=10) as (engine, recorder):
+        greedy, modest = engine.open("toy", INF), engine.open("toy", INF)
+        engine.submit(greedy, chunk([1] * 11))
+        engine.submit(modest, chunk([1, 1]))
+        recorder.wait(lambda: bool(recorder.scores(modest)))
+        assert isinstance(recorder.failures(greedy)[0], BacklogFull)
+        assert engine.health.ready
+
+
+def test_two_models_share_the_thread() -> None:
+    def negative(*arguments: Any) -> Any:
+        carry, logits = toy_advance(*arguments)
+        return carry, -logits
+
+    minus = toy_servable("minus", negative)
+    minus = minus._replace(canary=minus.canary._replace(logits=-minus.canary.logits))
+    with running(toy_servable("plus"), minus) as (engine, recorder):
+        plus_lease, minus_lease = engine.open("plus", INF), engine.open("minus", INF)
+        for lease in (plus_lease, minus_lease):
+            engine.submit(lease, chunk([2, 2]))
+        recorder.wait(lambda: bool(recorder.scores(minus_lease)))
+        recorder.wait(lambda: bool(recorder.scores(plus_lease)))
+        assert recorder.scores(plus_lease) == [2.0]
+        assert recorder.scores(minus_lease) == [-2.0]
+
+
+def test_a_model_that_misses_its_canary_is_refused_by_name() -> None:
+    with running(toy_servable("bad", wrong_by=0.5), toy_servable("good")) as (
+        engine,
+        _,
+    ):
+        with pytest.raises(CanaryMismatch) as refusal:
+            engine.open("bad", INF)
+        text = str(refusal.value)
+        assert "bucket 1x1" in text
+        assert f"cpu, jaxlib {jaxlib_version}" in text
+        assert engine.health.failed
+        assert not engine.health.ready
+        assert "canary" not in engine.health.models["good"].reason
+        engine.open("good", INF)
+
+
+def test_a_single_wrong_bucket_is_found() -> None:
+    def faulty(weights: Any, carry: Any, tokens: Any, dt_ms: Any, ticks: Any) -> Any:
+        carry, logits = toy_advance(weights, carry, tokens, dt_ms, ticks)
+        if tokens.shape[0] == 4:  # a fault that depends on the shape, in one row
+            logits = logits.at[3].multiply(jnp.nan)
+        return carry, logits
+
+    with running(toy_servable(advance=faulty)) as (engine, _):
+        assert "bucket 4x4" in engine.health.reason
+
+
+def test_a_canary_is_compared_in_every_row_of_a_bucket_larger_than_the_pool() -> None:
+    with running(slots=2) as (engine, _):
+        assert engine.health.ready
+
+
+def test_before_it_is_ready_the_engine_says_why_not() -> None:
+    engine = Engine([toy_servable()], 2, BUCKETS, 100, Recorder())
+    assert not engine.health.ready
+    assert "starting" in engine.health.reason
+    with pytest.raises(NotReady):
+        engine.open("toy", INF)
+
+
+def test_after_a_stop_nobody_is_let_in() -> None:
+    with running() as (engine, _):
+        pass
+    assert engine.health.models["toy"].state == "stopped"
+    with pytest.raises(NotReady):
+        engine.open("toy", INF)
+
+
+class _Trap:
+    """Stands for logits whose reading fails, as after a device fault."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("the device is gone")
+
+
+def test_an_exception_on_the_device_thread_fails_that_pool_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
+        lost, other = engine.open("a", INF), engine.open("b", INF)
+        pool = engine._pools["a"]
+        launch = pool.launch
+
+        def broken() -> Any:
+            flight = launch()
+            return flight and flight._replace(logits=_Trap())
+
+        monkeypatch.setattr(pool, "launch", broken)
+        engine.submit(lost, chunk([1, 1]))
+        recorder.wait(lambda: bool(recorder.failures(lost)))
+        assert isinstance(recorder.failures(lost)[0], EngineFailed)
+        assert "gone" not in str(recorder.failures(lost)[0])
+        assert engine.health.failed
+        with pytest.raises(EngineFailed):
+            engine.open("a", INF)
+        engine.submit(lost, chunk([1, 1]))  # no hang: it fails again
+        recorder.wait(lambda: len(recorder.failures(lost)) == 2)
+        engine.submit(other, chunk([1, 1]))
+        recorder.wait(lambda: bool(recorder.scores(other)))
+
+
+def test_an_exception_while_launching_is_told_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running() as (engine, recorder):
+        lease = engine.open("toy", INF)
+
+        def broken() -> Any:
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr(engine._pools["toy"], "launch", broken)
+        engine.submit(lease, chunk([1, 1]))
+        recorder.wait(lambda: bool(recorder.failures(lease)))
+        wait_until(lambda: engine.health.failed)
+
+
+def test_a_thread_that_dies_fails_every_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running() as (engine, recorder):
+        lease = engine.open("toy", INF)
+
+        def die(_: Any) -> None:
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(engine, "_hand_back", die)
+        engine.submit(lease, chunk([1, 1]))
+        recorder.wait(lambda: bool(recorder.failures(lease)))
+        with pytest.raises(EngineFailed):
+            engine.open("toy", INF)

@@ -1,0 +1,94 @@
+"""No sequence of opens, resets, releases and slot reuse mixes two sessions."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from server.engine.leases import Lease, Leases
+from server.engine.pool import InFlight, Pool, collect
+from server.engine.scheduler import Bucket
+from tests.toy import chunk, toy_scores, toy_servable
+
+SLOTS = 3
+POOL = Pool(toy_servable(), SLOTS, (Bucket(1, 1), Bucket(2, 1), Bucket(2, 4)), 10_000)
+
+
+def prepared() -> Pool:
+    """Compile once for all the machine's runs; each begins with no tenants."""
+    if POOL._executables is None:
+        POOL.prepare(lambda _: None)
+    POOL.abandon()
+    return POOL
+
+
+class Tenants(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = prepared()
+        self.leases = Leases("toy", SLOTS)
+        self.open: list[Lease] = []
+        self.sent: dict[Lease, list[int]] = {}
+        self.told: dict[Lease, int] = {}
+        self.flight: InFlight | None = None
+
+    @precondition(lambda self: len(self.open) < SLOTS)
+    @rule()
+    def open_a_session(self) -> None:
+        self.welcome(self.leases.lend())
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 9), tokens=st.lists(st.integers(0, 10**6), max_size=12))
+    def send_events(self, which: int, tokens: list[int]) -> None:
+        lease = self.open[which % len(self.open)]
+        self.sent[lease] += tokens
+        self.pool.submit(lease, chunk(tokens))
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 9))
+    def reset(self, which: int) -> None:
+        old = self.open.pop(which % len(self.open))
+        self.welcome(self.leases.renew(old))
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 9))
+    def release(self, which: int) -> None:
+        lease = self.open.pop(which % len(self.open))
+        self.leases.give_back(lease)
+        self.pool.release(lease)
+
+    @rule()
+    def turn_of_the_device_thread(self) -> None:
+        launched = self.pool.launch()
+        if self.flight is not None:
+            self.hear(self.flight)
+        self.flight = launched
+
+    def teardown(self) -> None:
+        while self.flight is not None or self.pool.ticks_waiting:
+            self.turn_of_the_device_thread()
+        for lease in self.open:
+            assert self.told[lease] == len(self.sent[lease]) // 2
+
+    def welcome(self, lease: Lease) -> None:
+        self.pool.insert(lease, float("inf"))
+        self.open.append(lease)
+        self.sent[lease], self.told[lease] = [], 0
+
+    def hear(self, flight: InFlight) -> None:
+        for lease, logits, t_us in collect(flight):
+            first = self.told[lease]
+            self.told[lease] += len(logits)
+            expected = toy_scores(self.sent[lease])[first : first + len(logits)]
+            assert len(logits) == len(t_us) == len(expected)
+            assert np.allclose(logits[:, 0], expected, rtol=1e-5)
+
+
+Tenants.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestNoSessionHearsAnother = Tenants.TestCase

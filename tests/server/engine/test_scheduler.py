@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from server.engine.scheduler import Bucket, Scheduler
+
+BUCKETS = (Bucket(1, 1), Bucket(1, 4), Bucket(1, 16), Bucket(8, 1), Bucket(8, 4))
+
+
+def drain(scheduler: Scheduler) -> list[list[tuple[int, int]]]:
+    batches = []
+    while (batch := scheduler.next_batch()) is not None:
+        batches.append(list(batch.turns))
+    return batches
+
+
+def test_an_empty_queue_gives_no_batch() -> None:
+    assert Scheduler(BUCKETS).next_batch() is None
+
+
+def test_a_lone_backlog_takes_the_longest_bucket() -> None:
+    scheduler = Scheduler(BUCKETS)
+    scheduler.add(3, 40)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.bucket == Bucket(1, 16)
+    assert batch.turns == ((3, 16),)
+
+
+def test_many_single_ticks_go_side_by_side() -> None:
+    scheduler = Scheduler(BUCKETS)
+    for slot in range(8):
+        scheduler.add(slot, 1)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.bucket == Bucket(8, 1)
+    assert batch.ticks == 8
+    assert scheduler.waiting == scheduler.ticks == 0
+
+
+def test_a_dropped_slot_is_not_served() -> None:
+    scheduler = Scheduler(BUCKETS)
+    scheduler.add(1, 2)
+    scheduler.add(2, 2)
+    scheduler.drop(1)
+    scheduler.drop(5)
+    assert {slot for turns in drain(scheduler) for slot, _ in turns} == {2}
+    assert scheduler.ticks == 0
+
+
+def test_a_scheduler_without_a_real_bucket_is_refused() -> None:
+    for buckets in [(), (Bucket(0, 1),)]:
+        with pytest.raises(ValueError, match="at least one row"):
+            Scheduler(buckets)
+
+
+def test_a_flooding_sensor_starves_none_of_a_hundred_slow_ones() -> None:
+    scheduler = Scheduler(BUCKETS)
+    scheduler.add(0, 10_000)
+    for slot in range(1, 101):
+        scheduler.add(slot, 1)
+    served: set[int] = set()
+    for _ in range(100):
+        scheduler.add(0, 16)
+        batch = scheduler.next_batch()
+        assert batch is not None
+        served |= {slot for slot, _ in batch.turns}
+        if served >= set(range(101)):
+            break
+    assert served >= set(range(101))
+
+
+ARRIVALS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=60)
+
+
+@given(ARRIVALS)
+def test_every_tick_is_served_exactly_once(arrivals: list[tuple[int, int]]) -> None:
+    scheduler = Scheduler(BUCKETS)
+    owed: dict[int, int] = {}
+    for slot, ticks in arrivals:
+        scheduler.add(slot, ticks)
+        owed[slot] = owed.get(slot, 0) + ticks
+    assert scheduler.ticks == sum(owed.values())
+    for turns in drain(scheduler):
+        assert len({slot for slot, _ in turns}) == len(turns)
+        for slot, ticks in turns:
+            assert ticks > 0
+            owed[slot] -= ticks
+    assert not any(owed.values())
+
+
+@given(st.lists(ARRIVALS, max_size=20))
+def test_nobody_has_two_turns_while_another_waits(
+    rounds: list[list[tuple[int, int]]],
+) -> None:
+    scheduler = Scheduler(BUCKETS)
+    owed: dict[int, int] = {}
+    overtaken: dict[int, set[int]] = {}  # who was served while this one waited
+    for arrivals in rounds:
+        for slot, ticks in arrivals:
+            scheduler.add(slot, ticks)
+            owed[slot] = owed.get(slot, 0) + ticks
+            overtaken.setdefault(slot, set())
+        batch = scheduler.next_batch()
+        for slot, ticks in batch.turns if batch else ():
+            owed[slot] -= ticks
+            overtaken.pop(slot)
+            if not owed[slot]:
+                del owed[slot]
+        for waiting in overtaken:
+            for slot, _ in batch.turns if batch else ():
+                assert slot not in overtaken[waiting]
+                overtaken[waiting].add(slot)
+        for slot in owed:
+            overtaken.setdefault(slot, set())
+
+
+@given(ARRIVALS.filter(bool))
+def test_a_batch_fits_its_bucket_and_is_never_empty(
+    arrivals: list[tuple[int, int]],
+) -> None:
+    scheduler = Scheduler(BUCKETS)
+    for slot, ticks in arrivals:
+        scheduler.add(slot, ticks)
+    while (batch := scheduler.next_batch()) is not None:
+        assert 1 <= len(batch.turns) <= batch.bucket.rows
+        assert all(1 <= ticks <= batch.bucket.ticks for _, ticks in batch.turns)

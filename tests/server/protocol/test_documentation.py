@@ -1,0 +1,170 @@
+"""docs/protocol.md and the code say the same, byte for byte and field for field."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from model.events.packed import unpack
+from model.events.types import Sensor
+from server.protocol import errors
+from server.protocol.codec import (
+    decode_client,
+    decode_server,
+    encode_client,
+    encode_server,
+)
+from server.protocol.errors import ProtocolError, error_message
+from server.protocol.messages import ErrorMessage, Open
+from server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
+
+PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text("utf-8")
+FENCE = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = {(form, name): body for form, name, body in FENCE.findall(PAGE)}
+EXAMPLES = PAGE.split("\n## Examples")[1]
+CLIENTS = re.findall(
+    "^#### (.+)$", EXAMPLES.split("### From the server")[0], re.MULTILINE
+)
+SERVERS = re.findall(
+    "^#### (.+)$", EXAMPLES.split("### From the server")[1], re.MULTILINE
+)
+
+
+def dumped(name: str) -> bytes:
+    """Read a hex dump: offset, two spaces, up to sixteen bytes, ASCII."""
+    return b"".join(
+        bytes.fromhex(line[6:53]) for line in BLOCKS["hex", name].splitlines()
+    )
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
+    assert found, title
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of every table row, without headings and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_each_example_of_a_client_is_what_the_codec_writes(name):
+    message = decode_client(dumped(name))
+    assert encode_client(message) == dumped(name)
+    text = BLOCKS["json", name].strip()
+    assert decode_client(text) == message
+    assert encode_client(message, text=True) == text
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_each_example_of_a_server_is_what_the_codec_writes(name):
+    message = decode_server(dumped(name))
+    assert encode_server(message, text=False) == dumped(name)
+    text = BLOCKS["json", name].strip()
+    assert decode_server(text) == message
+    assert encode_server(message, text=True) == text
+
+
+@pytest.mark.parametrize("name", [*CLIENTS, *SERVERS])
+def test_the_ascii_beside_the_bytes_is_theirs(name):
+    shown = "".join(line[55:] for line in BLOCKS["hex", name].splitlines())
+    assert shown == "".join(chr(b) if 32 <= b < 127 else "." for b in dumped(name))
+
+
+def test_every_message_has_an_example():
+    sent = {msgpack.unpackb(dumped(name))["type"] for name in CLIENTS}
+    answered = {msgpack.unpackb(dumped(name))["type"] for name in SERVERS}
+    assert sent == set(CLIENT_RECORDS)
+    assert answered == set(SERVER_RECORDS)
+
+
+def test_the_events_of_the_example_are_those_in_the_text():
+    frame = decode_client(dumped("events"))
+    listed = re.search(r"Three events.*?: (.*)\.$", EXAMPLES, re.MULTILINE)
+    assert listed
+    wanted = [ast.literal_eval(event) for event in re.findall(r"\[\d.*?\]", listed[1])]
+    assert unpack(frame.data, frame.t_base_us).tolist() == [tuple(e) for e in wanted]
+
+
+def test_the_error_of_the_example_is_the_one_that_the_code_raises():
+    shown = decode_server(dumped("error"))
+    assert shown == error_message(errors.FrameUnsorted(4, 1, 19, 20))
+
+
+@pytest.mark.parametrize(
+    ("title", "records"),
+    [("What a client sends", CLIENT_RECORDS), ("What a server sends", SERVER_RECORDS)],
+)
+def test_each_message_has_a_table_of_exactly_its_fields(title, records):
+    parts = re.split(r"^### `(\w+)`\n", section(title), flags=re.MULTILINE)[1:]
+    documented = {
+        name: [row[0].strip("`") for row in rows(body)]
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+    assert documented == {name: list(r.names) for name, r in records.items()}
+
+
+def test_the_defaults_of_open_are_those_of_the_code():
+    raw = json.loads(encode_client(Open("m", sensor=Sensor(1, 1)), text=True))
+    raw["sensor"] = None
+    table = section("What a client sends").split("### `events`")[0]
+    defaults = {row[0].strip("`"): row[3].strip("`") for row in rows(table)}
+    assert defaults.pop("model") == ""
+    assert {name: json.loads(text) for name, text in defaults.items()} == {
+        name: raw[name] for name in defaults
+    }
+
+
+def test_every_error_is_documented_with_its_close_code():
+    documented = {row[0].strip("`"): int(row[1]) for row in rows(section("Errors"))}
+    leaves = ProtocolError.__subclasses__()
+    assert documented == {leaf.code: leaf.close_code for leaf in leaves}
+    assert len(documented) == len(leaves)
+
+
+def test_every_close_code_is_explained():
+    explained = {int(code) for code in re.findall(r"\d{4}", section("Close codes"))}
+    leaves = ProtocolError.__subclasses__()
+    assert {leaf.close_code for leaf in leaves if leaf.fatal} <= explained
+
+
+def test_the_limits_are_the_defaults_of_the_code():
+    from server.protocol.conversation import Limits
+
+    documented = {row[0].strip("`"): row[1] for row in rows(section("Limits"))}
+    for name, value in dataclasses.asdict(Limits()).items():
+        assert documented[name] == str(value)
+
+
+def test_every_report_and_readout_in_the_text_decodes():
+    shown = re.findall(r"^\| `(\{.*?\})` \|", PAGE, re.MULTILINE)
+    assert len(shown) == 7
+    for text in shown:
+        text = re.sub(r"(?<=:)[NH]", "5", text)
+        field = "readout" if "window" in text else "report"
+        decode_client(f'{{"type":"open","model":"m","{field}":{text}}}')
+
+
+def test_what_is_typed_by_hand_decodes():
+    typed = re.findall(r"^> (\{.*\})$", PAGE, re.MULTILINE)
+    assert len(typed) == 3
+    for text in typed:
+        decode_client(text)
+
+
+def test_the_client_of_the_page_compiles():
+    compile(BLOCKS["python", "client"], "docs/protocol.md", "exec")
+
+
+def test_an_error_message_has_the_fields_of_the_page():
+    assert {field.name for field in dataclasses.fields(ErrorMessage)} == set(
+        SERVER_RECORDS["error"].names
+    )

@@ -1,0 +1,194 @@
+"""A session without socket, loop or device: its engine is a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings, strategies as st
+
+from model.events.packed import pack
+from model.tokens import TokenChunk
+from server.engine.errors import BacklogFull, EngineFailed
+from server.engine.leases import Lease
+from server.engine.pool import Scored
+from server.protocol.conversation import Conversation, Feed, Limits
+from server.protocol.errors import ProtocolError
+from server.protocol.messages import (
+    Ack,
+    Closed,
+    EventsFrame,
+    Flush,
+    Flushed,
+    Open,
+    Opened,
+    Report,
+    Reset,
+    Result,
+    ServerMessage,
+    WasReset,
+)
+from server.sessions.session import Session
+from tests.toy import event_scores, some_events, toy_model
+
+LEASE = Lease("toy", 0, 1)
+
+
+class Desk:
+    """Carrier, streams and stream in one: remembers what it is given."""
+
+    def __init__(self) -> None:
+        self.messages: list[ServerMessage] = []
+        self.errors: list[ProtocolError] = []
+        self.tokens: list[int] = []
+        self.resets = 0
+        self.closed = 0
+
+    def put(self, message: ServerMessage) -> None:
+        self.messages.append(message)
+
+    def fail(self, error: ProtocolError) -> None:
+        self.errors.append(error)
+
+    def progressed(self) -> None:
+        pass
+
+    def open(self, *_: Any) -> Desk:
+        return self
+
+    def submit(self, chunk: TokenChunk) -> None:
+        self.tokens += chunk.tokens.tolist()
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+
+class Client:
+    """Drives a session as the websocket would."""
+
+    def __init__(self, **opened: Any) -> None:
+        self.desk = Desk()
+        self.conversation = Conversation(Limits(max_frame_bytes=800, window_events=100))
+        request = Open("toy", **opened)
+        self.conversation.receive(request)
+        self.session = Session(self.conversation, toy_model(), request, self.desk)
+        self.session.begin(self.desk, "s1")  # type: ignore[arg-type]
+        self.seq = 0
+        self.scored = 0
+
+    def send(self, events: Any) -> None:
+        self.seq += 1
+        base = int(events["t"][0]) if len(events) else 0
+        frame = EventsFrame(self.seq, pack(events, base), base)
+        for request in self.conversation.receive(frame):
+            assert isinstance(request, Feed)
+            self.session.feed(request.events)
+
+    def score(self, ticks: int, value: float = 1.0) -> None:
+        logits = np.full((ticks, 2), value, np.float32) * [1, -1]
+        t_us = np.arange(self.scored, self.scored + ticks)
+        self.scored += ticks
+        self.session.scored(Scored(LEASE, logits, t_us))
+
+
+def test_an_ack_waits_until_the_events_are_scored_or_in_the_open_tick() -> None:
+    client = Client()
+    client.send(some_events(1))
+    assert client.desk.of(Ack) == [Ack(1, 1, 8)]
+    client.send(some_events(4, start_us=100))
+    assert len(client.desk.of(Ack)) == 1
+    client.score(1)
+    assert len(client.desk.of(Ack)) == 1
+    client.score(1)
+    assert client.desk.of(Ack)[-1] == Ack(2, 5, 40)
+
+
+def test_a_flush_waits_for_its_own_ticks_and_no_later_ones() -> None:
+    client = Client(report=Report("flush"))
+    client.send(some_events(5))
+    client.session.flush(Flush(1))
+    client.send(some_events(6, start_us=100))
+    assert client.desk.of(Flushed) == []
+    client.score(2, 7.0)
+    (flushed,) = client.desk.of(Flushed)
+    assert (flushed.seq, flushed.ticks, flushed.pending) == (1, 2, 1)
+    assert flushed.logits == [7.0, -7.0]
+
+
+def test_a_session_over_its_window_is_congested_until_ticks_are_scored() -> None:
+    client = Client()
+    client.send(some_events(100))
+    assert not client.session.congested
+    client.send(some_events(2, start_us=5000))
+    assert client.session.congested
+    client.score(50)
+    assert not client.session.congested
+
+
+def test_after_a_reset_counts_begin_anew_and_acks_go_on() -> None:
+    client = Client()
+    client.send(some_events(3))
+    client.score(1)
+    assert client.session.drained
+    client.conversation.receive(Reset(4))
+    client.session.reset(Reset(4))
+    assert client.desk.of(WasReset) == [WasReset(4)]
+    assert client.desk.resets == 1
+    client.send(some_events(2))
+    client.score(1)
+    assert client.desk.of(Result)[-1].ticks == 1
+    assert client.desk.of(Ack)[-1] == Ack(2, 5, 40)
+
+
+def test_a_session_without_a_tick_closes_without_scores() -> None:
+    client = Client()
+    client.session.close()
+    (closed,) = client.desk.of(Closed)
+    assert (closed.logits, closed.ticks, closed.pending) == (None, 0, 0)
+
+
+def test_the_engine_losing_a_session_is_told_in_the_wire_s_words() -> None:
+    client = Client()
+    client.session.failed(EngineFailed("XlaRuntimeError"))
+    client.session.failed(BacklogFull(1, 2, 3))
+    assert [error.code for error in client.desk.errors] == [
+        "engine_failed",
+        "internal_error",
+    ]
+
+
+def test_a_slot_is_given_back_once_released() -> None:
+    client = Client()
+    client.session.release()
+    assert client.desk.closed == 1
+    assert client.desk.of(Opened)[0].session == "s1"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=25))
+def test_sent_is_acked_plus_pending_and_tokens_arrive_once(
+    turns: list[tuple[int, int]],
+) -> None:
+    client, sent = Client(), 0
+    everything = some_events(250)
+    for size, score in turns:
+        client.send(everything[sent : sent + size])
+        sent += size
+        client.score(min(score, sent // 2 - client.scored))
+        ledger = client.conversation.ledger
+        assert ledger.acked.events + ledger.pending.events == sent
+        # An event in the open tick is consumed already: at most one here.
+        assert ledger.acked.events <= 2 * client.scored + 1
+        if client.session.drained:
+            assert ledger.pending.events == 0
+    assert len(client.desk.tokens) == sent
+    client.score(sent // 2 - client.scored)
+    client.session.close()
+    assert client.desk.of(Closed)[0].pending == sent % 2
+    assert len(event_scores(everything[:sent])) == client.scored

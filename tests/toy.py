@@ -1,0 +1,174 @@
+"""A model whose answers fit in one's head, and its engine.
+
+A tick is two events. Each tick halves the state and adds the mean of its tokens;
+the scores are the state and its negative.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from model.events.types import EVENT_DTYPE, Events, Sensor
+from model.tokens import TokenChunk, Tokenization, Tokenizer
+from server.engine.engine import Engine, Failed, Outcome
+from server.engine.models import ServedModel
+from server.engine.scheduler import Batch, Bucket
+from server.engine.servable import Canary, Servable
+
+TICK = 2
+SENSOR = Sensor(4, 4)
+BUCKETS = (Bucket(1, 1), Bucket(1, 4), Bucket(4, 1), Bucket(4, 4))
+
+
+def toy_advance(
+    weights: Any, carry: Any, tokens: Any, dt_ms: Any, ticks: Any
+) -> tuple[Any, Any]:
+    inputs = tokens.reshape(tokens.shape[0], -1, TICK).mean(axis=-1) * weights
+
+    def tick(state: Any, turn: Any) -> Any:
+        k, drive = turn
+        state = jnp.where(k < ticks, state / 2 + drive, state)
+        return state, state
+
+    turns = (jnp.arange(inputs.shape[1]), inputs.T)
+    state, seen = jax.lax.scan(tick, carry["state"], turns)
+    logits = jnp.stack([seen.T, -seen.T], axis=-1)
+    return {"state": state, "half_life_ms": carry["half_life_ms"]}, logits
+
+
+def toy_scores(tokens: list[int]) -> list[float]:
+    """What the toy says after each whole tick, worked out plainly."""
+    state, seen = 0.0, []
+    for k in range(len(tokens) // TICK):
+        state = state / 2 + sum(tokens[k * TICK : (k + 1) * TICK]) / TICK
+        seen.append(state)
+    return seen
+
+
+def toy_servable(
+    name: str = "toy", advance: Callable[..., Any] = toy_advance, wrong_by: float = 0.0
+) -> Servable:
+    tokens = np.arange(1, 11, dtype=np.int32)
+    last = toy_scores(tokens.tolist())[-1] + wrong_by
+    return Servable(
+        name=name,
+        tick_events=TICK,
+        classes=2,
+        weights=jnp.float32(1.0),
+        fresh=lambda half_life_ms: {
+            "state": jnp.float32(0.0),
+            "half_life_ms": half_life_ms,
+        },
+        advance=advance,
+        canary=Canary(tokens, np.ones(10, np.float32), np.array([last, -last])),
+    )
+
+
+def toy_model(name: str = "toy", **changes: Any) -> ServedModel:
+    """The toy as clients know it: a 4x4 sensor, tokens 0 to 31."""
+    tokenization = Tokenization("linear", SENSOR)
+    return ServedModel(
+        servable=toy_servable(name, **changes),
+        labels=("up", "down"),
+        sensor=SENSOR,
+        content_hash="0123abcd",
+        new_tokenizer=lambda: Tokenizer(tokenization, "preceding"),
+    )
+
+
+def some_events(count: int, seed: int = 0, start_us: int = 0) -> Events:
+    random = np.random.default_rng(seed)
+    events = np.empty(count, EVENT_DTYPE)
+    events["t"] = start_us + np.arange(count) * 10
+    for field, limit in (("x", 4), ("y", 4), ("p", 2)):
+        events[field] = random.integers(0, limit, count)
+    return events
+
+
+def event_scores(events: Events) -> list[float]:
+    return toy_scores(Tokenization("linear", SENSOR).tokenize(events).tolist())
+
+
+def chunk(tokens: list[int], t_us: int = 0) -> TokenChunk:
+    n = len(tokens)
+    return TokenChunk(
+        np.array(tokens, np.int32),
+        np.ones(n, np.float32),
+        np.arange(t_us, t_us + n, dtype=np.int64),
+    )
+
+
+class Recorder:
+    """Takes what an engine delivers and observes, and waits for it."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.batches: list[Batch] = []
+        self.deliveries = 0
+        self.changed = threading.Condition()
+
+    def deliver(self, outcomes: list[Outcome]) -> None:
+        with self.changed:
+            self.outcomes += outcomes
+            self.deliveries += 1
+            self.changed.notify_all()
+
+    def compiled(self, model: str, seconds: float) -> None:
+        pass
+
+    def ran(self, model: str, batch: Batch, seconds: float) -> None:
+        self.batches.append(batch)
+
+    def scores(self, lease: Any) -> list[float]:
+        return [
+            float(row[0])
+            for outcome in self.outcomes
+            if not isinstance(outcome, Failed) and outcome.lease == lease
+            for row in outcome.logits
+        ]
+
+    def failures(self, lease: Any) -> list[Exception]:
+        return [
+            outcome.error
+            for outcome in self.outcomes
+            if isinstance(outcome, Failed) and outcome.lease == lease
+        ]
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, seconds), "waited in vain"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+@contextmanager
+def running(
+    *servables: Servable,
+    slots: int = 6,
+    backlog_events: int = 1000,
+    buckets: tuple[Bucket, ...] = (Bucket(1, 1), Bucket(4, 4)),
+) -> Iterator[tuple[Engine, Recorder]]:
+    recorder = Recorder()
+    models = servables or (toy_servable(),)
+    engine = Engine(models, slots, buckets, backlog_events, recorder)
+    engine.start(recorder.deliver)
+    try:
+        wait_until(
+            lambda: all(m.state != "starting" for m in engine.health.models.values())
+        )
+        yield engine, recorder
+    finally:
+        engine.stop()

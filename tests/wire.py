@@ -1,0 +1,98 @@
+"""A client of a few lines, written against the protocol's codec alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from model.events.packed import pack
+from model.events.types import Events
+from server.protocol.codec import decode_server, encode_client
+from server.protocol.messages import (
+    Ack,
+    Close,
+    Closed,
+    ErrorMessage,
+    EventsFrame,
+    Open,
+    Opened,
+    Result,
+)
+
+
+class Client:
+    """One websocket; remembers everything that it hears."""
+
+    def __init__(self, socket: ClientConnection, *, text: bool) -> None:
+        self.socket = socket
+        self.text = text
+        self.seq = 0
+        self.heard: list[Any] = []
+
+    def say(self, message: Any) -> None:
+        self.socket.send(encode_client(message, text=self.text))
+
+    def hear(self) -> Any:
+        message = decode_server(self.socket.recv(timeout=20))
+        self.heard.append(message)
+        return message
+
+    def hear_until(self, kind: type) -> Any:
+        while not isinstance(message := self.hear(), kind):
+            pass
+        return message
+
+    def open(self, model: str = "toy", **fields: Any) -> Opened:
+        self.say(Open(model, **fields))
+        message = self.hear()
+        assert isinstance(message, Opened), message
+        return message
+
+    def send(self, events: Events) -> None:
+        self.seq += 1
+        base = int(events["t"][0]) if len(events) else 0
+        self.say(EventsFrame(self.seq, pack(events, base), base))
+
+    def finish(self) -> Closed:
+        self.say(Close())
+        closed: Closed = self.hear_until(Closed)
+        assert self.close_code() == 1000
+        return closed
+
+    def close_code(self) -> int:
+        """Hear everything to the end; return the code that the server closed with."""
+        with suppress(ConnectionClosed):
+            while True:
+                self.hear()
+        code = self.socket.close_code
+        assert code is not None, "the server vanished"
+        return code
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.heard if isinstance(message, kind)]
+
+    @property
+    def scores(self) -> list[float]:
+        return [result.logits[0] for result in self.of(Result)]
+
+    @property
+    def error(self) -> ErrorMessage:
+        errors: list[ErrorMessage] = self.of(ErrorMessage)
+        return errors[-1]
+
+    @property
+    def acked(self) -> Ack:
+        acks: list[Ack] = self.of(Ack)
+        return acks[-1]
+
+
+@contextmanager
+def client_of(base: str, *, text: bool = False, **options: Any) -> Iterator[Client]:
+    """Connect to a server by its http address."""
+    address = base.replace("http", "ws") + "/v1/stream"
+    with connect(address, compression=None, max_size=None, **options) as socket:
+        yield Client(socket, text=text)
