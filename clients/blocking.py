@@ -1,0 +1,152 @@
+"""The SDK for code without asyncio: the same names, each waiting until it is done.
+
+    with connect("ws://127.0.0.1:8000", model="nmnist") as stream:
+        stream.send(events)
+        print(stream.flush().label)
+
+The connection lives on an event loop in a thread of its own, so results
+arrive, and the connection is kept alive, while the caller is busy elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar, Unpack
+
+from clients import connection
+from clients.handshake import Choices
+from clients.session import DEFAULT_BOUNDS, Bounds, Traffic
+from server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a thread, to run coroutines on from any other thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="saccade-client", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end; an interrupt here cancels it there."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+class Stream:
+    """A session that is open: send events, receive scores.
+
+    What each method does and raises is `clients.connection.Stream`'s to say.
+    """
+
+    def __init__(self, stream: connection.Stream, thread: LoopThread) -> None:
+        self._stream = stream
+        self._thread = thread
+
+    @property
+    def opened(self) -> Opened:
+        """What the server said at the start: labels, sensor, tick size, limits."""
+        return self._stream.opened
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent and received so far, with the latencies of the results."""
+        return self._stream.traffic
+
+    @property
+    def start_us(self) -> int | None:
+        """The caller's timestamp of `t_us` 0, once events were sent."""
+        return self._stream.start_us
+
+    @property
+    def closed(self) -> Closed | None:
+        """The final scores, once the session has ended."""
+        return self._stream.closed
+
+    @property
+    def leaving(self) -> GoAway | None:
+        """The server's word that it is about to stop, if it gave one."""
+        return self._stream.leaving
+
+    def send(self, events: Any) -> None:
+        """Send events, waiting for as long as the server's window is full."""
+        self._thread.run(self._stream.send(events))
+
+    def send_raw(self, data: bytes) -> None:
+        """Forward a camera's own bytes to a stream opened as evt2 or evt3."""
+        self._thread.run(self._stream.send_raw(data))
+
+    def flush(self) -> Flushed:
+        """Wait until everything sent is scored, and return the scores then."""
+        return self._thread.run(self._stream.flush())
+
+    def reset(self) -> None:
+        """Begin anew: no event so far counts, and time may start anywhere."""
+        self._thread.run(self._stream.reset())
+
+    def close(self) -> Closed:
+        """End the session and return the final scores."""
+        return self._thread.run(self._stream.close())
+
+    def received(self) -> list[Result]:
+        """Take the results that have come, without waiting for more."""
+        return self._thread.run(_received(self._stream))
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        result = self._thread.run(_next(self._stream))
+        if result is None:
+            raise StopIteration
+        return result
+
+
+async def _next(stream: connection.Stream) -> Result | None:
+    return await anext(stream, None)
+
+
+async def _received(stream: connection.Stream) -> list[Result]:
+    return stream.received()
+
+
+@contextmanager
+def connect(
+    url: str,
+    *,
+    model: str,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    **choices: Unpack[Choices],
+) -> Iterator[Stream]:
+    """Open a session, and close it politely on leaving.
+
+    Takes and raises what `clients.connection.connect` does.
+    """
+    opening = connection.open_stream(url, model=model, bounds=bounds, **choices)
+    with LoopThread() as thread:
+        stream = thread.run(opening)
+        try:
+            yield Stream(stream, thread)
+        except BaseException:
+            thread.run(stream.hang_up())
+            raise
+        thread.run(stream.leave())

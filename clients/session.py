@@ -1,0 +1,194 @@
+"""The client's half of one session: messages in, decisions out; no socket, no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from clients.credit import Credit
+from clients.errors import ClientError, StreamError, stream_error
+from clients.framing import Framer, Payload, largest_frame
+from clients.latency import LatencyLedger
+from model.events.types import Events
+from server.protocol.messages import (
+    Ack,
+    Closed,
+    ErrorMessage,
+    EventsFrame,
+    Flushed,
+    GoAway,
+    Open,
+    Opened,
+    Result,
+    ServerMessage,
+    WasReset,
+)
+
+LATENCIES_KEPT: Final = 4096
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a client holds on to, whatever the server would allow.
+
+    Attributes:
+        results: Unread results that wait for a slow consumer; the oldest gives way.
+        events_under_way: Events that may be unacknowledged, if fewer than the
+            server grants: less to wait for when it falls behind.
+    """
+
+    results: int = 1024
+    events_under_way: int | None = None
+
+
+DEFAULT_BOUNDS: Final = Bounds()
+
+
+@dataclass
+class Traffic:
+    """What one stream has sent and received so far.
+
+    `events` counts what was sent as records; raw frames count as bytes only.
+    """
+
+    frames: int = 0
+    events: int = 0
+    bytes: int = 0
+    acked_events: int = 0
+    refused_frames: int = 0
+    refused_events: int = 0
+    results: int = 0
+    skipped_results: int = 0
+    latencies_ms: deque[float] = field(
+        default_factory=lambda: deque(maxlen=LATENCIES_KEPT)
+    )
+
+
+class Session:
+    """What a client knows of its session, and what it may do next.
+
+    Args:
+        opening: What the client asked for.
+        opened: The server's answer.
+        bounds: How much to hold on to.
+    """
+
+    def __init__(
+        self, opening: Open, opened: Opened, bounds: Bounds = DEFAULT_BOUNDS
+    ) -> None:
+        self.opened = opened
+        self.traffic = Traffic()
+        self.results: deque[Result] = deque()
+        self._refusals: list[StreamError] = []
+        self.closed: Closed | None = None
+        self.leaving: GoAway | None = None
+        self.failure: ClientError | None = None
+        self._bounds = bounds
+        self.answers: dict[int, Flushed | WasReset] = {}
+        self._last_id = 0
+        window_events = min(
+            opened.window_events, bounds.events_under_way or opened.window_events
+        )
+        self._credit = Credit(window_events, opened.window_bytes)
+        # A crop leaves events out and a raw frame does not tell how many it
+        # holds: what the server counts is then not what was sent.
+        cropped = opening.fit == "crop" and opening.sensor not in {None, opened.sensor}
+        self._timed = opening.encoding == "packed" and not cropped
+        self._ledger = LatencyLedger()
+        self._framer = Framer(
+            largest_frame(window_events, opened.window_bytes, opened.max_frame_bytes)
+        )
+
+    @property
+    def start_us(self) -> int | None:
+        """Return the caller's timestamp that the session counts from."""
+        return self._framer.start_us
+
+    @property
+    def over(self) -> bool:
+        """Tell whether no further message can come."""
+        return self.closed is not None or self.failure is not None
+
+    def payloads(self, events: Events) -> Iterator[Payload]:
+        """Cut events into payloads that the server's limits allow."""
+        return self._framer.frames(events)
+
+    def may_send(self, payload: Payload) -> bool:
+        """Tell whether the server's window has room for a payload now."""
+        return self._credit.allows(payload.events, len(payload.data))
+
+    def dispatch(self, payload: Payload, now_s: float) -> EventsFrame:
+        """Number a payload, and count it as sent."""
+        traffic = self.traffic
+        traffic.frames += 1
+        traffic.events += payload.events
+        traffic.bytes += len(payload.data)
+        self._credit.spend(payload.events, len(payload.data))
+        self._ledger.departed(traffic.frames, payload.events, now_s)
+        return EventsFrame(traffic.frames, payload.data, payload.t_base_us)
+
+    def next_id(self) -> int:
+        """Return a number for a request that is to be answered."""
+        self._last_id += 1
+        return self._last_id
+
+    def refusal(self) -> StreamError | None:
+        """Take what was refused since the last time; the first leads the others."""
+        if not self._refusals:
+            return None
+        first, *further = self._refusals
+        self._refusals = []
+        first.further = tuple(further)
+        return first
+
+    def receive(self, message: ServerMessage, now_s: float) -> None:
+        """Take in one message."""
+        match message:
+            case Result():
+                self._score(message, now_s)
+            case Ack():
+                self._credit.acknowledge(message.events, message.bytes)
+                self.traffic.acked_events = message.events
+            case Flushed() | WasReset():
+                self._answered(message)
+            case Closed():
+                self.closed = message
+            case ErrorMessage():
+                self._refuse(message)
+            case GoAway():
+                self.leaving = message
+            case Opened():
+                self.fail(StreamError("unexpected_message", "opened twice", fatal=True))
+
+    def fail(self, failure: ClientError) -> None:
+        """End the session for good; the first reason counts."""
+        if not self.over:
+            self.failure = failure
+
+    def _answered(self, answer: Flushed | WasReset) -> None:
+        self.answers[answer.id] = answer
+        if isinstance(answer, WasReset):
+            self._ledger.restart()
+            self._framer.restart()
+
+    def _score(self, result: Result, now_s: float) -> None:
+        self.traffic.results += 1
+        latency_ms = self._ledger.scored(result.events, now_s)
+        if self._timed and latency_ms is not None:
+            self.traffic.latencies_ms.append(latency_ms)
+        self.results.append(result)
+        if len(self.results) > self._bounds.results:
+            self.results.popleft()
+            self.traffic.skipped_results += 1
+
+    def _refuse(self, error: ErrorMessage) -> None:
+        refusal = stream_error(error)
+        if error.fatal:
+            self.fail(refusal)
+            return
+        self._refusals.append(refusal)
+        self.traffic.refused_frames += 1
+        if error.seq is not None:
+            self.traffic.refused_events += self._ledger.refused(error.seq)

@@ -1,0 +1,134 @@
+"""Where events come from: a recording, or a simulated camera."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl
+
+from clients.errors import UnplayableSource
+from model.events.errors import RecordingError
+from model.events.recordings import open_recording
+from model.events.simulator import MotionStream
+from model.events.types import Events, Sensor
+
+SIMULATED: Final = "sim:"
+MOTIONS_MODEL: Final = "motions"
+US_PER_S: Final = 1_000_000
+SIMULATION_DEFAULTS: Final = {"seed": 1.0, "seconds": 10.0, "segment": 2.0}
+"""seed of the scenes; how long the camera films, and each motion lasts, in s."""
+
+
+class Timeline:
+    """What really happens in a simulated scene, and from when on."""
+
+    def __init__(self) -> None:
+        self._starts_us: list[int] = []
+        self._labels: list[str] = []
+
+    def note(self, t_us: int, label: str) -> None:
+        """Say what happens from `t_us` on; call in order of time."""
+        if not self._labels or self._labels[-1] != label:
+            self._starts_us.append(t_us)
+            self._labels.append(label)
+
+    def at(self, t_us: int) -> str | None:
+        """Return what happens at `t_us`, if it is known."""
+        place = bisect_right(self._starts_us, t_us)
+        return self._labels[place - 1] if place else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that plays events.
+
+    Attributes:
+        name: What to call it in front of the user.
+        sensor: The geometry of its events.
+        chunks: Its events, in order of time.
+        model: The model that was made for it, where that is obvious.
+        truth: What really happens in it, where that is known.
+        changes: Whether what it shows changes, so that old scores must fade.
+    """
+
+    name: str
+    sensor: Sensor
+    chunks: Iterator[Events]
+    model: str | None = None
+    truth: Timeline = field(default_factory=Timeline)
+    changes: bool = False
+
+
+def open_source(text: str, sensor: Sensor | None = None) -> Source:
+    """Open what a user calls a source.
+
+    Args:
+        text: The path of a recording, or `sim:motions`, which may go on with
+            `?seed=…&seconds=…&segment=…`.
+        sensor: The geometry of a recording that does not tell its own.
+
+    Raises:
+        UnplayableSource: It is not there, or cannot be read as events.
+    """
+    if text.startswith(SIMULATED):
+        return _simulated(text)
+    path = Path(text)
+    if not path.exists():
+        raise UnplayableSource(text, "there is no such file")
+    try:
+        recording = open_recording(path, sensor)
+    except RecordingError as error:
+        raise UnplayableSource(text, error.reason) from error
+    return Source(path.name, recording.sensor, iter(recording.events))
+
+
+def _simulated(text: str) -> Source:
+    name, _, query = text.removeprefix(SIMULATED).partition("?")
+    if name != "motions":
+        raise UnplayableSource(text, "the one simulated camera is sim:motions")
+    settings = _settings(text, query)
+    stream = MotionStream(
+        seed=int(settings["seed"]), segment_us=_chunked_us(settings["segment"])
+    )
+    timeline = Timeline()
+    return Source(
+        name=text,
+        sensor=stream.sensor,
+        chunks=_film(stream, _chunked_us(settings["seconds"]), timeline),
+        model=MOTIONS_MODEL,
+        truth=timeline,
+        changes=True,
+    )
+
+
+def _settings(text: str, query: str) -> dict[str, float]:
+    settings = dict(SIMULATION_DEFAULTS)
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in settings:
+            known = ", ".join(settings)
+            raise UnplayableSource(text, f"no setting {name!r}; there are {known}")
+        try:
+            settings[name] = float(value)
+        except ValueError:
+            raise UnplayableSource(text, f"{name} is no number: {value!r}") from None
+        if not 0 <= settings[name] < 1e9 or (name != "seed" and not settings[name]):
+            raise UnplayableSource(text, f"{name} is out of range: {value}")
+    return settings
+
+
+def _chunked_us(seconds: float) -> int:
+    chunk_us = MotionStream.chunk_us
+    return max(1, round(seconds * US_PER_S / chunk_us)) * chunk_us
+
+
+def _film(stream: MotionStream, until_us: int, timeline: Timeline) -> Iterator[Events]:
+    t_us = 0
+    for motion, events in stream:
+        if t_us >= until_us:
+            return
+        timeline.note(t_us, motion)
+        t_us += stream.chunk_us
+        yield events

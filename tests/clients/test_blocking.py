@@ -1,0 +1,110 @@
+"""The SDK's sync face against a scripted server on a real websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from clients.blocking import connect
+from clients.errors import ServerUnreachable, StreamError
+from server.protocol.messages import (
+    Ack,
+    Close,
+    Closed,
+    ErrorMessage,
+    EventsFrame,
+    Flush,
+    Flushed,
+)
+from tests.clients.scripted import moving, result, scripted
+
+FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
+
+
+@pytest.fixture
+def served():
+    """Serve scripts from a thread, as the blocking client needs."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    contexts = []
+
+    def serve(script):
+        context = scripted(script)
+        contexts.append(context)
+        opening = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop)
+        return opening.result()
+
+    yield serve
+    for context in contexts:
+        leaving = context.__aexit__(None, None, None)
+        asyncio.run_coroutine_threadsafe(leaving, loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+async def one_tick(peer):
+    await peer.open()
+    await peer.expect(EventsFrame)
+    await peer.say(Ack(1, 4, 32))
+    await peer.say(result(4))
+    request = await peer.expect(Flush)
+    await peer.say(Flushed(request.id, 1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88))
+    await peer.expect(Close)
+    await peer.say(FINAL)
+    await peer.socket.close()
+
+
+def test_the_sync_face_has_the_same_names(served):
+    with connect(served(one_tick), model="toy") as stream:
+        assert stream.opened.labels == ["left", "right"]
+        stream.send(moving(4))
+        assert next(stream).label == "left"
+        assert stream.flush().confidence == 0.88
+        assert stream.received() == []
+        assert stream.close() == FINAL
+        assert list(stream) == []
+    assert stream.traffic.events == 4
+
+
+def test_leaving_closes_politely(served):
+    with connect(served(one_tick), model="toy") as stream:
+        stream.send(moving(4))
+        stream.flush()
+    assert stream.closed == FINAL
+    assert not [t for t in threading.enumerate() if t.name == "saccade-client"]
+
+
+def test_a_refused_frame_is_raised_in_the_callers_thread(served):
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        request = await peer.expect(Flush)
+        await peer.say(ErrorMessage("unsorted_events", "no", fatal=False, seq=1))
+        await peer.say(Flushed(request.id, 0, 0, 0, 0))
+        await peer.expect(Close)
+        await peer.say(FINAL)
+
+    with connect(served(script), model="toy") as stream:
+        stream.send(moving(3))
+        with pytest.raises(StreamError, match="unsorted_events"):
+            stream.flush()
+
+
+def test_an_error_in_the_callers_code_leaves_no_thread_behind(served):
+    url = served(one_tick)
+    with pytest.raises(ZeroDivisionError), connect(url, model="toy"):
+        1 / 0  # noqa: B018
+    assert not [t for t in threading.enumerate() if t.name == "saccade-client"]
+
+
+def test_nobody_at_the_address_leaves_no_thread_behind(unused_tcp_port):
+    with (
+        pytest.raises(ServerUnreachable),
+        connect(f"ws://127.0.0.1:{unused_tcp_port}", model="toy"),
+    ):
+        pass
+    assert not [t for t in threading.enumerate() if t.name == "saccade-client"]

@@ -1,0 +1,350 @@
+"""The asynchronous SDK against a scripted server on a real websocket."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from clients.connection import connect
+from clients.errors import (
+    ConnectionLost,
+    ServerUnreachable,
+    StreamClosed,
+    StreamError,
+)
+from clients.session import Bounds
+from model.events.packed import unpack
+from model.events.types import Sensor
+from server.protocol.errors import UnknownModel, error_message
+from server.protocol.messages import (
+    Ack,
+    Close,
+    Closed,
+    ErrorMessage,
+    EventsFrame,
+    Flush,
+    Flushed,
+    GoAway,
+    Open,
+    Report,
+    Reset,
+    WasReset,
+)
+from tests.clients.scripted import moving, result, scripted
+
+EPOCH_US = 1_700_000_000_000_000
+FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
+
+
+async def close_politely(peer, final=FINAL):
+    await peer.expect(Close)
+    await peer.say(final)
+    await peer.socket.close()
+
+
+async def test_a_session_opens_sends_hears_and_closes():
+    frames = []
+
+    async def script(peer):
+        await peer.open()
+        frames.append(await peer.expect(EventsFrame))
+        await peer.say(Ack(1, 4, 32))
+        await peer.say(result(4))
+        await close_politely(peer)
+
+    events = moving(4, start_us=EPOCH_US)
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        assert stream.opened.labels == ["left", "right"]
+        await stream.send(events)
+        heard = await anext(stream)
+        assert (heard.label, heard.events) == ("left", 4)
+        assert await stream.close() == FINAL
+    decoded = unpack(frames[0].data, frames[0].t_base_us)
+    assert np.array_equal(decoded["t"] + stream.start_us, events["t"])
+    assert np.array_equal(decoded["x"], events["x"])
+    assert len(stream.traffic.latencies_ms) == 1
+
+
+async def test_what_the_caller_chose_reaches_the_server():
+    heard = []
+
+    async def script(peer):
+        heard.append(await peer.open())
+        await close_politely(peer)
+
+    choices = {"sensor": Sensor(640, 480), "fit": "scale", "report": Report("ms", 20)}
+    async with scripted(script) as url, connect(url, model="toy", **choices):
+        pass
+    assert heard == [Open("toy", **choices)]
+
+
+async def test_iteration_ends_with_the_session():
+    async def script(peer):
+        await peer.open()
+        await peer.say(result(4))
+        await peer.say(result(8, label="right"))
+        await close_politely(peer)
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        closing = asyncio.create_task(stream.close())
+        assert [heard.label async for heard in stream] == ["left", "right"]
+        assert (await closing).label == "left"
+
+
+async def test_sending_waits_for_credit_and_goes_on_with_it():
+    acked = asyncio.Event()
+    seen = []
+
+    async def script(peer):
+        await peer.open(window_events=8, window_bytes=64)
+        seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(4)])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(peer.socket.recv(), 0.1)
+        acked.set()
+        await peer.say(Ack(4, 8, 64))
+        seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(4)])
+        await close_politely(peer)
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        sending = asyncio.create_task(stream.send(moving(16)))
+        await acked.wait()
+        assert stream.traffic.frames == 4
+        await sending
+    assert seen == list(range(1, 9))
+
+
+async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes_on():
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        request = await peer.expect(Flush)
+        await peer.say(
+            ErrorMessage(
+                "event_outside_sensor",
+                "x is 200",
+                fatal=False,
+                seq=1,
+                field="x",
+                index=2,
+                value=200,
+            )
+        )
+        await peer.say(Ack(1, 3, 24))
+        await peer.say(Flushed(request.id, 0, 0, 0, 0))
+        assert (await peer.expect(EventsFrame)).seq == 2
+        await close_politely(peer)
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        await stream.send(moving(3))
+        with pytest.raises(StreamError, match="x is 200") as refused:
+            await stream.flush()
+        assert (refused.value.seq, refused.value.index) == (1, 2)
+        assert (refused.value.field, refused.value.value) == ("x", 200)
+        assert not refused.value.fatal
+        assert stream.traffic.refused_events == 3
+        await stream.send(moving(3))
+
+
+async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        for seq in (1, 2):
+            await peer.say(ErrorMessage("unsorted_events", "no", fatal=False, seq=seq))
+        await close_politely(peer)
+
+    async with scripted(script) as url:
+        with pytest.raises(StreamError, match="and 1 more"):
+            async with connect(url, model="toy") as stream:
+                await stream.send(moving(3))
+        assert stream.closed == FINAL
+
+
+async def test_a_fatal_error_is_raised_from_whoever_waits():
+    async def script(peer):
+        await peer.open()
+        await peer.say(result(4))
+        await peer.say(ErrorMessage("engine_failed", "the engine failed", fatal=True))
+        await peer.socket.close(1011)
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        assert (await anext(stream)).label == "left"
+        with pytest.raises(StreamError, match="engine_failed"):
+            await anext(stream)
+        with pytest.raises(StreamError, match="engine_failed"):
+            await stream.send(moving(1))
+
+
+async def test_a_refused_open_says_why():
+    async def script(peer):
+        await peer.expect(Open)
+        await peer.say(error_message(UnknownModel("tpy", ("toy",))))
+        await peer.socket.close(4404)
+
+    async with scripted(script) as url:
+        with pytest.raises(StreamError, match="served here: toy") as refused:
+            async with connect(url, model="tpy"):
+                pass
+    assert (refused.value.code, refused.value.fatal) == ("unknown_model", True)
+
+
+async def test_a_connection_that_drops_is_told_apart_from_a_close():
+    async def script(peer):
+        await peer.open()
+        await peer.say(GoAway("restart", 500))
+        await peer.expect(EventsFrame)
+        await peer.socket.close(1012, "restart")
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        await stream.send(moving(1))
+        with pytest.raises(ConnectionLost, match="1012") as lost:
+            await stream.flush()
+        assert (lost.value.close_code, lost.value.reason) == (1012, "restart")
+        assert stream.leaving == GoAway("restart", 500)
+
+
+async def test_a_sender_out_of_credit_hears_that_the_connection_dropped():
+    async def script(peer):
+        await peer.open(window_events=4, window_bytes=32)
+        for _ in range(4):
+            await peer.expect(EventsFrame)
+        peer.socket.transport.abort()
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        with pytest.raises(ConnectionLost):
+            await stream.send(moving(16))
+
+
+async def test_nobody_at_the_address_is_one_clear_error(unused_tcp_port):
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    with pytest.raises(ServerUnreachable, match=url):
+        async with connect(url, model="toy"):
+            pass
+
+
+async def test_a_server_of_something_else_is_unreachable_too():
+    async def answer(reader, writer):
+        await reader.readline()
+        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServerUnreachable, match="404"):
+            async with connect(f"ws://127.0.0.1:{port}", model="toy"):
+                pass
+
+
+async def test_an_answer_that_is_no_message_ends_the_session():
+    async def script(peer):
+        await peer.open()
+        await peer.socket.send(b"\xc1")
+        await peer.socket.wait_closed()
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        with pytest.raises(ConnectionLost, match="sent no message"):
+            await anext(stream)
+
+
+async def test_a_reset_starts_time_and_counts_anew():
+    bases = []
+
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        request = await peer.expect(Reset)
+        await peer.say(WasReset(request.id))
+        bases.append((await peer.expect(EventsFrame)).t_base_us)
+        await peer.say(replace(result(4), seq=2))
+        await close_politely(peer)
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        await stream.send(moving(3, start_us=EPOCH_US))
+        await stream.reset()
+        await stream.send(moving(4, start_us=5))
+        await anext(stream)
+        assert stream.start_us == 5
+    assert bases == [0]
+    assert len(stream.traffic.latencies_ms) == 1
+
+
+async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others():
+    async def script(peer):
+        await peer.open()
+        for tick in range(1, 11):
+            await peer.say(result(4 * tick))
+        request = await peer.expect(Flush)
+        await peer.say(Flushed(request.id, 1, 10, 40, 0))
+        await close_politely(peer)
+
+    async with (
+        scripted(script) as url,
+        connect(url, model="toy", bounds=Bounds(results=3)) as stream,
+    ):
+        await stream.flush()
+        assert [heard.ticks for heard in stream.received()] == [8, 9, 10]
+        assert stream.received() == []
+    assert (stream.traffic.results, stream.traffic.skipped_results) == (10, 7)
+
+
+async def test_raw_bytes_are_forwarded_as_they_are():
+    frames = []
+
+    async def script(peer):
+        assert (await peer.open()).encoding == "evt3"
+        frames.append(await peer.expect(EventsFrame))
+        await close_politely(peer)
+
+    async with (
+        scripted(script) as url,
+        connect(url, model="toy", encoding="evt3") as stream,
+    ):
+        await stream.send_raw(b"\x00\x80\x01\x60")
+    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60", 0)]
+
+
+async def test_a_closed_stream_cannot_be_used():
+    async def script(peer):
+        await peer.open()
+        await close_politely(peer)
+
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        await stream.close()
+        with pytest.raises(StreamClosed):
+            await stream.send(moving(1))
+        assert await stream.close() == FINAL
+
+
+async def test_an_error_in_the_callers_code_comes_out_as_it_is():
+    async def script(peer):
+        await peer.open()
+        await peer.socket.wait_closed()
+
+    async with scripted(script) as url:
+        with pytest.raises(ZeroDivisionError):
+            async with connect(url, model="toy"):
+                1 / 0  # noqa: B018
+
+
+async def test_any_structured_array_of_events_can_be_sent():
+    sent = []
+
+    async def script(peer):
+        await peer.open()
+        frame = await peer.expect(EventsFrame)
+        sent.append(unpack(frame.data, frame.t_base_us))
+        await close_politely(peer)
+
+    events = np.zeros(
+        2, [("timestamp", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "?")]
+    )
+    events["timestamp"] = [7, 9]
+    events["on"] = [True, False]
+    async with scripted(script) as url, connect(url, model="toy") as stream:
+        await stream.send(events)
+    assert sent[0]["t"].tolist() == [0, 2]
+    assert sent[0]["p"].tolist() == [1, 0]

@@ -1,0 +1,75 @@
+"""The whole demonstration, as `make demo` runs it, on an untrained model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from model.events.scenes import MOTIONS
+from tests.clients.untrained import save_untrained
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    path = tmp_path_factory.mktemp("untrained") / "motions"
+    save_untrained(path, "motions", MOTIONS, 128)
+    return {**os.environ, "SACCADE_MODELS": str(path), "SACCADE_BUCKETS": "1x8"}
+
+
+def begin(environment, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "saccade", "demo", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def children(pid):
+    """Return the processes that a process has started."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_the_demonstration_shows_everything_and_ends_well(environment):
+    demo = begin(environment, "--seconds", "2", "--seed", "1")
+    out, _ = demo.communicate(timeout=200)
+    assert demo.returncode == 0, out
+    for expected in (
+        "ready in", "Streaming sim:motions", "events/s", "label", "latency",
+        "Classifying 9 fresh scenes", "counter-clockwise", "Throughput, from /metrics",
+        "nothing is left running",
+    ):  # fmt: skip
+        assert expected in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the server under /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_server_behind(environment, number):
+    demo = begin(environment, "--seconds", "60")
+    deadline_s = time.monotonic() + 60
+    while not (servers := children(demo.pid)) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    time.sleep(3)
+    demo.send_signal(number)
+    demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert servers
+    assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_server_that_cannot_start_ends_the_demonstration_with_its_log(environment):
+    broken = {**environment, "SACCADE_MODELS": "/nowhere/at/all"}
+    demo = begin(broken)
+    out, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "/nowhere/at/all" in out

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+
+import pytest
+
+from clients.errors import ConnectionLost
+from clients.plain import JsonView
+from clients.playback import Playback, run
+from clients.sources import Source
+from model.events.types import Sensor
+from server.protocol.messages import (
+    Ack,
+    Close,
+    Closed,
+    ErrorMessage,
+    EventsFrame,
+)
+from tests.clients.scripted import moving, result, scripted
+
+FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
+
+
+def playback(url, frames, speed=1.0):
+    source = Source("toy.bin", Sensor(128, 128), iter(frames))
+    return Playback(url, "toy", source, source.chunks, speed)
+
+
+async def played(url, frames, tell=lambda text: None, **options):
+    out = io.StringIO()
+    view = JsonView(out)
+    summary = await run(playback(url, frames, **options), view, {}, tell)
+    return summary, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+async def close_politely(peer):
+    await peer.expect(Close)
+    await peer.say(FINAL)
+    await peer.socket.close()
+
+
+async def test_a_source_plays_to_its_end_and_is_summed_up():
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        await peer.say(result(4))
+        await peer.say(Ack(1, 4, 32))
+        await close_politely(peer)
+
+    async with scripted(script) as url:
+        summary, lines = await played(url, [moving(4)])
+    assert [line["label"] for line in lines] == ["left"]
+    assert (summary.events_sent, summary.results, summary.label) == (4, 1, "left")
+    assert not summary.interrupted
+
+
+async def test_an_interrupt_ends_the_play_but_still_brings_the_scores():
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        await close_politely(peer)
+
+    async with scripted(script) as url:
+        frames = [moving(4), moving(4, start_us=60_000_000)]
+        playing = asyncio.create_task(played(url, frames))
+        await asyncio.sleep(0.2)
+        playing.cancel()
+        summary, _ = await playing
+    assert summary.interrupted
+    assert (summary.events_sent, summary.label) == (4, "left")
+
+
+async def test_a_connection_that_drops_ends_the_play_at_once():
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        await peer.socket.close(1012)
+
+    began_s = time.monotonic()
+    async with scripted(script) as url:
+        with pytest.raises(ConnectionLost):
+            await played(url, [moving(4), moving(4, start_us=60_000_000)])
+    assert time.monotonic() - began_s < 5
+
+
+async def test_a_refused_frame_does_not_stop_the_play():
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        await peer.say(ErrorMessage("unsorted_events", "no", False, seq=1))
+        await peer.say(Ack(1, 4, 32))
+        assert (await peer.expect(EventsFrame)).seq == 2
+        await peer.say(ErrorMessage("unsorted_events", "no", False, seq=2))
+        await close_politely(peer)
+
+    async with scripted(script) as url:
+        summary, _ = await played(url, [moving(4), moving(4, start_us=50_000)])
+    assert (summary.frames_refused, summary.events_refused) == (2, 8)
+    assert summary.label == "left"
+
+
+async def test_a_source_that_breaks_says_so():
+    def broken():
+        yield moving(4)
+        raise ValueError("the file is truncated")
+
+    async def script(peer):
+        await peer.open()
+        await peer.socket.wait_closed()
+
+    async with scripted(script) as url:
+        with pytest.raises(ValueError, match="truncated"):
+            await played(url, broken())
+
+
+async def test_another_sensors_events_are_said_to_be_scaled():
+    async def script(peer):
+        await peer.open()
+        await close_politely(peer)
+
+    told = []
+    source = Source("big.raw", Sensor(640, 480), iter([]))
+    async with scripted(script) as url:
+        view = JsonView(io.StringIO())
+        play = Playback(url, "toy", source, source.chunks, 1.0)
+        await run(play, view, {"fit": "scale"}, told.append)
+    assert told == ["the events of a 640x480 sensor are scaled to the model's 128x128"]

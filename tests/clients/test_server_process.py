@@ -1,0 +1,170 @@
+"""The client's commands and SDK against a real server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from clients import http
+from clients.blocking import connect as connect_blocking
+from clients.cli import classify, stream
+from clients.connection import connect
+from clients.errors import ServerUnreachable, StreamError
+from clients.server_process import ServerFailed, ServerProcess
+from model.events.scenes import MOTIONS
+from model.events.simulator import DEFAULT_SENSOR, simulate
+from model.events.types import Events
+from tests.clients.untrained import TICK_EVENTS, save_untrained
+
+EPOCH_US = 1_700_000_000_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    path = tmp_path_factory.mktemp("untrained") / "motions"
+    save_untrained(path, "motions", MOTIONS, 128)
+    with ServerProcess(["--buckets", "1x8", "--model", str(path)]) as process:
+        process.wait_until_ready(lambda text: None)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def events() -> Events:
+    return simulate("clockwise", seed=1, duration_us=20_000)
+
+
+@pytest.fixture(scope="module")
+def expected(server, events):
+    """What REST says of the events."""
+    (answer,) = http.classify(server.url, "motions", [events], sensor=DEFAULT_SENSOR)
+    assert answer.events == events.size // TICK_EVENTS * TICK_EVENTS
+    return answer.logits
+
+
+@pytest.mark.parametrize("frame", [1, 100, 10_000])
+async def test_a_stream_ends_with_the_scores_of_rest_however_it_is_cut(
+    server, events, expected, frame
+):
+    start = events.copy()
+    start["t"] += EPOCH_US
+    async with connect(server.url, model="motions") as stream:
+        for first in range(0, events.size, frame):
+            await stream.send(start[first : first + frame])
+        flushed = await stream.flush()
+        closed = await stream.close()
+    np.testing.assert_allclose(flushed.logits, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(closed.logits, expected, rtol=1e-4, atol=1e-6)
+    assert closed.events + closed.pending == events.size
+    assert stream.traffic.latencies_ms
+
+
+def test_the_sync_face_ends_with_the_same_scores(server, events, expected):
+    with connect_blocking(server.url, model="motions") as stream:
+        stream.send(events)
+        flushed = stream.flush()
+    np.testing.assert_allclose(flushed.logits, expected, rtol=1e-4, atol=1e-6)
+
+
+async def test_a_refused_frame_leaves_no_trace_in_the_scores(server, events, expected):
+    bad = events[:5].copy()
+    bad["x"][2] = 500
+    half = events.size // 2
+    async with connect(server.url, model="motions") as stream:
+        await stream.send(events[:half])
+        await stream.send(bad)
+        with pytest.raises(StreamError) as refused:
+            await stream.flush()
+        await stream.send(events[half:])
+        closed = await stream.close()
+    assert (refused.value.code, refused.value.index) == ("event_outside_sensor", 2)
+    assert (refused.value.field, refused.value.value) == ("x", 500)
+    assert stream.traffic.refused_events == 5
+    np.testing.assert_allclose(closed.logits, expected, rtol=1e-4, atol=1e-6)
+
+
+async def test_a_reset_forgets_what_came_before(server, events, expected):
+    async with connect(server.url, model="motions") as stream:
+        await stream.send(events[::-1][:0])
+        await stream.send(events[100:900])
+        await stream.reset()
+        await stream.send(events)
+        flushed = await stream.flush()
+    np.testing.assert_allclose(flushed.logits, expected, rtol=1e-4, atol=1e-6)
+
+
+async def test_an_unknown_model_names_those_that_are_served(server):
+    with pytest.raises(StreamError, match="served here: motions"):
+        async with connect(server.url, model="motoins"):
+            pass
+
+
+def test_saccade_stream_shows_lines_and_a_summary(server, capsys):
+    source = "sim:motions?seconds=0.3&seed=3"
+    assert stream([source, "--url", server.url, "--speed", "max"]) == 0
+    summary = dict(
+        line.split(maxsplit=1)
+        for line in capsys.readouterr().out.splitlines()
+        if not line.startswith(" ")
+    )
+    assert set(summary) >= {"label", "events", "rate", "latency", "agreement"}
+    assert summary["label"].split()[0] in MOTIONS
+
+
+def test_saccade_stream_writes_json_for_programs(server, capsys):
+    arguments = ["--speed", "max", "--json", "--report", "events:1000"]
+    assert stream(["sim:motions?seconds=0.3", "--url", server.url, *arguments]) == 0
+    *results, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(results) == summary["results"]
+    scored, pending = summary["events_scored"], summary["events_pending"]
+    assert scored + pending == summary["events_sent"] > 1000
+    assert not summary["interrupted"]
+
+
+def write_recording(path, count):
+    """Write an N-MNIST file of 34×34 pixels."""
+    records = np.zeros((count, 5), np.uint8)
+    records[:, 0] = np.arange(count) % 34
+    records[:, 3] = np.arange(count) >> 8
+    records[:, 4] = np.arange(count) & 255
+    path.write_bytes(records.tobytes())
+    return str(path)
+
+
+def test_a_recording_of_another_sensor_is_scaled_and_that_is_said(
+    server, capsys, tmp_path
+):
+    path = write_recording(tmp_path / "digit.bin", 500)
+    assert stream([path, "--url", server.url, "--model", "motions"]) == 0
+    assert "a 34x34 sensor are scaled to the model's 128x128" in capsys.readouterr().err
+    assert stream([path, "--url", server.url, "--fit", "reject"]) == 1
+    assert "sensor_mismatch" in capsys.readouterr().err
+
+
+def test_saccade_classify_lists_its_files(server, capsys, tmp_path):
+    files = [write_recording(tmp_path / f"{n}.bin", 100 * n + 20) for n in (1, 2)]
+    assert classify([*files, "--url", server.url]) == 0
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "label", "confidence", "events"]
+    assert (first.split()[0], first.split()[-1]) == (files[0], "112")
+    assert second.split()[-1] == "208"
+    assert classify([*files, "--url", server.url, "--json"]) == 0
+    assert [row["pending"] for row in json.loads(capsys.readouterr().out)] == [8, 12]
+
+
+def test_a_server_that_cannot_start_shows_its_last_words(tmp_path):
+    with (
+        ServerProcess(["--model", str(tmp_path / "nothing")]) as process,
+        pytest.raises(ServerFailed, match="nothing") as failed,
+    ):
+        process.wait_until_ready(lambda text: None)
+    assert "the server ended with status" in failed.value.reason
+
+
+def test_leaving_the_context_leaves_no_process():
+    with ServerProcess() as process:
+        pass
+    assert process.stop() != 0
+    with pytest.raises(ServerUnreachable):
+        http.readiness(process.url)

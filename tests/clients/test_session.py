@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from clients.errors import ConnectionLost, StreamError
+from clients.session import Bounds, Session
+from model.events.types import Sensor
+from server.protocol.messages import Ack, Closed, ErrorMessage, Open
+from tests.clients.scripted import moving, opened, result
+
+
+def sent(session, count, now_s=0.0):
+    return [
+        session.dispatch(payload, now_s) for payload in session.payloads(moving(count))
+    ]
+
+
+def test_frames_are_numbered_from_one_without_gaps():
+    session = Session(Open("toy"), opened(window_events=16))
+    assert [frame.seq for frame in sent(session, 10)] == [1, 2, 3]
+    assert [frame.seq for frame in sent(session, 4)] == [4]
+
+
+def test_a_caller_may_keep_less_under_way_than_the_server_grants():
+    session = Session(Open("toy"), opened(), Bounds(events_under_way=8))
+    payloads = list(session.payloads(moving(12)))
+    assert [payload.events for payload in payloads] == [2] * 6
+    for payload in payloads[:4]:
+        assert session.may_send(payload)
+        session.dispatch(payload, 0.0)
+    assert not session.may_send(payloads[4])
+    session.receive(Ack(1, 2, 16), 0.0)
+    assert session.may_send(payloads[4])
+
+
+def test_refusals_are_told_together_and_once():
+    session = Session(Open("toy"), opened())
+    sent(session, 4)
+    for seq in (1, 2, 3):
+        session.receive(ErrorMessage("unsorted_events", "no", False, seq=seq), 0.0)
+    first = session.refusal()
+    assert (first.seq, [other.seq for other in first.further]) == (1, [2, 3])
+    assert session.refusal() is None
+    assert (session.traffic.refused_frames, session.traffic.refused_events) == (3, 4)
+
+
+def test_the_first_reason_for_the_end_counts():
+    session = Session(Open("toy"), opened())
+    session.receive(ErrorMessage("engine_failed", "the engine failed", True), 0.0)
+    session.fail(ConnectionLost(1011, ""))
+    assert isinstance(session.failure, StreamError)
+
+
+def test_a_session_that_closed_cannot_fail_any_more():
+    session = Session(Open("toy"), opened())
+    session.receive(Closed(0, 0, 0, 0), 0.0)
+    session.fail(ConnectionLost(1006, ""))
+    assert session.failure is None
+
+
+def test_a_cropped_stream_is_not_timed_since_the_server_counts_fewer_events():
+    opening = Open("toy", sensor=Sensor(640, 480), fit="crop")
+    session = Session(opening, opened())
+    sent(session, 8)
+    session.receive(result(4), 1.0)
+    assert not session.traffic.latencies_ms
+
+
+def test_a_crop_that_changes_nothing_is_timed():
+    session = Session(Open("toy", sensor=Sensor(128, 128), fit="crop"), opened())
+    sent(session, 8)
+    session.receive(result(4), 1.0)
+    assert list(session.traffic.latencies_ms) == [1000.0]
