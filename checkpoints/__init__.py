@@ -1,0 +1,1 @@
+"""Released weights, one folder each with its model card."""
