@@ -1,0 +1,34 @@
+# Saccade's server, as a user without rights. Two images from one file:
+#   docker build -t saccade .                                  # CPU
+#   docker build -t saccade-cuda --build-arg DEVICE=cuda .     # NVIDIA GPU
+FROM python:3.12-slim-bookworm AS build
+ARG DEVICE=cpu
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE saccade.py ./
+COPY model ./model
+COPY server ./server
+COPY clients ./clients
+COPY checkpoints ./checkpoints
+RUN python -m venv /opt/saccade \
+    && extras=server \
+    && if [ "$DEVICE" = cuda ]; then extras=server,cuda; fi \
+    && /opt/saccade/bin/pip install --no-cache-dir -c constraints.txt ".[$extras]"
+
+FROM python:3.12-slim-bookworm
+LABEL org.opencontainers.image.title="Saccade" \
+      org.opencontainers.image.description="Online streaming inference for event cameras" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --create-home --uid 10001 saccade
+COPY --from=build /opt/saccade /opt/saccade
+ENV PATH=/opt/saccade/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    XDG_CACHE_HOME=/home/saccade/.cache
+USER 10001
+WORKDIR /home/saccade
+EXPOSE 8000
+# Live while it compiles; /readyz tells when it serves.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+STOPSIGNAL SIGTERM
+# A container's own network is not the public one: publish the port as you see fit.
+ENTRYPOINT ["saccade", "serve", "--host", "0.0.0.0", "--insecure"]
