@@ -1,0 +1,83 @@
+"""However a recording reaches a released model, the final scores are the same."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from clients import http
+from clients.connection import connect
+from clients.pacing import AS_FAST_AS_POSSIBLE, by_events, play
+from model.events.nmnist import read
+from model.events.types import Events, Sensor
+from server.protocol.messages import Closed
+from tests.system.crowd import crowd
+from tests.system.offline import (
+    RELEASED,
+    TOLERANCE,
+    deviation,
+    filmed,
+    released,
+    scanned,
+)
+
+FEW_EVENTS = 3_000
+DIGIT = "nmnist-small/Test/3/00019.bin"
+
+
+@pytest.fixture(params=["simulated", "digit"])
+def recording(request: pytest.FixtureRequest) -> Events:
+    """Return a simulated scene as 34×34 pixels, and a real digit if it is here."""
+    if request.param == "simulated":
+        return filmed("nmnist")
+    return read(request.getfixturevalue("shared") / DIGIT)
+
+
+async def stream(url: str, events: Events, frame: int, speed: float) -> Closed:
+    async with connect(url, model="nmnist") as socket:
+        async for part in play(by_events([events], frame), speed):
+            await socket.send(part)
+        return await socket.close()
+
+
+@pytest.mark.parametrize("frame", [1, 100, 10_000])
+@pytest.mark.parametrize(
+    "speed", [1.0, AS_FAST_AS_POSSIBLE], ids=["as recorded", "full speed"]
+)
+async def test_a_stream_among_others_ends_as_rest_and_the_offline_scan_do(
+    server, recording, frame, speed
+):
+    events = recording[:FEW_EVENTS] if frame == 1 else recording
+    async with crowd(server.url):
+        started_s = time.monotonic()
+        closed = await stream(server.url, events, frame, speed)
+        took_us = 1e6 * (time.monotonic() - started_s)
+    (rest,) = http.classify(server.url, "nmnist", [events], sensor=Sensor(34, 34))
+    offline = scanned("nmnist", events)
+    assert closed.events + closed.pending == len(events)
+    assert deviation(closed.logits, offline) <= TOLERANCE
+    assert deviation(rest.logits, offline) <= TOLERANCE
+    assert deviation(closed.logits, rest.logits) <= TOLERANCE
+    assert closed.label == rest.label
+    if speed == 1:
+        assert took_us >= events["t"][-1] - events["t"][0]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+async def test_every_released_model_is_served_as_the_offline_scan_scores_it(
+    server, name
+):
+    manifest = released(name).manifest
+    events = filmed(name)
+    async with connect(server.url, model=name) as socket:
+        await socket.send(events)
+        closed = await socket.close()
+        assert socket.opened.model_hash == manifest.content_hash
+        assert socket.opened.labels == list(manifest.labels)
+    sensor = manifest.tokenization.sensor
+    (rest,) = http.classify(server.url, name, [events], sensor=sensor)
+    offline = scanned(name, events)
+    assert deviation(closed.logits, offline) <= TOLERANCE
+    assert deviation(rest.logits, offline) <= TOLERANCE
+    assert closed.label == manifest.labels[offline.argmax()]
