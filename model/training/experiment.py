@@ -17,8 +17,8 @@ from model.events.types import Events, Sensor
 from model.tokens import TimestepConvention, Tokenization, Tokenizer
 from model.training.batches import Encode, Plan
 from model.training.dataset import Task
-from model.training.embedding import smooth_embedding, with_embedding
 from model.training.errors import InvalidSetting
+from model.training.motion_energy import with_motion_energy
 from model.training.settings import Settings, TokenSettings
 from model.training.tasks import build_task
 from model.training.typed import build
@@ -50,15 +50,20 @@ class Experiment:
         )
 
     def variables(self) -> Variables:
-        """Draw the variables that training begins with."""
-        drawn = initialize(self.config, jax.random.key(self.settings.seed))
-        length = self.settings.training.embedding_length
-        if length == 0.0:
+        """Draw the variables that training begins with.
+
+        Raises:
+            InvalidSetting: The model has too few features for motion detectors.
+        """
+        seed, speed = self.settings.seed, self.settings.training.motion_speed
+        drawn = initialize(self.config, jax.random.key(seed))
+        if speed == 0.0:
             return drawn
-        rng = np.random.default_rng(self.settings.seed)
-        features = self.config.d_model
-        embedding = smooth_embedding(self.tokenization, features, length, rng)
-        return with_embedding(drawn, embedding)
+        rng = np.random.default_rng(seed)
+        try:
+            return with_motion_energy(drawn, self.config, self.tokenization, speed, rng)
+        except ValueError as error:
+            raise InvalidSetting("training.motion_speed", str(error)) from None
 
 
 def experiment(values: Mapping[str, Any]) -> Experiment:

@@ -29,8 +29,8 @@ class TrainingSettings:
         crop_events: Lengths of the random crops; each batch draws one, so
             their number is the number of compiled shapes. Multiples of the tick.
         label_smoothing: Share of the target spread evenly over the classes.
-        embedding_length: Over what distance pixels are alike at first, tokens;
-            0 draws each by itself.
+        motion_speed: Begin with detectors of motion this fast, tokens/s;
+            0 begins with everything drawn at random.
         ema_decay: Of the averaged weights that are validated and saved; 0 is none.
         validate_every: Epochs between validations; the last always has one.
     """
@@ -39,7 +39,7 @@ class TrainingSettings:
     batch_events: int
     crop_events: list[int]
     label_smoothing: float
-    embedding_length: float
+    motion_speed: float
     ema_decay: float
     validate_every: int
 
