@@ -9,10 +9,11 @@ from typing import Any, Final
 from model.training.dataset import Task
 from model.training.errors import UnknownSetting
 from model.training.settings import SystemSettings
-from model.training.tasks import motions, nmnist
+from model.training.tasks import folder, motions, nmnist
 
 Builder = Callable[[Mapping[str, Any], Path | None, SystemSettings], Task]
 TASKS: Final[Mapping[str, Builder]] = {
+    "folder": folder.folder,
     "motions": motions.motions,
     "nmnist": nmnist.nmnist,
 }

@@ -52,7 +52,7 @@ def test_the_same_samples_are_held_out_every_time() -> None:
 def test_digits_are_read_with_their_labels(tmp_path: Path) -> None:
     task = build_task(NMNIST, write_digits(tmp_path, each=4), SYSTEM)
     train, validation = task.load("train"), task.load("validation")
-    assert len(train.events), len(validation.events) == (30, 10)
+    assert (len(train.events), len(validation.events)) == (30, 10)
     for events, label in zip(train.events, train.labels, strict=True):
         assert events.size == 96
         assert set((events["x"] // 3).tolist()) <= {label, label + 1}
