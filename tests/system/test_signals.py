@@ -1,0 +1,132 @@
+"""However a server ends, it ends whole: no process, no port, no half-written file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+
+from clients import http
+from clients.errors import ServerUnreachable
+from clients.server_process import ServerProcess
+from server.protocol.messages import GoAway
+from tests.system.offline import TOLERANCE, deviation, filmed, scanned
+from tests.wire import client_of
+
+DRAIN_S = 2.0
+MARGIN_S = 10.0
+"""What the rest of a stop may take on a machine that does other things as well."""
+
+
+@pytest.fixture
+def own() -> Iterator[ServerProcess]:
+    """A server of the test's own, ready."""
+    with ServerProcess(["--drain-s", str(DRAIN_S)]) as process:
+        process.wait_until_ready(lambda text: None)
+        yield process
+
+
+def send(process: ServerProcess, number: signal.Signals) -> tuple[int, float]:
+    """Return the exit status after a signal, and how long the end took, in s."""
+    running: subprocess.Popen[bytes] = process._process
+    started_s = time.monotonic()
+    running.send_signal(number)
+    status = running.wait(DRAIN_S + MARGIN_S)
+    return status, time.monotonic() - started_s
+
+
+def assert_nothing_is_left_of(process: ServerProcess) -> None:
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process._process.pid, 0)  # a server leads a group of its own
+    port = urlsplit(process.url).port
+    with socket.create_server(("127.0.0.1", port or 0)):
+        pass
+
+
+def compiling(folder: Path) -> ServerProcess:
+    """Return a server that has everything still to compile."""
+    return ServerProcess(["--compiled", str(folder), "--drain-s", str(DRAIN_S)])
+
+
+def wait_until_it_answers(process: ServerProcess) -> None:
+    while True:
+        try:
+            ready, _ = http.readiness(process.url)
+        except ServerUnreachable:
+            time.sleep(0.05)
+        else:
+            assert not ready
+            return
+
+
+def test_on_sigterm_sessions_finish_and_the_server_ends_by_itself(own):
+    events = filmed("nmnist")
+    with client_of(own.url) as client:
+        client.open("nmnist")
+        client.send(events)
+        own._process.send_signal(signal.SIGTERM)
+        assert client.hear_until(GoAway).reconnect_after_ms > 0
+        closed = client.finish()
+    assert own._process.wait(MARGIN_S) == 0
+    assert deviation(closed.logits, scanned("nmnist", events)) <= TOLERANCE
+    assert "Traceback" not in own.log()
+    assert_nothing_is_left_of(own)
+
+
+def test_a_client_that_stays_does_not_keep_a_server_that_leaves(own):
+    with client_of(own.url) as client:
+        client.open("nmnist")
+        status, took_s = send(own, signal.SIGTERM)
+        assert client.close_code() in {1001, 1012}
+    assert status == 0
+    assert DRAIN_S <= took_s < DRAIN_S + MARGIN_S
+    assert "Traceback" not in own.log()
+    assert_nothing_is_left_of(own)
+
+
+def test_sigkill_leaves_nothing_and_a_client_hears_of_it_at_once(own):
+    with client_of(own.url) as client:
+        client.open("nmnist")
+        client.send(filmed("nmnist"))
+        status, _ = send(own, signal.SIGKILL)
+        with pytest.raises(ConnectionClosedError):
+            client.finish()
+    assert status == -signal.SIGKILL
+    assert_nothing_is_left_of(own)
+
+
+@pytest.mark.slow
+def test_sigterm_while_it_compiles_ends_a_server_too(tmp_path):
+    with compiling(tmp_path) as process:
+        wait_until_it_answers(process)
+        time.sleep(1)
+        status, _ = send(process, signal.SIGTERM)
+        assert status == 0
+        assert_nothing_is_left_of(process)
+
+
+@pytest.mark.slow
+def test_what_a_kill_left_half_written_does_not_hinder_the_next_start(tmp_path):
+    with compiling(tmp_path) as process:
+        process.wait_until_ready(lambda text: None)
+        send(process, signal.SIGKILL)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    for path in kept:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    events = filmed("nmnist")
+    with compiling(tmp_path) as process:
+        process.wait_until_ready(lambda text: None)
+        with client_of(process.url) as client:
+            client.open("nmnist")
+            client.send(events)
+            closed = client.finish()
+    assert deviation(closed.logits, scanned("nmnist", events)) <= TOLERANCE
