@@ -1,0 +1,72 @@
+"""Draw the README's picture: the live view, after a while of a simulated camera.
+
+python docs/picture.py ws://127.0.0.1:8000 docs/terminal.svg
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+
+from clients.handshake import Choices
+from clients.pacing import by_time
+from clients.playback import Playback, run
+from clients.sources import open_source
+from clients.stream_command import FRAME_US, default_readout
+from clients.tally import Snapshot, Summary
+from clients.terminal import picture
+from server.protocol.messages import Result
+
+SOURCE = "sim:motions?seed=11&seconds=15"
+COLUMNS = 88
+
+
+class LastPicture:
+    """A view that keeps the newest snapshot and shows nothing."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def heard(self, result: Result) -> None:
+        """Do nothing."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Keep it."""
+        self.snapshot = snapshot
+
+    def finish(self, summary: Summary) -> None:
+        """Do nothing."""
+
+
+def main(url: str, path: str) -> None:
+    """Play the source and write the picture."""
+    source = open_source(SOURCE, None)
+    frames = by_time(source.chunks, FRAME_US)
+    playback = Playback(url, source.model or "motions", source, frames, 1.0)
+    choices = Choices(
+        sensor=source.sensor, fit="scale", readout=default_readout(source)
+    )
+    view = LastPicture()
+    print(asyncio.run(run(playback, view, choices, print)))
+    assert view.snapshot is not None
+    console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
+    console.print(picture(view.snapshot))
+    svg = console.export_svg(title="saccade stream sim:motions")
+    # The picture is to be whole in itself: no font from elsewhere.
+    svg = re.sub(r"@font-face\s*{[^}]*}", "", svg)
+    Path(path).write_text(svg)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
