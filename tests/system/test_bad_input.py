@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -233,17 +234,9 @@ def offend(server: ServerProcess, offence: Fatal) -> None:
         assert client.close_code == offence.close_code
 
 
-@pytest.mark.usefixtures("bystander")
-@pytest.mark.parametrize("name", FATAL)
-def test_what_cannot_go_on_ends_that_session_alone(server, name):
-    offend(server, FATAL[name])
-
-
-@pytest.mark.usefixtures("bystander")
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_frame_leaves_its_own_session_as_it_was(
-    server, events, undisturbed, name
-):
+def offend_and_go_on(
+    server: ServerProcess, events: Events, undisturbed: list[float], name: str
+) -> None:
     code, fields, facts = REFUSED[name]
     half = len(events) // 2
     with offender(server) as client:
@@ -259,6 +252,20 @@ def test_a_refused_frame_leaves_its_own_session_as_it_was(
     assert messages[-1]["type"] == "closed"
     assert messages[-1]["seq"] == 3
     assert deviation(messages[-1]["logits"], undisturbed) <= UNDISTURBED
+
+
+@pytest.mark.usefixtures("bystander")
+@pytest.mark.parametrize("name", FATAL)
+def test_what_cannot_go_on_ends_that_session_alone(server, name):
+    offend(server, FATAL[name])
+
+
+@pytest.mark.usefixtures("bystander")
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_frame_leaves_its_own_session_as_it_was(
+    server, events, undisturbed, name
+):
+    offend_and_go_on(server, events, undisturbed, name)
 
 
 @pytest.mark.usefixtures("bystander")
@@ -284,36 +291,48 @@ def test_a_bad_request_is_a_problem_that_names_the_place(server, name):
     assert answer.json().items() >= facts.items()
 
 
-def test_all_of_it_at_once_changes_nobodys_scores(server, events, undisturbed):
+@contextmanager
+def going_on(*offences: Callable[[], None]) -> Iterator[None]:
+    """Commit each offence again and again meanwhile, in a thread of its own."""
     failures: list[BaseException] = []
     over = threading.Event()
 
-    def keep_offending(offences: list[Fatal]) -> None:
+    def keep(offending: Callable[[], None]) -> None:
         try:
             while not over.is_set():
-                for offence in offences:
-                    offend(server, offence)
+                offending()
         except BaseException as error:
             failures.append(error)
 
-    offences = list(FATAL.values())
-    threads = [
-        threading.Thread(target=keep_offending, args=(offences[start::3],))
-        for start in range(3)
-    ]
+    threads = [threading.Thread(target=keep, args=(each,)) for each in offences]
     for thread in threads:
         thread.start()
     try:
-        with client_of(server.url) as client:
-            client.open("nmnist")
-            for start in range(0, len(events), 64):
-                client.send(events[start : start + 64])
-                over.wait(0.01)
-            closed = client.finish()
+        yield
     finally:
         over.set()
         for thread in threads:
             thread.join()
     assert failures == []
+
+
+def test_all_of_it_at_once_changes_nobodys_scores(server, events, undisturbed):
+    def end_sessions() -> None:
+        for offence in FATAL.values():
+            offend(server, offence)
+
+    def have_frames_refused() -> None:
+        for name in REFUSED:
+            offend_and_go_on(server, events, undisturbed, name)
+
+    with (
+        going_on(end_sessions, end_sessions, have_frames_refused),
+        client_of(server.url) as client,
+    ):
+        client.open("nmnist")
+        for start in range(0, len(events), 64):
+            client.send(events[start : start + 64])
+            time.sleep(0.01)
+        closed = client.finish()
     assert deviation(closed.logits, undisturbed) <= UNDISTURBED
     assert httpx.get(f"{server.url}/healthz").json()["status"] == "ok"
