@@ -221,6 +221,8 @@ def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest
     fresh.mkdir(parents=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(fresh / WEIGHTS, tree)
+    # Orbax leaves the absolute path of the folder here; nobody reads it again.
+    (fresh / WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
     text = json.dumps(manifest.to_dict(), indent=1)
     (fresh / MANIFEST).write_text(_compact_lists(text) + "\n")
     _replace(fresh, path)

@@ -47,6 +47,9 @@ def serve(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
     started_s = time.perf_counter()
+    # XLA takes its own tuning hints in a kept executable for features that this CPU
+    # lacks and says so at length, each time. The canary is what decides.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Imported here so that a mistaken option is answered at once.
     from model.checkpoint import CheckpointError
     from server.app import create_service
