@@ -28,7 +28,8 @@ test: $(VENV)/.for-development
 	$(BIN)/pytest
 
 test-slow: $(VENV)/.for-development
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n auto tests/model
+	$(BIN)/pytest -m slow --ignore tests/model
 
 check: lint types contracts test
 
