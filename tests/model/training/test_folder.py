@@ -67,7 +67,8 @@ def test_a_recording_of_another_sensor_is_named_unless_a_fit_is_declared(
     tmp_path: Path,
 ) -> None:
     task = build(write_gestures(tmp_path, Sensor(80, 60)), recorded=[80, 60])
-    with pytest.raises(MalformedDataSet, match=r"clap.0\.csv: .*80x60 sensor where 40x30"):
+    refusal = r"clap.0\.csv: .*80x60 sensor where 40x30"
+    with pytest.raises(MalformedDataSet, match=refusal):
         task.load("train")
 
 
