@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
 from server.settings import Settings
-from server.transport.service import Service
+
+if TYPE_CHECKING:
+    from server.transport.service import Service
 
 RECONNECT_AFTER_MS: Final = 2000
 PING_S: Final = 20.0
@@ -48,9 +50,10 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     started_s = time.perf_counter()
     # XLA takes its own tuning hints in a kept executable for features that this CPU
-    # lacks and says so at length, each time. The canary is what decides.
+    # lacks and says so at length, each time. The canary is what decides. JAX reads
+    # this when it is first imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Imported here so that a mistaken option is answered at once.
+    # Imported here so that a mistaken option is answered at once, too.
     from model.checkpoint import CheckpointError
     from server.app import create_service
     from server.engine.compiled import keep_compiled
