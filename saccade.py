@@ -15,13 +15,17 @@ COMMANDS: Final = {
     "demo": ("clients.cli:demo", "see it all: a server, a stream, a batch, metrics"),
     "train": ("model.training.cli:train", "train a model"),
     "evaluate": ("model.training.cli:evaluate", "measure a checkpoint's accuracy"),
+    "import-upstream": (
+        "model.upstream.cli:import_upstream",
+        "make a servable checkpoint of the paper's authors' own",
+    ),
 }
 OURS: Final = frozenset({"model", "server", "clients", "checkpoints"})
 
 
 def usage() -> str:
     """Return the list of sub-commands, one a line."""
-    rows = [f"  saccade {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    rows = [f"  saccade {name:<16} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         ["usage: saccade COMMAND [ARGUMENTS]", "", *rows, "", "COMMAND --help: more."]
     )
@@ -50,9 +54,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _explain_missing(command: str, package: str | None) -> int:
-    extra = {"serve": "server", "train": "train", "evaluate": "train"}.get(
-        command, "terminal"
-    )
+    extras = {
+        "serve": "server",
+        "train": "train",
+        "evaluate": "train",
+        "import-upstream": "model",
+    }
+    extra = extras.get(command, "terminal")
     sys.stderr.write(
         f"saccade {command} needs the package {package!r}, which is not installed; "
         f"pip install 'saccade[{extra}]' brings it.\n"

@@ -21,8 +21,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from model.classifier import Classifier, Variables
+from model.classifier import Variables
 from model.config import ModelConfig
+from model.leaves import expected_shapes, leaves
 from model.tokens import TimestepConvention, Tokenization
 
 FORMAT: Final = 1
@@ -37,7 +38,8 @@ class CheckpointError(Exception):
     ├── CheckpointMissing    no such folder, or no manifest in it
     ├── ManifestInvalid      the manifest is not JSON, or a field is wrong
     ├── WeightsDamaged       Orbax cannot read the weights
-    └── CheckpointMismatch   weights and manifest disagree
+    ├── CheckpointMismatch   weights and manifest disagree
+    └── UpstreamError        the authors' files: see `model.upstream.errors`
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -196,7 +198,7 @@ def content_hash(manifest: Manifest, variables: Variables) -> str:
         if key in {"labels", "tokenization", "timestep", "model"}
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, leaf in sorted(_leaves(variables).items()):
+    for name, leaf in sorted(leaves(variables).items()):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
@@ -283,7 +285,7 @@ def load(path: Path | str) -> Checkpoint:
     """
     path = Path(path).absolute()
     manifest = read_manifest(path)
-    variables = _read_weights(path / WEIGHTS)
+    variables = restore(path / WEIGHTS)
     _compare(path / WEIGHTS, manifest.config, variables)
     found = content_hash(manifest, variables)
     if found != manifest.content_hash:
@@ -295,7 +297,12 @@ def load(path: Path | str) -> Checkpoint:
     return Checkpoint(manifest, variables)
 
 
-def _read_weights(path: Path) -> Variables:
+def restore(path: Path) -> dict[str, Any]:
+    """Read a folder of Orbax's as nested dictionaries of NumPy arrays.
+
+    Raises:
+        WeightsDamaged: It cannot be read.
+    """
     if not path.is_dir():
         raise WeightsDamaged(path, "there is no such folder")
     try:
@@ -313,24 +320,15 @@ def _read_weights(path: Path) -> Variables:
 
 
 def _compare(path: Path, config: ModelConfig, variables: Variables) -> None:
-    model = Classifier(config)
-    expected = _leaves(
-        jax.eval_shape(lambda key: model.init(key, method="touch"), jax.random.key(0))
-    )
-    found = _leaves(variables)
+    expected, found = expected_shapes(config), leaves(variables)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise CheckpointMismatch(path, f"the leaf {name} is missing")
         if name not in expected:
             raise CheckpointMismatch(path, f"the leaf {name} is not of this model")
-        if expected[name].shape != found[name].shape:
+        if expected[name] != found[name].shape:
             raise CheckpointMismatch(
                 path,
                 f"the leaf {name} has shape {found[name].shape}; "
-                f"the configuration says {expected[name].shape}",
+                f"the configuration says {expected[name]}",
             )
-
-
-def _leaves(variables: Variables) -> dict[str, Any]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return {"/".join(str(part.key) for part in path): leaf for path, leaf in flat}

@@ -1,0 +1,100 @@
+"""What can go wrong when the authors' files are imported.
+
+CheckpointError
+└── UpstreamError
+    ├── UpstreamMissing      there is no such file, or no checkpoint in the folder
+    ├── UnknownLayout        it is no checkpoint that the reference's trainer writes
+    ├── UpstreamDamaged      it is one, but cannot be read, or holds NaN
+    ├── LeavesDisagree       its leaves are not those of the configuration
+    ├── UnknownRecipe        no configuration has this name
+    └── InvalidRecipe        the configuration's file is incomplete or wrong
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from model.checkpoint import CheckpointError
+from model.leaves import Shape
+
+LISTED: Final = 8
+"""Disagreements that a message spells out; a wrong configuration has hundreds."""
+
+
+class UpstreamError(CheckpointError):
+    """A checkpoint of the authors' that cannot be imported."""
+
+
+class UpstreamMissing(UpstreamError):
+    """There is nothing to import at this path."""
+
+
+class UnknownLayout(UpstreamError):
+    """The file is not one that the reference's trainer writes."""
+
+
+class UpstreamDamaged(UpstreamError):
+    """The file cannot be read, or what it holds cannot be used."""
+
+
+class Disagreement(NamedTuple):
+    """One leaf that is not as the configuration says.
+
+    Attributes:
+        leaf: Its path, as in `params/decoder/bias`.
+        expected: The configuration's shape; None where it has no such leaf.
+        found: The file's shape; None where it has no such leaf.
+    """
+
+    leaf: str
+    expected: Shape | None
+    found: Shape | None
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.leaf} is missing; expected {self.expected}"
+        if self.expected is None:
+            return f"{self.leaf} {self.found} is not of this model"
+        return f"{self.leaf} has shape {self.found}; expected {self.expected}"
+
+
+class LeavesDisagree(UpstreamError):
+    """The leaves are not those of the configuration: most likely it is another's."""
+
+    def __init__(
+        self, path: Path, recipe: str, disagreements: Sequence[Disagreement]
+    ) -> None:
+        self.recipe = recipe
+        self.disagreements = tuple(disagreements)
+        lines = [f"  {one}" for one in self.disagreements[:LISTED]]
+        if len(self.disagreements) > LISTED:
+            lines.append(f"  and {len(self.disagreements) - LISTED} more")
+        leaves = "leaf is" if len(self.disagreements) == 1 else "leaves are"
+        super().__init__(
+            path,
+            "\n".join(
+                [f"{len(self.disagreements)} {leaves} not as {recipe} says:", *lines]
+            ),
+        )
+
+
+class UnknownRecipe(UpstreamError):
+    """No configuration has this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}? " if near else ""
+        super().__init__(
+            Path(name),
+            f"there is no such configuration; {hint}"
+            f"known: {', '.join(known)}, or a .yaml file",
+        )
+
+
+class InvalidRecipe(UpstreamError):
+    """A configuration's file does not say enough, or says something wrong."""

@@ -1,0 +1,171 @@
+"""What a checkpoint of the authors' should hold: a network, its task, its tokens.
+
+A recipe comes from a preset of theirs (`dvs/small`), or from a YAML file in their form
+or in ours:
+
+    task: {name: shd-classification}       task: shd
+    model:                                 model:
+      ssm: {d_model: 96, …}                  d_model: 96
+      ssm_init: {conj_sym: false, …}         conj_sym: false
+
+For any other task the file says `labels: […]` and `sensor: [width, height]`, and may
+say `tokens: {scheme, downsample, timestep}` and `model.num_embeddings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from model.config import ModelConfig
+from model.events.types import Sensor
+from model.tokens import TimestepConvention, Tokenization
+from model.upstream.errors import InvalidRecipe, UnknownRecipe
+from model.upstream.tasks import TASKS, Task, named
+
+PRESETS: Final = Path(__file__).parents[1] / "training" / "conf" / "model"
+"""The presets of `saccade train`; the authors' are among them. Read as plain data."""
+
+REFERENCE_DEFAULTS: Final = {
+    "classification_mode": "pool",
+    "prenorm": False,
+    "batchnorm": False,
+    "bn_momentum": 0.9,
+    "step_rescale": 1.0,
+    "pooling_stride": 1,
+    "pooling_mode": "last",
+    "state_expansion_factor": 1,
+    "dropout": 0.2,
+}
+"""What the reference takes for a setting of `model.ssm` that is not given."""
+
+
+class Recipe(NamedTuple):
+    """All that a checkpoint does not say of itself.
+
+    Attributes:
+        name: The preset's name, or the file's.
+        config: The network.
+        labels: The classes, in the order of the logits.
+        tokenization: From pixel and polarity to token.
+        timestep: Which gap an event is paired with.
+        note: What is not certain of these facts.
+    """
+
+    name: str
+    config: ModelConfig
+    labels: tuple[str, ...]
+    tokenization: Tokenization
+    timestep: TimestepConvention
+    note: str = ""
+
+
+def presets() -> list[str]:
+    """Return the names of the authors' presets."""
+    files = (file for family in TASKS for file in (PRESETS / family).glob("*.yaml"))
+    return sorted(
+        file.relative_to(PRESETS).with_suffix("").as_posix() for file in files
+    )
+
+
+def recipe(name: str, labels: Sequence[str] | None = None) -> Recipe:
+    """Return the recipe of this name, or in this file.
+
+    Args:
+        name: A preset such as `dvs/small`, or the path of a YAML file.
+        labels: Takes the place of the task's.
+
+    Raises:
+        UnknownRecipe: There is none.
+        InvalidRecipe: The file says too little, or something wrong.
+    """
+    if name in presets():
+        path = PRESETS / f"{name}.yaml"
+        model = {key: value for key, value in _read(path).items() if key != "defaults"}
+        values = {"model": model, "task": name.partition("/")[0]}
+    elif (path := Path(name)).suffix in {".yaml", ".yml"} and path.is_file():
+        values = _read(path)
+    else:
+        raise UnknownRecipe(name, presets())
+    if labels is not None:
+        values["labels"] = list(labels)
+    try:
+        return _build(name, values)
+    except (ValueError, TypeError) as error:
+        raise InvalidRecipe(path, str(error)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRecipe(path, f"it is no YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InvalidRecipe(path, "it is no mapping")
+    return values
+
+
+def _build(name: str, values: Mapping[str, Any]) -> Recipe:
+    task = _task(values.get("task"))
+    labels = values.get("labels", task.labels if task else None)
+    if not isinstance(labels, list | tuple):
+        raise ValueError(
+            "the classes are not known: `task` is none of "
+            f"{', '.join(TASKS)}, and there are no `labels`"
+        )
+    tokens = _mapping("tokens", values.get("tokens", {}))
+    tokenization = _tokenization(values.get("sensor"), tokens, task)
+    settings = _settings(_mapping("model", values.get("model")))
+    settings.setdefault("num_embeddings", tokenization.num_tokens)
+    settings.setdefault("num_classes", len(labels))
+    replaced = task is not None and tuple(labels) != task.labels
+    return Recipe(
+        name=name,
+        config=ModelConfig.from_dict(settings),
+        labels=tuple(map(str, labels)),
+        tokenization=tokenization,
+        timestep=tokens.get("timestep", "following"),
+        note="" if task is None or replaced else task.note,
+    )
+
+
+def _task(value: Any) -> Task | None:
+    name = value.get("name") if isinstance(value, Mapping) else value
+    return None if name is None else named(str(name))
+
+
+def _tokenization(
+    sensor: Any, tokens: Mapping[str, Any], task: Task | None
+) -> Tokenization:
+    if sensor is None and task is None:
+        raise ValueError("the sensor is not known: give `sensor: [width, height]`")
+    facts: dict[str, Any] = {} if task is None else task.tokenization.to_dict()
+    if sensor is not None:
+        geometry = Sensor(*sensor)
+        scheme = "product" if geometry.height > 1 else "linear"
+        facts = {"scheme": scheme, "sensor": list(sensor)}
+    chosen = {key: tokens[key] for key in ("scheme", "downsample") if key in tokens}
+    return Tokenization.from_dict({**facts, **chosen})
+
+
+def _settings(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one flat mapping of either form."""
+    if "ssm" not in model:
+        return dict(model)
+    parts = {
+        key: _mapping(f"model.{key}", model.get(key)) for key in ("ssm", "ssm_init")
+    }
+    for key in ("conj_sym", "clip_eigs"):
+        if key not in parts["ssm_init"]:
+            raise ValueError(f"model.ssm_init does not say {key}")
+    rest = {key: value for key, value in model.items() if key not in parts}
+    return {**REFERENCE_DEFAULTS, **parts["ssm"], **parts["ssm_init"], **rest}
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key} is no mapping")
+    return value
