@@ -307,9 +307,11 @@ def restore(path: Path) -> dict[str, Any]:
         raise WeightsDamaged(path, "there is no such folder")
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            tree = checkpointer.metadata(path).item_metadata.tree
+            metadata = checkpointer.metadata(path).item_metadata
+            if metadata is None:
+                raise ValueError("its list of arrays is missing or damaged")
             arguments = jax.tree.map(
-                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
             )
             restore = ocp.args.PyTreeRestore(restore_args=arguments)
             return dict(checkpointer.restore(path, restore))
