@@ -29,6 +29,7 @@ from benchmarks.configurations import CONFIGURATIONS
 from benchmarks.timing import Seconds, interleave
 from model.classifier import initialize
 from model.config import ModelConfig
+from model.network import Carry, Weights
 from model.streaming import advance, fold, init_carry
 
 CHUNK_EVENTS: Final = 4096
@@ -65,7 +66,7 @@ class Row(NamedTuple):
 def cases(config: ModelConfig) -> list[Case]:
     """Return the baseline first, then ours."""
     variables = initialize(config, jax.random.key(0))
-    weights = jax.jit(partial(fold, config))(variables)
+    weights, fresh = fold(config, variables), init_carry(config, variables)
     tick = config.tick_events
     shapes = [
         ("1 session, single ticks", 1, 1),
@@ -73,7 +74,7 @@ def cases(config: ModelConfig) -> list[Case]:
         *((f"{rows} sessions, single ticks", rows, 1) for rows in SESSIONS),
     ]
     ours = [
-        Case(name, rows * ticks * tick, _advancing(config, weights, rows, ticks))
+        Case(name, rows * ticks * tick, _advancing(config, weights, fresh, rows, ticks))
         for name, rows, ticks in shapes
     ]
     windows = CHUNK_EVENTS // WINDOW_EVENTS
@@ -91,11 +92,10 @@ def _events(config: ModelConfig, rows: int, length: int) -> tuple[jax.Array, jax
 
 
 def _advancing(
-    config: ModelConfig, weights: Any, rows: int, ticks: int
+    config: ModelConfig, weights: Weights, fresh: Carry, rows: int, ticks: int
 ) -> Callable[[], Any]:
     """Return a call that moves its sessions on from where the last call left them."""
     tokens, dt_ms = _events(config, rows, ticks * config.tick_events)
-    fresh = init_carry(config, weights.variables)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), fresh)
     moving = jnp.full(rows, ticks, jnp.int32)
     move = jax.jit(partial(advance, config), donate_argnums=1)

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import jax
 import numpy as np
 import numpy.typing as npt
 
+BURST_S: Final = 0.05
+
 Call = Callable[[], object]
 Seconds = npt.NDArray[np.float64]
 
 
-def interleave(calls: Mapping[str, Call], budget_s: float) -> dict[str, Seconds]:
-    """Time every call in turn until the time is spent, at least 5 times each.
+def interleave(
+    calls: Mapping[str, Call], budget_s: float, burst_s: float = BURST_S
+) -> dict[str, Seconds]:
+    """Time every call in turn until the time is spent, at least 5 turns each.
 
-    What disturbs the machine for a while then disturbs all of them. Each call is
-    made once beforehand, and its result is waited for before the clock stops.
+    What disturbs the machine for a while then disturbs all of them. A turn is a burst
+    of at least `burst_s`, whose first call only brings the caches back; each result
+    is waited for before the clock stops.
     """
     for call in calls.values():
-        jax.block_until_ready(call())  # type: ignore[no-untyped-call]
+        _time(call)
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + budget_s
-    while time.perf_counter() < end or len(next(iter(taken.values()))) < 5:
+    end, turns = time.perf_counter() + budget_s, 0
+    while time.perf_counter() < end or turns < 5:
         for name, call in calls.items():
-            taken[name].append(_time(call))
+            taken[name] += _burst(call, burst_s)
+        turns += 1
     return {name: np.asarray(seconds) for name, seconds in taken.items()}
+
+
+def _burst(call: Call, burst_s: float) -> list[float]:
+    _time(call)
+    taken = [_time(call)]
+    while sum(taken) < burst_s:
+        taken.append(_time(call))
+    return taken
 
 
 def _time(call: Call) -> float:

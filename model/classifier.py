@@ -8,45 +8,30 @@ gap between events) between pointwise maps. All stages together take `tick_event
 events in for one vector out. The readout averages those vectors; the decoder maps the
 mean to class scores.
 
-`Classifier.__call__` is for training. `scan_ticks` continues from given states over
-whole ticks, and `step` moves by one event: `model.streaming` makes both into plain
-functions over a `State` value. Schöne et al. 2024, arXiv:2404.18508.
+`Classifier` holds the parameters under the reference's names, and is what training
+runs. `fold` turns them into the `Weights` of `model.network`, whose plain functions
+are what inference runs: `model.streaming` has `scan`, `step` and `advance`.
+Schöne et al. 2024, arXiv:2404.18508.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Complex, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from model.block import Affine, Projected, blocks, grouped, zero_state
 from model.config import ModelConfig
-from model.layer import OpenGroup, Projected, SequenceLayer
-from model.readout import READOUTS, Readout, accumulate, init_readout
+from model.layer import SequenceLayer
+from model.network import Carry, State, Weights, look_up, tabulate, through
+from model.planes import join
+from model.readout import READOUTS, accumulate, init_readout
 
 Variables = dict[str, Any]
 """Linen's nested dictionary: `params` and, with batch norm, `batch_stats`."""
-
-
-class Carry(NamedTuple):
-    """What survives a tick boundary: all that the engine keeps of a session.
-
-    Attributes:
-        ssm: Each layer's state, (..., p).
-        readout: The running mean of the last stage's outputs.
-    """
-
-    ssm: tuple[Complex[Array, "*b _"], ...]
-    readout: Readout
-
-
-class State(NamedTuple):
-    """All that a stream's future depends on: the carry and the open stride groups."""
-
-    carry: Carry
-    groups: tuple[OpenGroup, ...]
 
 
 class Stage(nn.Module):
@@ -66,7 +51,7 @@ class Stage(nn.Module):
                 features_in if place == 0 else features,
                 features,
                 config.d_ssm * factor**self.index,
-                config.pooling_stride if place == 0 else 1,
+                blocks(config)[place],
                 name=f"SequenceLayer_{place}",
             )
             for place in range(config.num_layers_per_stage)
@@ -115,9 +100,9 @@ class Classifier(nn.Module):
             lengths: Events in each row, (b,); an incomplete last tick is not scored.
             train: Use dropout (rng `dropout`) and the statistics of this batch.
         """
-        ticks = tokens.shape[1] // self.config.tick_events
-        whole = ticks * self.config.tick_events
-        valid = jnp.arange(whole) < self._whole(lengths)[:, None]
+        stride = self.config.tick_events
+        whole = tokens.shape[1] // stride * stride
+        valid = jnp.arange(whole) < (lengths // stride * stride)[:, None]
         tokens = jnp.where(valid, tokens[:, :whole], 0)
         dt_ms = jnp.where(valid, dt_ms[:, :whole], 0.0)
         run = self._train if train else self._infer
@@ -130,161 +115,86 @@ class Classifier(nn.Module):
             ),
             outputs,
             elapsed_ms,
-            valid[:, :: self.config.tick_events],
+            valid[:, ::stride],
         )
         return self.decoder(means[:, -1])
 
-    def _whole(self, lengths: Int[Array, " b"]) -> Int[Array, " b"]:
-        return lengths // self.config.tick_events * self.config.tick_events
+    def _infer(
+        self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
+    ) -> tuple[Array, Array]:
+        weights = self.fold()
+        states = tuple(zero_state(layer, tokens.shape[:1]) for layer in weights.layers)
+        if tokens.size <= self.config.num_embeddings:  # a table would be larger
+            x, first = self.encoder.encoder(tokens), self.encoder.layers()[0].block
+            projected = first.project(weights.layers[0], x)
+            inputs = grouped(projected, dt_ms, first.stride)
+        else:
+            inputs = look_up(self.config, weights, tokens, dt_ms)
+        _, outputs, elapsed_ms = through(self.config, weights, states, inputs)
+        return outputs, elapsed_ms
 
     def _train(
         self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
     ) -> tuple[Array, Array]:
         first, *others = self.encoder.layers()
         projected = self._project_tokens(tokens, valid)
-        x, dt_ms = first.train(projected, dt_ms, valid)
-        valid = valid[:, :: first.stride]
+        inputs = grouped(projected, dt_ms, first.block.stride)
+        valid = valid[:, :: first.block.stride]
+        x = first.train(inputs, valid)
         for layer in others:
-            projected = layer.project_batch(x, valid)
-            x, dt_ms = layer.train(projected, dt_ms, valid)
-            valid = valid[:, :: layer.stride]
-        return x, dt_ms
+            elapsed_ms, stride = inputs.dt_ms.sum(axis=-1), layer.block.stride
+            inputs = grouped(layer.project_batch(x, valid), elapsed_ms, stride)
+            valid = valid[:, ::stride]
+            x = layer.train(inputs, valid)
+        return x, inputs.dt_ms.sum(axis=-1)
 
     def _project_tokens(
         self, tokens: Int[Array, "b l"], valid: Bool[Array, "b l"]
     ) -> Projected:
         """Project a batch's tokens, once per word where that is the smaller table."""
+        first = self.encoder.layers()[0]
         depends_on_batch = self.config.batchnorm and self.config.prenorm
         if depends_on_batch or tokens.size <= self.config.num_embeddings:
-            x = self.encoder.encoder(tokens)
-            return self.encoder.layers()[0].project_batch(x, valid)
-        return jax.tree.map(lambda rows: rows[tokens], self.table())
+            return first.project_batch(self.encoder.encoder(tokens), valid)
+        words = self._project_words()
+        return jax.tree.map(lambda rows: rows[tokens], words)
 
-    def _infer(
-        self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
-    ) -> tuple[Array, Array]:
-        layers = self.encoder.layers()
-        x = layers[0].project(self.encoder.encoder(tokens))
-        states = tuple(
-            jnp.zeros((len(tokens), *layer.init_state()[0].shape), x.drive.dtype)
-            for layer in layers
-        )
-        _, outputs, elapsed_ms = self._through(states, x, dt_ms, valid)
-        return outputs, elapsed_ms
-
-    def _through(
-        self,
-        states: tuple[Array, ...],
-        projected: Projected,
-        dt_ms: Array,
-        valid: Array,
-    ) -> tuple[tuple[Array, ...], Array, Array]:
-        after = []
-        layers = self.encoder.layers()
-        for place, (layer, state) in enumerate(zip(layers, states, strict=True)):
-            state, x, dt_ms = layer.scan(state, projected, dt_ms, valid)
-            valid = valid[..., :: layer.stride]
-            after.append(state)
-            if place + 1 < len(layers):
-                projected = layers[place + 1].project(x)
-        return tuple(after), x, dt_ms
+    def _project_words(self) -> Projected:
+        first = self.encoder.layers()[0]
+        return first.block.project(first.fold(), self.encoder.encoder.embedding)
 
     def touch(self) -> Float[Array, " c"]:
         """Visit every parameter once, without time: what initialization runs."""
         x = self.encoder.encoder(jnp.zeros((), jnp.int32))
         for layer in self.encoder.layers():
-            projected = layer.project(x)
-            mixed = layer.mix(projected.drive, projected.feed, projected.skip, _same)
-            x = layer.finish(mixed)
+            x = layer.touch(x)
         return self.decoder(x)
 
-    def table(self) -> Projected:
-        """Project every token of the vocabulary through the first layer, (v, ·)."""
-        return self.encoder.layers()[0].project(self.encoder.encoder.embedding)
+    def fold(self) -> Weights:
+        """Return the parameters as inference wants them.
+
+        What depends on a token alone, its norm and its projection by B, is tabulated.
+        """
+        decoder = self.decoder.variables["params"]
+        return Weights(
+            table=tabulate(self._project_words()),
+            layers=tuple(layer.fold() for layer in self.encoder.layers()),
+            decoder=Affine(decoder["kernel"], decoder["bias"]),
+        )
 
     def init_state(self, half_life_ms: float) -> State:
         """Return the state of a stream that has seen nothing."""
-        pairs = [layer.init_state() for layer in self.encoder.layers()]
-        readout = init_readout(self._features(), half_life_ms)
-        ssm, groups = zip(*pairs, strict=True)
-        return State(Carry(ssm, readout), groups)
-
-    def _features(self) -> int:
-        return self.encoder.layers()[-1].features_out
-
-    def scan_ticks(
-        self,
-        carry: Carry,
-        projected: Projected,
-        dt_ms: Float[Array, "*b l"],
-        valid: Bool[Array, "*b l"],
-    ) -> tuple[Carry, Float[Array, "*b k c"]]:
-        """Continue over whole ticks.
-
-        Args:
-            carry: Where the streams stand, leaves (..., ·).
-            projected: The tokens' projections, (..., l, ·), l whole ticks.
-            dt_ms: Integration timesteps, (..., l), 0 where not valid.
-            valid: Which tokens are real, whole ticks.
-
-        Returns:
-            Where the streams stand then, and the logits after each tick, (..., k, c).
-        """
-        ssm, outputs, elapsed_ms = self._through(carry.ssm, projected, dt_ms, valid)
-        rule = READOUTS[self.config.classification_mode]
-        ticked = valid[..., :: self.config.tick_events]
-        readout, means = accumulate(rule, carry.readout, outputs, elapsed_ms, ticked)
-        return Carry(ssm, readout), self.decoder(means)
-
-    def step(
-        self, state: State, projected: Projected, dt_ms: Float[Array, ""]
-    ) -> tuple[State, Float[Array, " c"], Bool[Array, ""]]:
-        """Take one event: the definition of online inference.
-
-        Returns:
-            The state, the logits, and whether this event completed a tick.
-        """
         layers = self.encoder.layers()
-        live = jnp.asarray(True)  # noqa: FBT003
-        ssm, groups = list(state.carry.ssm), list(state.groups)
-        for place, layer in enumerate(layers):
-            moved, group, x = layer.step(ssm[place], groups[place], projected, dt_ms)
-            closes = live & (group.held == layer.stride)
-            dt_ms = group.elapsed_ms
-            ssm[place] = jnp.where(live, moved, ssm[place])
-            groups[place] = _settle(groups[place], group, live, closes)
-            live = closes
-            if place + 1 < len(layers):
-                projected = layers[place + 1].project(x)
-        readout, means = accumulate(
-            READOUTS[self.config.classification_mode],
-            state.carry.readout,
-            x[None],
-            dt_ms[None],
-            live[None],
+        weights = [layer.fold() for layer in layers]
+        ssm = tuple(join(zero_state(folded, ())) for folded in weights)
+        groups = tuple(
+            layer.block.init_group(folded)
+            for layer, folded in zip(layers, weights, strict=True)
         )
-        return (
-            State(Carry(tuple(ssm), readout), tuple(groups)),
-            self.decoder(means[0]),
-            live,
-        )
+        readout = init_readout(layers[-1].features_out, half_life_ms)
+        return State(Carry(ssm, readout), groups)
 
 
 def initialize(config: ModelConfig, key: Array) -> Variables:
     """Draw a model's parameters (and empty batch statistics), float32."""
     return jax.jit(lambda key: Classifier(config).init(key, method="touch"))(key)
-
-
-def _same(x: Array) -> Array:
-    return x
-
-
-def _settle(
-    before: OpenGroup, after: OpenGroup, live: Array, closes: Array
-) -> OpenGroup:
-    """Keep the old group if no token arrived, empty it if it is complete."""
-
-    def choose(old: Array, new: Array) -> Array:
-        return jnp.where(closes, jnp.zeros_like(new), jnp.where(live, new, old))
-
-    return jax.tree.map(choose, before, after)

@@ -2,7 +2,7 @@
 
 Between two events the state decays by exp(ΛΔ·dt), in every variant. They differ in
 the gain with which an event enters, which is split in two: a part that is the same
-for every event (it can be folded into B) and a part that depends on the event's gap.
+for every event (it is folded into B) and a part that depends on the event's gap.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from model.array_types import Factor, States, Timescales
+from model import planes
+from model.array_types import States, Timescales
+from model.planes import Planes
 
 
 class Discretization(NamedTuple):
@@ -20,19 +23,20 @@ class Discretization(NamedTuple):
 
     Attributes:
         input_gain: (Λ (p,), Δ (p,)) -> (p,), the same for every event.
-        event_gain: ΛΔ·dt (..., p) of the event's own gap -> broadcastable factor.
+        enter: (ΛΔ (p,), the event's own gap in ms, what it drives (..., p)) -> what
+            then enters the state, (..., p).
     """
 
     input_gain: Callable[[States, Timescales], States]
-    event_gain: Callable[[States], Factor]
+    enter: Callable[[Planes, Float[Array, "..."], Planes], Planes]
 
 
 def _zoh_input_gain(Lambda: States, timescale: Timescales) -> States:
     return 1.0 / Lambda
 
 
-def _zoh_event_gain(exponent: States) -> Factor:
-    return jnp.expm1(exponent)
+def _enter_by_gap(rates: Planes, dt_ms: Float[Array, "..."], drive: Planes) -> Planes:
+    return planes.times(planes.expm1(rates, dt_ms), drive)
 
 
 def _asynchronous_input_gain(Lambda: States, timescale: Timescales) -> States:
@@ -43,17 +47,17 @@ def _unit_input_gain(Lambda: States, timescale: Timescales) -> States:
     return jnp.ones_like(Lambda)
 
 
-def _unit_event_gain(exponent: States) -> Factor:
-    return jnp.ones((1,) * exponent.ndim, exponent.dtype)
+def _enter_whole(rates: Planes, dt_ms: Float[Array, "..."], drive: Planes) -> Planes:
+    return drive
 
 
-ZOH: Final = Discretization(_zoh_input_gain, _zoh_event_gain)
+ZOH: Final = Discretization(_zoh_input_gain, _enter_by_gap)
 """Zero-order hold: an input acts during the whole gap, (exp(ΛΔ·dt) - 1)/Λ."""
 
-DIRAC: Final = Discretization(_unit_input_gain, _unit_event_gain)
+DIRAC: Final = Discretization(_unit_input_gain, _enter_whole)
 """Every event is an impulse of unit weight."""
 
-ASYNC: Final = Discretization(_asynchronous_input_gain, _unit_event_gain)
+ASYNC: Final = Discretization(_asynchronous_input_gain, _enter_whole)
 """The state decays with elapsed time; the gain, (exp(ΛΔ) - 1)/Λ, does not depend on
 it, so a burst of events is not damped. Schöne et al. 2024, arXiv:2404.18508."""
 

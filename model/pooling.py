@@ -1,8 +1,8 @@
 """Event pooling: each group of `stride` consecutive tokens becomes one.
 
 A pooling is a rule for the weight of each token in its group; the pooled value is the
-weighted mean. A weight depends only on the token's own gap and place, so that a
-stream can accumulate a group token by token.
+weighted mean, which `model.block` takes. A weight depends only on the token's own gap
+and place, so that a stream can accumulate a group token by token.
 """
 
 from __future__ import annotations
@@ -48,16 +48,3 @@ WEIGHTINGS: Final[dict[str, Weighting]] = {
     "avgpool": even,
     "timepool": elapsed,
 }
-
-
-def pool(
-    values: Float[Array, "*b g n h"], weights: Float[Array, "*b g n"]
-) -> Float[Array, "*b g h"]:
-    """Return each group's weighted mean.
-
-    Args:
-        values: Tokens' features in groups, (..., g, n, h).
-        weights: Their weights, (..., g, n), not all zero in a group.
-    """
-    shares = weights / weights.sum(axis=-1, keepdims=True)
-    return jnp.sum(shares[..., None] * values, axis=-2)

@@ -96,7 +96,7 @@ def accumulate(
     )
     none_yet = jnp.zeros_like(entering[..., 0, :]).at[..., 0].set(1.0)
     kept, weight, excess, total = jnp.split(
-        run(none_yet, forget, entering), [1, 2, 3], axis=-1
+        run(none_yet, forget, entering, jnp.multiply), [1, 2, 3], axis=-1
     )
     share = weight + excess
     old_weight = kept * readout.weight[..., None, None]

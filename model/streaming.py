@@ -11,27 +11,33 @@ All are pure and can be jitted with `config` static.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from model.classifier import Carry, Classifier, State, Variables
+from model.classifier import Classifier, Variables
 from model.config import ModelConfig
-from model.layer import Projected
-
-
-class Weights(NamedTuple):
-    """A model's parameters, and its first layer's projection of every token."""
-
-    variables: Variables
-    table: Projected
+from model.network import (
+    Carry,
+    State,
+    Weights,
+    look_up,
+    move_by_event,
+    move_by_ticks,
+)
 
 
 def fold(config: ModelConfig, variables: Variables) -> Weights:
-    """Tabulate what depends on the token alone: its norm and its projection by B."""
-    return Weights(variables, _call(config, variables, "table"))
+    """Turn a model's variables into what inference reads; see `Classifier.fold`."""
+    return _folding(config)(variables)
+
+
+@cache
+def _folding(config: ModelConfig) -> Any:
+    return jax.jit(partial(Classifier(config).apply, method="fold"))
 
 
 def init_state(
@@ -44,7 +50,8 @@ def init_state(
         variables: Its parameters (the state has their precision).
         half_life_ms: Sensor time in which a tick's weight in the readout halves.
     """
-    return _call(config, variables, "init_state", half_life_ms)
+    model: Any = Classifier(config)
+    return model.apply(variables, half_life_ms, method="init_state")
 
 
 def init_carry(
@@ -78,8 +85,7 @@ def step(
     Returns:
         The state, the logits (as of the last tick), and whether a tick was completed.
     """
-    projected = jax.tree.map(lambda rows: rows[token], weights.table)
-    return _call(config, weights.variables, "step", state, projected, dt_ms)
+    return move_by_event(config, weights, state, token, dt_ms)
 
 
 def advance(
@@ -105,23 +111,11 @@ def advance(
         The carries, and the logits after each tick, (s, k, c); past a session's
         own ticks they repeat its last.
     """
-    places = jnp.arange(tokens.shape[1]) // config.tick_events
-    valid = places < ticks[:, None]
-    dt_ms = jnp.where(valid, dt_ms, 0.0)
-    projected = jax.tree.map(lambda rows: rows[tokens], weights.table)
-    moved, logits = _call(
-        config, weights.variables, "scan_ticks", carry, projected, dt_ms, valid
-    )
+    inputs = look_up(config, weights, tokens, dt_ms)
+    moved, logits = move_by_ticks(config, weights, carry, inputs, ticks)
 
     def keep_idle(old: Array, new: Array) -> Array:
         active = (ticks > 0).reshape(-1, *(1,) * (new.ndim - 1))
         return jnp.where(active, new, old)
 
     return jax.tree.map(keep_idle, carry, moved), logits
-
-
-def _call(
-    config: ModelConfig, variables: Variables, method: str, *arguments: Any
-) -> Any:
-    """Call a method of the classifier; Linen cannot tell what it returns."""
-    return Classifier(config).apply(variables, *arguments, method=method)

@@ -34,6 +34,6 @@ def test_the_baseline_scores_a_window_as_the_model_does(name: str) -> None:
 def test_cases_take_turns_so_that_a_noisy_moment_hits_all_of_them() -> None:
     order: list[str] = []
     calls = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    taken = interleave(calls, budget_s=0.0)
-    assert order == list("ab") * 6
+    taken = interleave(calls, budget_s=0.0, burst_s=0.0)
+    assert order == list("ab") + list("aabb") * 5
     assert all(seconds.size == 5 for seconds in taken.values())

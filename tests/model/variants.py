@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from model import streaming
-from model.classifier import Carry, Classifier, Variables
+from model.classifier import Classifier, Variables
 from model.config import ModelConfig
+from model.network import Carry
 
 SMALL = {
     "num_embeddings": 50,

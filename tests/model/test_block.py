@@ -1,0 +1,70 @@
+"""What one block computes, on whichever backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model import planes, recurrence
+from model.block import Members, Projected, blocks, identity
+from model.planes import Planes
+from tests.model.variants import VARIANTS
+
+
+def complex_planes(rng: Any, *shape: int) -> Planes:
+    real, imag = rng.normal(size=(2, *shape))
+    return Planes(jnp.asarray(real, jnp.float32), jnp.asarray(imag, jnp.float32))
+
+
+@pytest.mark.parametrize("index", range(len(VARIANTS)))
+def test_a_group_sums_up_alike_in_turn_and_at_once(index: int) -> None:
+    """The first is what a CPU runs, the second what an accelerator runs."""
+    rng = np.random.default_rng(index)
+    block = blocks(VARIANTS[index])[0]
+    places, groups, features, states = 7, 5, 3, 4
+    rates = Planes(-jnp.abs(jnp.asarray(rng.normal(size=4))), jnp.arange(4.0))
+    gaps = jnp.asarray(rng.exponential(1.0, (places, groups, 1)), jnp.float32)
+    gaps = gaps.at[2].set(3.6e6)  # an hour
+    items = Projected(
+        *(
+            jnp.asarray(rng.normal(size=(places, groups, width)), jnp.float32)
+            for width in (2 * states, features, features)
+        )
+    )
+    tokens = Members(items, gaps, jnp.full(gaps.shape, 1 / places))
+    in_turn = block.sum_in_turn(identity, rates, tokens)
+    at_once = block.sum_at_once(identity, rates, tokens)
+    for ours, theirs in zip(
+        jax.tree.leaves(in_turn), jax.tree.leaves(at_once), strict=True
+    ):
+        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_recurrence_runs_alike_step_by_step_and_as_a_tree() -> None:
+    rng = np.random.default_rng(0)
+    state, drive = complex_planes(rng, 3, 4), complex_planes(rng, 3, 9, 4)
+    decay = jax.tree.map(lambda x: 0.5 * x, complex_planes(rng, 3, 9, 4))
+    step = recurrence.run_sequential(state, decay, drive, planes.times)
+    tree = recurrence.run_associative(state, decay, drive, planes.times)
+    for ours, theirs in zip(step, tree, strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dt_ms", [0.0, 1e-6, 0.001, 0.7, 40.0, 1000.0])
+def test_a_decay_is_what_the_complex_exponential_says(dt_ms: float) -> None:
+    rng = np.random.default_rng(1)
+    real, imag = -np.abs(rng.normal(size=500)), 3 * rng.normal(size=500)
+    rates = Planes(jnp.asarray(real, jnp.float32), jnp.asarray(imag, jnp.float32))
+    exponent = np.asarray(planes.join(rates), np.complex128) * np.float32(dt_ms)
+    truth = np.exp(exponent)
+    ours = planes.join(planes.exp(rates, jnp.float32(dt_ms)))
+    # What float32 leaves of the phase itself.
+    allowed = 4e-7 * (1.0 + np.abs(exponent)) * np.abs(truth) + 1e-30
+    assert (np.abs(ours - truth) <= allowed).all()
+    less_one = planes.join(planes.expm1(rates, jnp.float32(dt_ms)))
+    allowed = 4e-7 * (1.0 + np.abs(exponent)) * np.abs(np.expm1(exponent)) + 1e-30
+    assert (np.abs(less_one - np.expm1(exponent)) <= 4 * allowed).all()
