@@ -123,7 +123,7 @@ class Classifier(nn.Module):
         run = self._train if train else self._infer
         outputs, elapsed_ms = run(tokens, dt_ms, valid)
         fresh = init_readout(outputs.shape[-1], jnp.inf)
-        readout, _ = accumulate(
+        _, means = accumulate(
             READOUTS[self.config.classification_mode],
             jax.tree.map(
                 lambda x: jnp.broadcast_to(x, (len(lengths), *x.shape)), fresh
@@ -132,7 +132,7 @@ class Classifier(nn.Module):
             elapsed_ms,
             valid[:, :: self.config.tick_events],
         )
-        return self.decoder(readout.mean)
+        return self.decoder(means[:, -1])
 
     def _whole(self, lengths: Int[Array, " b"]) -> Int[Array, " b"]:
         return lengths // self.config.tick_events * self.config.tick_events

@@ -23,6 +23,8 @@ class Readout(NamedTuple):
     Attributes:
         mean: The weighted mean so far, (..., h); `mean_error` is what rounding lost.
         weight: The total weight so far, (...); `weight_error` likewise.
+        excess: By how much the weights in the mean exceed that total, (...): the
+            reference adds epsilon to each tick above the fraction's bar, not below.
         half_life_ms: Sensor time in which a tick's weight halves; inf never forgets.
     """
 
@@ -30,6 +32,7 @@ class Readout(NamedTuple):
     mean_error: Float[Array, "*b h"]
     weight: Float[Array, "*b"]
     weight_error: Float[Array, "*b"]
+    excess: Float[Array, "*b"]
     half_life_ms: Float[Array, "*b"]
 
 
@@ -37,21 +40,20 @@ class ReadoutRule(NamedTuple):
     """How a tick enters the mean.
 
     Attributes:
-        numerator: dt_ms -> its weight in the sum.
-        denominator: dt_ms -> its weight in the total.
+        weight: dt_ms -> its weight in the total.
+        excess: What its weight in the sum has beyond that.
         keeps_past: 1 to average, 0 to hold the newest tick only.
     """
 
-    numerator: Callable[[Float[Array, "..."]], Float[Array, "..."]]
-    denominator: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    weight: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    excess: float
     keeps_past: float
 
 
 READOUTS: Final = {
-    "pool": ReadoutRule(jnp.ones_like, jnp.ones_like, 1.0),
-    # The reference adds epsilon above the fraction's bar and not below it.
-    "timepool": ReadoutRule(lambda dt_ms: dt_ms + EPSILON_MS, jnp.asarray, 1.0),
-    "last": ReadoutRule(jnp.ones_like, jnp.ones_like, 0.0),
+    "pool": ReadoutRule(jnp.ones_like, 0.0, 1.0),
+    "timepool": ReadoutRule(jnp.asarray, EPSILON_MS, 1.0),
+    "last": ReadoutRule(jnp.ones_like, 0.0, 0.0),
 }
 
 
@@ -63,6 +65,7 @@ def init_readout(features: int, half_life_ms: float) -> Readout:
         mean_error=jnp.zeros(features),
         weight=nothing,
         weight_error=nothing,
+        excess=nothing,
         half_life_ms=nothing + half_life_ms,
     )
 
@@ -85,30 +88,39 @@ def accumulate(
     """
     forget = jnp.exp2(-dt_ms / readout.half_life_ms[..., None]) * rule.keeps_past
     forget = jnp.where(valid, forget, 1.0)[..., None]
-    above = jnp.where(valid, rule.numerator(dt_ms), 0.0)[..., None]
-    below = jnp.where(valid, rule.denominator(dt_ms), 0.0)[..., None]
+    weight = jnp.where(valid, rule.weight(dt_ms), 0.0)[..., None]
+    excess = jnp.where(valid, rule.excess, 0.0)[..., None]
+    share = weight + excess
     entering = jnp.concatenate(
-        [jnp.zeros_like(below), below, above, above * outputs], axis=-1
+        [jnp.zeros_like(weight), weight, excess, share * outputs], axis=-1
     )
     none_yet = jnp.zeros_like(entering[..., 0, :]).at[..., 0].set(1.0)
-    sums = run(none_yet, forget, entering)
-    kept, weight, share, total = jnp.split(sums, [1, 2, 3], axis=-1)
-    old = readout.mean[..., None, :]
-    old_weight = kept * readout.weight[..., None, None]
-    new_weight = old_weight + weight
-    timeless = new_weight == 0.0  # only simultaneous events so far
-    step = (total - weight * old) / jnp.where(timeless, 1.0, new_weight)
-    step = jnp.where(
-        timeless & (share > 0), total / jnp.where(share > 0, share, 1.0) - old, step
+    kept, weight, excess, total = jnp.split(
+        run(none_yet, forget, entering), [1, 2, 3], axis=-1
     )
+    share = weight + excess
+    old_weight = kept * readout.weight[..., None, None]
+    weights = old_weight + weight
+    excesses = kept * readout.excess[..., None, None] + excess
+    shares = weights + excesses
+    old = readout.mean[..., None, :]
+    step = (total - share * old) / jnp.where(shares > 0.0, shares, 1.0)
     means = old + (step + readout.mean_error[..., None, :])
     mean, mean_error = _two_sum(readout.mean, step[..., -1, :] + readout.mean_error)
     last_weight, weight_error = _two_sum(
         old_weight[..., -1, 0],
         weight[..., -1, 0] + kept[..., -1, 0] * readout.weight_error,
     )
-    after = Readout(mean, mean_error, last_weight, weight_error, readout.half_life_ms)
-    return after, means
+    after = Readout(
+        mean,
+        mean_error,
+        last_weight,
+        weight_error,
+        excesses[..., -1, 0],
+        readout.half_life_ms,
+    )
+    # Where all events so far are simultaneous, they count alike.
+    return after, means * jnp.where(weights > 0.0, shares / weights, 1.0)
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:

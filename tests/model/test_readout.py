@@ -33,6 +33,14 @@ def test_timepool_of_simultaneous_events_is_their_plain_mean() -> None:
     assert np.allclose(means[:, 0], [1.0, 2.5])
 
 
+def test_simultaneous_events_count_alike_however_they_are_cut() -> None:
+    readout, _ = take("timepool", init_readout(1, jnp.inf), [[1.0]], [0.0])
+    readout, means = take("timepool", readout, [[4.0]], [0.0])
+    assert np.allclose(means[:, 0], [2.5])
+    _, means = take("timepool", readout, [[7.0]], [0.0])
+    assert np.allclose(means[:, 0], [4.0])
+
+
 def test_last_keeps_the_newest_tick_only() -> None:
     readout, means = take("last", init_readout(1, jnp.inf), [[1.0], [4.0]], [1.0, 3.0])
     assert np.allclose(means[:, 0], [1.0, 4.0])
@@ -57,6 +65,7 @@ def test_the_mean_does_not_stall_after_billions_of_ticks(rule: str, count: int) 
         mean_error=jnp.zeros(1),
         weight=jnp.asarray(float(count)),
         weight_error=jnp.asarray(0.0),
+        excess=jnp.asarray(0.0),
         half_life_ms=jnp.asarray(jnp.inf),
     )
     outputs = jnp.full((64, 1), 3.0)

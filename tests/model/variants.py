@@ -122,7 +122,7 @@ class Compiled:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.variables = random_variables(config)
+        self.variables = jax.tree.map(jnp.asarray, random_variables(config))
         self.weights = streaming.fold(config, self.variables)
         self.fresh = streaming.init_state(config, self.variables)
         self._scan = jax.jit(

@@ -59,7 +59,7 @@ def test_its_card_names_data_licence_command_and_accuracy(folder):
     assert any(name.startswith("Licence") for name in rows)
     assert f"saccade train task={folder.name}" in rows["Command"]
     assert re.search(r"\d+\.\d ?%", rows["Accuracy"])
-    assert re.search(r"\d+ .*(recordings|samples)", rows["Accuracy"])
+    assert re.search(r"\d+ .*(recordings|samples|scenes)", rows["Accuracy"])
 
 
 def test_its_manifest_says_how_it_was_made(folder):
