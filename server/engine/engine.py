@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from model.tokens import TokenChunk
@@ -71,11 +72,13 @@ class Engine:
         backlog_events: int,
         observer: Observer,
     ) -> None:
-        self._new_pool = lambda servable: Pool(servable, slots, buckets, backlog_events)
-        self._new_leases = lambda name: Leases(name, slots)
+        self._slots = slots
+        self._new_pool = partial(
+            Pool, slots=slots, buckets=buckets, events=backlog_events
+        )
         self._pools = {one.name: self._new_pool(one) for one in servables}
         self._turns = deque(self._pools)
-        self._leases = {name: self._new_leases(name) for name in self._pools}
+        self._leases = {name: Leases(name, slots) for name in self._pools}
         self._observer = observer
         self._status = Status(self._pools)
         self._commands: queue.SimpleQueue[_Command | Newcomer | None] = (
@@ -236,7 +239,7 @@ class Engine:
         name = newcomer.name
         if name not in self._pools:  # somebody else may have been first
             self._pools[name] = newcomer.pool
-            self._leases[name] = self._new_leases(name)
+            self._leases[name] = Leases(name, self._slots)
             self._turns.append(name)
             self._status.add(name)
         newcomer.settle()
