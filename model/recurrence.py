@@ -47,12 +47,16 @@ def summarize(
         dt_ms: The gap before each token, (..., g, n), ms.
         event_gain: The gain's part that depends on r·dt of the token's own gap.
     """
-    ends = jnp.cumsum(dt_ms, axis=-1)
-    left_ms = ends[..., -1:] - ends
+    # Summed from the end: a difference of sums from the beginning would lose the
+    # gaps that follow one of hours.
+    onwards_ms = jax.lax.cumsum(dt_ms, axis=dt_ms.ndim - 1, reverse=True)
+    left_ms = jnp.concatenate(
+        [onwards_ms[..., 1:], jnp.zeros_like(dt_ms[..., :1])], axis=-1
+    )
     gained = event_gain(rates * dt_ms[..., None]) * drive
     weights = jnp.exp(rates * left_ms[..., None])
     return Groups(
-        decay=jnp.exp(rates * ends[..., -1:]),
+        decay=jnp.exp(rates * onwards_ms[..., :1]),
         drive=jnp.sum(weights * gained, axis=-2),
         first_decay=jnp.exp(rates * dt_ms[..., :1]),
         first_drive=gained[..., 0, :],
