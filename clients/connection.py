@@ -268,7 +268,8 @@ async def connect(
         url: Where the server is: `ws://127.0.0.1:8000`.
         model: The name of a served model.
         bounds: How much to hold on to; see `Bounds`.
-        **choices: `sensor`, `fit`, `encoding`, `report`, `readout`: see `Choices`.
+        **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`:
+            see `Choices`.
 
     Raises:
         ServerUnreachable: Nobody answers at `url`.

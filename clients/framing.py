@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from model.events.clock import count_on
 from model.events.errors import UnsortedEvents
 from model.events.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
 from model.events.types import Events
@@ -67,10 +68,13 @@ class Framer:
 
     Args:
         largest: How many events a frame may hold.
+        clock_bits: The camera's clock wraps after 2^clock_bits µs; None: never.
     """
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, clock_bits: int | None = None) -> None:
         self._largest = largest
+        self._clock_bits = clock_bits
+        self._newest_us: int | None = None
         self.start_us: int | None = None
 
     def frames(self, events: Events) -> Iterator[Payload]:
@@ -83,10 +87,18 @@ class Framer:
         """
         if not events.size:
             return
+        if self._clock_bits is not None:
+            events = self._counted_on(events, self._clock_bits)
         start_us = self._started_us(events)
         for piece in split(events, self._largest):
             base_us = int(piece["t"].min())
             yield Payload(base_us - start_us, pack(piece, base_us), len(piece))
+
+    def _counted_on(self, events: Events, bits: int) -> Events:
+        counted = events.copy()
+        counted["t"] = count_on(events["t"], bits, self._newest_us)
+        self._newest_us = int(counted["t"][-1])
+        return counted
 
     def _started_us(self, events: Events) -> int:
         if self.start_us is None:
@@ -100,3 +112,4 @@ class Framer:
     def restart(self) -> None:
         """Let the next event start the clock anew."""
         self.start_us = None
+        self._newest_us = None

@@ -36,6 +36,7 @@ class Choices(TypedDict, total=False):
     encoding: `packed` for `send`; `evt2` or `evt3` for `send_raw`.
     report: how often to hear; after every tick by default.
     readout: what the scores average over; the whole session by default.
+    clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
     """
 
     sensor: Sensor | None
@@ -43,6 +44,7 @@ class Choices(TypedDict, total=False):
     encoding: Encoding
     report: Report
     readout: ReadoutWindow
+    clock_bits: int | None
 
 
 async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened]:

@@ -89,7 +89,7 @@ def classify(
     """
     body = {
         "model": model,
-        "sensor": [sensor.width, sensor.height],
+        "sensor": [sensor.width, sensor.height, sensor.polarities],
         "fit": fit,
         "recordings": [{"data": _packed(events)} for events in recordings],
     }

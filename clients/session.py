@@ -98,7 +98,8 @@ class Session:
         self._timed = opening.encoding == "packed" and not cropped
         self._ledger = LatencyLedger()
         self._framer = Framer(
-            largest_frame(window_events, opened.window_bytes, opened.max_frame_bytes)
+            largest_frame(window_events, opened.window_bytes, opened.max_frame_bytes),
+            opening.clock_bits,
         )
 
     @property

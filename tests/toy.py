@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.tokens import TokenChunk, Tokenization, Tokenizer
+from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from server.engine.engine import Engine, Failed, Outcome
 from server.engine.models import ServedModel
 from server.engine.scheduler import Batch, Bucket
@@ -72,7 +72,9 @@ def toy_servable(
     )
 
 
-def toy_model(name: str = "toy", **changes: Any) -> ServedModel:
+def toy_model(
+    name: str = "toy", timestep: TimestepConvention = "preceding", **changes: Any
+) -> ServedModel:
     """The toy as clients know it: a 4x4 sensor, tokens 0 to 31."""
     tokenization = Tokenization("linear", SENSOR)
     return ServedModel(
@@ -80,7 +82,7 @@ def toy_model(name: str = "toy", **changes: Any) -> ServedModel:
         labels=("up", "down"),
         sensor=SENSOR,
         content_hash="0123abcd",
-        new_tokenizer=lambda: Tokenizer(tokenization, "preceding"),
+        new_tokenizer=lambda: Tokenizer(tokenization, timestep),
     )
 
 

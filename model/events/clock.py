@@ -34,6 +34,29 @@ class Unwrapper:
         return whole
 
 
+def count_on(t_us: Int64s, bits: int, newest_us: int | None) -> Int64s:
+    """Return sorted timestamps of a wrapping clock without its wraps.
+
+    It remembers nothing, so that whoever refuses a chunk need not undo it. A clock
+    that has gone back by more than an eighth of its range has wrapped; a smaller
+    step back is kept, for `checks.check_sorted` to refuse. So a pause may last
+    seven eighths of the range; none longer can be told apart from a shorter one.
+
+    Args:
+        t_us: The next timestamps, (n,), µs; counted modulo 2^bits.
+        bits: The clock wraps after 2^bits µs.
+        newest_us: The stream's newest timestamp without wraps; None before any.
+    """
+    if not t_us.size:
+        return t_us
+    counts = t_us & np.int64((1 << bits) - 1)
+    before_us = int(counts[0]) if newest_us is None else newest_us
+    steps = np.diff(counts, prepend=before_us & ((1 << bits) - 1))
+    steps[steps < -(1 << bits >> 3)] += 1 << bits
+    whole: Int64s = before_us + np.cumsum(steps)
+    return whole
+
+
 class Lifter:
     """Lift timestamps that step back a little to the newest one; one a stream.
 

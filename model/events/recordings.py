@@ -20,6 +20,7 @@ from model.events import (
     numpy_file,
     raw_file,
 )
+from model.events.clock import count_on
 from model.events.errors import MalformedRecording, UnsupportedRecording
 from model.events.types import Events, Sensor
 
@@ -54,12 +55,16 @@ OPENERS: Final[dict[str, Opener]] = {
 """The suffix, in lower case, decides who reads a file."""
 
 
-def open_recording(path: Path | str, sensor: Sensor | None = None) -> Recording:
+def open_recording(
+    path: Path | str, sensor: Sensor | None = None, clock_bits: int | None = None
+) -> Recording:
     """Open a recording by its suffix.
 
     Args:
         path: The file.
         sensor: The geometry, where the file does not say it, or says it wrong.
+        clock_bits: The timestamps were written as the camera's clock counts, which
+            wraps after 2^clock_bits µs. (RAW and DAT need not say it.)
 
     Returns:
         The sensor and an iterator of event chunks, the first event at 0 µs.
@@ -81,7 +86,17 @@ def open_recording(path: Path | str, sensor: Sensor | None = None) -> Recording:
         found, chunks = opener(path, sensor)
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
+    if clock_bits is not None:
+        chunks = _counted_on(chunks, clock_bits)
     return Recording(found, _rebased(path, chunks))
+
+
+def _counted_on(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
+    newest_us = None
+    for events in chunks:
+        events["t"] = count_on(events["t"], bits, newest_us)
+        newest_us = int(events["t"][-1]) if events.size else newest_us
+        yield events
 
 
 def _rebased(path: Path, chunks: Iterator[Events]) -> Iterator[Events]:

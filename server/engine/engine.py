@@ -13,12 +13,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from model.tokens import TokenChunk
-from server.engine.errors import EngineError, EngineFailed, NotReady, UnknownServable
+from server.engine.errors import (
+    AlreadyServed,
+    EngineError,
+    EngineFailed,
+    NotReady,
+    UnknownServable,
+)
 from server.engine.health import Health, Status
 from server.engine.leases import Lease, Leases
+from server.engine.newcomer import Newcomer
 from server.engine.pool import InFlight, Pool, Scored, collect
 from server.engine.scheduler import Batch, Bucket
 from server.engine.servable import Servable
@@ -64,15 +72,18 @@ class Engine:
         backlog_events: int,
         observer: Observer,
     ) -> None:
-        self._pools = {
-            servable.name: Pool(servable, slots, buckets, backlog_events)
-            for servable in servables
-        }
+        self._slots = slots
+        self._new_pool = partial(
+            Pool, slots=slots, buckets=buckets, events=backlog_events
+        )
+        self._pools = {one.name: self._new_pool(one) for one in servables}
         self._turns = deque(self._pools)
         self._leases = {name: Leases(name, slots) for name in self._pools}
         self._observer = observer
         self._status = Status(self._pools)
-        self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Command | Newcomer | None] = (
+            queue.SimpleQueue()
+        )
         self._deliver: Callable[[list[Outcome]], None] = _drop
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
@@ -97,6 +108,26 @@ class Engine:
         """
         self._deliver = deliver
         self._thread.start()
+
+    def load(self, servable: Servable) -> None:
+        """Take in another model while the others serve; its sessions may then open.
+
+        It is compiled and proven on the caller's thread, so that nobody's events
+        wait for it. One that is refused leaves the engine as it was.
+
+        Raises:
+            CanaryMismatch: A bucket computes wrong scores.
+            AlreadyServed: A model has that name.
+            NotReady: The engine does not run, or no more.
+        """
+        if servable.name in self._pools:
+            raise AlreadyServed(servable.name)
+        newcomer = Newcomer(servable.name, self._new_pool(servable))
+        self._observer.compiled(servable.name, newcomer.prove())
+        self._commands.put(newcomer)
+        newcomer.wait(self._thread.is_alive)
+        if newcomer.pool is not self._pools[servable.name]:
+            raise AlreadyServed(servable.name)
 
     def stop(self) -> None:
         """End the device thread and wait for it; what is queued is not scored."""
@@ -198,8 +229,20 @@ class Engine:
                 return True
             if command is None:
                 return False
-            self._run_command(command)
+            if isinstance(command, Newcomer):
+                self._add(command)
+            else:
+                self._run_command(command)
             block = False
+
+    def _add(self, newcomer: Newcomer) -> None:
+        name = newcomer.name
+        if name not in self._pools:  # somebody else may have been first
+            self._pools[name] = newcomer.pool
+            self._leases[name] = Leases(name, self._slots)
+            self._turns.append(name)
+            self._status.add(name)
+        newcomer.settle()
 
     def _run_command(self, command: _Command) -> None:
         model, lease = command.lease.model, command.lease

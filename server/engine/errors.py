@@ -3,6 +3,7 @@
 EngineError
 ├── NotReady            still compiling, or stopping
 ├── UnknownServable     no model of that name
+├── AlreadyServed       another model has that name
 ├── SlotsExhausted      every slot is lent
 ├── StaleLease          the slot has another tenant by now
 ├── BacklogFull         a session submitted more than it may hold
@@ -35,6 +36,16 @@ class UnknownServable(EngineError):
 
     def __str__(self) -> str:
         return f"no model is called {self.model!r}"
+
+
+class AlreadyServed(EngineError):
+    """A model of that name is served; its sessions would lose theirs."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def __str__(self) -> str:
+        return f"a model is called {self.model!r} already"
 
 
 class SlotsExhausted(EngineError):

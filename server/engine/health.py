@@ -71,6 +71,15 @@ class Status:
             raise NotReady("the server stops")
         self._set(model, ModelHealth("starting", f"compiling {what}"))
 
+    def add(self, model: str) -> None:
+        """Note another model, which is ready unless the engine stops."""
+        with self._lock:
+            states = {entry.state for entry in self._models.values()}
+            stopped = ModelHealth("stopped", "the server stops")
+            self._models[model] = (
+                stopped if "stopped" in states else ModelHealth("ready")
+            )
+
     def ready(self, model: str) -> None:
         """Note that a model may take sessions."""
         self._set(model, ModelHealth("ready"))

@@ -7,6 +7,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from model.checkpoint import load
@@ -45,7 +46,8 @@ def load_model(path: Path) -> ServedModel:
         CheckpointError: The folder holds no sound checkpoint.
     """
     checkpoint = load(path)
-    manifest, variables = checkpoint.manifest, checkpoint.variables
+    manifest = checkpoint.manifest
+    variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config, tokenization = manifest.config, manifest.tokenization
     canary = manifest.canary
     servable = Servable(

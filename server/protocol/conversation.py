@@ -160,7 +160,11 @@ class Conversation:
         opened = self._opened
         with self._ending_on_error():
             self._reader = FrameReader(
-                opened.encoding, opened.sensor or sensor, sensor, opened.fit
+                opened.encoding,
+                opened.sensor or sensor,
+                sensor,
+                opened.fit,
+                opened.clock_bits,
             )
         self.stage = Stage.OPEN
 
@@ -208,6 +212,9 @@ class Conversation:
                     raise InvalidField(
                         "sensor", f"is missing: {message.encoding} needs it"
                     )
+                if message.encoding != "packed" and message.clock_bits is not None:
+                    reason = f"is for packed records: {message.encoding} has its own"
+                    raise InvalidField("clock_bits", reason, message.clock_bits)
                 self._open = message
                 self.stage = Stage.OPENING
             case EventsFrame():

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from model.events.checks import check
+from model.events.clock import count_on
 from model.events.errors import (
     EventOutsideSensor,
     EventsError,
@@ -44,6 +45,8 @@ class FrameReader:
         source: The sensor that the client declared.
         target: The model's sensor.
         policy: How one is fitted to the other.
+        clock_bits: Timestamps of packed records wrap after 2^clock_bits µs; None
+            where they do not.
 
     Raises:
         SensorRefused: The policy does not allow these sensors.
@@ -51,12 +54,18 @@ class FrameReader:
     """
 
     def __init__(
-        self, encoding: Encoding, source: Sensor, target: Sensor, policy: FitPolicy
+        self,
+        encoding: Encoding,
+        source: Sensor,
+        target: Sensor,
+        policy: FitPolicy,
+        clock_bits: int | None = None,
     ) -> None:
         self._encoding = encoding
         self._source = source
         self._target = target
         self._policy = policy
+        self._clock_bits = clock_bits
         try:
             self.reset()
         except ReaderMissing:
@@ -93,6 +102,8 @@ class FrameReader:
             FrameOutsideSensor: An event lies outside the declared sensor.
             FrameUnsorted: Time runs backwards in the frame, or since the last.
         """
+        if self._clock_bits is not None:
+            events["t"] = count_on(events["t"], self._clock_bits, self._last_t_us)
         try:
             check(events, self._source, self._last_t_us)
         except EventsError as error:

@@ -42,6 +42,7 @@ class Open:
     """Start a session; the first message, once.
 
     `sensor` is the geometry of the events to come: None is the model's own.
+    `clock_bits` says that packed timestamps wrap after 2^clock_bits µs.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Open:
     encoding: Encoding = "packed"
     report: Report = Report()
     readout: ReadoutWindow = ReadoutWindow()
+    clock_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ from server.protocol.records import Record
 LARGEST_INTEGER: Final = 2**53
 """The largest that JavaScript holds exactly; the bound on ids, seqs and counts."""
 LARGEST_TIME_US: Final = 2**62
+CLOCK_BITS: Final = (16, 48)
+"""The shortest and the longest clock that wraps, in bits of µs."""
 LARGEST_CLASSES: Final = 65536
 TEXT_CHARACTERS: Final = 200
 
@@ -113,8 +115,9 @@ CLIENT_RECORDS: Final[dict[str, Record[Any]]] = {
             "encoding": choice(*get_args(Encoding)),
             "report": _read_report,
             "readout": _read_readout,
+            "clock_bits": integer(*CLOCK_BITS),
         },
-        omitted=("sensor",),
+        omitted=("sensor", "clock_bits"),
         write={
             "sensor": _write_sensor,
             "report": _report.write,

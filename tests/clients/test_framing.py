@@ -84,3 +84,14 @@ def test_a_frame_leaves_room_in_the_window_and_in_the_message():
     assert largest_frame(10**6, 8000, 10**6) == 250
     assert largest_frame(10**6, 10**7, 928) == 100
     assert largest_frame(1, 8, 64) == 1
+
+
+def test_a_camera_s_clock_that_wraps_counts_on():
+    framer = Framer(largest=4, clock_bits=24)
+    events = moving(6)
+    events["t"] = [2**24 - 2, 1, 5, 9, 9, 3_000_000]
+    before = events["t"].tolist()
+    payloads = [*framer.frames(events[:3]), *framer.frames(events[3:])]
+    times = [t for p in payloads for t in unpack(p.data, p.t_base_us)["t"].tolist()]
+    assert times == [0, 3, 7, 11, 11, 3_000_002]
+    assert events["t"].tolist() == before

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from benchmarks.sequential import Network
 from tests.model.variants import VARIANTS, Compiled, compiled
 
 TOLERANCE = 2e-5  # of max |logit|, float32
@@ -144,3 +145,27 @@ def test_a_state_has_the_same_size_however_long_the_stream(index: int) -> None:
     state, _ = model.step(rng.integers(0, 50, 70), rng.exponential(1.0, 70))
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     assert shapes == [leaf.shape for leaf in jax.tree.leaves(model.fresh)]
+
+
+@variant
+def test_a_gap_of_hours_costs_no_precision_to_what_follows(index: int) -> None:
+    """In the middle of a stride group; the truth is float64, event by event."""
+    model = compiled(index)
+    tick = model.config.tick_events
+    length = model.LENGTH // tick * tick
+    rng = np.random.default_rng(index)
+    tokens = rng.integers(0, 50, length).astype(np.int32)
+    dt_ms = rng.exponential(1.0, length).astype(np.float32)
+    dt_ms[length - tick // 2 - 1] = 2 * 3.6e6
+    truth = Network(model.config, model.variables).feed(
+        tokens, dt_ms.astype(np.float64)
+    )
+    assert close(model.scan(tokens, dt_ms), truth)
+    _, ticks = model.step(tokens, dt_ms)
+    assert close(ticks[-1], truth)
+    carry = model.pool()
+    for start in range(0, length, tick):
+        part = slice(start, start + tick)
+        chunks = {1: (tokens[part], dt_ms[part])}
+        carry, logits = model.advance(carry, chunks, [0, 1, 0])
+    assert close(logits[1, 0], truth)

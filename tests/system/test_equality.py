@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
 
+import numpy as np
 import pytest
 
 from clients import http
@@ -11,7 +14,7 @@ from clients.connection import connect
 from clients.pacing import AS_FAST_AS_POSSIBLE, by_events, play
 from model.events.nmnist import read
 from model.events.types import Events, Sensor
-from server.protocol.messages import Closed
+from server.protocol.messages import Closed, Report
 from tests.system.crowd import crowd
 from tests.system.offline import (
     RELEASED,
@@ -21,6 +24,7 @@ from tests.system.offline import (
     released,
     scanned,
 )
+from tests.wire import client_of
 
 FEW_EVENTS = 3_000
 DIGIT = "nmnist-small/Test/3/00019.bin"
@@ -81,3 +85,31 @@ async def test_every_released_model_is_served_as_the_offline_scan_scores_it(
     assert deviation(closed.logits, offline) <= TOLERANCE
     assert deviation(rest.logits, offline) <= TOLERANCE
     assert closed.label == manifest.labels[offline.argmax()]
+
+
+@pytest.mark.parametrize("bits", [24, 31, 34])
+@pytest.mark.parametrize("wire", ["sdk", "socket"])
+async def test_a_clock_that_wraps_scores_as_one_that_does_not(server, wire, bits):
+    events = filmed("nmnist")[:20_000]
+    wrapped = events.copy()
+    middle_us = int(events["t"][len(events) // 2])
+    wrapped["t"] = (events["t"] - middle_us) % (1 << bits)
+    offline = scanned("nmnist", events)
+    if wire == "sdk":
+        async with connect(server.url, model="nmnist", clock_bits=bits) as stream:
+            await stream.send(wrapped)
+            closed = await stream.close()
+    else:
+        closed = await asyncio.to_thread(send_as_counted, server.url, wrapped, bits)
+    assert closed.events + closed.pending == len(events)
+    assert deviation(closed.logits, offline) <= TOLERANCE
+
+
+def send_as_counted(url: str, events: Events, bits: int) -> Closed:
+    """Send the register's values as they are: no frame knows of the wrap."""
+    with client_of(url) as client:
+        client.open("nmnist", report=Report("flush"), clock_bits=bits)
+        cuts = [0, *np.flatnonzero(np.diff(events["t"]) < 0) + 1, len(events)]
+        for start, end in itertools.pairwise(cuts):
+            client.send(events[start:end])
+        return client.finish()

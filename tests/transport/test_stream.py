@@ -78,6 +78,39 @@ def test_a_flush_answers_for_exactly_the_events_before_it(server: Any) -> None:
             assert flushed.logits[0] == pytest.approx(scores[sent // 2 - 1])
 
 
+def test_with_following_gaps_the_newest_event_waits_for_the_next(serve: Any) -> None:
+    """The toy's tick is two events; a third one tells the second one's gap."""
+    server = serve(toy_model(timestep="following"))
+    events = some_events(6, seed=3)
+    scores = event_scores(events)
+    with server.client() as client:
+        client.open(report=Report("flush"))
+        for n in range(6):
+            client.send(events[n : n + 1])
+            client.say(Flush(n))
+        client.say(Reset(9))
+        client.send(some_events(3, seed=5))
+        closed = client.finish()
+        told = [(f.ticks, f.events, f.pending) for f in client.of(Flushed)]
+        assert told == [
+            (0, 0, 1),
+            (0, 0, 2),
+            (1, 2, 1),
+            (1, 2, 2),
+            (2, 4, 1),
+            (2, 4, 2),
+        ]
+        last = client.of(Flushed)[-1]
+        assert last.logits[0] == pytest.approx(scores[1])
+        assert last.t_us == events["t"][3]
+        # The event that waited is forgotten with the rest, and never scored.
+        assert (closed.ticks, closed.pending) == (1, 1)
+        assert closed.logits[0] == pytest.approx(
+            event_scores(some_events(3, seed=5))[0]
+        )
+        assert client.acked.events == 9
+
+
 def test_a_reset_begins_anew_timestamps_too(server: Any) -> None:
     events = some_events(20, start_us=1_000_000)
     with server.client() as client:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
-from model.events.clock import Lifter, Unwrapper
+from model.events.clock import Lifter, Unwrapper, count_on
 
 BITS = 8
 STEPS = st.lists(st.integers(-100, 100), min_size=1, max_size=40)
@@ -37,3 +38,24 @@ def test_a_step_back_beyond_the_tolerance_is_kept():
 def test_time_that_never_steps_back_is_kept():
     t_us = np.array([-5, -5, 0, 7], np.int64)
     assert Lifter(10).lift(t_us).tolist() == t_us.tolist()
+
+
+@pytest.mark.parametrize("bits", [24, 31, 34])
+@given(data=st.data())
+def test_a_sorted_clock_counts_on_through_any_pause_below_its_limit(bits, data):
+    limit = (7 << bits) // 8 - 1
+    gaps = data.draw(st.lists(st.integers(0, limit) | st.just(limit), max_size=30))
+    start = data.draw(st.integers(0, (1 << bits) - 1))
+    times = start + np.cumsum([0, *gaps])
+    cut = data.draw(st.integers(0, len(times)))
+    counts = times % (1 << bits)
+    first = count_on(counts[:cut], bits, None)
+    newest = int(first[-1]) if cut else None
+    whole = np.concatenate([first, count_on(counts[cut:], bits, newest)])
+    assert whole.tolist() == times.tolist()
+
+
+def test_a_small_step_back_is_no_wrap():
+    counts = np.array([2**24 - 5, 3, 1], np.int64)
+    expected = [2**24 - 5, 2**24 + 3, 2**24 + 1]
+    assert count_on(counts, 24, None).tolist() == expected

@@ -86,6 +86,19 @@ def test_a_written_file_is_read_with_the_first_event_at_zero(file, name):
     assert read_all(open_recording(file(name, WRITTEN[name]))).tolist() == REBASED
 
 
+@pytest.mark.parametrize("name", ["scene.csv", "scene.npy"])
+def test_a_clock_that_wraps_in_a_file_counts_on_where_that_is_said(tmp_path, name):
+    times = [2**31 - 20, 2**31 - 1, 4, 5]
+    rows = [(t, 1, 2, 1) for t in times]
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_bytes(csv_bytes(rows))
+    else:
+        np.save(path, np.array(rows, EVENT_DTYPE))
+    events = read_all(open_recording(path, Sensor(4, 4), clock_bits=31))
+    assert events["t"].tolist() == [0, 19, 24, 25]
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_given_sensor_wins(file, name):
     sensor = Sensor(99, 98)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxlib.version import __version__ as jaxlib_version
 
 from server.engine.engine import Engine
 from server.engine.errors import (
+    AlreadyServed,
     BacklogFull,
     CanaryMismatch,
     EngineFailed,
@@ -200,6 +202,65 @@ def test_a_single_wrong_bucket_is_found() -> None:
 def test_a_canary_is_compared_in_every_row_of_a_bucket_larger_than_the_pool() -> None:
     with running(slots=2) as (engine, _):
         assert engine.health.ready
+
+
+def test_a_model_is_loaded_while_the_sessions_of_another_go_on() -> None:
+    compiling, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        compiling.set()
+        assert go_on.wait(20)
+        return toy_advance(*arguments)
+
+    with running() as (engine, recorder):
+        old = engine.open("toy", INF)
+        engine.submit(old, chunk([1, 3, 5]))
+        loading = threading.Thread(
+            target=engine.load, args=(toy_servable("new", slow),)
+        )
+        loading.start()
+        assert compiling.wait(20)
+        engine.submit(old, chunk([7]))
+        recorder.wait(lambda: len(recorder.scores(old)) == 2)
+        with pytest.raises(UnknownServable):
+            engine.open("new", INF)
+        go_on.set()
+        loading.join(20)
+        new = engine.open("new", INF)
+        engine.submit(new, chunk([4, 4]))
+        engine.submit(old, chunk([9, 9]))
+        recorder.wait(lambda: len(recorder.scores(new)) == 1)
+        recorder.wait(lambda: len(recorder.scores(old)) == 3)
+        assert recorder.scores(new) == [4.0]
+        assert recorder.scores(old) == toy_scores([1, 3, 5, 7, 9, 9])
+        assert engine.health.models["new"].state == "ready"
+
+
+def test_a_loaded_model_that_misses_its_canary_leaves_the_others_as_they_were() -> None:
+    with running() as (engine, recorder):
+        lease = engine.open("toy", INF)
+        engine.submit(lease, chunk([1, 3, 5]))
+        with pytest.raises(CanaryMismatch) as refusal:
+            engine.load(toy_servable("bad", wrong_by=0.5))
+        text = str(refusal.value)
+        assert "model 'bad' refused: bucket 1x1" in text
+        assert f"cpu, jaxlib {jaxlib_version}" in text
+        assert engine.health.ready
+        assert set(engine.health.models) == {"toy"}
+        with pytest.raises(UnknownServable):
+            engine.open("bad", INF)
+        engine.submit(lease, chunk([7]))
+        recorder.wait(lambda: len(recorder.scores(lease)) == 2)
+        assert recorder.scores(lease) == [2.0, 7.0]
+        engine.load(toy_servable("bad"))  # its name is free for a better one
+        engine.open("bad", INF)
+
+
+def test_a_name_that_is_taken_and_an_engine_that_stopped_take_no_model() -> None:
+    with running() as (engine, _), pytest.raises(AlreadyServed):
+        engine.load(toy_servable("toy"))
+    with pytest.raises(NotReady):
+        engine.load(toy_servable("late"))
 
 
 def test_before_it_is_ready_the_engine_says_why_not() -> None:

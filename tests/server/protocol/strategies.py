@@ -49,6 +49,7 @@ opens = st.builds(
     encoding=st.sampled_from(["packed", "evt2", "evt3"]),
     report=reports,
     readout=readouts,
+    clock_bits=st.none() | st.integers(16, 48),
 )
 frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), times_us)
 client_messages = st.one_of(

@@ -3,11 +3,13 @@ from __future__ import annotations
 import msgpack
 import pytest
 
+from model.events.packed import pack
 from model.events.types import Sensor
 from server.protocol.codec import encode_client
 from server.protocol.conversation import Conversation, Limits, Stage
 from server.protocol.errors import (
     FrameTooLarge,
+    InvalidField,
     SensorRefused,
     SequenceGap,
     UnexpectedMessage,
@@ -20,6 +22,7 @@ from server.protocol.messages import (
 )
 from tests.server.protocol.scripted import (
     SENSOR,
+    events_at,
     fed,
     frame,
     opened,
@@ -49,6 +52,46 @@ def test_a_refused_frame_does_not_move_time():
     assert refused(conversation, frame(2, 40, 50, 45)) == "unsorted_events"
     assert refused(conversation, frame(3, 40, 50, x=34)) == "event_outside_sensor"
     assert fed(conversation, frame(4, 30, 31)) == [30, 31]
+
+
+@pytest.mark.parametrize("bits", [24, 31])
+def test_a_declared_clock_counts_on_within_a_frame_and_between_frames(bits):
+    conversation = opened(Open("nmnist", clock_bits=bits))
+    end = 1 << bits
+    assert fed(conversation, frame(1, end - 3, 2)) == [end - 3, end + 2]
+    assert fed(conversation, frame(2, end - 1)) == [2 * end - 1]
+    assert fed(conversation, frame(3, 0, 7)) == [2 * end, 2 * end + 7]
+    conversation.receive(Reset(1))
+    assert fed(conversation, frame(4, 5)) == [5]
+
+
+def test_a_declared_clock_of_more_bits_than_an_offset_has_wraps_by_its_base():
+    conversation = opened(Open("nmnist", clock_bits=34))
+    late = EventsFrame(1, pack(events_at(2**34 - 2), 2**34 - 2), 2**34 - 2)
+    assert fed(conversation, late) == [2**34 - 2]
+    assert fed(conversation, frame(2, 1)) == [2**34 + 1]
+
+
+def test_a_small_step_back_of_a_declared_clock_is_refused_and_undone():
+    conversation = opened(Open("nmnist", clock_bits=24))
+    conversation.receive(frame(1, 2**24 - 1))
+    assert refused(conversation, frame(2, 5, 4)) == "unsorted_events"
+    assert fed(conversation, frame(3, 6)) == [2**24 + 6]
+
+
+def test_without_a_declared_clock_a_wrap_is_time_that_runs_backwards():
+    conversation = opened()
+    conversation.receive(frame(1, 2**24 - 1))
+    assert refused(conversation, frame(2, 0)) == "unsorted_events"
+
+
+@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+def test_a_raw_encoding_declares_no_clock(encoding):
+    conversation = Conversation(Limits())
+    message = Open("nmnist", sensor=SENSOR, encoding=encoding, clock_bits=24)
+    with pytest.raises(InvalidField) as refusal:
+        conversation.receive(message)
+    assert refusal.value.field == "clock_bits"
 
 
 def test_an_empty_frame_does_not_move_time():
