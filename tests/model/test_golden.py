@@ -123,7 +123,7 @@ def test_published_models_score_prefixes_event_by_event(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
     golden = read(path, dtype)
-    logits = by_step(golden, dtype)
+    logits = by_step(golden, dtype)(*longest(golden))
     for length, truth in prefixes(golden):
         assert deviation(logits[length - 1], truth) <= LIMIT[dtype]
 
@@ -135,7 +135,7 @@ def test_published_models_score_prefixes_tick_by_tick(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
     golden = read(path, dtype)
-    logits = by_advance(golden, dtype)
+    logits = by_advance(golden, dtype)(*longest(golden))
     for length, truth in prefixes(golden):
         tick = length // golden.config.tick_events
         assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
@@ -146,9 +146,14 @@ def prefixes(golden: Golden) -> list[tuple[int, Any]]:
     return list(zip(lengths, golden.arrays["prefix/logits_f64"], strict=True))
 
 
+def longest(golden: Golden) -> tuple[Any, Any]:
+    tokens, gaps, _ = whole_rows(golden)[-1]
+    return tokens, gaps
+
+
 def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
-    """Return the logits after each event of the longest row, by `step` alone."""
-    config, (tokens, gaps, _) = golden.config, whole_rows(golden)[-1]
+    """Return what gives the logits after each event, by `step` alone."""
+    config = golden.config
     weights = streaming.fold(config, golden.variables)
 
     @jax.jit
@@ -160,27 +165,35 @@ def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
         return jax.lax.scan(move, state, (tokens, gaps))[1]
 
     fresh = streaming.init_state(config, golden.variables)
-    return np.asarray(run(weights, fresh, tokens, gaps.astype(dtype)))
+
+    def score(tokens: Any, gaps: Any) -> Any:
+        return np.asarray(run(weights, fresh, tokens, gaps.astype(dtype)))
+
+    return score
 
 
 def by_advance(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
-    """Return the logits after each tick of the longest row, by `advance` alone.
+    """Return what gives the logits after each tick, by `advance` alone.
 
     The session sits in the middle row of three; its neighbours stay idle.
     """
-    config, (tokens, gaps, _) = golden.config, whole_rows(golden)[-1]
+    config, tick = golden.config, golden.config.tick_events
     weights = streaming.fold(config, golden.variables)
     fresh = streaming.init_carry(config, golden.variables)
-    carry = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
+    pool = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
     move = jax.jit(functools.partial(streaming.advance, config))
-    tick, scores = config.tick_events, []
-    for start in range(0, len(tokens) // tick * tick, tick):
-        words = np.zeros((3, tick), np.int32)
-        dt_ms = np.zeros((3, tick), dtype)
-        words[1], dt_ms[1] = tokens[start : start + tick], gaps[start : start + tick]
-        carry, logits = move(weights, carry, words, dt_ms, np.asarray([0, 1, 0]))
-        scores.append(np.asarray(logits[1, 0]))
-    return np.asarray(scores)
+
+    def score(tokens: Any, gaps: Any) -> Any:
+        carry, scores = pool, []
+        for start in range(0, len(tokens) // tick * tick, tick):
+            part = slice(start, start + tick)
+            words, dt_ms = np.zeros((3, tick), np.int32), np.zeros((3, tick), dtype)
+            words[1], dt_ms[1] = tokens[part], gaps[part]
+            carry, logits = move(weights, carry, words, dt_ms, np.asarray([0, 1, 0]))
+            scores.append(np.asarray(logits[1, 0]))
+        return np.asarray(scores)
+
+    return score
 
 
 def check_synthetic(path: Path, dtype: type[np.floating[Any]]) -> None:
@@ -202,10 +215,13 @@ def check_synthetic(path: Path, dtype: type[np.floating[Any]]) -> None:
     tick = golden.config.tick_events
     assert deviation(logits[0], full) <= LIMIT[dtype]
     assert deviation(logits[2], short) <= LIMIT[dtype]
-    last = len(arrays["input/b/tokens"][0]) // tick
-    stepped = by_step(golden, dtype)
-    assert deviation(stepped[last * tick - 1], full) <= LIMIT[dtype]
-    assert deviation(by_advance(golden, dtype)[last - 1], full) <= LIMIT[dtype]
+    step, advance = by_step(golden, dtype), by_advance(golden, dtype)
+    for row, truth in ((0, full), (2, short)):
+        tokens = arrays["input/b/tokens"][row] % golden.config.num_embeddings
+        gaps = arrays["input/b/timesteps_ms"][row]
+        ticks = arrays["input/b/lengths"][row] // tick
+        assert deviation(step(tokens, gaps)[ticks * tick - 1], truth) <= LIMIT[dtype]
+        assert deviation(advance(tokens, gaps)[ticks - 1], truth) <= LIMIT[dtype]
 
 
 @pytest.mark.parametrize("path", SYNTHETIC[::48], ids=lambda path: path.stem)
