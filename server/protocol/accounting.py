@@ -37,6 +37,20 @@ class Ledger:
         self._kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
+    @classmethod
+    def resume(cls, sent: Counts, acked: Counts, kept: int) -> Ledger:
+        """Go on as another ledger, whose frames under way are now settled at once."""
+        ledger = cls()
+        ledger.sent, ledger.acked, ledger._kept = sent, acked, kept
+        if acked != sent:
+            ledger._waiting.append((kept, sent))
+        return ledger
+
+    @property
+    def kept(self) -> int:
+        """How many events went on to the engine since the session began."""
+        return self._kept
+
     @property
     def pending(self) -> Counts:
         """What is sent and not acknowledged; its `seq` is a number of frames."""

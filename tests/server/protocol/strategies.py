@@ -49,6 +49,7 @@ opens = st.builds(
     encoding=st.sampled_from(["packed", "evt2", "evt3"]),
     report=reports,
     readout=readouts,
+    resume=st.none() | texts,
 )
 frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), times_us)
 client_messages = st.one_of(
@@ -92,9 +93,13 @@ server_messages = st.one_of(
         window_events=counts,
         window_bytes=counts,
         max_frame_bytes=counts,
+        resume=st.none() | texts,
+        resume_ttl_ms=counts,
+        resumed=st.booleans(),
+        seq=counts,
     ),
     st.builds(Result, counts, counts, counts, times_us, logits, texts, confidences),
-    st.builds(Ack, counts, counts, counts),
+    st.builds(Ack, counts, counts, counts, counts),
     _with_scores(Flushed, id=counts),
     st.builds(WasReset, counts),
     _with_scores(Closed),
