@@ -13,6 +13,11 @@ from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Bucket
 from server.protocol.conversation import Limits
+from server.sessions.keeper import Terms
+from server.sessions.roster import Roster
+from server.sessions.stores.memory import MemoryStore
+from server.sessions.stores.sqlite import SqliteStore
+from server.sessions.stores.store import Store
 from server.sessions.streams import Streams
 from server.settings import Settings
 from server.transport.http import http_routes
@@ -23,7 +28,11 @@ from server.transport.websocket import stream
 
 
 def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
-    """Build the engine and what its connections share; nothing runs yet."""
+    """Build the engine and what its connections share; nothing runs yet.
+
+    Raises:
+        StoreUnavailable: Sessions cannot be kept where the settings say.
+    """
     limits = Limits(
         max_frame_bytes=settings.max_frame_bytes,
         window_events=settings.window_events,
@@ -40,7 +49,17 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     )
     metrics.watch(engine)
     by_name = {model.name: model for model in models}
-    return Service(settings, by_name, engine, Streams(engine), metrics, limits)
+    streams = Streams(engine)
+    terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
+    roster = Roster(streams, create_store(settings), terms, metrics)
+    return Service(settings, by_name, engine, streams, roster, metrics, limits)
+
+
+def create_store(settings: Settings) -> Store:
+    """Open what keeps sessions; raises `StoreUnavailable`."""
+    if settings.store == "sqlite":
+        return SqliteStore(settings.store_path)
+    return MemoryStore()
 
 
 def create_app(service: Service) -> FastAPI:
@@ -49,7 +68,10 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
+        keeping = asyncio.create_task(service.roster.run())
         yield
+        keeping.cancel()
+        await service.roster.close()
         await asyncio.to_thread(service.engine.stop)
 
     app = FastAPI(title="Saccade", lifespan=lifespan)

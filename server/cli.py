@@ -34,6 +34,10 @@ OPTIONS: Final = {
     "window_bytes": "bytes of events that a session may have under way",
     "max_frame_bytes": "longest websocket message",
     "max_body_bytes": "longest HTTP body",
+    "store": "where sessions are kept: sqlite (default) or memory",
+    "store_path": "file of the sqlite store",
+    "session_ttl_s": "seconds that a session is kept whose client is gone",
+    "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",
     "drain_s": "seconds that sessions may go on after a stop signal",
 }
@@ -58,10 +62,11 @@ def serve(argv: Sequence[str] | None = None) -> int:
     from server.app import create_service
     from server.engine.compiled import keep_compiled
     from server.engine.loading import load_models
+    from server.sessions.stores.store import StoreUnavailable
 
     try:
         service = create_service(settings, load_models(settings.models))
-    except (CheckpointError, ValueError) as error:
+    except (CheckpointError, StoreUnavailable, ValueError) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 1
     keep_compiled(settings.compiled)

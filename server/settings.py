@@ -11,6 +11,17 @@ from typing import Any, Final, Self, TypeAlias, get_type_hints
 
 PREFIX: Final = "SACCADE_"
 
+STORES: Final = ("sqlite", "memory")
+POSITIVE: Final = (
+    "slots",
+    "outbox_messages",
+    "max_body_bytes",
+    "max_recordings",
+    "snapshot_events",
+    "snapshot_s",
+    "session_ttl_s",
+)
+
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
 
@@ -18,6 +29,12 @@ Shape: TypeAlias = tuple[int, int]
 def cache_folder() -> Path:
     """Return where this user's programs keep what they can make again."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "saccade"
+
+
+def state_folder() -> Path:
+    """Return where this user's programs keep what must outlive them."""
+    root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(root) / "saccade"
 
 
@@ -41,6 +58,12 @@ class Settings:
         max_body_bytes: Longest HTTP body.
         max_recordings: Recordings in one HTTP request.
         drain_s: How long sessions may go on after the server was told to stop.
+        store: Where sessions are kept that nobody is connected to: `sqlite`, which
+            outlives the server, or `memory`.
+        store_path: File of the `sqlite` store.
+        session_ttl_s: For how long.
+        snapshot_s: How often a session that moves is saved.
+        snapshot_events: And after how many events.
         compiled: Folder that keeps what is compiled, for the next start.
     """
 
@@ -57,12 +80,19 @@ class Settings:
     max_body_bytes: int = 1 << 25
     max_recordings: int = 256
     drain_s: float = 5.0
+    store: str = "sqlite"
+    store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
+    session_ttl_s: float = 300.0
+    snapshot_s: float = 1.0
+    snapshot_events: int = 1 << 20
     compiled: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:
-        for name in ("slots", "outbox_messages", "max_body_bytes", "max_recordings"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be > 0")
+        if self.store not in STORES:
+            raise ValueError(f"store {self.store!r} is not one of {', '.join(STORES)}")
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
         if not 0 <= self.port <= 65535:
