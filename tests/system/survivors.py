@@ -26,7 +26,7 @@ def mortal(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
     """Start a server that keeps its sessions in a file, and may be started again."""
     process = ServerProcess(
         [
-            *("--store-path", str(folder / "sessions.sqlite")),
+            *("--store", "sqlite", "--store-path", str(folder / "sessions.sqlite")),
             *("--model", str(CHECKPOINTS / "nmnist"), "--buckets", "1x1,4x4"),
             *("--snapshot-s", "0.05", "--drain-s", "0.3", *arguments),
         ]
