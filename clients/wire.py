@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from clients.errors import ClientError, ConnectionLost, ServerUnreachable, StreamError
+from clients.errors import ClientError, ConnectionLost, RequestRefused, StreamError
 from clients.reconnecting import Reconnecting
 from clients.session import Session
 from server.protocol.codec import decode_server, encode_client
@@ -130,7 +130,7 @@ class Wire:
             failure = await self._try()
             if failure is None:
                 return
-            if isinstance(failure, StreamError) and failure.code not in TEMPORARY:
+            if not _may_pass(failure):
                 session.fail(failure)
                 return
 
@@ -138,7 +138,7 @@ class Wire:
         """Dial once; return what went wrong."""
         try:
             self._socket, opened = await self._dial()
-        except (ServerUnreachable, ConnectionLost, StreamError) as error:
+        except ClientError as error:
             return error
         self._session.resumed(opened)
         self._up = True
@@ -149,3 +149,10 @@ class Wire:
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _may_pass(failure: ClientError) -> bool:
+    """Tell whether another attempt may do better."""
+    if isinstance(failure, StreamError):
+        return failure.code in TEMPORARY
+    return not isinstance(failure, RequestRefused)

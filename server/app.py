@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Bucket
+from server.keys import Keys
 from server.protocol.conversation import Limits
 from server.sessions.keeper import Terms
 from server.sessions.roster import Roster
@@ -19,7 +20,8 @@ from server.sessions.stores.memory import MemoryStore
 from server.sessions.stores.sqlite import SqliteStore
 from server.sessions.stores.store import Store
 from server.sessions.streams import Streams
-from server.settings import Settings
+from server.settings import Settings, is_loopback
+from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
 from server.transport.problems import Problem, answer
@@ -32,6 +34,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
 
     Raises:
         StoreUnavailable: Sessions cannot be kept where the settings say.
+        ValueError: The keys cannot be read.
     """
     limits = Limits(
         max_frame_bytes=settings.max_frame_bytes,
@@ -52,7 +55,10 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     streams = Streams(engine)
     terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
     roster = Roster(streams, create_store(settings), terms, metrics)
-    return Service(settings, by_name, engine, streams, roster, metrics, limits)
+    keys = Keys.read(settings.keys_file, settings.keys)
+    if not (keys or settings.insecure or is_loopback(settings.host)):
+        raise ValueError(f"there is no key in {settings.keys_file}")
+    return Service(settings, by_name, engine, streams, roster, metrics, limits, keys)
 
 
 def create_store(settings: Settings) -> Store:
@@ -62,8 +68,19 @@ def create_store(settings: Settings) -> Store:
     return MemoryStore()
 
 
-def create_app(service: Service) -> FastAPI:
-    """Put the routes around a service; the engine compiles once the app starts."""
+def create_app(service: Service) -> App:
+    """Put routes and a guard around a service; the engine starts with the app."""
+    return Guard(
+        create_routes(service),
+        service.keys,
+        service.tickets,
+        service.settings.origins,
+        service.metrics.count_refusal,
+    )
+
+
+def create_routes(service: Service) -> FastAPI:
+    """Put the routes around a service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

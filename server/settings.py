@@ -46,6 +46,9 @@ class Settings:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         insecure: Whether an address that others can reach may be listened on.
+        keys_file: API keys' hashes, `NAME:SHA256` a line; see `saccade key`.
+        keys: More of them, `NAME:SHA256,…`.
+        origins: Whose web pages may use the server, `https://host:port,…`.
         models: Checkpoint folders; empty serves the released ones.
         slots: Sessions per model at one time.
         buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
@@ -70,6 +73,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     insecure: bool = False
+    keys_file: Path | None = None
+    keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
     slots: int = 256
     buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
@@ -97,10 +103,11 @@ class Settings:
             raise ValueError("no buckets: the engine has nothing to compile")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not in 0..65535")
-        if not (self.insecure or is_loopback(self.host)):
+        guarded = self.keys_file is not None or bool(self.keys)
+        if not (self.insecure or guarded or is_loopback(self.host)):
             raise ValueError(
-                f"{self.host} can be reached by others and there are no keys yet; "
-                "listen on 127.0.0.1, or say --insecure"
+                f"{self.host} can be reached by others and there are no keys; give "
+                "--keys-file, listen on 127.0.0.1, or say --insecure"
             )
 
     @classmethod
@@ -142,6 +149,10 @@ def _parse_paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in text.split(",") if part)
 
 
+def _parse_words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _parse_flag(text: str) -> bool:
     flags = {
         "1": True,
@@ -161,6 +172,9 @@ def _parsers() -> dict[str, Any]:
         "models": _parse_paths,
         "buckets": parse_buckets,
         "insecure": _parse_flag,
+        "keys_file": Path,
+        "keys": _parse_words,
+        "origins": _parse_words,
     }
     types = get_type_hints(Settings)
     return {

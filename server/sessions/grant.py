@@ -17,12 +17,14 @@ class Grant(NamedTuple):
         token: What to say on coming back; None where nothing is kept.
         ttl_ms: For how long that is possible after a connection was lost.
         resumed: Whether the client has just come back.
+        holder: Whose key the client showed; empty where there are none.
     """
 
     session: str
     token: str | None = None
     ttl_ms: int = 0
     resumed: bool = False
+    holder: str = ""
 
 
 def opened(grant: Grant, model: ServedModel, conversation: Conversation) -> Opened:

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from server.engine.models import ServedModel
@@ -52,6 +52,22 @@ class RosterObserver(Protocol):
         """A client came back."""
 
 
+class Arrival(NamedTuple):
+    """A client that opens a session, or comes back to one.
+
+    Attributes:
+        opening: What it asks for.
+        model: The model that it asks for.
+        carrier: Where it hears.
+        holder: Whose key it showed; empty where there are none.
+    """
+
+    opening: Open
+    model: ServedModel
+    carrier: Carrier
+    holder: str = ""
+
+
 class Roster:
     """The sessions of one server.
 
@@ -85,9 +101,7 @@ class Roster:
         """For how long a session is kept that nobody is connected to."""
         return int(1000 * self._terms.ttl_s)
 
-    async def begin(
-        self, session: Session, opening: Open, model: ServedModel, carrier: Carrier
-    ) -> Keeper | None:
+    async def begin(self, session: Session, arrival: Arrival) -> Keeper | None:
         """Begin a session; None where the store fails, and it cannot be resumed.
 
         Raises:
@@ -95,39 +109,41 @@ class Roster:
         """
         session.begin(self._streams)
         name, token = secrets.token_hex(8), secrets.token_urlsafe(32)
-        first = Snapshot(name, opening, model.content_hash)
+        opening, model, carrier, holder = arrival
+        first = Snapshot(name, opening, model.content_hash, holder)
         expires_s = self._clock() + self._terms.ttl_s
         record = Record(_key(token), 1, expires_s, encode(first))
         try:
             await self._store.create(record)
         except StoreUnavailable as error:
             self._complain(error)
-            session.welcome(Grant(name))
+            session.welcome(Grant(name, holder=holder))
             return None
         keeper = self._keep(record, session, carrier)
-        session.welcome(Grant(name, token, self.ttl_ms))
+        session.welcome(Grant(name, token, self.ttl_ms, holder=holder))
         return keeper
 
-    async def resume(
-        self, session: Session, opening: Open, model: ServedModel, carrier: Carrier
-    ) -> Keeper:
+    async def resume(self, session: Session, arrival: Arrival) -> Keeper:
         """Go on with the session that the client has the token of.
 
         Raises:
             ProtocolError: There is no such session, it is another model's, it was
                 opened otherwise, or there is no place for it now.
         """
-        assert opening.resume is not None
-        token = opening.resume
+        token = arrival.opening.resume
+        assert token is not None
         key = _key(token)
         lock = self._coming.setdefault(key, asyncio.Lock())
         async with lock:
             await self._take_over(key)
             record, snapshot = await self._claim(key)
-            _check(snapshot, opening, model)
+            _check(snapshot, arrival)
             session.resume(self._streams, snapshot)
-            keeper = self._keep(record, session, carrier)
-            session.welcome(Grant(snapshot.session, token, self.ttl_ms, resumed=True))
+            keeper = self._keep(record, session, arrival.carrier)
+            name, holder = snapshot.session, snapshot.holder
+            session.welcome(
+                Grant(name, token, self.ttl_ms, resumed=True, holder=holder)
+            )
         self._observer.resumed()
         return keeper
 
@@ -249,9 +265,11 @@ def _key(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def _check(snapshot: Snapshot, opening: Open, model: ServedModel) -> None:
-    """Refuse to go on with a session otherwise than it began."""
-    first = snapshot.opening
+def _check(snapshot: Snapshot, arrival: Arrival) -> None:
+    """Refuse to go on with a session otherwise than it began, or for somebody else."""
+    first, opening, model = snapshot.opening, arrival.opening, arrival.model
+    if snapshot.holder != arrival.holder:
+        raise UnknownSession
     if opening.model == first.model and snapshot.model_hash != model.content_hash:
         raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
     for field in ("model", "sensor", "fit", "encoding", "report", "readout"):

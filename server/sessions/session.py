@@ -64,7 +64,7 @@ class Session:
         self._send = carrier.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
-        self._name = ""
+        self._grant = Grant("")
         self._reporter = Reporter(opening.report)
         self._tokenizer = model.new_tokenizer()
         self._flushes: deque[FlushMark] = deque()
@@ -121,7 +121,7 @@ class Session:
 
     def welcome(self, grant: Grant) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
-        self._name = grant.session
+        self._grant = grant
         self._send(opened(grant, self._model, self._conversation))
         for reply in self._replies:
             self._send(reply.message)
@@ -132,9 +132,7 @@ class Session:
     def _reopened(self, streams: Streams, row: RowState | None) -> Stream:
         name, half_life_ms = self._model.name, self._half_life_ms
         try:
-            if row is None:
-                return streams.open(name, half_life_ms, self)
-            return streams.restore(name, row, half_life_ms, self)
+            return streams.open(name, half_life_ms, self, row)
         except EngineError as error:
             raise refusal(error) from None
 
@@ -156,7 +154,8 @@ class Session:
         seq = cut.conversation.sent.seq
         taken(
             Snapshot(
-                session=self._name,
+                session=self._grant.session,
+                holder=self._grant.holder,
                 opening=self._opening,
                 model_hash=self._model.content_hash,
                 conversation=cut.conversation,

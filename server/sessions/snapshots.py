@@ -74,6 +74,7 @@ class Snapshot:
         session: Its name.
         opening: How the client opened it.
         model_hash: The weights that its row belongs to.
+        holder: Whose key it was opened with; empty where there are none.
         conversation: What the client has sent and heard.
         newest: What the tokenizer remembers.
         submitted: Events given to the engine since open or reset.
@@ -88,6 +89,7 @@ class Snapshot:
     session: str
     opening: Open
     model_hash: str
+    holder: str = ""
     conversation: Memory = NOTHING_SENT
     newest: Events = field(default_factory=lambda: np.empty(0, EVENT_DTYPE))
     submitted: int = 0
@@ -117,6 +119,7 @@ def encode(snapshot: Snapshot) -> bytes:
             "session": snapshot.session,
             "opening": encode_client(snapshot.opening),
             "model_hash": snapshot.model_hash,
+            "holder": snapshot.holder,
             "sent": conversation.sent,
             "acked": conversation.acked,
             "kept": conversation.kept,
@@ -166,6 +169,7 @@ def _read(raw: dict[str, Any]) -> Snapshot:
         session=raw["session"],
         opening=opening,
         model_hash=raw["model_hash"],
+        holder=raw["holder"],
         conversation=Memory(sent, acked, raw["kept"], reader),
         newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
         submitted=raw["submitted"],

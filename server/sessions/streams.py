@@ -46,21 +46,22 @@ class Streams:
 
         self._engine.start(deliver)
 
-    def open(self, model: str, half_life_ms: float, receiver: Receiver) -> Stream:
-        """Begin a stream.
+    def open(
+        self,
+        model: str,
+        half_life_ms: float,
+        receiver: Receiver,
+        row: RowState | None = None,
+    ) -> Stream:
+        """Begin a stream, or go on with one from its row.
 
         Raises:
             EngineError: Unknown model, not ready, failed, or no slot free.
         """
-        lease = self._engine.open(model, half_life_ms)
-        self._receivers[lease] = receiver
-        return Stream(self, lease, half_life_ms)
-
-    def restore(
-        self, model: str, row: RowState, half_life_ms: float, receiver: Receiver
-    ) -> Stream:
-        """Go on with a stream from its row; raises as `open`."""
-        lease = self._engine.restore(model, row)
+        if row is None:
+            lease = self._engine.open(model, half_life_ms)
+        else:
+            lease = self._engine.restore(model, row)
         self._receivers[lease] = receiver
         return Stream(self, lease, half_life_ms)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
+from server.keys import Keys
 from server.protocol.conversation import Limits
 from server.protocol.errors import NotReady, UnknownModel
 from server.protocol.messages import GoAway
@@ -18,6 +19,7 @@ from server.sessions.streams import Streams
 from server.settings import Settings
 from server.transport.mailbox import Ending, Mailbox
 from server.transport.metrics import Metrics
+from server.transport.tickets import Tickets
 
 RESTART: Final = Ending(1012, "the server is stopping")
 
@@ -33,6 +35,8 @@ class Service:
     roster: Roster
     metrics: Metrics
     limits: Limits
+    keys: Keys
+    tickets: Tickets = field(default_factory=Tickets)
     leaving: bool = False
     connected: set[Mailbox] = field(default_factory=set)
     changed: Pulse = field(default_factory=Pulse)

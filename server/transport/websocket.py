@@ -33,7 +33,9 @@ from server.protocol.conversation import (
 from server.protocol.errors import InternalError, ProtocolError
 from server.protocol.messages import Close, Flush, Open, Reset
 from server.sessions.keeper import Keeper
+from server.sessions.roster import Arrival
 from server.sessions.session import Session
+from server.transport.guard import HOLDER
 from server.transport.mailbox import Ending, Mailbox
 from server.transport.service import Service
 
@@ -162,9 +164,11 @@ class Connection:
         model = self._service.model(request.model)
         session = Session(self._conversation, model, request, self._mailbox)
         roster = self._service.roster
+        holder = self._websocket.scope.get(HOLDER, "")
+        arrival = Arrival(request, model, self._mailbox, holder)
         enter = roster.begin if request.resume is None else roster.resume
         try:
-            self._keeper = await enter(session, request, model, self._mailbox)
+            self._keeper = await enter(session, arrival)
         except BaseException:
             session.release()
             raise
