@@ -18,7 +18,8 @@ FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="Saccade" \
       org.opencontainers.image.description="Online streaming inference for event cameras" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --create-home --uid 10001 saccade
+RUN useradd --create-home --uid 10001 saccade \
+    && install -d -o saccade -g saccade /home/saccade/.cache /home/saccade/.local/state
 COPY --from=build /opt/saccade /opt/saccade
 ENV PATH=/opt/saccade/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "serve": ("server.cli:serve", "run the inference server"),
     "stream": ("clients.cli:stream", "stream a recording or a simulated camera"),
     "classify": ("clients.cli:classify", "classify recordings through REST"),
+    "key": ("server.cli:key", "make an API key"),
     "demo": ("clients.cli:demo", "see it all: a server, a stream, a batch, metrics"),
     "train": ("model.training.cli:train", "train a model"),
     "evaluate": ("model.training.cli:evaluate", "measure a checkpoint's accuracy"),
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 def _explain_missing(command: str, package: str | None) -> int:
     extras = {
         "serve": "server",
+        "key": "server",
         "train": "train",
         "evaluate": "train",
         "import-upstream": "model",

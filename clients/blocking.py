@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from clients import connection
 from clients.handshake import Choices
+from clients.reconnecting import RECONNECTING, Reconnecting
 from clients.session import DEFAULT_BOUNDS, Bounds, Traffic
 from server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
 
@@ -135,13 +136,16 @@ def connect(
     *,
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
+    reconnecting: Reconnecting = RECONNECTING,
     **choices: Unpack[Choices],
 ) -> Iterator[Stream]:
     """Open a session, and close it politely on leaving.
 
     Takes and raises what `clients.connection.connect` does.
     """
-    opening = connection.open_stream(url, model=model, bounds=bounds, **choices)
+    opening = connection.open_stream(
+        url, model=model, bounds=bounds, reconnecting=reconnecting, **choices
+    )
     with LoopThread() as thread:
         stream = thread.run(opening)
         try:

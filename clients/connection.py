@@ -12,13 +12,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Self, Unpack
-
-from websockets.asyncio.client import ClientConnection
 
 from clients.errors import StreamClosed
 from clients.framing import Payload, split_raw
 from clients.handshake import Choices, shake_hands
+from clients.reconnecting import RECONNECTING, Reconnecting
 from clients.session import DEFAULT_BOUNDS, Bounds, Session, Traffic
 from clients.wire import Wire
 from model.events.types import as_events
@@ -47,11 +48,14 @@ class Stream:
     consumer gets the newest results; how many it missed is in `traffic`.
     A frame that the server refuses leaves the session unharmed, and is
     raised from the next `send`, `flush` or `close`.
+
+    A connection that is lost is made again, and the session goes on: nothing is
+    raised, calls only take longer. `traffic.reconnects` counts.
     """
 
-    def __init__(self, socket: ClientConnection, session: Session) -> None:
+    def __init__(self, session: Session, wire: Wire) -> None:
         self._session = session
-        self._wire = Wire(socket, session)
+        self._wire = wire
         self._sending = asyncio.Lock()
         self._left = False
         self._told = False
@@ -125,7 +129,7 @@ class Stream:
         self._raise_refusal()
         request = self._session.next_id()
         async with self._sending:
-            await self._transmit(Flush(request))
+            await self._say(Flush(request))
         flushed = await self._answer(request)
         self._raise_refusal()
         assert isinstance(flushed, Flushed)
@@ -140,7 +144,7 @@ class Stream:
         """
         request = self._session.next_id()
         async with self._sending:
-            await self._transmit(Reset(request))
+            await self._say(Reset(request))
             await self._answer(request)
 
     async def close(self) -> Closed:
@@ -201,11 +205,16 @@ class Stream:
     async def _send_payload(self, payload: Payload) -> None:
         await self._wire.until(lambda: self._session.may_send(payload))
         self._raise_if_over()
-        await self._transmit(self._session.dispatch(payload, time.monotonic()))
+        self._session.dispatch(payload, time.monotonic())
+        await self._pump()
 
-    async def _transmit(self, message: ClientMessage) -> None:
+    async def _say(self, message: ClientMessage) -> None:
         self._raise_if_over()
-        await self._wire.transmit(message)
+        self._session.outgoing.say(message)
+        await self._pump()
+
+    async def _pump(self) -> None:
+        await self._wire.pump()
         self._raise_failure()
 
     async def _answer(self, request: int) -> Flushed | WasReset:
@@ -218,7 +227,8 @@ class Stream:
     async def _say_goodbye(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(SILENCE_S), self._sending:
-                await self._wire.transmit(Close())
+                self._session.outgoing.say(Close())
+                await self._wire.pump()
             await self._wire.until_over(SILENCE_S)
         await self._wire.hang_up()
 
@@ -243,6 +253,7 @@ async def open_stream(
     *,
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
+    reconnecting: Reconnecting = RECONNECTING,
     **choices: Unpack[Choices],
 ) -> Stream:
     """Open a session that the caller will `leave`.
@@ -251,7 +262,9 @@ async def open_stream(
     """
     opening = Open(model, **choices)
     socket, opened = await shake_hands(url, opening)
-    return Stream(socket, Session(opening, opened, bounds))
+    session = Session(opening, opened, bounds)
+    dial = partial(shake_hands, url, replace(opening, resume=opened.resume))
+    return Stream(session, Wire(socket, session, dial, reconnecting))
 
 
 @asynccontextmanager
@@ -260,6 +273,7 @@ async def connect(
     *,
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
+    reconnecting: Reconnecting = RECONNECTING,
     **choices: Unpack[Choices],
 ) -> AsyncIterator[Stream]:
     """Open a session, and close it politely on leaving.
@@ -268,6 +282,7 @@ async def connect(
         url: Where the server is: `ws://127.0.0.1:8000`.
         model: The name of a served model.
         bounds: How much to hold on to; see `Bounds`.
+        reconnecting: How to come back after a lost connection; `NEVER` does not.
         **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`:
             see `Choices`.
 
@@ -276,5 +291,8 @@ async def connect(
         StreamError: The server refused to open the session.
         ConnectionLost: The server hung up instead of answering.
     """
-    async with await open_stream(url, model=model, bounds=bounds, **choices) as stream:
+    opening = open_stream(
+        url, model=model, bounds=bounds, reconnecting=reconnecting, **choices
+    )
+    async with await opening as stream:
         yield stream

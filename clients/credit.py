@@ -49,6 +49,11 @@ class Credit:
         self._sent_events += events
         self._sent_bytes += size
 
+    def rewind(self, events: int, size: int) -> None:
+        """Count again from what the server knows after a lost connection."""
+        self._sent_events, self._sent_bytes = events, size
+        self._acked_events = self._acked_bytes = 0
+
     def acknowledge(self, events: int, size: int) -> None:
         """Take over the server's running totals; an older one changes nothing."""
         self._acked_events = max(self._acked_events, events)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Final, Literal, TypedDict
 
 from websockets.asyncio.client import ClientConnection, connect as connect_socket
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from clients.addresses import is_loopback, stream_url
-from clients.errors import ConnectionLost, ServerUnreachable, stream_error
+from clients.credentials import authorization
+from clients.errors import (
+    ConnectionLost,
+    RequestRefused,
+    ServerUnreachable,
+    stream_error,
+)
 from model.events.types import Sensor
 from server.protocol.codec import decode_server, encode_client
 from server.protocol.errors import ProtocolError
@@ -52,6 +59,7 @@ async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened
 
     Raises:
         ServerUnreachable: Nobody answers at `url`.
+        RequestRefused: The server wants a key, or another one.
         StreamError: The server refused to open the session.
         ConnectionLost: The server hung up instead of answering.
         ValueError: `url` is no address of a server.
@@ -83,9 +91,22 @@ async def _dial(url: str) -> ClientConnection:
             max_size=LARGEST_MESSAGE,
             open_timeout=OPEN_TIMEOUT_S,
             proxy=proxy,
+            additional_headers=authorization(),
         )
+    except InvalidStatus as error:
+        raise _refused(url, error) from None
     except (OSError, TimeoutError, WebSocketException) as error:
         raise ServerUnreachable(url, str(error) or type(error).__name__) from error
+
+
+def _refused(url: str, error: InvalidStatus) -> ServerUnreachable | RequestRefused:
+    """Tell a server that wants a key from something that is no such server."""
+    response = error.response
+    try:
+        problem = json.loads(response.body or b"")
+        return RequestRefused(response.status_code, problem["code"], problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ServerUnreachable(url, str(error))
 
 
 def _expect_opened(data: str | bytes) -> Opened:

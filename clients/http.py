@@ -12,6 +12,7 @@ import httpx
 import msgpack
 
 from clients.addresses import is_loopback, rest_url
+from clients.credentials import authorization
 from clients.errors import RequestRefused, ServerUnreachable
 from model.events.packed import pack
 from model.events.types import Events, Sensor
@@ -153,7 +154,10 @@ def _answer(result: dict[str, Any]) -> Answer:
 def _client(url: str) -> Iterator[httpx.Client]:
     try:
         with httpx.Client(
-            base_url=rest_url(url), timeout=TIMEOUT_S, trust_env=not is_loopback(url)
+            base_url=rest_url(url),
+            timeout=TIMEOUT_S,
+            trust_env=not is_loopback(url),
+            headers=authorization(),
         ) as client:
             yield client
     except httpx.TransportError as error:

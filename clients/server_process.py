@@ -46,6 +46,7 @@ class ServerProcess:
         self._ready = False
         self._command = [
             *(sys.executable, "-m", "saccade", "serve", "--port", str(port)),
+            *("--store", "memory"),  # it does not come back for its sessions
             *arguments,
         ]
 

@@ -11,6 +11,7 @@ from clients.credit import Credit
 from clients.errors import ClientError, StreamError, stream_error
 from clients.framing import Framer, Payload, largest_frame
 from clients.latency import LatencyLedger
+from clients.outgoing import Outgoing
 from model.events.types import Events
 from server.protocol.messages import (
     Ack,
@@ -37,10 +38,13 @@ class Bounds:
         results: Unread results that wait for a slow consumer; the oldest gives way.
         events_under_way: Events that may be unacknowledged, if fewer than the
             server grants: less to wait for when it falls behind.
+        kept_bytes: Bytes of events that are kept until the server says that they are
+            durable; beyond, `send` waits for that.
     """
 
     results: int = 1024
     events_under_way: int | None = None
+    kept_bytes: int = 1 << 25
 
 
 DEFAULT_BOUNDS: Final = Bounds()
@@ -61,6 +65,7 @@ class Traffic:
     refused_events: int = 0
     results: int = 0
     skipped_results: int = 0
+    reconnects: int = 0
     latencies_ms: deque[float] = field(
         default_factory=lambda: deque(maxlen=LATENCIES_KEPT)
     )
@@ -88,6 +93,11 @@ class Session:
         self._bounds = bounds
         self.answers: dict[int, Flushed | WasReset] = {}
         self._last_id = 0
+        self._last_refused = 0
+        self._scored_events = 0
+        self._again: set[int] = set()
+        self._asked: set[int] = set()
+        self.outgoing = Outgoing(keeps=opened.resume is not None)
         window_events = min(
             opened.window_events, bounds.events_under_way or opened.window_events
         )
@@ -117,22 +127,36 @@ class Session:
         return self._framer.frames(events)
 
     def may_send(self, payload: Payload) -> bool:
-        """Tell whether the server's window has room for a payload now."""
+        """Tell whether the server's window and the own bound have room for it now."""
+        kept = self.outgoing.kept_bytes
+        if kept and kept + len(payload.data) > self._bounds.kept_bytes:
+            return False
         return self._credit.allows(payload.events, len(payload.data))
 
-    def dispatch(self, payload: Payload, now_s: float) -> EventsFrame:
-        """Number a payload, and count it as sent."""
+    def dispatch(self, payload: Payload, now_s: float) -> None:
+        """Number a payload, count it as sent, and have it sent."""
         traffic = self.traffic
         traffic.frames += 1
         traffic.events += payload.events
         traffic.bytes += len(payload.data)
-        self._credit.spend(payload.events, len(payload.data))
         self._ledger.departed(traffic.frames, payload.events, now_s)
-        return EventsFrame(traffic.frames, payload.data, payload.t_base_us)
+        frame = EventsFrame(traffic.frames, payload.data, payload.t_base_us)
+        self._credit.spend(payload.events, len(payload.data))
+        self.outgoing.say(frame, payload.events)
+
+    def resumed(self, opened: Opened) -> None:
+        """Go on after a lost connection; what the server does not know goes again."""
+        self.traffic.reconnects += 1
+        self.leaving = None
+        events, size = self.outgoing.rewind(opened.seq)
+        self._again = self.outgoing.resets() - self._asked
+        self._credit.rewind(events, size)
+        self._credit.spend(self.traffic.events - events, self.traffic.bytes - size)
 
     def next_id(self) -> int:
         """Return a number for a request that is to be answered."""
         self._last_id += 1
+        self._asked.add(self._last_id)
         return self._last_id
 
     def refusal(self) -> StreamError | None:
@@ -151,7 +175,10 @@ class Session:
                 self._score(message, now_s)
             case Ack():
                 self._credit.acknowledge(message.events, message.bytes)
-                self.traffic.acked_events = message.events
+                self.traffic.acked_events = max(
+                    self.traffic.acked_events, message.events
+                )
+                self.outgoing.durable(message.durable_seq)
             case Flushed() | WasReset():
                 self._answered(message)
             case Closed():
@@ -169,12 +196,23 @@ class Session:
             self.failure = failure
 
     def _answered(self, answer: Flushed | WasReset) -> None:
+        if isinstance(answer, Flushed):
+            self.outgoing.answered(answer.id)
+        else:
+            self._again.discard(answer.id)
+        if answer.id not in self._asked:
+            return  # it came before the connection was lost
+        self._asked.discard(answer.id)
         self.answers[answer.id] = answer
         if isinstance(answer, WasReset):
+            self._scored_events = 0
             self._ledger.restart()
             self._framer.restart()
 
     def _score(self, result: Result, now_s: float) -> None:
+        if self._again or result.events <= self._scored_events:
+            return  # it is known, or of what was before a reset
+        self._scored_events = result.events
         self.traffic.results += 1
         latency_ms = self._ledger.scored(result.events, now_s)
         if self._timed and latency_ms is not None:
@@ -189,6 +227,10 @@ class Session:
         if error.fatal:
             self.fail(refusal)
             return
+        if error.seq is not None:
+            if error.seq <= self._last_refused:
+                return  # it was told before the connection was lost
+            self._last_refused = error.seq
         self._refusals.append(refusal)
         self.traffic.refused_frames += 1
         if error.seq is not None:

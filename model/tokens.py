@@ -142,6 +142,15 @@ class Tokenizer:
         """Events that wait for their successor: 1 or 0."""
         return len(self._newest) if self._holds_newest else 0
 
+    @property
+    def newest(self) -> Events:
+        """The newest event, (1,), or (0,) before the first: all that it remembers."""
+        return self._newest
+
+    def resume(self, newest: Events) -> None:
+        """Go on with the stream whose newest event this is."""
+        self._newest = newest.astype(EVENT_DTYPE)
+
     def feed(self, events: Events) -> TokenChunk:
         """Take the stream's next events, sorted and inside the sensor.
 

@@ -12,9 +12,16 @@ from starlette.exceptions import HTTPException
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Bucket
+from server.keys import Keys
 from server.protocol.conversation import Limits
+from server.sessions.keeper import Terms
+from server.sessions.roster import Roster
+from server.sessions.stores.memory import MemoryStore
+from server.sessions.stores.sqlite import SqliteStore
+from server.sessions.stores.store import Store
 from server.sessions.streams import Streams
-from server.settings import Settings
+from server.settings import Settings, is_loopback
+from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
 from server.transport.problems import Problem, answer
@@ -23,7 +30,12 @@ from server.transport.websocket import stream
 
 
 def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
-    """Build the engine and what its connections share; nothing runs yet."""
+    """Build the engine and what its connections share; nothing runs yet.
+
+    Raises:
+        StoreUnavailable: Sessions cannot be kept where the settings say.
+        ValueError: The keys cannot be read.
+    """
     limits = Limits(
         max_frame_bytes=settings.max_frame_bytes,
         window_events=settings.window_events,
@@ -40,16 +52,43 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     )
     metrics.watch(engine)
     by_name = {model.name: model for model in models}
-    return Service(settings, by_name, engine, Streams(engine), metrics, limits)
+    streams = Streams(engine)
+    terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
+    roster = Roster(streams, create_store(settings), terms, metrics)
+    keys = Keys.read(settings.keys_file, settings.keys)
+    if not (keys or settings.insecure or is_loopback(settings.host)):
+        raise ValueError(f"there is no key in {settings.keys_file}")
+    return Service(settings, by_name, engine, streams, roster, metrics, limits, keys)
 
 
-def create_app(service: Service) -> FastAPI:
-    """Put the routes around a service; the engine compiles once the app starts."""
+def create_store(settings: Settings) -> Store:
+    """Open what keeps sessions; raises `StoreUnavailable`."""
+    if settings.store == "sqlite":
+        return SqliteStore(settings.store_path)
+    return MemoryStore()
+
+
+def create_app(service: Service) -> App:
+    """Put routes and a guard around a service; the engine starts with the app."""
+    return Guard(
+        create_routes(service),
+        service.keys,
+        service.tickets,
+        service.settings.origins,
+        service.metrics.count_refusal,
+    )
+
+
+def create_routes(service: Service) -> FastAPI:
+    """Put the routes around a service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
+        keeping = asyncio.create_task(service.roster.run())
         yield
+        keeping.cancel()
+        await service.roster.close()
         await asyncio.to_thread(service.engine.stop)
 
     app = FastAPI(title="Saccade", lifespan=lifespan)

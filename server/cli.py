@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from server.keys import digest_of, new_key
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ OPTIONS: Final = {
     "window_bytes": "bytes of events that a session may have under way",
     "max_frame_bytes": "longest websocket message",
     "max_body_bytes": "longest HTTP body",
+    "keys_file": "API keys' hashes, NAME:SHA256 a line (see saccade key)",
+    "origins": "whose web pages may use the server, as https://host:port,...",
+    "store": "where sessions are kept: sqlite (default) or memory",
+    "store_path": "file of the sqlite store",
+    "session_ttl_s": "seconds that a session is kept whose client is gone",
+    "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",
     "drain_s": "seconds that sessions may go on after a stop signal",
 }
@@ -58,14 +65,28 @@ def serve(argv: Sequence[str] | None = None) -> int:
     from server.app import create_service
     from server.engine.compiled import keep_compiled
     from server.engine.loading import load_models
+    from server.sessions.stores.store import StoreUnavailable
 
     try:
         service = create_service(settings, load_models(settings.models))
-    except (CheckpointError, ValueError) as error:
+    except (CheckpointError, StoreUnavailable, ValueError) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 1
     keep_compiled(settings.compiled)
     return asyncio.run(run(service, started_s))
+
+
+def key(argv: Sequence[str] | None = None) -> int:
+    """Make an API key: the key for its holder, and the line for the server's file."""
+    options = argparse.ArgumentParser(prog="saccade key", description=key.__doc__)
+    options.add_argument("name", help="who is to hold it")
+    name = options.parse_args(argv).name
+    if ":" in name or "#" in name or "," in name:
+        options.error("a name has no ':', ',' or '#'")
+    secret = new_key()
+    sys.stdout.write(f"{name}:{digest_of(secret)}\n")
+    sys.stderr.write(f"the key, shown only now (SACCADE_KEY): {secret}\n")
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,17 @@ from typing import Any, Final, Self, TypeAlias, get_type_hints
 
 PREFIX: Final = "SACCADE_"
 
+STORES: Final = ("sqlite", "memory")
+POSITIVE: Final = (
+    "slots",
+    "outbox_messages",
+    "max_body_bytes",
+    "max_recordings",
+    "snapshot_events",
+    "snapshot_s",
+    "session_ttl_s",
+)
+
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
 
@@ -18,6 +29,12 @@ Shape: TypeAlias = tuple[int, int]
 def cache_folder() -> Path:
     """Return where this user's programs keep what they can make again."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "saccade"
+
+
+def state_folder() -> Path:
+    """Return where this user's programs keep what must outlive them."""
+    root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(root) / "saccade"
 
 
@@ -29,6 +46,9 @@ class Settings:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         insecure: Whether an address that others can reach may be listened on.
+        keys_file: API keys' hashes, `NAME:SHA256` a line; see `saccade key`.
+        keys: More of them, `NAME:SHA256,…`.
+        origins: Whose web pages may use the server, `https://host:port,…`.
         models: Checkpoint folders; empty serves the released ones.
         slots: Sessions per model at one time.
         buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
@@ -41,12 +61,21 @@ class Settings:
         max_body_bytes: Longest HTTP body.
         max_recordings: Recordings in one HTTP request.
         drain_s: How long sessions may go on after the server was told to stop.
+        store: Where sessions are kept that nobody is connected to: `sqlite`, which
+            outlives the server, or `memory`.
+        store_path: File of the `sqlite` store.
+        session_ttl_s: For how long.
+        snapshot_s: How often a session that moves is saved.
+        snapshot_events: And after how many events.
         compiled: Folder that keeps what is compiled, for the next start.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     insecure: bool = False
+    keys_file: Path | None = None
+    keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
     slots: int = 256
     buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
@@ -57,20 +86,28 @@ class Settings:
     max_body_bytes: int = 1 << 25
     max_recordings: int = 256
     drain_s: float = 5.0
+    store: str = "sqlite"
+    store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
+    session_ttl_s: float = 300.0
+    snapshot_s: float = 1.0
+    snapshot_events: int = 1 << 20
     compiled: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:
-        for name in ("slots", "outbox_messages", "max_body_bytes", "max_recordings"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be > 0")
+        if self.store not in STORES:
+            raise ValueError(f"store {self.store!r} is not one of {', '.join(STORES)}")
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not in 0..65535")
-        if not (self.insecure or is_loopback(self.host)):
+        guarded = self.keys_file is not None or bool(self.keys)
+        if not (self.insecure or guarded or is_loopback(self.host)):
             raise ValueError(
-                f"{self.host} can be reached by others and there are no keys yet; "
-                "listen on 127.0.0.1, or say --insecure"
+                f"{self.host} can be reached by others and there are no keys; give "
+                "--keys-file, listen on 127.0.0.1, or say --insecure"
             )
 
     @classmethod
@@ -112,6 +149,10 @@ def _parse_paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in text.split(",") if part)
 
 
+def _parse_words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _parse_flag(text: str) -> bool:
     flags = {
         "1": True,
@@ -131,6 +172,9 @@ def _parsers() -> dict[str, Any]:
         "models": _parse_paths,
         "buckets": parse_buckets,
         "insecure": _parse_flag,
+        "keys_file": Path,
+        "keys": _parse_words,
+        "origins": _parse_words,
     }
     types = get_type_hints(Settings)
     return {

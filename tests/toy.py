@@ -20,6 +20,7 @@ from model.events.types import EVENT_DTYPE, Events, Sensor
 from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from server.engine.engine import Engine, Failed, Outcome
 from server.engine.models import ServedModel
+from server.engine.pool import Scored
 from server.engine.scheduler import Batch, Bucket
 from server.engine.servable import Canary, Servable
 
@@ -133,7 +134,7 @@ class Recorder:
         return [
             float(row[0])
             for outcome in self.outcomes
-            if not isinstance(outcome, Failed) and outcome.lease == lease
+            if isinstance(outcome, Scored) and outcome.lease == lease
             for row in outcome.logits
         ]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
 Int64s = npt.NDArray[np.int64]
+NEVER_US: Final = int(np.iinfo(np.int64).min)
 
 
 class Unwrapper:
@@ -19,6 +22,16 @@ class Unwrapper:
         self._range = 1 << bits
         self._last: int | None = None
         self._base = 0
+
+    @property
+    def newest(self) -> int | None:
+        """The newest count without wraps; None before the first."""
+        return None if self._last is None else self._base + self._last
+
+    def resume(self, newest: int) -> None:
+        """Go on as the unwrapper whose newest count this is."""
+        self._last = newest % self._range
+        self._base = newest - self._last
 
     def unwrap(self, counts: npt.NDArray[np.integer]) -> Int64s:
         """Return the counts without wraps, int64, shape (n,)."""
@@ -69,7 +82,16 @@ class Lifter:
 
     def __init__(self, tolerance_us: int) -> None:
         self._tolerance_us = tolerance_us
-        self._newest_us = np.iinfo(np.int64).min
+        self._newest_us = NEVER_US
+
+    @property
+    def newest_us(self) -> int:
+        """The newest timestamp; `NEVER_US` before the first."""
+        return self._newest_us
+
+    def resume(self, newest_us: int) -> None:
+        """Go on as the lifter whose newest timestamp this is."""
+        self._newest_us = newest_us
 
     def lift(self, t_us: Int64s) -> Int64s:
         """Return the lifted timestamps, shape (n,)."""

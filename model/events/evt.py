@@ -13,7 +13,7 @@ timestamp (`clock.Lifter`); larger ones are left as they are.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,16 @@ EVT2_TIME_HIGH: Final = 0x8
 EVT2_TIME_LOW_BITS: Final = 6
 EVT2_TIME_HIGH_BITS: Final = 28
 EVT3_WORD_BYTES: Final = 2
+EVT3_ADDR_Y: Final = 0x0 << 12
+EVT3_ADDR_X: Final = 0x2 << 12
+EVT3_VECT_BASE_X: Final = 0x3 << 12
+EVT3_VECT_8: Final = 0x5 << 12
+EVT3_TIME_LOW: Final = 0x6 << 12
+EVT3_TIME_HIGH: Final = 0x8 << 12
+EVT3_TIME_BITS: Final = 24
+
+Memory: TypeAlias = tuple[int, ...]
+"""All that a decoder's future depends on, as plain integers; empty for a new one."""
 
 
 class EvtDecoder(ABC):
@@ -49,6 +59,14 @@ class EvtDecoder(ABC):
             MalformedPayload: The last word is cut, or the words cannot be
                 decoded. A cut word leaves the decoder as it was.
         """
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """Return what another decoder needs to go on with this stream."""
+
+    @abstractmethod
+    def recall(self, memory: Memory) -> None:
+        """Go on with the stream whose memory this is; for a new decoder only."""
 
 
 class Evt2Decoder(EvtDecoder):
@@ -86,6 +104,18 @@ class Evt2Decoder(EvtDecoder):
         events["p"] = cd >> 28
         return events
 
+    def memory(self) -> Memory:
+        """Return the time's high bits and the newest timestamp; see EvtDecoder."""
+        high = self._unwrapper.newest
+        return () if high is None else (high, self._lifter.newest_us)
+
+    def recall(self, memory: Memory) -> None:
+        """Go on with another decoder's stream; see EvtDecoder."""
+        if memory:
+            self._high, newest_us = memory
+            self._unwrapper.resume(self._high)
+            self._lifter.resume(newest_us)
+
 
 class Evt3Decoder(EvtDecoder):
     """Decode EVT3: little-endian words of 16 bits, most of them state.
@@ -104,6 +134,7 @@ class Evt3Decoder(EvtDecoder):
             raise ReaderMissing("evt3") from error
         self._decoder = evt3.Decoder()
         self._lifter = Lifter(STEP_BACK_US)
+        self._epoch_us = 0  # what the decoder counted before `recall`
 
     def decode(self, data: bytes) -> Events:
         """Decode the next whole words; see EvtDecoder."""
@@ -113,11 +144,47 @@ class Evt3Decoder(EvtDecoder):
         except OSError as error:
             raise MalformedPayload("evt3", str(error)) from error
         events = np.empty(len(decoded), EVENT_DTYPE)
-        events["t"] = self._lifter.lift(decoded.timestamp.astype(np.int64))
+        t_us = decoded.timestamp.astype(np.int64) + self._epoch_us
+        events["t"] = self._lifter.lift(t_us)
         events["x"] = decoded.x
         events["y"] = decoded.y
         events["p"] = decoded.polarity
         return events
+
+    def memory(self) -> Memory:
+        """Return time, row, base of vectors, polarity, and the newest timestamp.
+
+        The package does not tell its state, so it is asked for two events that
+        show it; the vector among them moves the base, which is then put back.
+        """
+        probe = self._decoder.feed(_evt3(EVT3_ADDR_X, EVT3_VECT_8 | 1))
+        if len(probe) == 0:
+            return ()
+        t_us, y = int(probe.timestamp[1]) + self._epoch_us, int(probe.y[1])
+        base, p = int(probe.x[1]), int(probe.polarity[1])
+        self._decoder.feed(_evt3(EVT3_VECT_BASE_X | p << 11 | base))
+        return t_us, y, base, p, self._lifter.newest_us
+
+    def recall(self, memory: Memory) -> None:
+        """Go on with another decoder's stream; see EvtDecoder."""
+        if not memory:
+            return
+        t_us, y, base, p, newest_us = memory
+        self._epoch_us = t_us >> EVT3_TIME_BITS << EVT3_TIME_BITS
+        high, low = t_us >> 12 & 0xFFF, t_us & 0xFFF
+        self._decoder.feed(
+            _evt3(
+                EVT3_TIME_HIGH | high,
+                EVT3_TIME_LOW | low,
+                EVT3_ADDR_Y | y,
+                EVT3_VECT_BASE_X | p << 11 | base,
+            )
+        )
+        self._lifter.resume(newest_us)
+
+
+def _evt3(*words: int) -> bytes:
+    return np.array(words, "<u2").tobytes()
 
 
 def _check_whole_words(encoding: str, data: bytes, word_bytes: int) -> None:

@@ -63,6 +63,12 @@ class Backlog:
         self._begin += count
         return ends.copy()
 
+    def copy(self) -> TokenChunk:
+        """Return all that waits, the oldest first."""
+        kept = slice(self._begin, self._end)
+        tokens, dt_ms, t_us = self._arrays
+        return TokenChunk(tokens[kept].copy(), dt_ms[kept].copy(), t_us[kept].copy())
+
     def _make_room(self, needed: int) -> None:
         size = len(self._arrays.tokens)
         while size < 2 * needed:  # half empty, so that moving is rare

@@ -25,6 +25,7 @@ from server.engine.servable import PyTree, Servable
 from server.engine.slots import (
     PackedBatch,
     advance_rows,
+    extract,
     insert,
     make_pool,
     scratch_row,
@@ -43,11 +44,13 @@ class Executables(NamedTuple):
     Attributes:
         fresh: half_life_ms -> one session's carry.
         insert: (pool, row, carry) -> pool; the pool is donated.
+        extract: (pool, row) -> carry.
         advance: By bucket, (weights, pool, batch) -> (pool, logits); likewise.
     """
 
     fresh: Callable[[np.float32], PyTree]
     insert: Callable[[PyTree, np.int32, PyTree], PyTree]
+    extract: Callable[[PyTree, np.int32], PyTree]
     advance: Mapping[Bucket, Callable[..., tuple[PyTree, Any]]]
 
 
@@ -64,6 +67,7 @@ def compile_all(
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+    extracting = jax.jit(extract).lower(pool, row).compile()
     step = jax.jit(partial(advance_rows, servable.advance), donate_argnums=1)
 
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
@@ -75,7 +79,7 @@ def compile_all(
         advancing = dict(
             zip(buckets, threads.map(compile_bucket, buckets), strict=True)
         )
-    return Executables(fresh, inserting, advancing), pool
+    return Executables(fresh, inserting, extracting, advancing), pool
 
 
 def keep_compiled(folder: Path) -> None:

@@ -28,6 +28,7 @@ from server.engine.health import Health, Status
 from server.engine.leases import Lease, Leases
 from server.engine.newcomer import Newcomer
 from server.engine.pool import InFlight, Pool, Scored, collect
+from server.engine.rows import Exported, RowState, collect_row
 from server.engine.scheduler import Batch, Bucket
 from server.engine.servable import Servable
 
@@ -41,7 +42,7 @@ class Failed(NamedTuple):
     error: EngineError
 
 
-Outcome: TypeAlias = Scored | Failed
+Outcome: TypeAlias = Scored | Failed | Exported
 
 
 class Observer(Protocol):
@@ -145,10 +146,7 @@ class Engine:
             EngineFailed: Its pool is lost.
             SlotsExhausted: No slot is free.
         """
-        if model not in self._leases:
-            raise UnknownServable(model)
-        self._status.check(model)
-        lease = self._leases[model].lend()
+        lease = self._lend(model)
         self._send(lease, lambda pool: pool.insert(lease, half_life_ms))
         return lease
 
@@ -171,6 +169,24 @@ class Engine:
         self._send(renewed, lambda pool: pool.insert(renewed, half_life_ms))
         return renewed
 
+    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
+        """Ask for a session's row as it is once every event so far is queued.
+
+        It leaves as an `Exported` that carries `done`, in order with the scores: all
+        ticks that are in the row come before it, all others after.
+
+        Raises:
+            StaleLease: The lease has ended.
+        """
+        self._leases[lease.model].check(lease)
+        self._send(lease, lambda pool: pool.export(lease, done))
+
+    def restore(self, model: str, row: RowState) -> Lease:
+        """Lend a slot to a session that goes on from a row; raises as `open`."""
+        lease = self._lend(model)
+        self._send(lease, lambda pool: pool.restore(lease, row))
+        return lease
+
     def release(self, lease: Lease) -> None:
         """Give a slot back.
 
@@ -179,6 +195,12 @@ class Engine:
         """
         self._leases[lease.model].give_back(lease)
         self._send(lease, lambda pool: pool.release(lease))
+
+    def _lend(self, model: str) -> Lease:
+        if model not in self._leases:
+            raise UnknownServable(model)
+        self._status.check(model)
+        return self._leases[model].lend()
 
     def _send(self, lease: Lease, run: Callable[[Pool], None]) -> None:
         pool = self._pools[lease.model]
@@ -194,6 +216,7 @@ class Engine:
                 launched = self._launch()
                 if flight is not None:
                     self._hand_back(flight)
+                self._hand_out()
                 flight = launched
         except Exception as error:
             LOG.exception("the device thread ends")
@@ -280,6 +303,21 @@ class Engine:
             flight.model, flight.batch, time.perf_counter() - flight.launched_s
         )
         self._deliver(list(scored))
+
+    def _hand_out(self) -> None:
+        """Deliver the rows that were asked for before this turn's batch.
+
+        They hold the ticks of the batch that has just been handed back, and none of
+        the batch that was launched since.
+        """
+        for name, pool in self._pools.items():
+            try:
+                exported = [collect_row(export) for export in pool.take_exports()]
+            except Exception as error:
+                self._fail(name, error)
+                continue
+            if exported:
+                self._deliver(list(exported))
 
     def _fail(self, model: str, error: Exception) -> None:
         """Give a model's pool up and tell every session on it."""

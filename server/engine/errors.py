@@ -6,6 +6,7 @@ EngineError
 ├── AlreadyServed       another model has that name
 ├── SlotsExhausted      every slot is lent
 ├── StaleLease          the slot has another tenant by now
+├── RowMismatch         a row to be restored is not of this model
 ├── BacklogFull         a session submitted more than it may hold
 ├── CanaryMismatch      a compiled bucket computes wrong scores
 └── EngineFailed        the device thread met an exception
@@ -68,6 +69,16 @@ class StaleLease(EngineError):
 
     def __str__(self) -> str:
         return f"generation {self.generation} of slot {self.slot} has ended"
+
+
+class RowMismatch(EngineError):
+    """A row that is to be restored has not the form of this model's rows."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def __str__(self) -> str:
+        return f"the state to go on with is not one of {self.model!r}"
 
 
 class BacklogFull(EngineError):

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from model.tokens import TokenChunk
 from server.engine.backlog import Backlog
-from server.engine.compiled import Executables, check_canary, compile_all
+from server.engine.compiled import WHOLE_SESSION, Executables, check_canary, compile_all
 from server.engine.leases import Lease
+from server.engine.rows import Exporting, RowState, carry_of
 from server.engine.scheduler import Batch, Bucket, Scheduler
 from server.engine.servable import PyTree, Servable
 from server.engine.slots import PackedBatch
@@ -71,6 +72,8 @@ class Pool:
         self._tenants: dict[int, Tenant] = {}
         self._rows: PyTree = None
         self._executables: Executables | None = None
+        self._fresh: PyTree = None
+        self._exports: list[Exporting] = []
 
     @property
     def ticks_waiting(self) -> int:
@@ -89,15 +92,34 @@ class Pool:
         progress("canary")
         self._rows = check_canary(self._servable, executables, rows)
         self._executables = executables
+        self._fresh = executables.fresh(WHOLE_SESSION)
 
     def insert(self, lease: Lease, half_life_ms: float) -> None:
         """Begin a session in its row, whatever was there before."""
-        assert self._executables is not None
-        self._scheduler.drop(lease.slot)
-        backlog = Backlog(self._servable.tick_events, self._events)
-        self._tenants[lease.slot] = Tenant(lease, backlog)
-        carry = self._executables.fresh(np.float32(half_life_ms))
-        self._rows = self._executables.insert(self._rows, np.int32(lease.slot), carry)
+        self._settle(lease, self._compiled.fresh(np.float32(half_life_ms)))
+
+    def restore(self, lease: Lease, row: RowState) -> None:
+        """Go on with a session in its row, where `export` found it.
+
+        Raises:
+            RowMismatch: It is no row of this model.
+            BacklogFull: More events wait in it than a session may hold.
+        """
+        self._settle(lease, carry_of(self._servable.name, row, self._fresh))
+        self.submit(lease, row.waiting)
+
+    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
+        """Begin to read a row; `take_exports` gives it out."""
+        tenant = self._tenants.get(lease.slot)
+        if tenant is not None and tenant.lease == lease:
+            carry = self._compiled.extract(self._rows, np.int32(lease.slot))
+            waiting = tenant.backlog.copy()
+            self._exports.append(Exporting(lease, carry, waiting, done))
+
+    def take_exports(self) -> list[Exporting]:
+        """Return the rows whose reading has begun."""
+        exports, self._exports = self._exports, []
+        return exports
 
     def submit(self, lease: Lease, chunk: TokenChunk) -> None:
         """Queue a session's events.
@@ -118,6 +140,7 @@ class Pool:
 
     def abandon(self) -> list[Lease]:
         """End every session and return their leases."""
+        self._exports.clear()
         leases = [tenant.lease for tenant in self._tenants.values()]
         for lease in leases:
             self.release(lease)
@@ -128,14 +151,24 @@ class Pool:
         batch = self._scheduler.next_batch()
         if batch is None:
             return None
-        assert self._executables is not None
         packed, ends = self._pack(batch)
         leases = tuple(self._tenants[slot].lease for slot, _ in batch.turns)
         launched_s = time.perf_counter()
-        run = self._executables.advance[batch.bucket]
+        run = self._compiled.advance[batch.bucket]
         self._rows, logits = run(self._servable.weights, self._rows, packed)
         name = self._servable.name
         return InFlight(name, batch, leases, ends, logits, launched_s)
+
+    @property
+    def _compiled(self) -> Executables:
+        assert self._executables is not None
+        return self._executables
+
+    def _settle(self, lease: Lease, carry: PyTree) -> None:
+        self._scheduler.drop(lease.slot)
+        backlog = Backlog(self._servable.tick_events, self._events)
+        self._tenants[lease.slot] = Tenant(lease, backlog)
+        self._rows = self._compiled.insert(self._rows, np.int32(lease.slot), carry)
 
     def _pack(self, batch: Batch) -> tuple[PackedBatch, tuple[Any, ...]]:
         rows, ticks = batch.bucket

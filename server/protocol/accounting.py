@@ -34,8 +34,25 @@ class Ledger:
     def __init__(self) -> None:
         self.sent = Counts()
         self.acked = Counts()
+        self.durable_seq = 0
+        self._told = Ack(0, 0, 0)
         self._kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
+
+    @classmethod
+    def resume(cls, sent: Counts, acked: Counts, kept: int) -> Ledger:
+        """Go on as another ledger, whose frames under way are now settled at once."""
+        ledger = cls()
+        ledger.sent, ledger.acked, ledger._kept = sent, acked, kept
+        ledger.durable_seq = sent.seq
+        if acked != sent:
+            ledger._waiting.append((kept, sent))
+        return ledger
+
+    @property
+    def kept(self) -> int:
+        """How many events went on to the engine since the session began."""
+        return self._kept
 
     @property
     def pending(self) -> Counts:
@@ -69,7 +86,13 @@ class Ledger:
         """
         assert 0 <= waiting <= self._kept
         consumed = self._kept - waiting
-        before = self.acked
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        return None if self.acked == before else Ack(*self.acked)
+        if self.ack() == self._told:
+            return None
+        self._told = self.ack()
+        return self._told
+
+    def ack(self) -> Ack:
+        """Return how things stand, said before or not."""
+        return Ack(*self.acked, self.durable_seq)

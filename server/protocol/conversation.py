@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from model.events.packed import RECORD_BYTES
 from model.events.types import Events, Sensor
-from server.protocol.accounting import Ledger
+from server.protocol.accounting import Counts, Ledger
 from server.protocol.codec import Wire, decode_client, encode_server, type_name
 from server.protocol.errors import (
     FrameTooLarge,
@@ -29,7 +29,7 @@ from server.protocol.errors import (
     UnexpectedMessage,
     error_message,
 )
-from server.protocol.framing import FrameReader
+from server.protocol.framing import FrameReader, ReaderMemory
 from server.protocol.messages import (
     Ack,
     ClientMessage,
@@ -76,9 +76,30 @@ class Reply:
     message: ErrorMessage
 
 
-Request: TypeAlias = Open | Feed | Flush | Reset | Close | Reply
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A frame that a resumed session knows already: to be acknowledged again."""
+
+
+Request: TypeAlias = Open | Feed | Flush | Reset | Close | Reply | Repeat
 """What the caller must do, in order. `Open` asks it to find the model, call
 `begin` and send `Opened`; the others, once done, are answered by their messages."""
+
+
+class Memory(NamedTuple):
+    """All that another conversation needs to go on with this session.
+
+    Attributes:
+        sent: The frames that were taken, whole or refused.
+        acked: Those that were acknowledged.
+        kept: How many of their events went on to the engine.
+        reader: What the reading of the next frame depends on.
+    """
+
+    sent: Counts = Counts()
+    acked: Counts = Counts()
+    kept: int = 0
+    reader: ReaderMemory = ReaderMemory()
 
 
 class Stage(Enum):
@@ -108,6 +129,7 @@ class Conversation:
         self._text: bool | None = None
         self._open: Open | None = None
         self._reader: FrameReader | None = None
+        self._resumed = False
 
     def read(self, data: Wire) -> list[Request]:
         """Take one websocket message; the first one's form is that of the answers.
@@ -144,6 +166,8 @@ class Conversation:
             if not isinstance(error, InvalidField) or error.seq is None:
                 raise error
             self._expect(Stage.OPEN, "events")
+            if self._knows(error.seq):
+                return [Repeat()]
             self._expect_seq(error.seq)
             if self._opened.encoding != "packed":
                 raise dataclasses.replace(error, seq=None)
@@ -167,6 +191,18 @@ class Conversation:
                 opened.clock_bits,
             )
         self.stage = Stage.OPEN
+
+    def resume(self, sensor: Sensor, memory: Memory) -> None:
+        """Agree to an `Open` that goes on with a session; as `begin` otherwise."""
+        self.begin(sensor)
+        self._frames.recall(memory.reader)
+        self.ledger = Ledger.resume(memory.sent, memory.acked, memory.kept)
+        self._resumed = True
+
+    def memory(self) -> Memory:
+        """Return what another conversation needs to go on from here."""
+        ledger = self.ledger
+        return Memory(ledger.sent, ledger.acked, ledger.kept, self._frames.memory())
 
     def settle(self, waiting: int) -> Ack | None:
         """Acknowledge all but the newest `waiting` events; see `Ledger.settle`."""
@@ -203,6 +239,14 @@ class Conversation:
         if seq != expected:
             raise SequenceGap(seq, expected)
 
+    def _knows(self, seq: int) -> bool:
+        """Tell whether a client that came back repeats a frame.
+
+        Elsewhere a number that comes twice is a client's mistake, whose events
+        must not vanish without a word.
+        """
+        return self._resumed and seq <= self.ledger.sent.seq
+
     def _dispatch(self, message: ClientMessage) -> list[Request]:
         opens = isinstance(message, Open)
         self._expect(Stage.NEW if opens else Stage.OPEN, type_name(message))
@@ -227,6 +271,8 @@ class Conversation:
 
     def _take(self, frame: EventsFrame) -> list[Request]:
         """Take a frame whole, or refuse it whole and stay as before."""
+        if self._knows(frame.seq):
+            return [Repeat()]
         self._expect_seq(frame.seq)
         size = len(frame.data)
         if size > self.limits.max_frame_bytes:

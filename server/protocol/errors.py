@@ -28,7 +28,8 @@ class ProtocolError(Exception):
     ├── SlotsExhausted          slots_exhausted        1013
     ├── NotReady                not_ready              1013
     ├── EngineFailed            engine_failed          1011
-    └── InternalError           internal_error         1011
+    ├── InternalError           internal_error         1011
+    └── …                       those of coming back, in `resume_errors`
 
     An error that is not fatal refuses one `events` frame, `seq`, and leaves the
     session as it was. Leaves have `seq`, `field`, `index` and `value` where known.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from model.events.evt import Evt2Decoder, Evt3Decoder
+from model.events.evt import Evt2Decoder, Evt3Decoder, EvtDecoder, Memory
 from model.events.fit import fit
 from model.events.packed import unpack
 from model.events.types import EVENT_DTYPE, Events, Sensor
@@ -32,6 +32,18 @@ from server.protocol.errors import (
 from server.protocol.messages import Encoding, EventsFrame, FitPolicy
 
 Decode: TypeAlias = Callable[[EventsFrame], Events]
+
+
+class ReaderMemory(NamedTuple):
+    """All that the reading of the next frame depends on.
+
+    Attributes:
+        last_t_us: The newest event's timestamp, None before the first.
+        decoder: What a raw decoder carries over; empty for packed records.
+    """
+
+    last_t_us: int | None = None
+    decoder: Memory = ()
 
 
 class FrameReader:
@@ -80,7 +92,19 @@ class FrameReader:
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
         self._last_t_us: int | None = None
-        self._decode = _DECODERS[self._encoding]()
+        self._decoder = _RAW[self._encoding]() if self._encoding in _RAW else None
+        self._decode = _raw(self._decoder) if self._decoder else _packed
+
+    def memory(self) -> ReaderMemory:
+        """Return what another reader needs to go on with this session."""
+        decoder = self._decoder.memory() if self._decoder else ()
+        return ReaderMemory(self._last_t_us, decoder)
+
+    def recall(self, memory: ReaderMemory) -> None:
+        """Go on with the session whose memory this is; for a new reader only."""
+        self._last_t_us = memory.last_t_us
+        if self._decoder:
+            self._decoder.recall(memory.decoder)
 
     def decode(self, frame: EventsFrame) -> Events:
         """Return a frame's events as they came.
@@ -134,11 +158,11 @@ def refusal(error: EventsError, seq: int) -> ProtocolError:
             raise error
 
 
-def _packed() -> Decode:
-    return lambda frame: unpack(frame.data, frame.t_base_us)
+def _packed(frame: EventsFrame) -> Events:
+    return unpack(frame.data, frame.t_base_us)
 
 
-def _raw(decoder: Evt2Decoder | Evt3Decoder) -> Decode:
+def _raw(decoder: EvtDecoder) -> Decode:
     def decode(frame: EventsFrame) -> Events:
         if frame.t_base_us:
             reason = "must be 0: a raw encoding carries its own time"
@@ -148,8 +172,7 @@ def _raw(decoder: Evt2Decoder | Evt3Decoder) -> Decode:
     return decode
 
 
-_DECODERS: Final[dict[Encoding, Callable[[], Decode]]] = {
-    "packed": _packed,
-    "evt2": lambda: _raw(Evt2Decoder()),
-    "evt3": lambda: _raw(Evt3Decoder()),
+_RAW: Final[dict[Encoding, Callable[[], EvtDecoder]]] = {
+    "evt2": Evt2Decoder,
+    "evt3": Evt3Decoder,
 }

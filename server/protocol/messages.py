@@ -43,6 +43,8 @@ class Open:
 
     `sensor` is the geometry of the events to come: None is the model's own.
     `clock_bits` says that packed timestamps wrap after 2^clock_bits µs.
+    `resume` is the token of a session to go on with; what else `open` says must
+    then be what it said at first.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Open:
     report: Report = Report()
     readout: ReadoutWindow = ReadoutWindow()
     clock_bits: int | None = None
+    resume: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,12 @@ ClientMessage: TypeAlias = Open | EventsFrame | Flush | Reset | Close
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The session exists; these are its model and its limits."""
+    """The session exists; these are its model and its limits.
+
+    `resume` is the token to come back with, for `resume_ttl_ms` after a
+    connection was lost; None where nothing is kept. `seq` is the newest frame that
+    the session knows: a client that came back goes on with the next.
+    """
 
     session: str
     model: str
@@ -103,6 +111,10 @@ class Opened:
     window_events: int
     window_bytes: int
     max_frame_bytes: int
+    resume: str | None = None
+    resume_ttl_ms: int = 0
+    resumed: bool = False
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +132,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Everything up to here is consumed; the counts are cumulative since open."""
+    """Everything up to here is consumed; the counts are cumulative since open.
+
+    Everything up to `durable_seq` survives the server's end: never send it again.
+    """
 
     seq: int
     events: int
     bytes: int
+    durable_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

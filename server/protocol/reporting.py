@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,9 +22,12 @@ class Tick(NamedTuple):
     logits: npt.NDArray[np.floating[Any]] | Sequence[float]
 
 
-_Key: TypeAlias = Callable[[Tick, int], Hashable]
+Position: TypeAlias = int | None
+"""Where a reporter stands: the newest tick's key."""
 
-_KEYS: Final[dict[Every, tuple[_Key, Hashable]]] = {
+_Key: TypeAlias = Callable[[Tick, int], Position]
+
+_KEYS: Final[dict[Every, tuple[_Key, Position]]] = {
     "tick": (lambda tick, n: tick.ticks, 0),
     "events": (lambda tick, n: tick.events // n, 0),
     "ms": (lambda tick, n: tick.t_us // (_US_IN_MS * n), None),
@@ -44,6 +47,15 @@ class Reporter:
         self._key, self._first = _KEYS[report.every]
         self._n = report.n or 1
         self._last = self._first
+
+    @property
+    def position(self) -> Position:
+        """Where it stands: all that its future depends on."""
+        return self._last
+
+    def resume(self, position: Position) -> None:
+        """Go on where another reporter stood."""
+        self._last = position
 
     def select(self, ticks: Iterable[Tick]) -> list[Tick]:
         """Return those of the next ticks that the client wants to hear of."""

@@ -116,8 +116,9 @@ CLIENT_RECORDS: Final[dict[str, Record[Any]]] = {
             "report": _read_report,
             "readout": _read_readout,
             "clock_bits": integer(*CLOCK_BITS),
+            "resume": _name,
         },
-        omitted=("sensor", "clock_bits"),
+        omitted=("sensor", "clock_bits", "resume"),
         write={
             "sensor": _write_sensor,
             "report": _report.write,
@@ -146,6 +147,10 @@ SERVER_RECORDS: Final[dict[str, Record[Any]]] = {
             "window_events": count,
             "window_bytes": count,
             "max_frame_bytes": count,
+            "resume": optional(_name),
+            "resume_ttl_ms": count,
+            "resumed": boolean,
+            "seq": count,
         },
         write={"sensor": _write_sensor},
     ),
@@ -161,7 +166,9 @@ SERVER_RECORDS: Final[dict[str, Record[Any]]] = {
             "confidence": number(0.0, 1.0),
         },
     ),
-    "ack": Record(Ack, {"seq": count, "events": count, "bytes": count}),
+    "ack": Record(
+        Ack, {"seq": count, "events": count, "bytes": count, "durable_seq": count}
+    ),
     "flushed": Record(Flushed, {"id": count, **_scores}),
     "reset": Record(WasReset, {"id": count}),
     "closed": Record(Closed, _scores),

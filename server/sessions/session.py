@@ -7,7 +7,7 @@ a carrier takes the messages to the client.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, Protocol
+from functools import partial
 
 import numpy as np
 
@@ -15,41 +15,30 @@ from model.events.types import Events
 from server.engine.errors import EngineError
 from server.engine.models import ServedModel
 from server.engine.pool import Scored
+from server.engine.rows import RowState
 from server.protocol.conversation import Conversation
-from server.protocol.errors import InternalError, ProtocolError
+from server.protocol.errors import InternalError
 from server.protocol.messages import (
+    ErrorMessage,
     Flush,
     Open,
-    Opened,
     Reset,
-    ServerMessage,
     WasReset,
 )
 from server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from server.sessions.carrier import Carrier
+from server.sessions.grant import Grant, opened
 from server.sessions.refusals import refusal
+from server.sessions.snapshots import (
+    REPLIES_KEPT,
+    Cut,
+    FlushMark,
+    Reply,
+    Said,
+    Snapshot,
+    Taken,
+)
 from server.sessions.streams import Stream, Streams
-
-
-class Carrier(Protocol):
-    """Who takes a session's messages to its client."""
-
-    def put(self, message: ServerMessage) -> None:
-        """Take a message."""
-
-    def fail(self, error: ProtocolError) -> None:
-        """Take the error that ends the session."""
-
-    def progressed(self) -> None:
-        """Learn that ticks were scored."""
-
-
-class _FlushMark(NamedTuple):
-    """A flush that is answered once so many ticks are scored."""
-
-    id: int
-    seq: int
-    ticks: int
-    pending: int
 
 
 class Session:
@@ -58,7 +47,7 @@ class Session:
     Args:
         conversation: What the client has sent and what it is told.
         model: The model that scores it.
-        opened: How the client wants it.
+        opening: How the client wants it.
         carrier: Takes what the client is to hear.
     """
 
@@ -66,18 +55,25 @@ class Session:
         self,
         conversation: Conversation,
         model: ServedModel,
-        opened: Open,
+        opening: Open,
         carrier: Carrier,
     ) -> None:
         self._conversation = conversation
         self._model = model
         self._carrier = carrier
         self._send = carrier.put
-        self._half_life_ms = opened.readout.half_life_ms or float("inf")
-        self._reporter = Reporter(opened.report)
+        self._half_life_ms = opening.readout.half_life_ms or float("inf")
+        self._opening = opening
+        self._grant = Grant("")
+        self._reporter = Reporter(opening.report)
         self._tokenizer = model.new_tokenizer()
-        self._flushes: deque[_FlushMark] = deque()
+        self._flushes: deque[FlushMark] = deque()
+        self._replies: deque[Said] = deque(maxlen=REPLIES_KEPT)
+        self._awaited: list[Taken] = []
         self._last: Tick | None = None
+        self._reported: Tick | None = None
+        self.lost = False
+        self.version = 0
         self._ticks = 0
         self._submitted = 0
         self._stream: Stream | None = None
@@ -88,6 +84,11 @@ class Session:
         return self._ticks == self._submitted // self._model.tick_events
 
     @property
+    def events_sent(self) -> int:
+        """Events that have come since the session began."""
+        return self._conversation.ledger.sent.events
+
+    @property
     def congested(self) -> bool:
         """Whether more waits than the client was allowed to send."""
         pending, limits = self._conversation.ledger.pending, self._conversation.limits
@@ -95,21 +96,93 @@ class Session:
             pending.events > limits.window_events or pending.bytes > limits.window_bytes
         )
 
-    def begin(self, streams: Streams, session_id: str) -> None:
-        """Take a slot and tell the client.
+    def begin(self, streams: Streams) -> None:
+        """Take a slot; `welcome` tells the client.
 
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
         self._conversation.begin(self._model.sensor)
+        self._stream = self._reopened(streams, None)
+
+    def resume(self, streams: Streams, snapshot: Snapshot) -> None:
+        """Take a slot and go on from a snapshot; raises as `begin`."""
+        self._conversation.resume(self._model.sensor, snapshot.conversation)
+        self._stream = self._reopened(streams, snapshot.row)
+        self._opening = snapshot.opening
+        self._tokenizer.resume(snapshot.newest)
+        self._reporter.resume(snapshot.position)
+        self._submitted, self._last = snapshot.submitted, snapshot.last
+        self._ticks = 0 if self._last is None else self._last.ticks
+        self._reported = snapshot.reported
+        self._flushes.extend(snapshot.flushes)
+        seq = snapshot.seq
+        self._replies.extend(Said(seq, message) for message in snapshot.replies)
+
+    def welcome(self, grant: Grant) -> None:
+        """Tell the client of its session; if it came back, the newest answers too."""
+        self._grant = grant
+        self._send(opened(grant, self._model, self._conversation))
+        for reply in self._replies:
+            self._send(reply.message)
+        if self._reported is not None:
+            self._send_result(self._reported)
+        self.acknowledge()
+
+    def _reopened(self, streams: Streams, row: RowState | None) -> Stream:
+        name, half_life_ms = self._model.name, self._half_life_ms
         try:
-            self._stream = streams.open(self._model.name, self._half_life_ms, self)
+            return streams.open(name, half_life_ms, self, row)
         except EngineError as error:
             raise refusal(error) from None
-        self._send(self._opened(session_id))
+
+    def snapshot(self, taken: Taken) -> None:
+        """Take a snapshot after the newest frame; `taken` hears it once it is whole.
+
+        The engine's half comes when all ticks that are in it have been told, and no
+        other: at that moment reports, flushes and answers are of the same moment too.
+        """
+        memory = self._conversation.memory()
+        cut = Cut(memory, self._tokenizer.newest.copy(), self._submitted)
+        self._awaited.append(taken)
+        self._engine.export(partial(self._complete, taken, cut))
+
+    def _complete(self, taken: Taken, cut: Cut, row: RowState) -> None:
+        self._awaited.remove(taken)
+        ticks = (cut.submitted - len(row.waiting.tokens)) // self._model.tick_events
+        assert ticks == self._ticks, "a row holds exactly the ticks that were told"
+        seq = cut.conversation.sent.seq
+        taken(
+            Snapshot(
+                session=self._grant.session,
+                holder=self._grant.holder,
+                opening=self._opening,
+                model_hash=self._model.content_hash,
+                conversation=cut.conversation,
+                newest=cut.newest,
+                submitted=cut.submitted,
+                row=row,
+                position=self._reporter.position,
+                last=self._last,
+                reported=self._reported,
+                flushes=tuple(mark for mark in self._flushes if mark.seq <= seq),
+                replies=tuple(r.message for r in self._replies if r.seq <= seq),
+            )
+        )
+
+    def _give_up_snapshots(self) -> None:
+        awaited, self._awaited = self._awaited, []
+        for taken in awaited:
+            taken(None)
+
+    def survived(self, seq: int) -> None:
+        """Tell the client that everything up to a frame is durable."""
+        self._conversation.ledger.durable_seq = seq
+        self.acknowledge()
 
     def feed(self, events: Events) -> None:
         """Pass a frame's events on to the engine."""
+        self.version += 1
         chunk = self._tokenizer.feed(events)
         if len(chunk.tokens):
             self._submitted += len(chunk.tokens)
@@ -120,7 +193,7 @@ class Session:
         """Answer for exactly the events so far, now or once they are scored."""
         ticks = self._submitted // self._model.tick_events
         seq = self._conversation.ledger.sent.seq
-        self._flushes.append(_FlushMark(request.id, seq, ticks, self._pending))
+        self._flushes.append(FlushMark(request.id, seq, ticks, self._pending))
         self._answer_flushes()
 
     def reset(self, request: Reset) -> None:
@@ -129,8 +202,24 @@ class Session:
         self._engine.reset()
         self._tokenizer.reset()
         self._reporter.reset()
-        self._last, self._ticks, self._submitted = None, 0, 0
-        self._send(WasReset(request.id))
+        self._last = self._reported = None
+        self._ticks = self._submitted = 0
+        self._give_up_snapshots()
+        self._reply(WasReset(request.id))
+
+    def refuse(self, message: ErrorMessage) -> None:
+        """Tell the client that a frame was refused."""
+        self._reply(message)
+        self.acknowledge()
+
+    def repeat(self) -> None:
+        """Acknowledge a frame that was known already."""
+        self._send(self._conversation.ledger.ack())
+
+    def _reply(self, message: Reply) -> None:
+        self.version += 1
+        self._replies.append(Said(self._conversation.ledger.sent.seq, message))
+        self._send(message)
 
     def close(self) -> None:
         """Tell the final scores; every whole tick must be scored before."""
@@ -146,12 +235,14 @@ class Session:
 
     def release(self) -> None:
         """Give the slot back, however the session ended."""
+        self._give_up_snapshots()
         if self._stream is not None:
             self._stream.close()
 
     def scored(self, scored: Scored) -> None:
         """Take some ticks' scores and tell the client what it wants to hear."""
         if not np.isfinite(scored.logits).all():
+            self._lose()
             self._carrier.fail(InternalError())
             return
         for logits, t_us in zip(scored.logits, scored.t_us.tolist(), strict=True):
@@ -160,14 +251,19 @@ class Session:
             self._last = Tick(self._ticks, events, t_us, logits)
             self.acknowledge()
             for tick in self._reporter.select([self._last]):
-                seq = self._conversation.ledger.acked.seq
-                self._send(result(tick, self._model.labels, seq=seq))
+                self._reported = tick
+                self._send_result(tick)
             self._answer_flushes()
         self._carrier.progressed()
 
     def failed(self, error: EngineError) -> None:
         """End the session: the engine lost it."""
+        self._lose()
         self._carrier.fail(refusal(error))
+
+    def _lose(self) -> None:
+        self.lost = True
+        self._give_up_snapshots()
 
     @property
     def _engine(self) -> Stream:
@@ -189,10 +285,14 @@ class Session:
         if ack is not None:
             self._send(ack)
 
+    def _send_result(self, tick: Tick) -> None:
+        seq = self._conversation.ledger.acked.seq
+        self._send(result(tick, self._model.labels, seq=seq))
+
     def _answer_flushes(self) -> None:
         while self._flushes and self._flushes[0].ticks <= self._ticks:
             mark = self._flushes.popleft()
-            self._send(
+            self._reply(
                 flushed(
                     self._last,
                     self._model.labels,
@@ -201,17 +301,3 @@ class Session:
                     pending=mark.pending,
                 )
             )
-
-    def _opened(self, session_id: str) -> Opened:
-        limits = self._conversation.limits
-        return Opened(
-            session=session_id,
-            model=self._model.name,
-            model_hash=self._model.content_hash,
-            labels=list(self._model.labels),
-            sensor=self._model.sensor,
-            tick_events=self._model.tick_events,
-            window_events=limits.window_events,
-            window_bytes=limits.window_bytes,
-            max_frame_bytes=limits.max_frame_bytes,
-        )

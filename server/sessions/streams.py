@@ -8,6 +8,7 @@ session. Outcomes of a lease that has ended find no receiver and are dropped.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from server.engine.engine import Engine, Failed, Outcome
 from server.engine.errors import EngineError
 from server.engine.leases import Lease
 from server.engine.pool import Scored
+from server.engine.rows import Exported, RowState
 
 
 class Receiver(Protocol):
@@ -44,15 +46,31 @@ class Streams:
 
         self._engine.start(deliver)
 
-    def open(self, model: str, half_life_ms: float, receiver: Receiver) -> Stream:
-        """Begin a stream.
+    def open(
+        self,
+        model: str,
+        half_life_ms: float,
+        receiver: Receiver,
+        row: RowState | None = None,
+    ) -> Stream:
+        """Begin a stream, or go on with one from its row.
 
         Raises:
             EngineError: Unknown model, not ready, failed, or no slot free.
         """
-        lease = self._engine.open(model, half_life_ms)
+        if row is None:
+            lease = self._engine.open(model, half_life_ms)
+        else:
+            lease = self._engine.restore(model, row)
         self._receivers[lease] = receiver
         return Stream(self, lease, half_life_ms)
+
+    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
+        """Read a stream's row; `done` hears it right after the ticks that are in it.
+
+        It never does where the stream ends or is reset before.
+        """
+        self._engine.export(lease, done)
 
     def submit(self, lease: Lease, chunk: TokenChunk) -> None:
         """Queue a stream's events."""
@@ -75,10 +93,13 @@ class Streams:
             receiver = self._receivers.get(outcome.lease)
             if receiver is None:
                 continue
-            if isinstance(outcome, Failed):
-                receiver.failed(outcome.error)
-            else:
-                receiver.scored(outcome)
+            match outcome:
+                case Failed():
+                    receiver.failed(outcome.error)
+                case Exported():
+                    outcome.done(outcome.row)
+                case _:
+                    receiver.scored(outcome)
 
 
 class Stream:
@@ -93,6 +114,10 @@ class Stream:
     def submit(self, chunk: TokenChunk) -> None:
         """Queue events; they are scored once they make whole ticks."""
         self._streams.submit(self._lease, chunk)
+
+    def export(self, done: Callable[[RowState], None]) -> None:
+        """Read the row; see `Streams.export`."""
+        self._streams.export(self._lease, done)
 
     def reset(self) -> None:
         """Forget everything; scores still on their way are not delivered."""

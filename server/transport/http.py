@@ -19,8 +19,10 @@ from server.engine.models import ServedModel
 from server.protocol.errors import ProtocolError
 from server.sessions.classification import Classification, classify
 from server.transport.bodies import ClassifyBody, parse_body
+from server.transport.guard import HOLDER
 from server.transport.problems import Problem, from_events, from_protocol
 from server.transport.service import Service
+from server.transport.tickets import TICKET_S
 
 
 def http_routes(service: Service) -> APIRouter:
@@ -45,6 +47,14 @@ def http_routes(service: Service) -> APIRouter:
                     for name, model in service.models.items()
                 ]
             }
+        )
+
+    @router.post("/v1/tickets", summary="A ticket for one websocket of a web page")
+    async def post_ticket(request: Request) -> Response:
+        ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
+        return JSONResponse(
+            {"ticket": ticket, "expires_s": TICKET_S},
+            headers={"Cache-Control": "no-store"},
         )
 
     @router.get("/healthz", summary="Is the process well?")

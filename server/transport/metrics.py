@@ -57,6 +57,11 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        self._snapshots = self._plain("snapshots", "Times a session was saved")
+        self._store_failures = self._plain(
+            "session_store_failures", "Times that the store of sessions failed"
+        )
+        self._resumed = self._plain("sessions_resumed", "Clients that came back")
         self.occupancy = self._histogram(
             "bucket_occupancy", "Real share of a batch's rows x ticks", OCCUPANCY
         )
@@ -78,6 +83,18 @@ class Metrics:
     def count_refusal(self, code: str) -> None:
         """Count an error that a client was told."""
         self.refused.labels(code).inc()
+
+    def kept(self) -> None:
+        """Count a session that was saved."""
+        self._snapshots.inc()
+
+    def not_kept(self) -> None:
+        """Count a failure of the store."""
+        self._store_failures.inc()
+
+    def resumed(self) -> None:
+        """Count a client that came back."""
+        self._resumed.inc()
 
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges whenever Prometheus asks."""
@@ -106,6 +123,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"saccade_{name}", text, ["model"], registry=self.registry)
+
+    def _plain(self, name: str, text: str) -> Counter:
+        return Counter(f"saccade_{name}", text, registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"saccade_{name}", text, ["model"], registry=self.registry)

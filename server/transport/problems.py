@@ -27,6 +27,8 @@ STATUS: Final[dict[type[ProtocolError], int]] = {
 }
 TITLES: Final = {
     400: "Bad request",
+    401: "A key is needed",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
     413: "Too large",

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
+from server.keys import Keys
 from server.protocol.conversation import Limits
 from server.protocol.errors import NotReady, UnknownModel
 from server.protocol.messages import GoAway
 from server.sessions.pulse import Pulse
+from server.sessions.roster import Roster
 from server.sessions.streams import Streams
 from server.settings import Settings
-from server.transport.mailbox import Mailbox
+from server.transport.mailbox import Ending, Mailbox
 from server.transport.metrics import Metrics
+from server.transport.tickets import Tickets
+
+RESTART: Final = Ending(1012, "the server is stopping")
 
 
 @dataclass
@@ -26,8 +32,11 @@ class Service:
     models: dict[str, ServedModel]
     engine: Engine
     streams: Streams
+    roster: Roster
     metrics: Metrics
     limits: Limits
+    keys: Keys
+    tickets: Tickets = field(default_factory=Tickets)
     leaving: bool = False
     connected: set[Mailbox] = field(default_factory=set)
     changed: Pulse = field(default_factory=Pulse)
@@ -55,10 +64,13 @@ class Service:
         self.changed.beat()
 
     async def leave(self, reconnect_after_ms: int) -> None:
-        """Admit nobody, tell everybody, and give them time to finish."""
+        """Admit nobody, tell everybody, give them time to finish, save the rest."""
         self.leaving = True
         for mailbox in self.connected:
             mailbox.put(GoAway("the server is stopping", reconnect_after_ms))
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
                 await self.changed.until(lambda: not self.connected)
+        for mailbox in self.connected:
+            mailbox.end(RESTART)
+        await self.roster.detach_all()

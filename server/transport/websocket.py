@@ -8,28 +8,40 @@ A connection is two loops around one session:
 The reader takes the next message only while the session's window and the client's
 mailbox have room; meanwhile nobody reads the socket, and the client feels it. The
 writer has the last word: whatever ends the session, it sends what waits and closes.
+
+A session outlives its connection, unless one of the two ended it: then the roster
+keeps it for the client to come back to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from contextlib import suppress
 from typing import Final
 
 from fastapi import WebSocket, WebSocketDisconnect
 
 from server.protocol.codec import Wire
-from server.protocol.conversation import Conversation, Feed, Reply, Request
+from server.protocol.conversation import (
+    Conversation,
+    Feed,
+    Repeat,
+    Reply,
+    Request,
+)
 from server.protocol.errors import InternalError, ProtocolError
 from server.protocol.messages import Close, Flush, Open, Reset
+from server.sessions.keeper import Keeper
+from server.sessions.roster import Arrival
 from server.sessions.session import Session
+from server.transport.guard import HOLDER
 from server.transport.mailbox import Ending, Mailbox
 from server.transport.service import Service
 
 LOG: Final = logging.getLogger(__name__)
 GONE: Final = Ending(1001, "the client went away")
+HUNG_UP: Final = Ending(1000, "the client hung up")
 DONE: Final = Ending(1000)
 
 
@@ -65,17 +77,19 @@ class Connection:
         self._mailbox = mailbox
         self._service = service
         self._session: Session | None = None
+        self._keeper: Keeper | None = None
+        self._refused = False
 
     async def read(self) -> None:
         """Take the client's messages until the session ends, for whatever reason."""
         try:
-            while self._mailbox.ending is None:
-                data = await self._receive()
+            while (data := await self._receive()) is not None:
                 for request in self._conversation.read(data):
                     await self._obey(request)
-        except WebSocketDisconnect:
-            self._mailbox.end(GONE)
+        except WebSocketDisconnect as error:
+            self._mailbox.end(HUNG_UP if error.code == HUNG_UP.close_code else GONE)
         except ProtocolError as error:
+            self._refused = True
             self._mailbox.fail(error)
         except Exception:
             LOG.exception("a session failed")
@@ -88,15 +102,19 @@ class Connection:
         try:
             while not isinstance(item := await self._mailbox.next(), Ending):
                 await self._send(self._conversation.write(item))
-            if item is not GONE:
+            if item not in {GONE, HUNG_UP}:
                 await self._websocket.close(item.close_code, item.reason)
         except (WebSocketDisconnect, RuntimeError):
             LOG.debug("the client went away while it was written to")
 
-    async def _receive(self) -> Wire:
-        """Wait until there is room for another message, and for the message."""
+    async def _receive(self) -> Wire | None:
+        """Wait until there is room for another message, and for it; None at the end."""
         await self._mailbox.until(self._has_room)
+        if self._mailbox.ending is not None:
+            return None
         message = await self._websocket.receive()
+        if self._mailbox.ending is not None:
+            return None  # the session has moved on without this client
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
         text: str | None = message.get("text")
@@ -117,14 +135,15 @@ class Connection:
         """Do one thing that the client asked for."""
         match request:
             case Open():
-                self._open(request)
+                await self._open(request)
             case Feed(events):
                 self._metrics.events_received.inc(len(events))
                 self._live.feed(events)
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
-                self._mailbox.put(message)
-                self._live.acknowledge()
+                self._live.refuse(message)
+            case Repeat():
+                self._live.repeat()
             case Flush():
                 self._live.flush(request)
             case Reset() | Close():
@@ -141,21 +160,39 @@ class Connection:
             self._live.close()
             self._mailbox.end(DONE)
 
-    def _open(self, request: Open) -> None:
+    async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
         session = Session(self._conversation, model, request, self._mailbox)
-        session.begin(self._service.streams, secrets.token_hex(8))
+        roster = self._service.roster
+        holder = self._websocket.scope.get(HOLDER, "")
+        arrival = Arrival(request, model, self._mailbox, holder)
+        enter = roster.begin if request.resume is None else roster.resume
+        try:
+            self._keeper = await enter(session, arrival)
+        except BaseException:
+            session.release()
+            raise
         self._session = session
         self._metrics = self._service.metrics.model(model.name)
         self._metrics.sessions.inc()
         self._metrics.sessions_open.inc()
 
     def _release(self) -> None:
-        """Give the slot back, exactly once."""
+        """Leave the session to the roster, or end it; exactly once."""
         if self._session is not None:
-            self._session.release()
+            self._part_from(self._session)
             self._metrics.sessions_open.dec()
             self._metrics.results_superseded.inc(self._mailbox.outbox.superseded)
+
+    def _part_from(self, session: Session) -> None:
+        if self._keeper is None:
+            session.release()
+        elif self._mailbox.ending is DONE:
+            self._service.roster.finish(self._keeper)
+        elif self._refused or self._mailbox.ending is HUNG_UP:
+            self._service.roster.discard(self._keeper)
+        else:
+            self._service.roster.detach(self._keeper)
 
     @property
     def _live(self) -> Session:

@@ -8,9 +8,9 @@ from tests.clients.scripted import moving, opened, result
 
 
 def sent(session, count, now_s=0.0):
-    return [
-        session.dispatch(payload, now_s) for payload in session.payloads(moving(count))
-    ]
+    for payload in session.payloads(moving(count)):
+        session.dispatch(payload, now_s)
+    return list(iter(session.outgoing.next, None))
 
 
 def test_frames_are_numbered_from_one_without_gaps():

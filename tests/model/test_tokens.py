@@ -114,3 +114,19 @@ def test_after_a_reset_the_next_event_has_no_predecessor() -> None:
 def test_a_grid_finer_than_the_sensor_is_refused() -> None:
     with pytest.raises(ValueError, match="downsample 0"):
         Tokenization("linear", SENSOR, downsample=0)
+
+
+@pytest.mark.parametrize("timestep", ["preceding", "following"])
+@given(events=streams(), place=st.integers(0, 40))
+def test_another_tokenizer_goes_on_from_the_newest_event(
+    timestep: Any, events: Any, place: int
+) -> None:
+    tokenization = Tokenization("linear", SENSOR)
+    whole = Tokenizer(tokenization, timestep).feed(events)
+    first, second = (Tokenizer(tokenization, timestep) for _ in range(2))
+    before = first.feed(events[:place])
+    second.resume(first.newest)
+    after = second.feed(events[place:])
+    for name in ("tokens", "dt_ms", "t_us"):
+        together = np.concatenate([getattr(before, name), getattr(after, name)])
+        assert np.array_equal(together, getattr(whole, name))

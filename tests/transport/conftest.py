@@ -37,7 +37,8 @@ class Server:
 def serving(
     *models: Any, wait: Callable[[Service], bool] | None = None, **settings: Any
 ) -> Iterator[Server]:
-    chosen = {"slots": 6, "buckets": ((1, 1), (1, 64), (4, 4)), "port": 0, **settings}
+    chosen = {"slots": 6, "buckets": ((1, 1), (1, 64), (4, 4)), "port": 0}
+    chosen |= {"store": "memory", **settings}
     service = create_service(Settings(**chosen), models or (toy_model(),))
     http = uvicorn.Server(configuration(create_app(service), service.settings))
     loops: list[asyncio.AbstractEventLoop] = []

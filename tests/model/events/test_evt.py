@@ -215,3 +215,30 @@ def test_a_1280x720_recording_with_a_trigger_has_the_known_sums(recordings):
     assert events["x"].sum(dtype=int) == 42_078_718
     assert events["y"].sum(dtype=int) == 31_656_267
     assert events["p"].sum(dtype=int) == 41_439
+
+
+def decode_with_successors(kind, data, cuts, word_bytes):
+    """Decode in parts, each by a new decoder that recalls the last one's memory."""
+    places = [0, *(min(cut * word_bytes, len(data)) for cut in cuts), len(data)]
+    decoder, parts = kind(), []
+    for begin, end in pairwise(places):
+        parts.append(decoder.decode(data[begin:end]))
+        memory = decoder.memory()
+        assert memory == decoder.memory(), "looking changes nothing"
+        decoder = kind()
+        decoder.recall(memory)
+    return np.concatenate(parts)
+
+
+@given(EVT2_WORDS, CUTS)
+def test_another_evt2_decoder_goes_on_from_the_memory_of_the_first(words, cuts):
+    data = evt2(*words)
+    expected = Evt2Decoder().decode(data)
+    assert np.array_equal(decode_with_successors(Evt2Decoder, data, cuts, 4), expected)
+
+
+@given(EVT3_WORDS, CUTS)
+def test_another_evt3_decoder_goes_on_from_the_memory_of_the_first(words, cuts):
+    data = evt3(*words)
+    expected = Evt3Decoder().decode(data)
+    assert np.array_equal(decode_with_successors(Evt3Decoder, data, cuts, 2), expected)

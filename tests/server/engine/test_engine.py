@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import jax
@@ -17,11 +18,14 @@ from server.engine.errors import (
     CanaryMismatch,
     EngineFailed,
     NotReady,
+    RowMismatch,
     SlotsExhausted,
     StaleLease,
     UnknownServable,
 )
 from server.engine.leases import Lease
+from server.engine.rows import Exported, RowState
+from server.engine.scheduler import Bucket
 from tests.toy import (
     BUCKETS,
     Recorder,
@@ -341,3 +345,55 @@ def test_a_thread_that_dies_fails_every_session(
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):
             engine.open("toy", INF)
+
+
+def test_a_row_that_is_exported_and_restored_goes_on_to_the_same_scores() -> None:
+    tokens = list(range(1, 30))
+    rows: list[Any] = []
+    with running() as (engine, recorder):
+        first = engine.open("toy", float("inf"))
+        engine.submit(first, chunk(tokens[:13]))
+        engine.export(first, rows.append)
+        recorder.wait(lambda: any(isinstance(o, Exported) for o in recorder.outcomes))
+        (exported,) = (o for o in recorder.outcomes if isinstance(o, Exported))
+        before = takewhile(lambda o: o is not exported, recorder.outcomes)
+        ticks = sum(len(o.logits) for o in before)
+        assert 2 * ticks + len(exported.row.waiting.tokens) == 13
+        engine.release(first)
+        neighbour = engine.open("toy", float("inf"))
+        engine.submit(neighbour, chunk([7] * 40))
+        second = engine.restore("toy", exported.row)
+        engine.submit(second, chunk(tokens[13:]))
+        recorder.wait(lambda: ticks + len(recorder.scores(second)) == len(tokens) // 2)
+        scores = recorder.scores(second)
+    assert scores == pytest.approx(toy_scores(tokens)[ticks:])
+
+
+def test_a_row_comes_after_its_own_ticks_and_before_later_ones() -> None:
+    with running(buckets=(Bucket(1, 1),)) as (engine, recorder):
+        lease = engine.open("toy", float("inf"))
+        for _ in range(20):
+            engine.submit(lease, chunk([3, 5] * 7))
+            engine.export(lease, lambda row: None)
+        recorder.wait(lambda: len(recorder.scores(lease)) == 140)
+        scored = 0
+        for outcome in recorder.outcomes:
+            if isinstance(outcome, Exported):
+                state = {float(leaf) for leaf in outcome.row.leaves}
+                expected = toy_scores([3, 5] * scored)[-1:] or [0.0]
+                assert any(value == pytest.approx(expected[0]) for value in state)
+                assert (scored * 2 + len(outcome.row.waiting.tokens)) % 14 == 0
+            else:
+                scored += len(outcome.logits)
+
+
+def test_a_row_of_another_form_fails_its_session_alone() -> None:
+    with running() as (engine, recorder):
+        good = engine.open("toy", float("inf"))
+        row = RowState((np.zeros(3, np.float32),), chunk([]))
+        bad = engine.restore("toy", row)
+        recorder.wait(lambda: bool(recorder.failures(bad)))
+        assert isinstance(recorder.failures(bad)[0], RowMismatch)
+        engine.submit(good, chunk([1, 2]))
+        recorder.wait(lambda: recorder.scores(good) == [1.5])
+        assert engine.health.ready

@@ -1,4 +1,4 @@
-"""No sequence of opens, resets, releases and slot reuse mixes two sessions."""
+"""No sequence of opens, resets, crashes, resumes and slot reuse mixes two sessions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from server.engine.leases import Lease, Leases
 from server.engine.pool import InFlight, Pool, collect
+from server.engine.rows import RowState, collect_row
 from server.engine.scheduler import Bucket
 from tests.toy import chunk, toy_scores, toy_servable
 
@@ -32,6 +33,9 @@ class Tenants(RuleBasedStateMachine):
         self.sent: dict[Lease, list[int]] = {}
         self.told: dict[Lease, int] = {}
         self.flight: InFlight | None = None
+        self.saved: dict[Lease, tuple[RowState, list[int], int]] = {}
+        self.away: list[tuple[RowState, list[int], int]] = []
+        self.at_export: dict[Lease, list[int]] = {}
 
     @precondition(lambda self: len(self.open) < SLOTS)
     @rule()
@@ -49,6 +53,7 @@ class Tenants(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def reset(self, which: int) -> None:
         old = self.open.pop(which % len(self.open))
+        self.saved.pop(old, None)
         self.welcome(self.leases.renew(old))
 
     @precondition(lambda self: self.open)
@@ -57,12 +62,58 @@ class Tenants(RuleBasedStateMachine):
         lease = self.open.pop(which % len(self.open))
         self.leases.give_back(lease)
         self.pool.release(lease)
+        self.saved.pop(lease, None)
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 9))
+    def save_a_row(self, which: int) -> None:
+        lease = self.open[which % len(self.open)]
+        self.at_export[lease] = list(self.sent[lease])
+        self.pool.export(lease, lambda row: None)
+        self.turn_of_the_device_thread()
+
+    @precondition(lambda self: self.saved)
+    @rule(which=st.integers(0, 9))
+    def lose_a_session_after_it_was_saved(self, which: int) -> None:
+        lease = [*self.saved][which % len(self.saved)]
+        self.away.append(self.saved[lease])
+        self.open.remove(lease)
+        self.leases.give_back(lease)
+        self.pool.release(lease)
+        del self.saved[lease]
+
+    @precondition(lambda self: self.away and len(self.open) < SLOTS)
+    @rule(which=st.integers(0, 9))
+    def resume(self, which: int) -> None:
+        row, tokens, ticks = self.away.pop(which % len(self.away))
+        lease = self.leases.lend()
+        self.pool.restore(lease, row)
+        self.open.append(lease)
+        self.sent[lease], self.told[lease] = list(tokens), ticks
+
+    @rule()
+    def crash(self) -> None:
+        """Lose every session that is open; those that were saved may come back."""
+        self.away += self.saved.values()
+        self.saved.clear()
+        for lease in self.open:
+            self.leases.give_back(lease)
+        self.open.clear()
+        self.flight = None
+        self.pool.abandon()
 
     @rule()
     def turn_of_the_device_thread(self) -> None:
+        exports = self.pool.take_exports()
         launched = self.pool.launch()
         if self.flight is not None:
             self.hear(self.flight)
+        for export in exports:
+            lease, row, _ = collect_row(export)
+            if lease in self.open:
+                tokens = self.at_export[lease]
+                assert 2 * self.told[lease] + len(row.waiting.tokens) == len(tokens)
+                self.saved[lease] = (row, tokens, self.told[lease])
         self.flight = launched
 
     def teardown(self) -> None:

@@ -50,6 +50,7 @@ opens = st.builds(
     report=reports,
     readout=readouts,
     clock_bits=st.none() | st.integers(16, 48),
+    resume=st.none() | texts,
 )
 frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), times_us)
 client_messages = st.one_of(
@@ -93,9 +94,13 @@ server_messages = st.one_of(
         window_events=counts,
         window_bytes=counts,
         max_frame_bytes=counts,
+        resume=st.none() | texts,
+        resume_ttl_ms=counts,
+        resumed=st.booleans(),
+        seq=counts,
     ),
     st.builds(Result, counts, counts, counts, times_us, logits, texts, confidences),
-    st.builds(Ack, counts, counts, counts),
+    st.builds(Ack, counts, counts, counts, counts),
     _with_scores(Flushed, id=counts),
     st.builds(WasReset, counts),
     _with_scores(Closed),

@@ -13,7 +13,7 @@ import pytest
 
 from model.events.packed import unpack
 from model.events.types import Sensor
-from server.protocol import errors
+from server.protocol import errors, resume_errors
 from server.protocol.codec import (
     decode_client,
     decode_server,
@@ -24,6 +24,8 @@ from server.protocol.errors import ProtocolError, error_message
 from server.protocol.messages import ErrorMessage, Open
 from server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
 
+LEAVES = ProtocolError.__subclasses__()
+assert resume_errors.TakenOver in LEAVES, "they register on being imported"
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text("utf-8")
 FENCE = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = {(form, name): body for form, name, body in FENCE.findall(PAGE)}
@@ -114,7 +116,7 @@ def test_each_message_has_a_table_of_exactly_its_fields(title, records):
 
 def test_the_defaults_of_open_are_those_of_the_code():
     raw = json.loads(encode_client(Open("m", sensor=Sensor(1, 1)), text=True))
-    raw |= {"sensor": None, "clock_bits": None}
+    raw |= {"sensor": None, "clock_bits": None, "resume": None}
     table = section("What a client sends").split("### `events`")[0]
     defaults = {row[0].strip("`"): row[3].strip("`") for row in rows(table)}
     assert defaults.pop("model") == ""
@@ -125,14 +127,14 @@ def test_the_defaults_of_open_are_those_of_the_code():
 
 def test_every_error_is_documented_with_its_close_code():
     documented = {row[0].strip("`"): int(row[1]) for row in rows(section("Errors"))}
-    leaves = ProtocolError.__subclasses__()
+    leaves = LEAVES
     assert documented == {leaf.code: leaf.close_code for leaf in leaves}
     assert len(documented) == len(leaves)
 
 
 def test_every_close_code_is_explained():
     explained = {int(code) for code in re.findall(r"\d{4}", section("Close codes"))}
-    leaves = ProtocolError.__subclasses__()
+    leaves = LEAVES
     assert {leaf.close_code for leaf in leaves if leaf.fatal} <= explained
 
 

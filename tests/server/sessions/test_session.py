@@ -28,6 +28,7 @@ from server.protocol.messages import (
     ServerMessage,
     WasReset,
 )
+from server.sessions.grant import Grant
 from server.sessions.session import Session
 from tests.toy import event_scores, some_events, toy_model
 
@@ -78,7 +79,8 @@ class Client:
         request = Open("toy", **opened)
         self.conversation.receive(request)
         self.session = Session(self.conversation, toy_model(), request, self.desk)
-        self.session.begin(self.desk, "s1")  # type: ignore[arg-type]
+        self.session.begin(self.desk)  # type: ignore[arg-type]
+        self.session.welcome(Grant("s1"))
         self.seq = 0
         self.scored = 0
 

@@ -1,0 +1,68 @@
+"""One session's row as a value: what leaves the device, and what comes back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from model.tokens import TokenChunk
+from server.engine.errors import RowMismatch
+from server.engine.leases import Lease
+from server.engine.servable import PyTree
+
+
+class RowState(NamedTuple):
+    """A session between two ticks: all that the engine holds of it.
+
+    Attributes:
+        leaves: The carry's arrays, in the order in which JAX flattens it.
+        waiting: The events that are in no tick yet, the oldest first.
+    """
+
+    leaves: tuple[npt.NDArray[Any], ...]
+    waiting: TokenChunk
+
+
+class Exported(NamedTuple):
+    """A row that somebody asked for.
+
+    It is delivered after the scores of every tick that is in it, and before those
+    of any later one.
+    """
+
+    lease: Lease
+    row: RowState
+    done: Callable[[RowState], None]
+
+
+class Exporting(NamedTuple):
+    """A row on its way from the device."""
+
+    lease: Lease
+    carry: PyTree
+    waiting: TokenChunk
+    done: Callable[[RowState], None]
+
+
+def collect_row(exporting: Exporting) -> Exported:
+    """Wait for a row and read it."""
+    leaves = jax.tree.leaves(jax.device_get(exporting.carry))
+    row = RowState(tuple(np.asarray(leaf) for leaf in leaves), exporting.waiting)
+    return Exported(exporting.lease, row, exporting.done)
+
+
+def carry_of(model: str, row: RowState, like: PyTree) -> PyTree:
+    """Put a row's arrays back into the form of a carry.
+
+    Raises:
+        RowMismatch: They are not those of this model's carry.
+    """
+    shapes = jax.tree.leaves(like)
+    found = [(leaf.shape, leaf.dtype) for leaf in row.leaves]
+    if found != [(shape.shape, shape.dtype) for shape in shapes]:
+        raise RowMismatch(model)
+    return jax.tree.unflatten(jax.tree.structure(like), row.leaves)

@@ -1,0 +1,59 @@
+"""What can go wrong when a client comes back to its session.
+
+ProtocolError
+├── UnknownSession          unknown_session        4404
+├── ModelChanged            model_changed          4409
+└── TakenOver               taken_over             4410
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from server.protocol.errors import ProtocolError
+from server.protocol.quoting import clip
+
+
+@dataclass(eq=False)
+class UnknownSession(ProtocolError):
+    """No session has this token: it never had, or it ended, or its time ran out."""
+
+    code: ClassVar[str] = "unknown_session"
+    close_code: ClassVar[int] = 4404
+    field: str = "resume"
+
+    def __str__(self) -> str:
+        return (
+            "no session can be resumed with this token: it has ended or was away "
+            "for too long; open a new one"
+        )
+
+
+@dataclass(eq=False)
+class ModelChanged(ProtocolError):
+    """The session was begun with other weights than are served now."""
+
+    code: ClassVar[str] = "model_changed"
+    close_code: ClassVar[int] = 4409
+    model: str
+    value: str
+    served: str
+    field: str = "resume"
+
+    def __str__(self) -> str:
+        return (
+            f"the session was begun with version {clip(self.value)} of {self.model!r}, "
+            f"and this server has {clip(self.served)}; open a new one"
+        )
+
+
+@dataclass(eq=False)
+class TakenOver(ProtocolError):
+    """Another connection resumed this session."""
+
+    code: ClassVar[str] = "taken_over"
+    close_code: ClassVar[int] = 4410
+
+    def __str__(self) -> str:
+        return "another connection has resumed this session; it goes on there"

@@ -1,0 +1,21 @@
+"""Who takes a session's messages to its client."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.protocol.errors import ProtocolError
+from server.protocol.messages import ServerMessage
+
+
+class Carrier(Protocol):
+    """One client, as its session sees it."""
+
+    def put(self, message: ServerMessage) -> None:
+        """Take a message."""
+
+    def fail(self, error: ProtocolError) -> None:
+        """Take the error that ends the session here."""
+
+    def progressed(self) -> None:
+        """Learn that ticks were scored."""

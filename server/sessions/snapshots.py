@@ -1,0 +1,204 @@
+"""A session at one moment, as a value, and as bytes for a store.
+
+Every part is of the same moment: after the frame `seq`, of whose events `ticks` whole
+ticks are in the row, and the rest waits beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from model.events.types import EVENT_DTYPE, Events
+from model.tokens import TokenChunk
+from server.engine.rows import RowState
+from server.protocol.accounting import Counts
+from server.protocol.codec import (
+    decode_client,
+    decode_server,
+    encode_client,
+    encode_server,
+)
+from server.protocol.conversation import Memory
+from server.protocol.framing import ReaderMemory
+from server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
+from server.protocol.reporting import Position, Tick
+
+FORMAT: Final = 1
+NOTHING_SENT: Final = Memory()
+REPLIES_KEPT: Final = 16
+
+
+class UnreadableSnapshot(Exception):
+    """The bytes are no snapshot, or one of another format."""
+
+
+Reply: TypeAlias = ErrorMessage | Flushed | WasReset
+"""An answer that is said again to a client that came back."""
+
+
+class FlushMark(NamedTuple):
+    """A flush that is answered once so many ticks are scored."""
+
+    id: int
+    seq: int
+    ticks: int
+    pending: int
+
+
+class Said(NamedTuple):
+    """An answer, and the newest frame when it was given."""
+
+    seq: int
+    message: Reply
+
+
+class Cut(NamedTuple):
+    """The host's half of a snapshot, taken between two frames."""
+
+    conversation: Memory
+    newest: Events
+    submitted: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A session between two frames.
+
+    Attributes:
+        session: Its name.
+        opening: How the client opened it.
+        model_hash: The weights that its row belongs to.
+        holder: Whose key it was opened with; empty where there are none.
+        conversation: What the client has sent and heard.
+        newest: What the tokenizer remembers.
+        submitted: Events given to the engine since open or reset.
+        row: The engine's part; None where no event ever came.
+        position: Where the reporter stands.
+        last: The newest tick.
+        reported: The newest tick that the client was told of.
+        flushes: Flushes without an answer.
+        replies: The newest answers, which may not have reached the client.
+    """
+
+    session: str
+    opening: Open
+    model_hash: str
+    holder: str = ""
+    conversation: Memory = NOTHING_SENT
+    newest: Events = field(default_factory=lambda: np.empty(0, EVENT_DTYPE))
+    submitted: int = 0
+    row: RowState | None = None
+    position: Position = None
+    last: Tick | None = None
+    reported: Tick | None = None
+    flushes: tuple[FlushMark, ...] = ()
+    replies: tuple[Reply, ...] = ()
+
+    @property
+    def seq(self) -> int:
+        """The newest frame that is in it."""
+        return self.conversation.sent.seq
+
+
+Taken: TypeAlias = Callable[[Snapshot | None], None]
+"""Hears a snapshot, or None where the session ended or began anew before."""
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """Write a snapshot as bytes."""
+    conversation, row = snapshot.conversation, snapshot.row
+    data: bytes = msgpack.packb(
+        {
+            "format": FORMAT,
+            "session": snapshot.session,
+            "opening": encode_client(snapshot.opening),
+            "model_hash": snapshot.model_hash,
+            "holder": snapshot.holder,
+            "sent": conversation.sent,
+            "acked": conversation.acked,
+            "kept": conversation.kept,
+            "last_t_us": conversation.reader.last_t_us,
+            "decoder": conversation.reader.decoder,
+            "newest": snapshot.newest.tobytes(),
+            "submitted": snapshot.submitted,
+            "leaves": None if row is None else [_array(leaf) for leaf in row.leaves],
+            "waiting": None if row is None else [_array(part) for part in row.waiting],
+            "position": snapshot.position,
+            "last": _tick(snapshot.last),
+            "reported": _tick(snapshot.reported),
+            "flushes": snapshot.flushes,
+            "replies": [encode_server(m, text=False) for m in snapshot.replies],
+        }
+    )
+    return data
+
+
+def decode(data: bytes) -> Snapshot:
+    """Read a snapshot.
+
+    Raises:
+        UnreadableSnapshot: It is none, or of another format.
+    """
+    try:
+        raw = msgpack.unpackb(data)
+        if raw["format"] != FORMAT:
+            raise UnreadableSnapshot(f"format {raw['format']} is not {FORMAT}")
+        return _read(raw)
+    except UnreadableSnapshot:
+        raise
+    except Exception as error:
+        raise UnreadableSnapshot(f"{type(error).__name__}: {error}") from error
+
+
+def _read(raw: dict[str, Any]) -> Snapshot:
+    reader = ReaderMemory(raw["last_t_us"], tuple(raw["decoder"]))
+    sent, acked = Counts(*raw["sent"]), Counts(*raw["acked"])
+    opening = decode_client(raw["opening"])
+    assert isinstance(opening, Open)
+    row = None
+    if raw["leaves"] is not None:
+        leaves = tuple(_unarray(leaf) for leaf in raw["leaves"])
+        row = RowState(leaves, TokenChunk(*(_unarray(p) for p in raw["waiting"])))
+    return Snapshot(
+        session=raw["session"],
+        opening=opening,
+        model_hash=raw["model_hash"],
+        holder=raw["holder"],
+        conversation=Memory(sent, acked, raw["kept"], reader),
+        newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
+        submitted=raw["submitted"],
+        row=row,
+        position=raw["position"],
+        last=None if raw["last"] is None else Tick(*raw["last"]),
+        reported=None if raw["reported"] is None else Tick(*raw["reported"]),
+        flushes=tuple(FlushMark(*mark) for mark in raw["flushes"]),
+        replies=tuple(_reply(reply) for reply in raw["replies"]),
+    )
+
+
+def _reply(data: bytes) -> Reply:
+    message = decode_server(data)
+    assert isinstance(message, Reply)
+    return message
+
+
+def _tick(tick: Tick | None) -> tuple[int, int, int, list[float]] | None:
+    if tick is None:
+        return None
+    logits = np.asarray(tick.logits, np.float64).tolist()
+    return tick.ticks, tick.events, tick.t_us, logits
+
+
+def _array(array: npt.NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _unarray(raw: Any) -> npt.NDArray[Any]:
+    kind, shape, data = raw
+    return np.frombuffer(data, np.dtype(kind)).reshape(shape)

@@ -1,0 +1,137 @@
+"""A store in one SQLite file: outlives the server, however it ends.
+
+All statements run on one thread of the store's own. Those that wait while it is busy
+share the next transaction, and with it the one costly wait for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS sessions (
+    key TEXT PRIMARY KEY, epoch INTEGER NOT NULL, expires_s REAL NOT NULL,
+    data BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_s);
+"""
+BUSY_S: Final = 5.0
+"""How long to wait for another server that writes to the same file."""
+
+
+class SqliteStore(Store):
+    """Records in a file, in WAL mode, synchronised to the disk at each commit.
+
+    Args:
+        path: The file; it and its folder are made where they are missing, readable
+            by this user alone.
+
+    Raises:
+        StoreUnavailable: The file cannot be opened or is no such store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="session-store")
+        self._waiting: list[tuple[Work, Future[Any]]] = []
+        self._lock = threading.Lock()
+        try:
+            self._database = self._thread.submit(_open, path).result()
+        except (sqlite3.Error, OSError) as error:
+            self._thread.shutdown()
+            raise StoreUnavailable(f"{path}: {error}") from None
+
+    async def create(self, record: Record) -> None:
+        """Keep a new record; see Store."""
+        row = (record.key, record.epoch, record.expires_s, record.data)
+        await self._do(
+            lambda db: db.execute("INSERT INTO sessions VALUES (?,?,?,?)", row)
+        )
+
+    async def save(self, record: Record) -> None:
+        """Replace a record; see Store."""
+        row = (record.expires_s, record.data, record.key, record.epoch)
+        statement = "UPDATE sessions SET expires_s=?, data=? WHERE key=? AND epoch=?"
+        if await self._do(lambda db: db.execute(statement, row).rowcount) == 0:
+            raise Fenced
+
+    async def claim(self, key: str, now_s: float) -> Record | None:
+        """Raise a record's epoch and return it; see Store."""
+        statement = (
+            "UPDATE sessions SET epoch=epoch+1 WHERE key=? AND expires_s>? "
+            "RETURNING key, epoch, expires_s, data"
+        )
+        rows = await self._do(lambda db: db.execute(statement, (key, now_s)).fetchall())
+        return Record(*rows[0]) if rows else None
+
+    async def touch(self, key: str, epoch: int, expires_s: float) -> None:
+        """Change when a record expires; see Store."""
+        row = (expires_s, key, epoch)
+        statement = "UPDATE sessions SET expires_s=? WHERE key=? AND epoch=?"
+        await self._do(lambda db: db.execute(statement, row))
+
+    async def delete(self, key: str, epoch: int) -> None:
+        """Throw a record away; see Store."""
+        statement = "DELETE FROM sessions WHERE key=? AND epoch=?"
+        await self._do(lambda db: db.execute(statement, (key, epoch)))
+
+    async def sweep(self, now_s: float) -> int:
+        """Throw away what has expired; see Store."""
+        statement = "DELETE FROM sessions WHERE expires_s<=?"
+        count: int = await self._do(lambda db: db.execute(statement, (now_s,)).rowcount)
+        return count
+
+    async def close(self) -> None:
+        """Finish what waits and close the file; see Store."""
+        await asyncio.wrap_future(self._thread.submit(self._database.close))
+        self._thread.shutdown()
+
+    async def _do(self, work: Work) -> Any:
+        """Run statements in the next transaction; return once it is on the disk."""
+        future: Future[Any] = Future()
+        with self._lock:
+            self._waiting.append((work, future))
+            first = len(self._waiting) == 1
+        try:
+            if first:
+                self._thread.submit(self._commit)
+            return await asyncio.wrap_future(future)
+        except (sqlite3.Error, RuntimeError) as error:
+            raise StoreUnavailable(str(error)) from None
+
+    def _commit(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        try:
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                results = [work(self._database) for work, _ in batch]
+        except sqlite3.Error as error:
+            for _, future in batch:
+                with suppress(Exception):  # whoever waited has gone
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            with suppress(Exception):
+                future.set_result(result)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.executescript(SCHEMA)
+    return database

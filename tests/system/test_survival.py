@@ -1,0 +1,96 @@
+"""Kill the server at any moment: the final scores are as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from clients.server_process import ServerProcess
+from tests.system.proxy import bad_network
+from tests.system.survivors import (
+    assert_same,
+    mortal,
+    outlive,
+    recordings,
+    revive,
+    streamed,
+)
+
+SESSIONS = 4
+
+
+async def uninterrupted(url, parts):
+    return list(await asyncio.gather(*(streamed(url, part) for part in parts)))
+
+
+async def struck(process: ServerProcess, number: signal.Signals) -> None:
+    process._process.send_signal(number)
+    await asyncio.to_thread(process._process.wait, 60)
+    revive(process)
+    await asyncio.to_thread(process.wait_until_ready, lambda text: None)
+
+
+async def survives(
+    folder: Path, number: signal.Signals, moments: int, events: int, seed: int
+) -> None:
+    dice, parts, strikes = random.Random(seed), recordings(SESSIONS, events), 0
+    with mortal(folder) as process:
+        expected = await uninterrupted(process.url, parts)
+
+        async def strike() -> None:
+            nonlocal strikes
+            for _ in range(moments):
+                await asyncio.sleep(dice.uniform(0.02, 0.5))
+                strikes += 1
+                await asyncio.shield(struck(process, number))
+
+        found = await outlive(process.url, parts, strike)
+        assert "Traceback" not in process.log()
+    assert strikes == moments, "the streams ended before they were struck"
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name
+)
+async def test_sessions_end_as_if_their_server_had_lived_on(tmp_path, number):
+    await survives(tmp_path, number, moments=1, events=50_000, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_twenty_kills_at_random_moments_change_no_score(tmp_path):
+    await survives(tmp_path, signal.SIGKILL, moments=20, events=600_000, seed=2)
+
+
+async def crosses_a_bad_network(url: str, cuts: int, events: int, seed: int) -> None:
+    dice, parts, made = random.Random(seed), recordings(SESSIONS, events), 0
+    expected = await uninterrupted(url, parts)
+    async with bad_network(url, seed) as network:
+
+        async def strike() -> None:
+            nonlocal made
+            for _ in range(cuts):
+                await asyncio.sleep(dice.uniform(0.05, 0.4))
+                await network.stall(dice.uniform(0, 0.2))
+                network.cut()
+                made += 1
+
+        found = await outlive(network.url, parts, strike)
+        assert made == cuts, "the streams ended before they were cut"
+        assert network.connections > SESSIONS
+    assert_same(found, expected)
+
+
+async def test_a_network_that_splits_stalls_and_cuts_changes_no_score(server):
+    await crosses_a_bad_network(server.url, cuts=3, events=50_000, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_twenty_cuts_at_random_moments_change_no_score(server):
+    await crosses_a_bad_network(server.url, cuts=20, events=400_000, seed=4)
