@@ -36,6 +36,7 @@ usage: saccade train task=TASK [KEY=VALUE ...] [--cfg job]
 
   saccade train task=motions
   saccade train task=nmnist data_dir=FOLDER
+  saccade train task=spiking-heidelberg-digits data_dir=FOLDER model=shd/tiny
   saccade train task=nmnist data_dir=FOLDER training.epochs=5 model.d_model=32
 
 The run goes to outputs/TASK/DATE-TIME; its best checkpoint is the folder `best`.
@@ -112,9 +113,10 @@ def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
 
 
 def _saver(wanted: Experiment, data: Data, argv: Sequence[str]) -> Save:
-    """Return what saves a checkpoint; its canary is the first validation sample."""
+    """Return what saves a checkpoint; its canary is of the first validation sample."""
     origin = provenance("train", argv)
-    sample = [*data.validation.events, *data.train.events][0]
+    samples = data.validation if len(data.validation.events) else data.train
+    sample = samples.events[0]
 
     def save(path: Path, variables: Variables, progress: Progress) -> None:
         release(path, wanted, variables, progress, origin, sample)

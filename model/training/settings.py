@@ -56,6 +56,7 @@ class OptimizerSettings:
         final_share: Where the cosine ends, as a share of the peak.
         clip_norm: Longest gradient, all parameters together; 0 is no limit.
         b2: Adam's decay of squared gradients.
+        accumulate: Batches whose gradients are averaged into one step.
     """
 
     lr: float
@@ -65,6 +66,7 @@ class OptimizerSettings:
     final_share: float
     clip_norm: float
     b2: float
+    accumulate: int
 
 
 @dataclass(frozen=True)
