@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import checkpoints
-from model.checkpoint import Checkpoint, CheckpointError, load
+from model.checkpoint import CheckpointError
 from model.classifier import Variables
 from model.events.errors import EventsError
-from model.training.batches import evaluation_batches
 from model.training.composition import Root, as_yaml, resolve
 from model.training.display import Display
 from model.training.errors import InvalidSetting, TrainingError, UnknownSetting
-from model.training.evaluate import Score, evaluate as measure_all
-from model.training.experiment import Experiment, encoder, experiment, task_of
+from model.training.evaluate_command import assess
+from model.training.experiment import Experiment, experiment
+from model.training.figures import write_figures
 from model.training.interruption import interruptible
-from model.training.learner import make_measure
 from model.training.loop import Data, Outcome, Progress, Run, Save
 from model.training.provenance import provenance
 from model.training.release import release
@@ -47,9 +46,12 @@ usage: saccade evaluate checkpoint=PATH task=TASK [KEY=VALUE ...] [--json] [--cf
 
   saccade evaluate checkpoint=outputs/motions/DATE-TIME task=motions
   saccade evaluate checkpoint=nmnist task=nmnist data_dir=FOLDER split=test --json
+  saccade evaluate checkpoint=motions task=motions mode=streaming figures=FOLDER
 
 checkpoint is a checkpoint's folder, a run's folder, or a released model's name;
-split is train, validation or test.
+split is train, validation or test. mode=streaming feeds tick by tick and tells after
+how many ms the answer was final; figures=FOLDER draws the confusion matrix and the
+confidence over time.
 """,
 }
 
@@ -135,41 +137,9 @@ def _farewell(outcome: Outcome) -> str:
 
 def _evaluate(values: dict[str, Any], argv: Sequence[str]) -> int:
     settings = build(EvaluationSettings, values)
-    checkpoint = load(locate(settings.checkpoint))
-    result = _measure(settings, checkpoint)
-    text = result.to_json() if "--json" in argv else f"{settings.split}: {result}"
+    result = assess(settings)
+    if settings.figures is not None:
+        write_figures(Path(settings.figures), result)
+    text = json.dumps(result.to_dict()) if "--json" in argv else str(result)
     sys.stdout.write(text + "\n")
     return 0
-
-
-def _measure(settings: EvaluationSettings, checkpoint: Checkpoint) -> Score:
-    manifest, task = checkpoint.manifest, task_of(settings)
-    if manifest.labels != task.labels or manifest.tokenization.sensor != task.sensor:
-        raise InvalidSetting(
-            "task",
-            f"the checkpoint knows {manifest.tokenization.sensor} pixels and the "
-            f"classes {', '.join(manifest.labels)}; task {task.name} has "
-            f"{task.sensor} pixels and {', '.join(task.labels)}",
-        )
-    batches = evaluation_batches(
-        task.load(settings.split),
-        len(task.labels),
-        settings.training.batch_events,
-        manifest.config.tick_events,
-        encoder(manifest.tokenization, manifest.timestep),
-    )
-    measure = make_measure(manifest.config)
-    return measure_all(measure, checkpoint.variables, batches)
-
-
-def locate(checkpoint: str) -> Path:
-    """Return the folder of a checkpoint given by its path, its run or its name."""
-    path = Path(checkpoint)
-    released = Path(str(checkpoints.__file__)).parent / checkpoint
-    places = [path / "best", path / "last", path]
-    if path.name == checkpoint:
-        places.append(released)
-    for place in places:
-        if (place / "manifest.json").is_file():
-            return place
-    return path

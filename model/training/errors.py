@@ -5,6 +5,7 @@ TrainingError
 ├── InvalidSetting      a value of the wrong type or out of range
 ├── MissingDataSet      the data is not where it should be
 ├── MalformedDataSet    the data is there, but not as it should be
+├── EmptySplit          a split has no samples
 └── TrainingDiverged    the loss is no longer a number
 """
 
@@ -76,6 +77,18 @@ class MalformedDataSet(TrainingError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class EmptySplit(TrainingError):
+    """A split has no samples."""
+
+    def __init__(self, task: str, split: str) -> None:
+        self.task = task
+        self.split = split
+        super().__init__(task, split)
+
+    def __str__(self) -> str:
+        return f"task {self.task} has no samples in its split {self.split}"
 
 
 class TrainingDiverged(TrainingError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from model.tokens import Scheme, TimestepConvention
 from model.training.dataset import Split
+
+Mode = Literal["batch", "streaming"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,12 @@ class EvaluationSettings(Settings):
     Attributes:
         checkpoint: A checkpoint's folder, a run's folder, or a released name.
         split: What to measure it on.
+        mode: Whole recordings at once, or as a stream, tick by tick; the scores are
+            the same, and a stream also tells when they came.
+        figures: Folder for the figures and the result as JSON; null writes none.
     """
 
     checkpoint: str
     split: Split
+    mode: Mode
+    figures: str | None

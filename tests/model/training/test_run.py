@@ -129,6 +129,32 @@ def test_a_ragged_evaluation_is_the_same_in_any_batch_size(
     assert one["loss"] == pytest.approx(all_at_once["loss"], rel=1e-5)
 
 
+def test_a_stream_is_measured_as_a_batch_is(
+    folder: Path,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = [*words, f"checkpoint={folder}"]
+    batch = evaluate(asked, capsys)
+    streamed = evaluate([*asked, "mode=streaming", f"figures={tmp_path}"], capsys)
+    assert {"accuracy", "samples", "ci95", "classes", "confusion"} <= batch.keys()
+    assert streamed["confusion"] == batch["confusion"]
+    assert streamed["loss"] == pytest.approx(batch["loss"], rel=1e-5)
+    assert batch["time_to_decision_ms"] is None
+    assert streamed["time_to_decision_ms"] is not None
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"evaluation.json", "confusion.png", "confidence.png"}
+
+
+def test_an_empty_split_is_an_error_in_words(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*words, f"checkpoint={folder}", "split=validation"]
+    assert cli.evaluate([*asked, "task.validation_share=0"]) == 1
+    assert "no samples in its split validation" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_task_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
