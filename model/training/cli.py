@@ -11,12 +11,12 @@ from typing import Any, Final
 from model.checkpoint import CheckpointError
 from model.classifier import Variables
 from model.events.errors import EventsError
-from model.training.composition import Root, as_yaml, resolve
+from model.training.composition import Root, as_yaml, resolve, saved
 from model.training.display import Display
 from model.training.errors import InvalidSetting, TrainingError, UnknownSetting
 from model.training.evaluate_command import assess
 from model.training.experiment import Experiment, experiment
-from model.training.figures import write_figures
+from model.training.figures import write_curves, write_figures
 from model.training.interruption import interruptible
 from model.training.loop import Data, Outcome, Progress, Run, Save
 from model.training.provenance import provenance
@@ -38,7 +38,10 @@ usage: saccade train task=TASK [KEY=VALUE ...] [--cfg job]
   saccade train task=spiking-heidelberg-digits data_dir=FOLDER model=shd/tiny
   saccade train task=nmnist data_dir=FOLDER training.epochs=5 model.d_model=32
 
+  saccade train resume=outputs/nmnist/DATE-TIME
+
 The run goes to outputs/TASK/DATE-TIME; its best checkpoint is the folder `best`.
+resume goes on with a run that was stopped, as if it had not been.
 --cfg job prints the resolved configuration: every key there can be set.
 """,
     "evaluate": """\
@@ -80,15 +83,25 @@ def _guarded(root: Root, argv: Sequence[str], command: Command) -> int:
         _check_flags(root, flags)
         if "--cfg" in flags:
             words.remove("job")
-            sys.stdout.write(as_yaml(resolve(root, words)))
+            sys.stdout.write(as_yaml(_resolved(root, words)))
             return 0
-        return command(resolve(root, words), argv)
+        return command(_resolved(root, words), argv)
     except (InvalidSetting, UnknownSetting) as error:
         sys.stderr.write(f"saccade: {error}\n")
         return MISUSED
     except (TrainingError, CheckpointError, EventsError, OSError) as error:
         sys.stderr.write(f"saccade: {error}\n")
         return FAILED
+
+
+def _resolved(root: Root, words: Sequence[str]) -> dict[str, Any]:
+    """Compose a configuration, or read that of the run that goes on."""
+    resumed = [word for word in words if word.startswith("resume=")]
+    if root == "evaluate" or not resumed:
+        return resolve(root, words)
+    if len(words) > 1:
+        raise InvalidSetting("resume", "it stands alone: a run goes on as it was begun")
+    return saved(Path(resumed[0].removeprefix("resume=")))
 
 
 def _check_flags(root: Root, flags: Sequence[str]) -> None:
@@ -103,20 +116,29 @@ def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
     display = Display.on_terminal(bar=wanted.settings.logging.progress)
     display.say(f"preparing {wanted.task.name}")
     data = Data(wanted.task.load("train"), wanted.task.load("validation"))
-    folder = RunFolder.create(
-        Path(wanted.settings.output_dir), wanted.task.name, values
-    )
+    origin = provenance("train", argv)
+    folder = _folder(wanted, values, origin)
     display.say(f"run folder: {folder.path}")
     with interruptible() as interruption, display:
         run = Run(wanted, data, folder, display, interruption)
-        outcome = run.train(_saver(wanted, data, argv))
-    sys.stdout.write(_farewell(outcome))
+        outcome = run.train(_saver(wanted, data, origin))
+    write_curves(folder)
+    sys.stdout.write(_farewell(outcome, folder))
     return INTERRUPTED if outcome.interrupted else 0
 
 
-def _saver(wanted: Experiment, data: Data, argv: Sequence[str]) -> Save:
+def _folder(
+    wanted: Experiment, values: dict[str, Any], origin: dict[str, Any]
+) -> RunFolder:
+    settings = wanted.settings
+    if settings.resume is not None:
+        return RunFolder(Path(settings.resume))
+    output_dir = Path(settings.output_dir)
+    return RunFolder.create(output_dir, wanted.task.name, values, origin)
+
+
+def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
     """Return what saves a checkpoint; its canary is of the first validation sample."""
-    origin = provenance("train", argv)
     samples = data.validation if len(data.validation.events) else data.train
     sample = samples.events[0]
 
@@ -126,12 +148,13 @@ def _saver(wanted: Experiment, data: Data, argv: Sequence[str]) -> Save:
     return save
 
 
-def _farewell(outcome: Outcome) -> str:
+def _farewell(outcome: Outcome, folder: RunFolder) -> str:
     lines = [f"checkpoint: {outcome.checkpoint}"]
     if outcome.progress.validation is not None:
         lines.insert(0, f"best validation: {outcome.progress.validation}")
     if outcome.interrupted:
         lines.insert(0, f"stopped after {outcome.progress.epochs} whole epochs")
+        lines.append(f"to go on: saccade train resume={folder.path}")
     return "\n".join(lines) + "\n"
 
 

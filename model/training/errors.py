@@ -92,17 +92,18 @@ class EmptySplit(TrainingError):
 
 
 class TrainingDiverged(TrainingError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number; the batch is kept for study."""
 
-    def __init__(self, step: int, loss: float) -> None:
+    def __init__(self, step: int, loss: float, batch: Path) -> None:
         self.step = step
         self.loss = loss
-        super().__init__(step, loss)
+        self.batch = batch
+        super().__init__(step, loss, batch)
 
     def __str__(self) -> str:
         return (
-            f"the loss became {self.loss} at or just before step {self.step}; "
-            "try a smaller optimizer.lr or optimizer.ssm_lr"
+            f"the loss became {self.loss} at step {self.step}, whose batch is in "
+            f"{self.batch}; try a smaller optimizer.lr or optimizer.ssm_lr"
         )
 
 

@@ -1,16 +1,18 @@
-"""Figures as PNG: the confusion matrix and the confidence over time."""
+"""Figures as PNG: confusion matrix, confidence over time, a run's curves."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from model.training.assessment import Assessment, log_softmax
 from model.training.prediction import Reals
+from model.training.run_folder import RunFolder
 
 TIMES: Final = 200
 """Moments at which the confidence is drawn."""
@@ -25,6 +27,31 @@ def write_figures(folder: Path, result: Assessment) -> None:
     confusion(result).savefig(folder / "confusion.png", dpi=DOTS_PER_INCH)
     if result.decisions_ms.size:
         confidence(result).savefig(folder / "confidence.png", dpi=DOTS_PER_INCH)
+
+
+def write_curves(folder: RunFolder) -> None:
+    """Write a run's metrics as a table, metrics.csv, and as curves, curves.png."""
+    records = folder.read_metrics()
+    names = list(dict.fromkeys(name for record in records for name in record))
+    with (folder.path / "metrics.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(records)
+    curves(records).savefig(folder.path / "curves.png", dpi=DOTS_PER_INCH)
+
+
+def curves(records: list[dict[str, Any]]) -> Figure:
+    """Draw loss and accuracy by epoch, of training batches and of validations."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    for place, quantity in enumerate(("loss", "accuracy"), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for kind in ("train", "validation"):
+            rows = [record for record in records if record["kind"] == kind]
+            epochs = [row["epoch"] for row in rows]
+            axes.plot(epochs, [row[quantity] for row in rows], ".-", label=kind)
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.legend()
+    return figure
 
 
 def confusion(result: Assessment) -> Figure:

@@ -35,6 +35,8 @@ class TrainingSettings:
             0 begins with everything drawn at random.
         ema_decay: Of the averaged weights that are validated and saved; 0 is none.
         validate_every: Epochs between validations; the last always has one.
+        patience: Validations without a better one after which the run ends; 0 never
+            ends it early.
     """
 
     epochs: int
@@ -44,6 +46,7 @@ class TrainingSettings:
     motion_speed: float
     ema_decay: float
     validate_every: int
+    patience: int
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ class Settings:
     """One resolved configuration.
 
     Attributes:
+        resume: The folder of the run that goes on; null begins a new one.
         task: The task's own settings; `name` picks the task.
         model: Settings of `model.config.ModelConfig`; the task adds the
             vocabulary and the number of classes.
@@ -145,6 +149,7 @@ class Settings:
     seed: int
     data_dir: str | None
     output_dir: str
+    resume: str | None
     tokens: TokenSettings
     training: TrainingSettings
     optimizer: OptimizerSettings
