@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
-from model.events.errors import MalformedRecording, ReaderMissing, UnsupportedRecording
+from model.events.errors import MalformedRecording, ReaderMissing
 from model.events.types import Events, Sensor, as_events
-
-AEDAT_MAGIC: Final = b"#!AER-DAT"
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
@@ -22,18 +19,12 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
 
     Raises:
         MalformedRecording: `faery` cannot read it.
-        UnsupportedRecording: It is AEDAT of another version.
         ReaderMissing: `faery` is not installed.
     """
     try:
         import faery
     except ImportError as error:
         raise ReaderMissing("faery") from error
-    with path.open("rb") as file:
-        magic = file.read(len(AEDAT_MAGIC) + 1)
-    if magic.startswith(AEDAT_MAGIC) and not magic.endswith(b"4"):
-        version = magic[len(AEDAT_MAGIC) :].decode("latin-1")
-        raise UnsupportedRecording(path, f"AEDAT {version}; only AEDAT 4 is read")
     with _faults_named(path):
         stream = faery.events_stream_from_file(path)
         found = Sensor(*stream.dimensions())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from model.events import (
+    aedat_file,
     csv_file,
     dat_file,
     faery_file,
@@ -42,8 +43,9 @@ class Recording:
 Opener: TypeAlias = Callable[[Path, Sensor | None], tuple[Sensor, Iterator[Events]]]
 
 OPENERS: Final[dict[str, Opener]] = {
-    ".aedat": faery_file.open_file,
-    ".aedat4": faery_file.open_file,
+    ".aedat": aedat_file.open_file,
+    ".aedat2": aedat_file.open_file,
+    ".aedat4": aedat_file.open_file,
     ".bin": nmnist.open_file,
     ".csv": csv_file.open_file,
     ".dat": dat_file.open_file,

@@ -100,6 +100,8 @@ def warp(
         position += rng.uniform(-0.5, 0.5, size=position.shape)
     if s.jitter_pixels:
         position += rng.normal(0.0, s.jitter_pixels, size=position.shape)
+    if sensor.height == 1:  # a cochlea: what would leave its only row moves along it
+        position[1] = 0.0
     return _moved(events, np.rint(position), sensor)
 
 

@@ -140,7 +140,7 @@ def evaluation_batches(
             chosen = members[start : start + rows]
             filled = np.resize(chosen, rows)
             weights = (np.arange(rows) < chosen.size).astype(np.float32)
-            events = [samples.events[i] for i in filled]
+            events = [samples.events[int(i)] for i in filled]
             targets = eye[samples.labels[filled]]
             yield pad(events, targets, weights, int(length), encode)
 

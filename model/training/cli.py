@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import checkpoints
-from model.checkpoint import Checkpoint, CheckpointError, load
+from model.checkpoint import CheckpointError
 from model.classifier import Variables
 from model.events.errors import EventsError
-from model.training.batches import evaluation_batches
-from model.training.composition import Root, as_yaml, resolve
+from model.training.composition import Root, as_yaml, resolve, saved
 from model.training.display import Display
 from model.training.errors import InvalidSetting, TrainingError, UnknownSetting
-from model.training.evaluate import Score, evaluate as measure_all
-from model.training.experiment import Experiment, encoder, experiment, task_of
+from model.training.evaluate_command import assess
+from model.training.experiment import Experiment, experiment
+from model.training.figures import write_curves, write_figures
 from model.training.interruption import interruptible
-from model.training.learner import make_measure
 from model.training.loop import Data, Outcome, Progress, Run, Save
 from model.training.provenance import provenance
 from model.training.release import release
@@ -36,9 +35,13 @@ usage: saccade train task=TASK [KEY=VALUE ...] [--cfg job]
 
   saccade train task=motions
   saccade train task=nmnist data_dir=FOLDER
+  saccade train task=spiking-heidelberg-digits data_dir=FOLDER model=shd/tiny
   saccade train task=nmnist data_dir=FOLDER training.epochs=5 model.d_model=32
 
+  saccade train resume=outputs/nmnist/DATE-TIME
+
 The run goes to outputs/TASK/DATE-TIME; its best checkpoint is the folder `best`.
+resume goes on with a run that was stopped, as if it had not been.
 --cfg job prints the resolved configuration: every key there can be set.
 """,
     "evaluate": """\
@@ -46,9 +49,12 @@ usage: saccade evaluate checkpoint=PATH task=TASK [KEY=VALUE ...] [--json] [--cf
 
   saccade evaluate checkpoint=outputs/motions/DATE-TIME task=motions
   saccade evaluate checkpoint=nmnist task=nmnist data_dir=FOLDER split=test --json
+  saccade evaluate checkpoint=motions task=motions mode=streaming figures=FOLDER
 
 checkpoint is a checkpoint's folder, a run's folder, or a released model's name;
-split is train, validation or test.
+split is train, validation or test. mode=streaming feeds tick by tick and tells after
+how many ms the answer was final; figures=FOLDER draws the confusion matrix and the
+confidence over time.
 """,
 }
 
@@ -77,15 +83,25 @@ def _guarded(root: Root, argv: Sequence[str], command: Command) -> int:
         _check_flags(root, flags)
         if "--cfg" in flags:
             words.remove("job")
-            sys.stdout.write(as_yaml(resolve(root, words)))
+            sys.stdout.write(as_yaml(_resolved(root, words)))
             return 0
-        return command(resolve(root, words), argv)
+        return command(_resolved(root, words), argv)
     except (InvalidSetting, UnknownSetting) as error:
         sys.stderr.write(f"saccade: {error}\n")
         return MISUSED
     except (TrainingError, CheckpointError, EventsError, OSError) as error:
         sys.stderr.write(f"saccade: {error}\n")
         return FAILED
+
+
+def _resolved(root: Root, words: Sequence[str]) -> dict[str, Any]:
+    """Compose a configuration, or read that of the run that goes on."""
+    resumed = [word for word in words if word.startswith("resume=")]
+    if root == "evaluate" or not resumed:
+        return resolve(root, words)
+    if len(words) > 1:
+        raise InvalidSetting("resume", "it stands alone: a run goes on as it was begun")
+    return saved(Path(resumed[0].removeprefix("resume=")))
 
 
 def _check_flags(root: Root, flags: Sequence[str]) -> None:
@@ -100,21 +116,31 @@ def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
     display = Display.on_terminal(bar=wanted.settings.logging.progress)
     display.say(f"preparing {wanted.task.name}")
     data = Data(wanted.task.load("train"), wanted.task.load("validation"))
-    folder = RunFolder.create(
-        Path(wanted.settings.output_dir), wanted.task.name, values
-    )
+    origin = provenance("train", argv)
+    folder = _folder(wanted, values, origin)
     display.say(f"run folder: {folder.path}")
     with interruptible() as interruption, display:
         run = Run(wanted, data, folder, display, interruption)
-        outcome = run.train(_saver(wanted, data, argv))
-    sys.stdout.write(_farewell(outcome))
+        outcome = run.train(_saver(wanted, data, origin))
+    write_curves(folder)
+    sys.stdout.write(_farewell(outcome, folder))
     return INTERRUPTED if outcome.interrupted else 0
 
 
-def _saver(wanted: Experiment, data: Data, argv: Sequence[str]) -> Save:
-    """Return what saves a checkpoint; its canary is the first validation sample."""
-    origin = provenance("train", argv)
-    sample = [*data.validation.events, *data.train.events][0]
+def _folder(
+    wanted: Experiment, values: dict[str, Any], origin: dict[str, Any]
+) -> RunFolder:
+    settings = wanted.settings
+    if settings.resume is not None:
+        return RunFolder(Path(settings.resume))
+    output_dir = Path(settings.output_dir)
+    return RunFolder.create(output_dir, wanted.task.name, values, origin)
+
+
+def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
+    """Return what saves a checkpoint; its canary is of the first validation sample."""
+    samples = data.validation if len(data.validation.events) else data.train
+    sample = samples.events[0]
 
     def save(path: Path, variables: Variables, progress: Progress) -> None:
         release(path, wanted, variables, progress, origin, sample)
@@ -122,52 +148,21 @@ def _saver(wanted: Experiment, data: Data, argv: Sequence[str]) -> Save:
     return save
 
 
-def _farewell(outcome: Outcome) -> str:
+def _farewell(outcome: Outcome, folder: RunFolder) -> str:
     lines = [f"checkpoint: {outcome.checkpoint}"]
     if outcome.progress.validation is not None:
         lines.insert(0, f"best validation: {outcome.progress.validation}")
     if outcome.interrupted:
         lines.insert(0, f"stopped after {outcome.progress.epochs} whole epochs")
+        lines.append(f"to go on: saccade train resume={folder.path}")
     return "\n".join(lines) + "\n"
 
 
 def _evaluate(values: dict[str, Any], argv: Sequence[str]) -> int:
     settings = build(EvaluationSettings, values)
-    checkpoint = load(locate(settings.checkpoint))
-    result = _measure(settings, checkpoint)
-    text = result.to_json() if "--json" in argv else f"{settings.split}: {result}"
+    result = assess(settings)
+    if settings.figures is not None:
+        write_figures(Path(settings.figures), result)
+    text = json.dumps(result.to_dict()) if "--json" in argv else str(result)
     sys.stdout.write(text + "\n")
     return 0
-
-
-def _measure(settings: EvaluationSettings, checkpoint: Checkpoint) -> Score:
-    manifest, task = checkpoint.manifest, task_of(settings)
-    if manifest.labels != task.labels or manifest.tokenization.sensor != task.sensor:
-        raise InvalidSetting(
-            "task",
-            f"the checkpoint knows {manifest.tokenization.sensor} pixels and the "
-            f"classes {', '.join(manifest.labels)}; task {task.name} has "
-            f"{task.sensor} pixels and {', '.join(task.labels)}",
-        )
-    batches = evaluation_batches(
-        task.load(settings.split),
-        len(task.labels),
-        settings.training.batch_events,
-        manifest.config.tick_events,
-        encoder(manifest.tokenization, manifest.timestep),
-    )
-    measure = make_measure(manifest.config)
-    return measure_all(measure, checkpoint.variables, batches)
-
-
-def locate(checkpoint: str) -> Path:
-    """Return the folder of a checkpoint given by its path, its run or its name."""
-    path = Path(checkpoint)
-    released = Path(str(checkpoints.__file__)).parent / checkpoint
-    places = [path / "best", path / "last", path]
-    if path.name == checkpoint:
-        places.append(released)
-    for place in places:
-        if (place / "manifest.json").is_file():
-            return place
-    return path

@@ -52,6 +52,21 @@ def resolve(root: Root, words: Sequence[str]) -> dict[str, Any]:
     return _compose(root, words)
 
 
+def saved(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a run that goes on, from its folder.
+
+    Raises:
+        InvalidSetting: The folder is no run's.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise InvalidSetting("resume", f"{folder} is no run's folder: no config.yaml")
+    values = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(values, dict):
+        raise InvalidSetting("resume", f"{file} is no mapping")
+    return {str(key): value for key, value in values.items()} | {"resume": str(folder)}
+
+
 def as_yaml(configuration: Mapping[str, Any]) -> str:
     """Return a resolved configuration as YAML text."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(configuration)))

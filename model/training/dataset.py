@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,42 @@ Labels = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
 
 
-class Samples(NamedTuple):
-    """Recordings in memory, each with the index of its class."""
+@dataclass(frozen=True)
+class OnDisk:
+    """Recordings that are read each time they are asked for.
 
-    events: list[Events]
+    Attributes:
+        places: Where each of them lies.
+        read: From a place to its events, in time order, at least one.
+    """
+
+    places: Sequence[Any]
+    read: Callable[[Any], Events]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Events:
+        return self.read(self.places[index])
+
+    def __iter__(self) -> Iterator[Events]:
+        return map(self.read, self.places)
+
+    def take(self, indices: Indices) -> OnDisk:
+        """Return those at these indices, in their order; nothing is read."""
+        return OnDisk([self.places[i] for i in indices], self.read)
+
+
+class Samples(NamedTuple):
+    """Recordings, in memory or on disk, each with the index of its class."""
+
+    events: list[Events] | OnDisk
     labels: Labels
 
     def take(self, indices: Indices) -> Samples:
         """Return the samples at these indices, in their order."""
+        if isinstance(self.events, OnDisk):
+            return Samples(self.events.take(indices), self.labels[indices])
         return Samples([self.events[i] for i in indices], self.labels[indices])
 
 

@@ -5,6 +5,7 @@ TrainingError
 ├── InvalidSetting      a value of the wrong type or out of range
 ├── MissingDataSet      the data is not where it should be
 ├── MalformedDataSet    the data is there, but not as it should be
+├── EmptySplit          a split has no samples
 └── TrainingDiverged    the loss is no longer a number
 """
 
@@ -78,18 +79,31 @@ class MalformedDataSet(TrainingError):
         return f"{self.path}: {self.reason}"
 
 
-class TrainingDiverged(TrainingError):
-    """The loss is no longer a number."""
+class EmptySplit(TrainingError):
+    """A split has no samples."""
 
-    def __init__(self, step: int, loss: float) -> None:
+    def __init__(self, task: str, split: str) -> None:
+        self.task = task
+        self.split = split
+        super().__init__(task, split)
+
+    def __str__(self) -> str:
+        return f"task {self.task} has no samples in its split {self.split}"
+
+
+class TrainingDiverged(TrainingError):
+    """The loss is no longer a number; the batch is kept for study."""
+
+    def __init__(self, step: int, loss: float, batch: Path) -> None:
         self.step = step
         self.loss = loss
-        super().__init__(step, loss)
+        self.batch = batch
+        super().__init__(step, loss, batch)
 
     def __str__(self) -> str:
         return (
-            f"the loss became {self.loss} at or just before step {self.step}; "
-            "try a smaller optimizer.lr or optimizer.ssm_lr"
+            f"the loss became {self.loss} at step {self.step}, whose batch is in "
+            f"{self.batch}; try a smaller optimizer.lr or optimizer.ssm_lr"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -37,10 +36,6 @@ class Score(NamedTuple):
             f"accuracy {self.accuracy:.1%} of {self.samples} samples "
             f"(95% interval {low:.1%} to {high:.1%}), loss {self.loss:.3f}"
         )
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(self._asdict())
 
 
 def wilson(correct: int, samples: int) -> tuple[float, float]:

@@ -85,6 +85,8 @@ def experiment(values: Mapping[str, Any]) -> Experiment:
     except ValueError as error:
         raise InvalidSetting("model", str(error)) from None
     _check_crops(settings.training.crop_events, config.tick_events)
+    if settings.optimizer.accumulate < 1:
+        raise InvalidSetting("optimizer.accumulate", "it must be at least 1")
     return Experiment(settings, task, config, tokenization, settings.tokens.timestep)
 
 

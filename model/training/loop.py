@@ -6,14 +6,12 @@ thread ahead of it, and its metrics are fetched once in `logging.every_steps` st
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
-
-import jax
+from typing import Any, NamedTuple
 
 from model.classifier import Variables
 from model.training import augmentation, learner as learners, objective
@@ -25,11 +23,12 @@ from model.training.batches import (
 )
 from model.training.dataset import Samples
 from model.training.display import Display, Report
-from model.training.errors import TrainingDiverged
-from model.training.evaluate import Score, evaluate, score
+from model.training.errors import InvalidSetting
+from model.training.evaluate import Score, evaluate
 from model.training.experiment import Experiment
 from model.training.interruption import Interruption
-from model.training.learner import Tally
+from model.training.meter import Meter
+from model.training.resumption import Position, States
 from model.training.run_folder import RunFolder
 
 
@@ -67,29 +66,6 @@ class Outcome(NamedTuple):
 Save = Callable[[Path, Variables, Progress], None]
 
 
-@dataclass
-class Meter:
-    """Sums tallies and times between two looks at the device."""
-
-    tallies: list[Tally] = field(default_factory=list)
-    since: float = field(default_factory=time.perf_counter)
-
-    def read(self, step: int, epoch: int) -> Report:
-        """Wait for the device, and return what happened since the last reading.
-
-        Raises:
-            TrainingDiverged: The loss is no longer a number.
-        """
-        events = sum(int(t.events) for t in jax.device_get(self.tallies))
-        result = score(self.tallies)
-        now = time.perf_counter()
-        speed = events / (now - self.since)
-        self.tallies, self.since = [], now
-        if not math.isfinite(result.loss):
-            raise TrainingDiverged(step, result.loss)
-        return Report(step, epoch, result.loss, result.accuracy, speed)
-
-
 class Run:
     """One run of an experiment."""
 
@@ -110,6 +86,8 @@ class Run:
         self._train = data.train
         self._validation = self._whole(data.validation)
         self._steps = experiment.plan.steps(len(self._train.events))
+        self._at = Position(samples=len(self._train.events))
+        self._meter = Meter(folder.diverged)
         optimizer = objective.optimizer(
             settings.optimizer, self._steps * settings.training.epochs
         )
@@ -133,18 +111,48 @@ class Run:
             save: Called with a folder, weights, and how far training is, whenever
                 a validation is the best so far, or else at the end.
         """
-        epochs = self._experiment.settings.training.epochs
+        settings = self._experiment.settings
+        epochs, patience = settings.training.epochs, settings.training.patience
         self._display.begin(self._steps * epochs)
-        best: Progress | None = None
-        for epoch in range(1, epochs + 1):
-            self._epoch(epoch)
-            if self._interruption.requested:
-                return self._leave(save, epoch - 1, interrupted=True)
-            if self._validation and self._due(epoch):
-                best = self._validate(save, epoch, best)
-        if best is None:
-            return self._leave(save, epochs, interrupted=False)
-        return Outcome(self._folder.best, best, interrupted=False)
+        with States(self._folder.state) as states:
+            if settings.resume is not None:
+                self._take_up(states)
+            while self._at.epochs < epochs and not 0 < patience <= self._at.stale:
+                self._epoch(self._at.epochs + 1)
+                if self._interruption.requested:
+                    self._keep(states)
+                    return self._leave(save, interrupted=True)
+                self._at = replace(self._at, epochs=self._at.epochs + 1, batches=0)
+                if self._validation and self._due(self._at.epochs):
+                    self._validate(save, self._at.epochs)
+                self._keep(states)
+        if self._at.best is None:
+            return self._leave(save, interrupted=False)
+        return Outcome(self._folder.best, _progress(self._at.best), interrupted=False)
+
+    def _take_up(self, states: States) -> None:
+        """Go on where the newest state is."""
+        self._learner, found = states.restore(self._learner)
+        if found.samples != self._at.samples:
+            raise InvalidSetting(
+                "resume",
+                f"the run began with {found.samples} training samples; "
+                f"now there are {self._at.samples}",
+            )
+        self._at = found
+        self._begun -= found.wall_s
+        self._meter.take_up(found.pending)
+        self._folder.cut_metrics(found.metrics_bytes)
+        self._display.say(f"going on after {found.epochs} whole epochs")
+
+    def _keep(self, states: States) -> None:
+        self._at = replace(
+            self._at,
+            pending=self._meter.pending(),
+            metrics_bytes=self._folder.metrics_bytes(),
+            wall_s=time.perf_counter() - self._begun,
+        )
+        states.save(self._learner, self._at)
 
     def _whole(self, samples: Samples) -> list[Batch]:
         experiment = self._experiment
@@ -172,24 +180,31 @@ class Run:
             experiment.encode,
             (experiment.settings.seed, epoch),
         )
-        meter, done = Meter(), (epoch - 1) * self._steps
-        ahead = prefetch(batches, experiment.settings.system.prefetch_batches)
-        for step, batch in enumerate(ahead, start=done + 1):
+        # What was done of this epoch before is drawn again, for the order's sake.
+        left = islice(batches, self._at.batches, None)
+        ahead = prefetch(left, experiment.settings.system.prefetch_batches)
+        first = (epoch - 1) * self._steps + self._at.batches + 1
+        for step, batch in enumerate(ahead, start=first):
             self._learner, tally = self._step(self._learner, batch)
-            meter.tallies.append(tally)
+            self._meter.add(step, batch, tally)
+            self._at = replace(self._at, batches=self._at.batches + 1)
             if step % experiment.settings.logging.every_steps == 0:
-                self._report(meter.read(step, epoch))
+                self._report(self._meter.read(step, epoch))
             if self._interruption.requested:
                 ahead.close()
                 return
-        if meter.tallies:
-            self._report(meter.read(done + self._steps, epoch))
+        if self._meter.tallies:
+            self._report(self._meter.read(epoch * self._steps, epoch))
 
     def _report(self, report: Report) -> None:
         self._display.show(report)
-        self._folder.record(kind="train", **report._asdict())
+        values = report._asdict()
+        speed = values.pop("events_per_s")
+        self._folder.record(kind="train", **values)
+        wall_s = round(time.perf_counter() - self._begun, 3)
+        self._folder.record_speed(step=report.step, events_per_s=speed, wall_s=wall_s)
 
-    def _validate(self, save: Save, epoch: int, best: Progress | None) -> Progress:
+    def _validate(self, save: Save, epoch: int) -> None:
         variables = learners.evaluated(self._learner)
         result = evaluate(self._measure, variables, self._validation)
         progress = self._progress(epoch, result)
@@ -199,24 +214,43 @@ class Run:
             accuracy=result.accuracy,
             loss=result.loss,
             samples=result.samples,
-            wall_s=progress.wall_s,
         )
-        kept = best is None or _better(result, best.validation)
+        best = None if self._at.best is None else _progress(self._at.best).validation
+        kept = _better(result, best)
         mark = " (best so far)" if kept else ""
         self._display.say(f"epoch {epoch:>4}: validation {result}{mark}")
-        if best is not None and not kept:
-            return best
+        if not kept:
+            self._at = replace(self._at, stale=self._at.stale + 1)
+            return
         save(self._folder.best, variables, progress)
-        return progress
+        self._at = replace(self._at, best=_plain(progress), stale=0)
 
-    def _leave(self, save: Save, epochs: int, *, interrupted: bool) -> Outcome:
-        progress = self._progress(epochs, None)
+    def _leave(self, save: Save, *, interrupted: bool) -> Outcome:
+        progress = self._progress(self._at.epochs, None)
         save(self._folder.last, learners.evaluated(self._learner), progress)
         return Outcome(self._folder.last, progress, interrupted)
 
     def _progress(self, epochs: int, result: Score | None) -> Progress:
         wall_s = time.perf_counter() - self._begun
         return Progress(len(self._train.events), epochs, wall_s, result)
+
+
+def _plain(progress: Progress) -> dict[str, Any]:
+    """Return plain JSON values."""
+    result = progress.validation
+    return {
+        **progress._asdict(),
+        "validation": None if result is None else result._asdict(),
+    }
+
+
+def _progress(values: dict[str, Any]) -> Progress:
+    """Return what `_plain` was given."""
+    result = values["validation"]
+    if result is not None:
+        low, high = result["ci95"]
+        result = Score(**{**result, "ci95": (low, high)})
+    return Progress(**{**values, "validation": result})
 
 
 def _better(result: Score, best: Score | None) -> bool:

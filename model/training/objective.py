@@ -54,8 +54,9 @@ def optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransfor
 
     Args:
         settings: Rates and decay.
-        steps: Of the whole run: where the cosine ends.
+        steps: Batches of the whole run: where the cosine ends.
     """
+    steps = max(steps // settings.accumulate, 1)
     rate = schedule(settings, settings.lr, steps)
     ssm_rate = schedule(settings, settings.ssm_lr, steps)
     adam = optax.multi_transform(
@@ -68,9 +69,12 @@ def optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransfor
         },
         groups,
     )
-    if settings.clip_norm == 0.0:
+    if settings.clip_norm > 0.0:
+        adam = optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam)
+    if settings.accumulate == 1:
         return adam
-    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam)
+    several = optax.MultiSteps(adam, every_k_schedule=settings.accumulate)
+    return several.gradient_transformation()
 
 
 def schedule(settings: OptimizerSettings, peak: float, steps: int) -> optax.Schedule:

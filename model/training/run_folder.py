@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,25 +18,40 @@ class RunFolder:
     """A folder of files that outlive the run.
 
     config.yaml      what `--cfg job` prints
+    run.json         command, git hash, versions of packages
     metrics.jsonl    one line a look at the metrics, one a validation
+    speed.jsonl      events/s and seconds, which no two runs share
+    metrics.csv, curves.png    the same at the end, as a table and as curves
     best/            the checkpoint with the best validation
     last/            the newest, where the run ended early or had no validation
+    state/           what the run goes on from (`resumption`)
+    diverged.npz     the batch that made the loss no number
     """
 
     path: Path
 
     @classmethod
     def create(
-        cls, output_dir: Path, task: str, values: Mapping[str, Any]
+        cls,
+        output_dir: Path,
+        task: str,
+        values: Mapping[str, Any],
+        origin: Mapping[str, Any],
     ) -> RunFolder:
-        """Make `output_dir/task/date-time` and save the configuration in it."""
+        """Make `output_dir/task/date-time` and save the configuration in it.
+
+        A job of SLURM's has its number in the folder's name.
+        """
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        if job := os.environ.get("SLURM_JOB_ID"):
+            stamp += f"_job{job}"
         path, number = output_dir / task / stamp, 1
         while path.exists():
             number += 1
             path = output_dir / task / f"{stamp}_{number}"
         path.mkdir(parents=True)
         (path / "config.yaml").write_text(as_yaml(values))
+        (path / "run.json").write_text(json.dumps(origin, indent=1) + "\n")
         return cls(path)
 
     @property
@@ -48,7 +64,46 @@ class RunFolder:
         """The newest weights."""
         return self.path / "last"
 
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a look; the same for two runs of one configuration."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """What the run goes on from."""
+        return self.path / "state"
+
+    @property
+    def diverged(self) -> Path:
+        """The batch that made the loss no number."""
+        return self.path / "diverged.npz"
+
     def record(self, **values: str | int | float) -> None:
         """Append one line to the metrics."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        _append(self.metrics, values)
+
+    def record_speed(self, **values: str | int | float) -> None:
+        """Append one line to what depends on the machine."""
+        _append(self.path / "speed.jsonl", values)
+
+    def metrics_bytes(self) -> int:
+        """Return how long the metrics are, so that a run can go back to here."""
+        return self.metrics.stat().st_size if self.metrics.is_file() else 0
+
+    def cut_metrics(self, size: int) -> None:
+        """Forget the metrics after the first `size` bytes."""
+        if self.metrics.is_file():
+            with self.metrics.open("r+b") as file:
+                file.truncate(size)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the metrics, one dictionary a line."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+
+def _append(file: Path, values: Mapping[str, str | int | float]) -> None:
+    with file.open("a") as lines:
+        lines.write(json.dumps(values) + "\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from model.tokens import Scheme, TimestepConvention
 from model.training.dataset import Split
+
+Mode = Literal["batch", "streaming"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class TrainingSettings:
             0 begins with everything drawn at random.
         ema_decay: Of the averaged weights that are validated and saved; 0 is none.
         validate_every: Epochs between validations; the last always has one.
+        patience: Validations without a better one after which the run ends; 0 never
+            ends it early.
     """
 
     epochs: int
@@ -42,6 +46,7 @@ class TrainingSettings:
     motion_speed: float
     ema_decay: float
     validate_every: int
+    patience: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class OptimizerSettings:
         final_share: Where the cosine ends, as a share of the peak.
         clip_norm: Longest gradient, all parameters together; 0 is no limit.
         b2: Adam's decay of squared gradients.
+        accumulate: Batches whose gradients are averaged into one step.
     """
 
     lr: float
@@ -65,6 +71,7 @@ class OptimizerSettings:
     final_share: float
     clip_norm: float
     b2: float
+    accumulate: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ class Settings:
     """One resolved configuration.
 
     Attributes:
+        resume: The folder of the run that goes on; null begins a new one.
         task: The task's own settings; `name` picks the task.
         model: Settings of `model.config.ModelConfig`; the task adds the
             vocabulary and the number of classes.
@@ -141,6 +149,7 @@ class Settings:
     seed: int
     data_dir: str | None
     output_dir: str
+    resume: str | None
     tokens: TokenSettings
     training: TrainingSettings
     optimizer: OptimizerSettings
@@ -158,7 +167,12 @@ class EvaluationSettings(Settings):
     Attributes:
         checkpoint: A checkpoint's folder, a run's folder, or a released name.
         split: What to measure it on.
+        mode: Whole recordings at once, or as a stream, tick by tick; the scores are
+            the same, and a stream also tells when they came.
+        figures: Folder for the figures and the result as JSON; null writes none.
     """
 
     checkpoint: str
     split: Split
+    mode: Mode
+    figures: str | None

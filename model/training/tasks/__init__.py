@@ -9,13 +9,16 @@ from typing import Any, Final
 from model.training.dataset import Task
 from model.training.errors import UnknownSetting
 from model.training.settings import SystemSettings
-from model.training.tasks import folder, motions, nmnist
+from model.training.tasks import dvs_gesture, folder, motions, nmnist, spiking
 
 Builder = Callable[[Mapping[str, Any], Path | None, SystemSettings], Task]
 TASKS: Final[Mapping[str, Builder]] = {
+    "dvs-gesture": dvs_gesture.dvs_gesture,
     "folder": folder.folder,
     "motions": motions.motions,
     "nmnist": nmnist.nmnist,
+    "spiking-heidelberg-digits": spiking.digits,
+    "spiking-speech-commands": spiking.commands,
 }
 
 

@@ -222,7 +222,7 @@ UNSUPPORTED = {
     "a.raw": (evt2_bytes(ROWS, b"% evt 2.1\n"), "encoding 2.1"),
     "a.dat": (dat_bytes(ROWS, b"% Version 1\n"), "DAT version 1"),
     "b.dat": (dat_bytes(ROWS, kind=b"\x0e\x08"), "type 14"),
-    "a.aedat": (b"#!AER-DAT2.0\r\n# old", "AEDAT 2"),
+    "a.aedat": (b"#!AER-DAT1.0\r\n# old", "AEDAT 1"),
 }
 
 

@@ -1,12 +1,15 @@
-"""Small data of our own making: digits as a 34×34 sensor might see them."""
+"""Small data of our own making, in the layouts of the published data sets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from model.events.types import EVENT_DTYPE, Events, Sensor
+from tests.model.events.aedat_files import aedat_31, packet_31
 
 SENSOR = Sensor(34, 34)
 
@@ -39,3 +42,60 @@ def write_digits(folder: Path, each: int, count: int = 96) -> Path:
                 events["x"] = 3 * digit + events["x"] % 4
                 write_bin(folder / part / str(digit) / f"{number:05}.bin", events)
     return folder
+
+
+def write_spikes(
+    path: Path, words: Sequence[str], each: int, seed: int = 0, count: int = 80
+) -> None:
+    """Write a file in SHD's and SSC's layout: a word is where its spikes lie."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(words)), each)).astype(np.uint16)
+    width = 700 // len(words)
+    with h5py.File(path, "w") as file:
+        for name, kind in (("times", np.float16), ("units", np.uint16)):
+            file.create_dataset(
+                f"spikes/{name}", (labels.size,), dtype=h5py.vlen_dtype(kind)
+            )
+        for place, label in enumerate(labels):
+            seconds = np.sort(rng.uniform(0.0, 1.0, count)).astype(np.float16)
+            units = int(label) * width + rng.integers(width, size=count)
+            file["spikes/times"][place] = seconds
+            file["spikes/units"][place] = units.astype(np.uint16)
+        file["labels"] = labels
+        file["extra/speaker"] = np.zeros(labels.size, np.uint16)
+        file["extra/keys"] = np.array([word.encode() for word in words])
+
+
+def write_gestures(folder: Path, trials: Mapping[str, Sequence[str]]) -> Path:
+    """Write trials of all eleven gestures: a gesture is where its events lie.
+
+    Args:
+        folder: Where to.
+        trials: The names of the trials of each part, `train` and `test`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, names in trials.items():
+        listed = "".join(f"{name}.aedat\n" for name in names)
+        (folder / f"trials_to_{part}.txt").write_text(listed)
+        for seed, name in enumerate(names):
+            _write_trial(folder / f"{name}.aedat", seed)
+    return folder
+
+
+def _write_trial(path: Path, seed: int) -> None:
+    """Write 1 s of each gesture, in packets of 64 events that gestures share."""
+    lines, rows = ["class,startTime_usec,endTime_usec"], []
+    for gesture in range(11):
+        start = 2_000_000 * gesture + 500_000
+        lines.append(f"{gesture + 1},{start},{start + 999_999}")
+        events = make_events(160, 100 * seed + gesture, Sensor(10, 128))
+        t_us = start - 200_000 + 5 * events["t"].astype(np.int64)
+        x = 11 * gesture + events["x"].astype(np.int64)
+        rows += list(zip(t_us.tolist(), x.tolist(), *_places(events), strict=True))
+    packets = [packet_31(rows[i : i + 64]) for i in range(0, len(rows), 64)]
+    path.write_bytes(aedat_31(packets))
+    path.with_name(f"{path.stem}_labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def _places(events: Events) -> tuple[list[int], list[int]]:
+    return events["y"].tolist(), events["p"].tolist()

@@ -66,7 +66,7 @@ def test_an_unknown_name_suggests_the_nearest(word: str, nearest: str) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "task: choose one, as in task=…; known: folder, motions, nmnist"),
+        ([], "task: choose one, as in task=…; known: dvs-gesture, folder, motions"),
         (["task=nmnist", "training"], "training: it should read key=value"),
         (["task=nmnist", "training.epochs=many"], "'many' is no int"),
         (["task=nmnist", "training.crop_events=[100]"], "100 is no multiple"),

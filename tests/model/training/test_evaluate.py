@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,14 +23,6 @@ def test_ragged_batches_weigh_as_many_samples_as_they_hold() -> None:
     assert result.accuracy == pytest.approx(0.9)
     assert result.samples == 10
     assert result.loss == pytest.approx(1.3)
-
-
-def test_the_json_has_accuracy_samples_and_interval() -> None:
-    values = json.loads(score([tally(0.5, 3, 4)]).to_json())
-    assert values["accuracy"] == 0.75
-    assert values["samples"] == 4
-    low, high = values["ci95"]
-    assert 0.0 < low < 0.75 < high < 1.0
 
 
 def test_the_text_tells_the_sample_count_and_the_interval() -> None:

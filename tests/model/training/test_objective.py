@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ SETTINGS = OptimizerSettings(
     final_share=0.01,
     clip_norm=0.0,
     b2=0.99,
+    accumulate=1,
 )
 CONFIG = ModelConfig(
     num_embeddings=8,
@@ -96,3 +98,23 @@ def test_smoothing_keeps_a_distribution() -> None:
     smoothed = np.asarray(smooth(jnp.eye(4), 0.2))
     assert smoothed.sum(axis=1) == pytest.approx(np.ones(4))
     assert smoothed[0] == pytest.approx([0.85, 0.05, 0.05, 0.05])
+
+
+def test_accumulated_gradients_move_as_their_mean(params: dict[str, Any]) -> None:
+    keys = jax.random.split(jax.random.key(1), 2)
+    first, second = (
+        jax.tree.map(lambda p, k=key: jax.random.normal(k, p.shape), params)
+        for key in keys
+    )
+    several = optimizer(replace(SETTINGS, accumulate=2), 200)
+    moments = several.init(params)
+    still, moments = several.update(first, moments, params)
+    assert not any(bool(leaf.any()) for leaf in jax.tree.leaves(still))
+    moved, _ = several.update(second, moments, params)
+    one = optimizer(SETTINGS, 100)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
+    expected, _ = one.update(mean, one.init(params), params)
+    for found, wanted in zip(
+        jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True
+    ):
+        assert np.asarray(found) == pytest.approx(np.asarray(wanted), rel=1e-5)

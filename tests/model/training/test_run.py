@@ -19,7 +19,7 @@ from model.training.batches import Batch
 from model.training.errors import TrainingDiverged
 from model.training.interruption import interruptible
 from model.training.learner import Learner, Tally, make_predict
-from model.training.loop import Meter
+from model.training.meter import Meter
 from tests.model.training.fixtures import write_digits
 from tests.model.training.test_evaluate import tally
 
@@ -129,6 +129,32 @@ def test_a_ragged_evaluation_is_the_same_in_any_batch_size(
     assert one["loss"] == pytest.approx(all_at_once["loss"], rel=1e-5)
 
 
+def test_a_stream_is_measured_as_a_batch_is(
+    folder: Path,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = [*words, f"checkpoint={folder}"]
+    batch = evaluate(asked, capsys)
+    streamed = evaluate([*asked, "mode=streaming", f"figures={tmp_path}"], capsys)
+    assert {"accuracy", "samples", "ci95", "classes", "confusion"} <= batch.keys()
+    assert streamed["confusion"] == batch["confusion"]
+    assert streamed["loss"] == pytest.approx(batch["loss"], rel=1e-5)
+    assert batch["time_to_decision_ms"] is None
+    assert streamed["time_to_decision_ms"] is not None
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"evaluation.json", "confusion.png", "confidence.png"}
+
+
+def test_an_empty_split_is_an_error_in_words(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*words, f"checkpoint={folder}", "split=validation"]
+    assert cli.evaluate([*asked, "task.validation_share=0"]) == 1
+    assert "no samples in its split validation" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_task_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,9 +196,18 @@ def test_cfg_job_prints_the_resolved_configuration(
     assert "epochs: 3" in capsys.readouterr().out
 
 
-def test_a_loss_that_is_no_number_ends_the_run() -> None:
-    with pytest.raises(TrainingDiverged, match="smaller optimizer"):
-        Meter([tally(float("nan"), 0, 1)]).read(step=7, epoch=1)
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_batch(
+    tmp_path: Path,
+) -> None:
+    meter = Meter(tmp_path / "diverged.npz")
+    for step, loss in enumerate([1.0, float("nan"), float("nan")], start=5):
+        batch = Batch(*(np.full((1, 1), step) for _ in Batch._fields))
+        meter.add(step, batch, tally(loss, 0, 1))
+    with pytest.raises(TrainingDiverged, match=r"at step 6, .*smaller optimizer"):
+        meter.read(step=7, epoch=1)
+    with np.load(tmp_path / "diverged.npz") as kept:
+        assert set(kept) == set(Batch._fields)
+        assert kept["tokens"].tolist() == [[6]]
 
 
 def test_ctrl_c_saves_what_there_is(

@@ -1,0 +1,112 @@
+"""The state of a run on disk: what it needs to go on as if it had never stopped.
+
+An epoch's batches depend on the run's seed and the epoch alone, and dropout on the
+step; so the learner, a position and the length of the metrics are all there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from model.training.errors import InvalidSetting
+from model.training.learner import Learner
+
+KEPT: Final = 2
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is.
+
+    Attributes:
+        epochs: Whole epochs done, validation included.
+        batches: Batches done of the epoch after them.
+        samples: Training samples, to notice a data set that has changed.
+        pending: Tallies since the last look at the metrics.
+        best: The best validation so far, as `loop` writes it.
+        stale: Validations since.
+        metrics_bytes: Length of the metrics.
+        wall_s: Spent so far.
+    """
+
+    epochs: int = 0
+    batches: int = 0
+    samples: int = 0
+    pending: list[list[float]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    stale: int = 0
+    metrics_bytes: int = 0
+    wall_s: float = 0.0
+
+
+class States:
+    """The newest states of one run, written while training goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        self._kept = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self) -> States:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kept.close()
+
+    def save(self, learner: Learner, position: Position) -> None:
+        """Keep a state; an older one stays until this is whole."""
+        step = int(learner.step)
+        if step in self._kept.all_steps():
+            return
+        # A copy: the next step reuses the learner's memory while this is written.
+        leaves = [np.array(leaf) for leaf in jax.tree.leaves(learner)]
+        self._kept.save(
+            step,
+            args=ocp.args.Composite(
+                learner=ocp.args.StandardSave(_named(leaves)),
+                position=ocp.args.JsonSave(asdict(position)),
+            ),
+        )
+
+    def restore(self, like: Learner) -> tuple[Learner, Position]:
+        """Return the newest state.
+
+        Args:
+            like: A learner of the same configuration.
+
+        Raises:
+            InvalidSetting: There is none, or it is of another configuration.
+        """
+        step = self._kept.latest_step()
+        if step is None:
+            raise InvalidSetting("resume", "this run ended before its first state")
+        leaves, shape = jax.tree.flatten(like)
+        arguments = ocp.args.Composite(
+            learner=ocp.args.StandardRestore(_named([np.asarray(x) for x in leaves])),
+            position=ocp.args.JsonRestore(),
+        )
+        try:
+            found = self._kept.restore(step, args=arguments)
+        except ValueError as error:
+            raise InvalidSetting("resume", f"another model's state: {error}") from error
+        restored = [found["learner"][name] for name in _named(leaves)]
+        arrays = [
+            jax.numpy.asarray(leaf, old.dtype)
+            for leaf, old in zip(restored, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(shape, arrays), Position(**found["position"])
+
+
+def _named(leaves: list[Any]) -> dict[str, Any]:
+    return {f"{place:05}": leaf for place, leaf in enumerate(leaves)}

@@ -1,0 +1,205 @@
+"""The Heidelberg spiking data sets: spoken words as spikes of an artificial cochlea.
+
+Both come as HDF5 files of 700 channels, times in seconds:
+
+    spikes/times[i]   seconds        labels[i]     index of the word
+    spikes/units[i]   channel        extra/keys    the words, in the labels' order
+
+Source:
+    Cramer et al. 2022, doi 10.1109/TNNLS.2020.3044364.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import h5py
+import numpy as np
+
+from model.events.types import EVENT_DTYPE, Events, Sensor
+from model.training.dataset import OnDisk, Samples, Split, Task, hold_out
+from model.training.errors import MalformedDataSet, MissingDataSet
+from model.training.settings import SystemSettings
+from model.training.typed import build
+
+COCHLEA: Final = Sensor(700, 1, polarities=1)
+SOURCE: Final = "{} (Cramer et al. 2022, doi 10.1109/TNNLS.2020.3044364), CC BY 4.0"
+INSTRUCTIONS: Final = """\
+Download {name} from zenkelab.org/datasets or compneuro.net/datasets (CC BY 4.0; the
+checksums lie beside the files), unpack the files into one folder and pass it as
+data_dir=FOLDER:
+{files}"""
+DIGITS_FILES: Final = """\
+  FOLDER/shd_train.h5    8,156 recordings, from shd_train.h5.gz, about 130 MB
+  FOLDER/shd_test.h5     2,264 recordings, from shd_test.h5.gz, about 40 MB"""
+COMMANDS_FILES: Final = """\
+  FOLDER/ssc_train.h5    75,466 recordings, from ssc_train.h5.gz, about 1.2 GB
+  FOLDER/ssc_valid.h5    9,981 recordings, from ssc_valid.h5.gz, about 160 MB
+  FOLDER/ssc_test.h5     20,382 recordings, from ssc_test.h5.gz, about 330 MB"""
+
+
+@dataclass(frozen=True)
+class DigitsSettings:
+    """The settings of spiking-heidelberg-digits.
+
+    Attributes:
+        validation_share: Share of the training file held out, class by class.
+        validate_on_test: Choose the best epoch on the test file, as the reference
+            does by default: the accuracy there is then no longer that of unseen data.
+    """
+
+    name: str
+    validation_share: float
+    validate_on_test: bool
+
+
+@dataclass(frozen=True)
+class CommandsSettings:
+    """The settings of spiking-speech-commands, which has a file for validation."""
+
+    name: str
+
+
+class Source(NamedTuple):
+    """One of the two data sets on disk."""
+
+    task: str
+    data_dir: Path | None
+    prefix: str
+    instructions: str
+
+    def file(self, part: str) -> Path:
+        """Return the file of one part, `train`, `valid` or `test`.
+
+        Raises:
+            MissingDataSet: It is not there.
+        """
+        if self.data_dir is None:
+            raise MissingDataSet(self.task, None, self.instructions)
+        path = self.data_dir / f"{self.prefix}_{part}.h5"
+        if not path.is_file():
+            raise MissingDataSet(self.task, path, self.instructions)
+        return path
+
+    def words(self) -> tuple[str, ...]:
+        """Return the classes, from whichever file is there."""
+        for part in ("train", "test", "valid"):
+            path = None if self.data_dir is None else self.file_if_there(part)
+            if path is not None:
+                return read_words(path)
+        return read_words(self.file("train"))
+
+    def file_if_there(self, part: str) -> Path | None:
+        """Return the file of one part, or None."""
+        try:
+            return self.file(part)
+        except MissingDataSet:
+            return None
+
+
+def digits(
+    values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
+) -> Task:
+    """Describe spiking-heidelberg-digits: ten digits in English and in German."""
+    settings = build(DigitsSettings, values, "task.")
+    name = "Spiking Heidelberg Digits"
+    told = INSTRUCTIONS.format(name=name, files=DIGITS_FILES)
+    source = Source(settings.name, data_dir, "shd", told)
+    load = partial(_load_digits, source, settings)
+    return Task(settings.name, source.words(), COCHLEA, SOURCE.format(name), load)
+
+
+def commands(
+    values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
+) -> Task:
+    """Describe spiking-speech-commands: 35 English words of many speakers."""
+    settings = build(CommandsSettings, values, "task.")
+    name = "Spiking Speech Commands"
+    told = INSTRUCTIONS.format(name=name, files=COMMANDS_FILES)
+    source = Source(settings.name, data_dir, "ssc", told)
+    load = partial(_load_commands, source)
+    return Task(settings.name, source.words(), COCHLEA, SOURCE.format(name), load)
+
+
+def _load_digits(source: Source, settings: DigitsSettings, split: Split) -> Samples:
+    if split == "test" or (split == "validation" and settings.validate_on_test):
+        return read_file(source.file("test"))
+    samples = read_file(source.file("train"))
+    if settings.validate_on_test:
+        return samples
+    kept, held = hold_out(samples.labels, settings.validation_share)
+    return samples.take(kept if split == "train" else held)
+
+
+def _load_commands(source: Source, split: Split) -> Samples:
+    part = {"train": "train", "validation": "valid", "test": "test"}[split]
+    return read_file(source.file(part))
+
+
+def read_words(path: Path) -> tuple[str, ...]:
+    """Return the classes of a file, in the order of its labels.
+
+    Raises:
+        MalformedDataSet: It has none, or is no HDF5 file.
+    """
+    with _opened(path) as file:
+        words = _dataset(path, file, "extra/keys")[:]
+    return tuple(w.decode() if isinstance(w, bytes) else str(w) for w in words)
+
+
+def read_file(path: Path) -> Samples:
+    """Open a file; its recordings are read when they are asked for.
+
+    Raises:
+        MalformedDataSet: It is no HDF5 file, or its parts contradict each other.
+    """
+    file = _opened(path)
+    times = _dataset(path, file, "spikes/times")
+    units = _dataset(path, file, "spikes/units")
+    labels = np.asarray(_dataset(path, file, "labels")[:], np.int64)
+    if not len(times) == len(units) == labels.size:
+        reason = f"{len(times)} times, {len(units)} units and {labels.size} labels"
+        raise MalformedDataSet(path, reason)
+    words = len(_dataset(path, file, "extra/keys"))
+    if labels.size and not 0 <= labels.min() <= labels.max() < words:
+        reason = f"labels {labels.min()} to {labels.max()} for {words} words"
+        raise MalformedDataSet(path, reason)
+    read = partial(_recording, path, times, units)
+    return Samples(OnDisk(range(labels.size), read), labels)
+
+
+def _recording(path: Path, times: Any, units: Any, index: int) -> Events:
+    """Read one recording, in time order, the first spike at 0 µs."""
+    try:
+        seconds, channels = times[index].astype(np.float64), units[index]
+    except OSError as error:
+        raise MalformedDataSet(path, f"recording {index}: {error}") from error
+    if not seconds.size or seconds.shape != channels.shape:
+        reason = f"recording {index} has {seconds.size} times, {channels.size} units"
+        raise MalformedDataSet(path, reason)
+    if not np.isfinite(seconds).all() or channels.max() >= COCHLEA.width:
+        reason = f"recording {index} has a channel above 699 or a time that is none"
+        raise MalformedDataSet(path, reason)
+    t_us = np.rint(seconds * 1e6).astype(np.int64)
+    order = np.argsort(t_us, kind="stable")
+    events = np.zeros(t_us.size, EVENT_DTYPE)
+    events["t"] = t_us[order] - t_us[order[0]]
+    events["x"] = channels[order]
+    return events
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise MalformedDataSet(path, f"no readable HDF5 file: {error}") from error
+
+
+def _dataset(path: Path, file: Any, name: str) -> Any:
+    if not isinstance(file.get(name), h5py.Dataset):
+        raise MalformedDataSet(path, f"it has no data set {name}")
+    return file[name]

@@ -1,0 +1,175 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.checkpoint import load
+from model.training import cli, learner as learners
+from tests.model.training.fixtures import write_digits
+from tests.model.training.test_run import TINY
+
+EPOCHS = 4
+STEPS_AN_EPOCH = 5
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    digits = write_digits(tmp_path_factory.mktemp("digits"), each=3)
+    changed = ["training.batch_events=128", f"training.epochs={EPOCHS}"]
+    rest = [f"data_dir={digits}", "logging.every_steps=2", "model.dropout=0.3"]
+    return [*TINY, *changed, *rest]
+
+
+def run(words: list[str], output: Path) -> Path:
+    assert cli.train([*words, f"output_dir={output}"]) == 0
+    (folder,) = (output / "nmnist").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing stopped."""
+    return run(words, tmp_path_factory.mktemp("whole"))
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    metrics = (folder / "metrics.jsonl").read_bytes()
+    assert metrics == (whole / "metrics.jsonl").read_bytes()
+    assert load(folder / "best").manifest.content_hash == (
+        load(whole / "best").manifest.content_hash
+    )
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come after so many steps."""
+    make_step, taken = learners.make_step, 0
+
+    def make(*arguments: Any) -> Any:
+        step = make_step(*arguments)
+
+        def stopping(*values: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken == steps:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(*values)
+
+        return stopping
+
+    monkeypatch.setattr(learners, "make_step", make)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(3, marks=pytest.mark.slow),
+        pytest.param(STEPS_AN_EPOCH, marks=pytest.mark.slow),
+        2 * STEPS_AN_EPOCH + 2,
+    ],
+)
+def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(
+    steps: int,
+    words: list[str],
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(steps, patch)
+        assert cli.train([*words, f"output_dir={tmp_path}"]) == 130
+    (folder,) = (tmp_path / "nmnist").iterdir()
+    assert f"to go on: saccade train resume={folder}" in capsys.readouterr().out
+    assert cli.train([f"resume={folder}"]) == 0
+    assert_same(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_one_that_was_not(
+    words: list[str], whole: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "saccade", "train", *words]
+    process = subprocess.Popen([*command, f"output_dir={tmp_path}"])
+    deadline = time.monotonic() + 120
+    while not [p for p in tmp_path.rglob("state/*") if p.name.isdigit()]:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    (folder,) = (tmp_path / "nmnist").iterdir()
+    assert cli.train([f"resume={folder}"]) == 0
+    assert_same(folder, whole)
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole: Path) -> None:
+    before = (whole / "metrics.jsonl").read_bytes()
+    assert cli.train([f"resume={whole}"]) == 0
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_folder_tells_its_origin_and_draws_its_curves(whole: Path) -> None:
+    origin = json.loads((whole / "run.json").read_text())
+    assert origin["command"].startswith("saccade train task=nmnist")
+    assert {"git", "packages"} <= origin.keys()
+    assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
+    rows = np.loadtxt(whole / "metrics.csv", delimiter=",", dtype=str)
+    assert rows[0].tolist()[:2] == ["kind", "step"]
+    assert len(rows) == 1 + len((whole / "metrics.jsonl").read_text().splitlines())
+
+
+def test_early_stop_ends_after_so_many_worse_validations(
+    words: list[str], tmp_path: Path
+) -> None:
+    # Without a rate nothing ever gets better than the first validation.
+    still = ["optimizer.lr=0.0", "optimizer.ssm_lr=0.0", "training.epochs=9"]
+    folder = run([*words, *still, "training.patience=2"], tmp_path)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds.count("validation") == 3
+
+
+def test_a_jobs_number_is_in_the_folders_name(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    assert run([*words, "training.epochs=1"], tmp_path).name.endswith("_job4711")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [(["seed=3"], "it stands alone"), ([], "is no run's folder")],
+)
+def test_what_cannot_go_on_is_explained(
+    more: list[str],
+    reason: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.train([f"resume={tmp_path}", *more]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_another_number_of_samples_is_refused(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    digits = write_digits(tmp_path / "digits", each=3)
+    moved = [w for w in words if not w.startswith("data_dir")]
+    asked = [*moved, f"data_dir={digits}", "training.epochs=1"]
+    folder = run(asked, tmp_path / "outputs")
+    write_digits(digits, each=5)
+    assert cli.train([f"resume={folder}"]) == 2
+    assert "began with 20 training samples" in capsys.readouterr().err
