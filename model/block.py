@@ -13,135 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from model import planes, recurrence
 from model.config import ModelConfig
 from model.discretization import DISCRETIZATIONS, Discretization
+from model.groups import Grouped, Members, OpenGroup, Pooled, Projected
+from model.layer_weights import Affine, LayerWeights, affine_norm, layer_norm
 from model.planes import Planes
 from model.pooling import WEIGHTINGS, Weighting
 
 Keep = Callable[[Array], Array]
 """Dropout, or the identity."""
-
-NORM_EPSILON: Final = 1e-6
-
-
-class Affine(NamedTuple):
-    """x·kernel + bias, by matrix (h, o) or elementwise (h,)."""
-
-    kernel: Float[Array, "*h o"]
-    bias: Float[Array, " o"]
-
-
-class LayerWeights(NamedTuple):
-    """A layer's parameters as its arithmetic wants them.
-
-    Attributes:
-        rates: ΛΔ, (p,), 1/ms.
-        B: Input to both planes of the drive, the shared gain included, (i, 2p).
-        C: Both planes of the state to the output, Re(C·x), (2p, o); doubled for
-            conjugate pairs.
-        D: Feedthrough, (i,) or (i, o).
-        gate: The GLU's.
-        widen: The skip's, where a layer widens.
-        norm: The norm's scale and shift.
-    """
-
-    rates: Planes
-    B: Float[Array, "i q"]
-    C: Float[Array, "q o"]
-    D: Float[Array, "*i o"]
-    gate: Affine
-    widen: Affine | None
-    norm: Affine
-
-
-class Projected(NamedTuple):
-    """What a layer makes of an input before it looks at time.
-
-    Attributes:
-        drive: What enters the states, both planes side by side, (..., 2p).
-        feed: u, which D passes straight on, (..., i).
-        skip: The residual branch, (..., i).
-    """
-
-    drive: Float[Array, "*b q"]
-    feed: Float[Array, "*b i"]
-    skip: Float[Array, "*b i"]
-
-
-class Pooled(NamedTuple):
-    """What is left of a stride group's `feed` and `skip`: their weighted means."""
-
-    feed: Float[Array, "*b i"]
-    skip: Float[Array, "*b i"]
-
-
-class Grouped(NamedTuple):
-    """Inputs in stride groups.
-
-    Attributes:
-        items: What stands for the tokens, by place in the group, leaves (n, ..., g)
-            and whatever axes `project` wants.
-        project: Some items -> what the layer makes of them.
-        dt_ms: Integration timesteps, (..., g, n), ms.
-    """
-
-    items: Any
-    project: Callable[[Any], Projected]
-    dt_ms: Float[Array, "*b g n"]
-
-
-class Members(NamedTuple):
-    """The tokens of stride groups as they are summed.
-
-    Attributes:
-        items: As in `Grouped`.
-        gaps: Integration timesteps, (n, ..., g, 1), ms.
-        shares: Weights in the group's mean, likewise; they add up to 1.
-    """
-
-    items: Any
-    gaps: Float[Array, "..."]
-    shares: Float[Array, "..."]
-
-
-class OpenGroup(NamedTuple):
-    """The tokens of a stride group that is not complete yet, summed.
-
-    Attributes:
-        held: Tokens so far.
-        elapsed_ms: Their gaps' sum.
-        first: The state after the first of them, (p,).
-        feed: Weighted sum of `Projected.feed`, (h,); `skip` likewise.
-        weight: Sum of the weights.
-    """
-
-    held: Int[Array, ""]
-    elapsed_ms: Float[Array, ""]
-    first: Planes
-    feed: Float[Array, " h"]
-    skip: Float[Array, " h"]
-    weight: Float[Array, ""]
-
-
-def layer_norm(norm: Affine, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
-    """Normalise each input by its own mean and variance."""
-    mean = x.mean(axis=-1, keepdims=True)
-    variance = jnp.maximum((x * x).mean(axis=-1, keepdims=True) - mean * mean, 0.0)
-    scale = jax.lax.rsqrt(variance + NORM_EPSILON) * norm.kernel
-    return (x - mean) * scale + norm.bias
-
-
-def affine_norm(norm: Affine, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
-    """Normalise by what training left: a batch norm is a scale and a shift."""
-    return x * norm.kernel + norm.bias
 
 
 def identity(x: Any) -> Any:
@@ -354,16 +242,6 @@ def blocks(config: ModelConfig) -> tuple[Block, ...]:
         for _ in range(config.num_stages)
         for place in range(config.num_layers_per_stage)
     )
-
-
-def grouped(projected: Projected, dt_ms: Float[Array, "*b l"], stride: int) -> Grouped:
-    """Cut a sequence (..., l, ·) into stride groups, l a multiple of stride."""
-    gaps = dt_ms.reshape(*dt_ms.shape[:-1], -1, stride)
-
-    def cut(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(*gaps.shape, x.shape[-1]), -2, 0)
-
-    return Grouped(jax.tree.map(cut, projected), identity, gaps)
 
 
 def _apply(affine: Affine, x: Array) -> Array:

@@ -23,9 +23,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from model.block import Affine, Projected, blocks, grouped, zero_state
+from model.block import blocks, zero_state
 from model.config import ModelConfig
+from model.groups import Projected, grouped
 from model.layer import SequenceLayer
+from model.layer_weights import Affine
 from model.network import Carry, State, Weights, look_up, tabulate, through
 from model.planes import join
 from model.readout import READOUTS, accumulate, init_readout
@@ -100,6 +102,8 @@ class Classifier(nn.Module):
             lengths: Events in each row, (b,); an incomplete last tick is not scored.
             train: Use dropout (rng `dropout`) and the statistics of this batch.
         """
+        if self.is_initializing():
+            self.touch()
         stride = self.config.tick_events
         whole = tokens.shape[1] // stride * stride
         valid = jnp.arange(whole) < (lengths // stride * stride)[:, None]

@@ -15,17 +15,11 @@ from jaxtyping import Array, Bool, Float
 
 from model import initialization, planes
 from model.array_types import States, Timescales
-from model.block import (
-    NORM_EPSILON,
-    Affine,
-    Block,
-    Grouped,
-    LayerWeights,
-    Projected,
-    zero_state,
-)
+from model.block import Block, zero_state
 from model.config import ModelConfig
 from model.discretization import Discretization
+from model.groups import Grouped, Projected
+from model.layer_weights import NORM_EPSILON, Affine, LayerWeights
 
 BATCH_EPSILON: Final = 1e-5
 

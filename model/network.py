@@ -16,16 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from model import planes
-from model.block import (
-    Affine,
-    Grouped,
-    LayerWeights,
-    OpenGroup,
-    Projected,
-    blocks,
-    grouped,
-)
+from model.block import blocks
 from model.config import ModelConfig
+from model.groups import Grouped, OpenGroup, Projected, grouped
+from model.layer_weights import Affine, LayerWeights
 from model.planes import Planes
 from model.readout import READOUTS, Readout, accumulate
 

@@ -34,8 +34,7 @@ class Keeper:
 
     Args:
         store: Where.
-        key: The record's name.
-        epoch: The record's epoch.
+        record: The record's name and epoch.
         session: What is kept.
         carrier: Its client.
         terms: How often, and how long.

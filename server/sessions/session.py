@@ -235,7 +235,7 @@ class Session:
 
     def release(self) -> None:
         """Give the slot back, however the session ended."""
-        self._give_up_snapshots()
+        self._lose()
         if self._stream is not None:
             self._stream.close()
 

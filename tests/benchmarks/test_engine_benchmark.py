@@ -16,7 +16,9 @@ from model.classifier import initialize
 from model.streaming import scan
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize(
+    "name", ["motions", pytest.param("dvs/small", marks=pytest.mark.slow)]
+)
 def test_the_baseline_scores_a_window_as_the_model_does(name: str) -> None:
     config = replace(CONFIGURATIONS[name], num_embeddings=50)
     variables = initialize(config, jax.random.key(3))

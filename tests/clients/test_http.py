@@ -66,7 +66,7 @@ def test_a_batch_is_one_request_of_packed_records(answering):
     assert path == "/v1/classify"
     assert (sent["model"], sent["sensor"], sent["fit"]) == (
         "nmnist",
-        [34, 34],
+        [34, 34, 2],
         "reject",
     )
     decoded = unpack(sent["recordings"][0]["data"], 0)

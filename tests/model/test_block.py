@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from model import planes, recurrence
-from model.block import Members, Projected, blocks, identity
+from model.block import blocks, identity
+from model.groups import Members, Projected
 from model.planes import Planes
 from tests.model.variants import VARIANTS
 

@@ -87,7 +87,7 @@ async def crosses_a_bad_network(url: str, cuts: int, events: int, seed: int) -> 
 
 
 async def test_a_network_that_splits_stalls_and_cuts_changes_no_score(server):
-    await crosses_a_bad_network(server.url, cuts=3, events=50_000, seed=3)
+    await crosses_a_bad_network(server.url, cuts=3, events=100_000, seed=3)
 
 
 @pytest.mark.slow
