@@ -50,8 +50,12 @@ def init_state(
         variables: Its parameters (the state has their precision).
         half_life_ms: Sensor time in which a tick's weight in the readout halves.
     """
-    model: Any = Classifier(config)
-    return model.apply(variables, half_life_ms, method="init_state")
+    return _beginning(config)(variables, half_life_ms)
+
+
+@cache
+def _beginning(config: ModelConfig) -> Any:
+    return jax.jit(partial(Classifier(config).apply, method="init_state"))
 
 
 def init_carry(
