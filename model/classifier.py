@@ -186,7 +186,7 @@ class Classifier(nn.Module):
             decoder=Affine(decoder["kernel"], decoder["bias"]),
         )
 
-    def init_state(self, half_life_ms: float) -> State:
+    def init_state(self, half_life_ms: float | Float[Array, ""]) -> State:
         """Return the state of a stream that has seen nothing."""
         layers = self.encoder.layers()
         weights = [layer.fold() for layer in layers]

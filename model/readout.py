@@ -57,7 +57,7 @@ READOUTS: Final = {
 }
 
 
-def init_readout(features: int, half_life_ms: float) -> Readout:
+def init_readout(features: int, half_life_ms: float | Float[Array, ""]) -> Readout:
     """Return the accumulators of a session that has seen nothing."""
     nothing = jnp.zeros(())
     return Readout(

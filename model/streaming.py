@@ -41,7 +41,9 @@ def _folding(config: ModelConfig) -> Any:
 
 
 def init_state(
-    config: ModelConfig, variables: Variables, half_life_ms: float = jnp.inf
+    config: ModelConfig,
+    variables: Variables,
+    half_life_ms: float | Float[Array, ""] = jnp.inf,
 ) -> State:
     """Return the state of a stream that has seen nothing.
 
@@ -59,7 +61,9 @@ def _beginning(config: ModelConfig) -> Any:
 
 
 def init_carry(
-    config: ModelConfig, variables: Variables, half_life_ms: float = jnp.inf
+    config: ModelConfig,
+    variables: Variables,
+    half_life_ms: float | Float[Array, ""] = jnp.inf,
 ) -> Carry:
     """Return the carry of a session that has seen nothing; no slot axis."""
     return init_state(config, variables, half_life_ms).carry
