@@ -7,7 +7,6 @@ Axes: `s` slots, `b` batch, `l` tokens, `h` features, `p` states, `c` classes,
 from jaxtyping import Array, Complex, Float, Int
 
 States = Complex[Array, "... p"]
-Factor = Complex[Array, "..."]
 Timescales = Float[Array, "... p"]
 Features = Float[Array, "... h"]
 Sequence = Float[Array, "... l h"]

@@ -136,7 +136,6 @@ def move_by_ticks(
     size = outputs.shape[-2]
     rule = READOUTS[config.classification_mode]
     valid = jnp.arange(size) < ticks[..., None]
-    elapsed_ms = jnp.where(valid, elapsed_ms, 0.0)
     readout, means = accumulate(rule, carry.readout, outputs, elapsed_ms, valid)
 
     def last(leaf: Array) -> Array:
