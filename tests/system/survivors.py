@@ -17,6 +17,7 @@ from server.protocol.messages import Closed
 from tests.system.offline import CHECKPOINTS, filmed
 
 FRAME = 256
+PAUSE_S = 0.002
 BRISK = Reconnecting(first_s=0.02, most_s=0.3, give_up_s=100.0)
 TOLERANCE = 1e-5
 
@@ -56,12 +57,22 @@ def recordings(count: int, events: int) -> list[Events]:
     return parts
 
 
-async def streamed(url: str, events: Events, pause_s: float = 0.0) -> Closed:
+async def streamed(url: str, events: Events) -> Closed:
     """Send a recording in small frames; return its final scores."""
     async with connect(url, model="nmnist", reconnecting=BRISK) as stream:
         for start in range(0, len(events), FRAME):
             await stream.send(events[start : start + FRAME])
-            await asyncio.sleep(pause_s)
+        return await stream.close()
+
+
+async def streamed_through(url: str, events: Events, over: asyncio.Event) -> Closed:
+    """Send a recording in small frames, the last of them once the strikes are over."""
+    async with connect(url, model="nmnist", reconnecting=BRISK) as stream:
+        for start in range(0, len(events) - FRAME, FRAME):
+            await stream.send(events[start : start + FRAME])
+            await asyncio.sleep(PAUSE_S)
+        await over.wait()
+        await stream.send(events[start + FRAME :])
         return await stream.close()
 
 
@@ -69,12 +80,12 @@ async def outlive(
     url: str, parts: list[Events], strike: Callable[[], Awaitable[None]]
 ) -> list[Closed]:
     """Stream every recording at once while the server is struck."""
-    streams = [asyncio.create_task(streamed(url, p, 0.002)) for p in parts]
-    striking = asyncio.create_task(strike())
-    results = await asyncio.gather(*streams)
-    striking.cancel()
-    await asyncio.gather(striking, return_exceptions=True)
-    return results
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        streams = [group.create_task(streamed_through(url, p, over)) for p in parts]
+        await strike()
+        over.set()
+    return [stream.result() for stream in streams]
 
 
 def assert_same(found: list[Closed], expected: list[Closed]) -> None:
