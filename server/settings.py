@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -20,7 +21,11 @@ POSITIVE: Final = (
     "snapshot_events",
     "snapshot_s",
     "session_ttl_s",
+    "key_sessions",
+    "key_requests",
 )
+LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096}
+"""A smaller rate would leave no room for a frame worth sending."""
 
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
@@ -60,6 +65,11 @@ class Settings:
             newest results.
         max_body_bytes: Longest HTTP body.
         max_recordings: Recordings in one HTTP request.
+        key_sessions: Sessions with a client that one key may have at one time.
+        key_requests: HTTP requests that one key may have classified at one time.
+        key_events_per_s: Events that may come in with one key, on all its
+            connections and requests together.
+        key_bytes_per_s: Bytes of messages and bodies, likewise.
         drain_s: How long sessions may go on after the server was told to stop.
         store: Where sessions are kept that nobody is connected to: `sqlite`, which
             outlives the server, or `memory`.
@@ -85,6 +95,10 @@ class Settings:
     outbox_messages: int = 1024
     max_body_bytes: int = 1 << 25
     max_recordings: int = 256
+    key_sessions: float = math.inf
+    key_requests: float = 16
+    key_events_per_s: float = math.inf
+    key_bytes_per_s: float = math.inf
     drain_s: float = 5.0
     store: str = "sqlite"
     store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
@@ -94,9 +108,7 @@ class Settings:
     compiled: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be > 0")
+        _check_numbers(self)
         if self.store not in STORES:
             raise ValueError(f"store {self.store!r} is not one of {', '.join(STORES)}")
         if not self.buckets:
@@ -127,6 +139,17 @@ class Settings:
             if text is not None:
                 values[name] = _parse(name, text, parse)
         return replace(cls(), **values)
+
+
+def _check_numbers(settings: Settings) -> None:
+    for name in POSITIVE:
+        number = getattr(settings, name)
+        if not number > 0:
+            raise ValueError(f"{name} is {number}; it must be > 0")
+    for name, least in LEAST.items():
+        number = getattr(settings, name)
+        if not number >= least:
+            raise ValueError(f"{name} is {number}; it must be >= {least}")
 
 
 def is_loopback(host: str) -> bool:
