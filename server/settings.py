@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, get_type_hints
 
+from server.tls import check_certificate
+
 PREFIX: Final = "SACCADE_"
 
 STORES: Final = ("sqlite", "memory")
@@ -54,6 +56,9 @@ class Settings:
         keys_file: API keys' hashes, `NAME:SHA256` a line; see `saccade key`.
         keys: More of them, `NAME:SHA256,…`.
         origins: Whose web pages may use the server, `https://host:port,…`.
+        tls_cert: The server's certificate, with those that lead to an authority.
+        tls_key: Its key; by default in the same file.
+        tls_key_password: What opens the key, if it is locked.
         models: Checkpoint folders; empty serves the released ones.
         slots: Sessions per model at one time.
         buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
@@ -86,6 +91,9 @@ class Settings:
     keys_file: Path | None = None
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_key_password: str = field(default="", repr=False)
     models: tuple[Path, ...] = ()
     slots: int = 256
     buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
@@ -115,6 +123,7 @@ class Settings:
             raise ValueError("no buckets: the engine has nothing to compile")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not in 0..65535")
+        _check_tls(self)
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
             raise ValueError(
@@ -150,6 +159,14 @@ def _check_numbers(settings: Settings) -> None:
         number = getattr(settings, name)
         if not number >= least:
             raise ValueError(f"{name} is {number}; it must be >= {least}")
+
+
+def _check_tls(settings: Settings) -> None:
+    if settings.tls_cert is not None:
+        password = settings.tls_key_password
+        check_certificate(settings.tls_cert, settings.tls_key, password)
+    elif settings.tls_key is not None:
+        raise ValueError("tls_key is given without tls_cert")
 
 
 def is_loopback(host: str) -> bool:
@@ -196,6 +213,8 @@ def _parsers() -> dict[str, Any]:
         "buckets": parse_buckets,
         "insecure": _parse_flag,
         "keys_file": Path,
+        "tls_cert": Path,
+        "tls_key": Path,
         "keys": _parse_words,
         "origins": _parse_words,
     }
