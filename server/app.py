@@ -23,6 +23,7 @@ from server.sessions.stores.sqlite import SqliteStore
 from server.sessions.stores.store import Store
 from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
+from server.transport.allowance import Allowances, Allowed
 from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
@@ -38,10 +39,18 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         StoreUnavailable: Sessions cannot be kept where the settings say.
         ValueError: The keys cannot be read.
     """
-    limits = Limits(
-        max_frame_bytes=settings.max_frame_bytes,
-        window_events=settings.window_events,
-        window_bytes=settings.window_bytes,
+    allowed = Allowed(
+        sessions=settings.key_sessions,
+        requests=settings.key_requests,
+        events_per_s=settings.key_events_per_s,
+        bytes_per_s=settings.key_bytes_per_s,
+    )
+    limits = allowed.within(
+        Limits(
+            max_frame_bytes=settings.max_frame_bytes,
+            window_events=settings.window_events,
+            window_bytes=settings.window_bytes,
+        )
     )
     metrics = Metrics(models)
     engine = Engine(
@@ -49,7 +58,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         slots=settings.slots,
         buckets=tuple(Bucket(*shape) for shape in settings.buckets),
         # A window, the frame that overfills it, and the open tick.
-        backlog_events=3 * settings.window_events,
+        backlog_events=3 * limits.window_events,
         observer=metrics,
     )
     metrics.watch(engine)
@@ -60,7 +69,17 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     keys = Keys.read(settings.keys_file, settings.keys)
     if not (keys or settings.insecure or is_loopback(settings.host)):
         raise ValueError(f"there is no key in {settings.keys_file}")
-    return Service(settings, catalogue, engine, streams, roster, metrics, limits, keys)
+    return Service(
+        settings,
+        catalogue,
+        engine,
+        streams,
+        roster,
+        metrics,
+        limits,
+        keys,
+        Allowances(allowed),
+    )
 
 
 def create_store(settings: Settings) -> Store:

@@ -156,6 +156,11 @@ class Roster:
         self._observer.resumed()
         return keeper
 
+    def carrier_of(self, token: str) -> Carrier | None:
+        """Return who is connected to a session; a resume would end that."""
+        keeper = self._live.get(_key(token))
+        return None if keeper is None else keeper.carrier
+
     def detach(self, keeper: Keeper) -> asyncio.Task[None]:
         """Save a session whose client is gone, and free its slot."""
         if keeper.leaving is None:

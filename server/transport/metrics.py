@@ -61,6 +61,9 @@ class Metrics:
             "session_store_failures", "Times that the store of sessions failed"
         )
         self._resumed = self._plain("sessions_resumed", "Clients that came back")
+        self._rate_pauses = self._plain(
+            "rate_pauses", "Times that a key's rate kept a connection from being read"
+        )
         self.occupancy = self._histogram(
             "bucket_occupancy", "Real share of a batch's rows x ticks", OCCUPANCY
         )
@@ -117,6 +120,10 @@ class Metrics:
     def not_reloaded(self, model: str) -> None:
         """Count a new version that was refused."""
         self._reloads.labels(model, "refused").inc()
+
+    def paused(self) -> None:
+        """Count a connection that is not read for a while."""
+        self._rate_pauses.inc()
 
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges whenever Prometheus asks."""
