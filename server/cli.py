@@ -42,6 +42,7 @@ OPTIONS: Final = {
     "session_ttl_s": "seconds that a session is kept whose client is gone",
     "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",
+    "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
     "drain_s": "seconds that sessions may go on after a stop signal",
 }
 
@@ -161,7 +162,7 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
     if service.engine.health.failed:
         sys.stderr.write(f"saccade serve: {service.engine.health.reason}\n")
         return
-    names = ", ".join(service.models)
+    names = ", ".join(service.catalogue.current)
     seconds = time.perf_counter() - started_s
     sys.stdout.write(
         f"Saccade serves {names} on {url(server)} (ready in {seconds:.1f} s)\n"

@@ -67,6 +67,8 @@ class Settings:
         session_ttl_s: For how long.
         snapshot_s: How often a session that moves is saved.
         snapshot_events: And after how many events.
+        reload_s: Time between two looks for new versions of the served checkpoints;
+            0 never looks.
         compiled: Folder that keeps what is compiled, for the next start.
     """
 
@@ -91,6 +93,7 @@ class Settings:
     session_ttl_s: float = 300.0
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20
+    reload_s: float = 2.0
     compiled: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ class Session:
         carrier: Carrier,
     ) -> None:
         self._conversation = conversation
-        self._model = model
+        self.model = model
         self._carrier = carrier
         self._send = carrier.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
@@ -81,7 +81,7 @@ class Session:
     @property
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
-        return self._ticks == self._submitted // self._model.tick_events
+        return self._ticks == self._submitted // self.model.tick_events
 
     @property
     def events_sent(self) -> int:
@@ -102,12 +102,13 @@ class Session:
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
-        self._conversation.begin(self._model.sensor)
+        self._conversation.begin(self.model.sensor)
         self._stream = self._reopened(streams, None)
 
-    def resume(self, streams: Streams, snapshot: Snapshot) -> None:
-        """Take a slot and go on from a snapshot; raises as `begin`."""
-        self._conversation.resume(self._model.sensor, snapshot.conversation)
+    def resume(self, streams: Streams, snapshot: Snapshot, model: ServedModel) -> None:
+        """Take a slot and go on from a snapshot of this model; raises as `begin`."""
+        self.model, self._tokenizer = model, model.new_tokenizer()
+        self._conversation.resume(self.model.sensor, snapshot.conversation)
         self._stream = self._reopened(streams, snapshot.row)
         self._opening = snapshot.opening
         self._tokenizer.resume(snapshot.newest)
@@ -122,7 +123,7 @@ class Session:
     def welcome(self, grant: Grant) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
         self._grant = grant
-        self._send(opened(grant, self._model, self._conversation))
+        self._send(opened(grant, self.model, self._conversation))
         for reply in self._replies:
             self._send(reply.message)
         if self._reported is not None:
@@ -130,9 +131,9 @@ class Session:
         self.acknowledge()
 
     def _reopened(self, streams: Streams, row: RowState | None) -> Stream:
-        name, half_life_ms = self._model.name, self._half_life_ms
+        key, half_life_ms = self.model.key, self._half_life_ms
         try:
-            return streams.open(name, half_life_ms, self, row)
+            return streams.open(key, half_life_ms, self, row)
         except EngineError as error:
             raise refusal(error) from None
 
@@ -149,7 +150,7 @@ class Session:
 
     def _complete(self, taken: Taken, cut: Cut, row: RowState) -> None:
         self._awaited.remove(taken)
-        ticks = (cut.submitted - len(row.waiting.tokens)) // self._model.tick_events
+        ticks = (cut.submitted - len(row.waiting.tokens)) // self.model.tick_events
         assert ticks == self._ticks, "a row holds exactly the ticks that were told"
         seq = cut.conversation.sent.seq
         taken(
@@ -157,7 +158,7 @@ class Session:
                 session=self._grant.session,
                 holder=self._grant.holder,
                 opening=self._opening,
-                model_hash=self._model.content_hash,
+                model_hash=self.model.content_hash,
                 conversation=cut.conversation,
                 newest=cut.newest,
                 submitted=cut.submitted,
@@ -191,7 +192,7 @@ class Session:
 
     def flush(self, request: Flush) -> None:
         """Answer for exactly the events so far, now or once they are scored."""
-        ticks = self._submitted // self._model.tick_events
+        ticks = self._submitted // self.model.tick_events
         seq = self._conversation.ledger.sent.seq
         self._flushes.append(FlushMark(request.id, seq, ticks, self._pending))
         self._answer_flushes()
@@ -227,7 +228,7 @@ class Session:
         self._send(
             closed(
                 self._last,
-                self._model.labels,
+                self.model.labels,
                 seq=self._conversation.ledger.acked.seq,
                 pending=self._pending,
             )
@@ -247,7 +248,7 @@ class Session:
             return
         for logits, t_us in zip(scored.logits, scored.t_us.tolist(), strict=True):
             self._ticks += 1
-            events = self._ticks * self._model.tick_events
+            events = self._ticks * self.model.tick_events
             self._last = Tick(self._ticks, events, t_us, logits)
             self.acknowledge()
             for tick in self._reporter.select([self._last]):
@@ -273,12 +274,12 @@ class Session:
     @property
     def _pending(self) -> int:
         """Events in the open tick, with one that the tokenizer holds back."""
-        open_tick = self._submitted % self._model.tick_events
+        open_tick = self._submitted % self.model.tick_events
         return open_tick + self._tokenizer.held_back
 
     def acknowledge(self) -> None:
         """Acknowledge what is scored; the open tick too, when it is next in line."""
-        scored = self._ticks * self._model.tick_events
+        scored = self._ticks * self.model.tick_events
         held = self._tokenizer.held_back
         waiting = 0 if self.drained else self._submitted + held - scored
         ack = self._conversation.settle(waiting)
@@ -287,7 +288,7 @@ class Session:
 
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq
-        self._send(result(tick, self._model.labels, seq=seq))
+        self._send(result(tick, self.model.labels, seq=seq))
 
     def _answer_flushes(self) -> None:
         while self._flushes and self._flushes[0].ticks <= self._ticks:
@@ -295,7 +296,7 @@ class Session:
             self._reply(
                 flushed(
                     self._last,
-                    self._model.labels,
+                    self.model.labels,
                     id=mark.id,
                     seq=mark.seq,
                     pending=mark.pending,

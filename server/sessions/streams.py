@@ -13,9 +13,10 @@ from contextlib import suppress
 from typing import Protocol
 
 from model.tokens import TokenChunk
-from server.engine.engine import Engine, Failed, Outcome
+from server.engine.engine import Engine
 from server.engine.errors import EngineError
 from server.engine.leases import Lease
+from server.engine.outcomes import Failed, Outcome
 from server.engine.pool import Scored
 from server.engine.rows import Exported, RowState
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from server.engine.engine import Engine
+from server.engine.models import ServedModel
 from server.engine.scheduler import Batch
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -35,13 +36,11 @@ class ModelMetrics:
 class Metrics:
     """Every metric of one server, in a registry of its own; the engine's `Observer`.
 
-    Args:
-        tick_events: Events per tick, by model.
+    A model's versions are counted together, under its name.
     """
 
-    def __init__(self, tick_events: dict[str, int]) -> None:
+    def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
-        self._tick_events = tick_events
         self.events_received = self._counter("events_received", "Events accepted")
         self.events_scored = self._counter("events_scored", "Events in whole ticks")
         self.ticks = self._counter("ticks", "Ticks scored")
@@ -74,7 +73,22 @@ class Metrics:
         self.sessions_open = self._gauge("sessions_open", "Sessions open now")
         self._slots_used = self._gauge("slots_used", "Slots lent")
         self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
-        self._models = {name: ModelMetrics(self, name) for name in tick_events}
+        self._reloads = Counter(
+            "saccade_reloads",
+            "New versions of a checkpoint, by what became of them",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self._models: dict[str, ModelMetrics] = {}
+        self._versions: dict[str, ServedModel] = {}
+        for model in models:
+            self.add(model)
+
+    def add(self, model: ServedModel) -> None:
+        """Count another version of a model, or another model."""
+        self._versions[model.key] = model
+        if model.name not in self._models:
+            self._models[model.name] = ModelMetrics(self, model.name)
 
     def model(self, name: str) -> ModelMetrics:
         """Return one model's counters."""
@@ -96,24 +110,39 @@ class Metrics:
         """Count a client that came back."""
         self._resumed.inc()
 
+    def reloaded(self, model: str) -> None:
+        """Count a new version that was taken."""
+        self._reloads.labels(model, "taken").inc()
+
+    def not_reloaded(self, model: str) -> None:
+        """Count a new version that was refused."""
+        self._reloads.labels(model, "refused").inc()
+
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges whenever Prometheus asks."""
         for name in self._models:
-            self._slots_used.labels(name).set_function(
-                _reading(engine.slots_used, name)
-            )
-            self._queue.labels(name).set_function(_reading(engine.ticks_waiting, name))
+            used, waiting = engine.slots_used, engine.ticks_waiting
+            self._slots_used.labels(name).set_function(self._reading(used, name))
+            self._queue.labels(name).set_function(self._reading(waiting, name))
+
+    def _reading(self, read: Callable[[str], int], name: str) -> Callable[[], float]:
+        def total() -> float:
+            versions = [*self._versions.values()]
+            return float(sum(read(m.key) for m in versions if m.name == name))
+
+        return total
 
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""
-        self._models[model].compile_seconds.set(seconds)
+        self._models[self._versions[model].name].compile_seconds.set(seconds)
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Count a batch."""
-        bound = self._models[model]
+        version = self._versions[model]
+        bound = self._models[version.name]
         bound.batches.inc()
         bound.ticks.inc(batch.ticks)
-        bound.events_scored.inc(batch.ticks * self._tick_events[model])
+        bound.events_scored.inc(batch.ticks * version.tick_events)
         bound.occupancy.observe(batch.ticks / (batch.bucket.rows * batch.bucket.ticks))
         bound.batch_seconds.observe(seconds)
 
@@ -138,7 +167,3 @@ class Metrics:
             buckets=tuple(bounds),
             registry=self.registry,
         )
-
-
-def _reading(read: Callable[[str], int], model: str) -> Callable[[], float]:
-    return lambda: float(read(model))
