@@ -67,6 +67,11 @@ class Wire:
         if self._session.opened.resume is None and self._socket.close_code is not None:
             await asyncio.shield(self._reader)
 
+    def pump_soon(self) -> None:
+        """Have sent what the session has to say, without waiting for that."""
+        if self._pumping is None or self._pumping.done():
+            self._pumping = asyncio.create_task(self.pump())
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition on the session holds, or the session is over."""
         while not condition() and not self._session.over:

@@ -12,6 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -36,6 +37,10 @@ from server.sessions.stores.store import (
 from server.sessions.streams import Streams
 
 LOG: Final = logging.getLogger(__name__)
+CHOICES: Final = tuple(
+    field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
+)
+"""What a client that comes back must ask for as it did at first."""
 LOOK_S: Final = 0.05
 SWEEP_S: Final = 5.0
 
@@ -291,6 +296,6 @@ def _check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:
         raise UnknownSession
     if opening.model == first.model and snapshot.model_hash != model.content_hash:
         raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in ("model", "sensor", "fit", "encoding", "report", "readout"):
+    for field in CHOICES:
         if getattr(first, field) != getattr(opening, field):
             raise InvalidField(field, "is not what the session was opened with")

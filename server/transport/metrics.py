@@ -21,6 +21,7 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self.events_received = metrics.events_received.labels(model)
+        self.events_dropped = metrics.events_dropped.labels(model)
         self.events_scored = metrics.events_scored.labels(model)
         self.ticks = metrics.ticks.labels(model)
         self.batches = metrics.batches.labels(model)
@@ -42,6 +43,9 @@ class Metrics:
     def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
         self.events_received = self._counter("events_received", "Events accepted")
+        self.events_dropped = self._counter(
+            "events_dropped", "Events dropped to make room for newer ones"
+        )
         self.events_scored = self._counter("events_scored", "Events in whole ticks")
         self.ticks = self._counter("ticks", "Ticks scored")
         self.batches = self._counter("batches", "Calls of the device")

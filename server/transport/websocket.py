@@ -23,15 +23,10 @@ from typing import Final
 from fastapi import WebSocket, WebSocketDisconnect
 
 from server.protocol.codec import Wire
-from server.protocol.conversation import (
-    Conversation,
-    Feed,
-    Repeat,
-    Reply,
-    Request,
-)
+from server.protocol.conversation import Conversation
 from server.protocol.errors import InternalError, ProtocolError
 from server.protocol.messages import Close, Flush, Open, Reset
+from server.protocol.requests import Feed, Repeat, Reply, Request
 from server.sessions.keeper import Keeper
 from server.sessions.roster import Arrival
 from server.sessions.session import Session
@@ -149,9 +144,9 @@ class Connection:
         match request:
             case Open():
                 await self._open(request)
-            case Feed(events):
+            case Feed(events, size):
                 self._metrics.events_received.inc(len(events))
-                self._live.feed(events)
+                self._metrics.events_dropped.inc(self._live.feed(events, size))
                 self._meter.charge(events=len(events))
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
@@ -187,6 +182,8 @@ class Connection:
         except BaseException:
             session.release()
             raise
+        if request.results == "latest":
+            self._mailbox.outbox.most_results = 1
         self._session = session
         self._metrics = self._service.metrics.model(model.name)
         self._metrics.sessions.inc()
