@@ -112,7 +112,8 @@ class Session:
 
     def resume(self, streams: Streams, snapshot: Snapshot, model: ServedModel) -> None:
         """Take a slot and go on from a snapshot of this model; raises as `begin`."""
-        self.model, self._intake = model, Intake(model, self._room)
+        if model is not self.model:  # it began on an older version
+            self.model, self._intake = model, Intake(model, self._room)
         self._conversation.resume(self.model.sensor, snapshot.conversation)
         self._take_slot(streams, snapshot.row)
         self._opening = snapshot.opening

@@ -95,26 +95,26 @@ class Bench:
             self.engine = Engine(
                 [self.model.servable], self._slots, buckets, 10_000, Recorder()
             )
-            self.engine._prepare_all()
+            self.engine._device._prepare_all()
         self.streams = Streams(self.engine)
-        self.engine._deliver = self.streams._hear
+        self.engine._device._deliver = self.streams._hear
         while self.turn():
             pass
         ledger = self.engine._leases["toy"]
-        self.engine._pools["toy"].abandon()
+        self.engine._device.pools["toy"].abandon()
         for slot in [*ledger._held]:
             ledger._held.remove(slot)
             ledger._free.append(slot)
 
     def turn(self) -> bool:
         """Do what the device thread does in one turn; tell whether there was work."""
-        engine = self.engine
-        assert engine is not None
-        engine._obey(idle=False)
-        flight, self._flight = self._flight, engine._launch()
+        assert self.engine is not None
+        device = self.engine._device
+        device._obey(idle=False)
+        flight, self._flight = self._flight, device._launch()
         if flight is not None:
-            engine._hand_back(flight)
-        engine._hand_out()
+            device._hand_back(flight)
+        device._hand_out()
         return flight is not None or self._flight is not None
 
     def open(self, **choices: Any) -> Seat:
@@ -128,7 +128,7 @@ class Bench:
         """Let a session go, and go on with it from a snapshot."""
         self.release(seat)
         again = Seat(self.model, seat.opening)
-        again.session.resume(self.streams, snapshot)
+        again.session.resume(self.streams, snapshot, self.model)
         again.session.welcome(Grant("s", resumed=True))
         again.seq = again.conversation.ledger.sent.seq
         again.messages[:0] = seat.messages
