@@ -28,6 +28,8 @@ from server.protocol.messages import (
 )
 
 LATENCIES_KEPT: Final = 4096
+PUT_AWAY: Final = "session_idle"
+"""What a server says that goes on once there is something to do."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Session:
         self.closed: Closed | None = None
         self.leaving: GoAway | None = None
         self.failure: ClientError | None = None
+        self.put_away = False
         self._bounds = bounds
         self.live = opening.when_full == "drop-oldest"
         self._dropped_there = 0
@@ -168,6 +171,7 @@ class Session:
         """Go on after a lost connection; what the server does not know goes again."""
         self.traffic.reconnects += 1
         self.leaving = None
+        self.put_away = False
         events, size = self.outgoing.rewind(opened.seq)
         self._count_dropped()
         self._again = self.outgoing.resets() - self._asked
@@ -248,6 +252,9 @@ class Session:
 
     def _refuse(self, error: ErrorMessage) -> None:
         refusal = stream_error(error)
+        if error.code == PUT_AWAY and self.opened.resume is not None:
+            self.put_away = True
+            return
         if error.fatal:
             self.fail(refusal)
             return

@@ -52,7 +52,8 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     )
     metrics.watch(engine)
     by_name = {model.name: model for model in models}
-    streams = Streams(engine)
+    streams = Streams(engine, settings.sessions)
+    metrics.watch_streams(streams)
     terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
     roster = Roster(streams, create_store(settings), terms, metrics)
     keys = Keys.read(settings.keys_file, settings.keys)

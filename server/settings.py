@@ -14,6 +14,7 @@ PREFIX: Final = "SACCADE_"
 STORES: Final = ("sqlite", "memory")
 POSITIVE: Final = (
     "slots",
+    "sessions",
     "outbox_messages",
     "max_body_bytes",
     "max_recordings",
@@ -50,7 +51,9 @@ class Settings:
         keys: More of them, `NAME:SHA256,…`.
         origins: Whose web pages may use the server, `https://host:port,…`.
         models: Checkpoint folders; empty serves the released ones.
-        slots: Sessions per model at one time.
+        slots: Sessions per model that are on the device at one time.
+        sessions: Sessions per model at one time; those that have nothing to score
+            are kept in the host's memory, and where all have they take turns.
         buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
             product; a large one adds latency on a small machine.
         window_events: Events that a session may have under way.
@@ -65,6 +68,8 @@ class Settings:
             outlives the server, or `memory`.
         store_path: File of the `sqlite` store.
         session_ttl_s: For how long.
+        idle_s: How long a connected client may say nothing before its session is put
+            there too; 0 for ever.
         snapshot_s: How often a session that moves is saved.
         snapshot_events: And after how many events.
         compiled: Folder that keeps what is compiled, for the next start.
@@ -78,6 +83,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
     slots: int = 256
+    sessions: int = 1024
     buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
     window_events: int = 1 << 19
     window_bytes: int = 1 << 22
@@ -89,6 +95,7 @@ class Settings:
     store: str = "sqlite"
     store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
     session_ttl_s: float = 300.0
+    idle_s: float = 600.0
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20
     compiled: Path = field(default_factory=cache_folder)
@@ -97,6 +104,8 @@ class Settings:
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be > 0")
+        if not self.idle_s >= 0:
+            raise ValueError(f"idle_s is {self.idle_s}; it must be >= 0")
         if self.store not in STORES:
             raise ValueError(f"store {self.store!r} is not one of {', '.join(STORES)}")
         if not self.buckets:

@@ -76,6 +76,11 @@ class Pool:
         self._exports: list[Exporting] = []
 
     @property
+    def tick_events(self) -> int:
+        """Events in a tick."""
+        return self._servable.tick_events
+
+    @property
     def ticks_waiting(self) -> int:
         """Whole ticks that wait; any thread may ask."""
         return self._scheduler.ticks

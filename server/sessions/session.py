@@ -151,7 +151,7 @@ class Session:
         self._awaited.append(taken)
         self._intake.stream.export(partial(self._complete, taken, cut))
 
-    def _complete(self, taken: Taken, cut: Cut, row: RowState) -> None:
+    def _complete(self, taken: Taken, cut: Cut, row: RowState | None) -> None:
         self._awaited.remove(taken)
         ticks = self._intake.ticks_in(row, cut.intake.submitted)
         assert ticks == self._intake.ticks, "a row holds exactly the ticks told"

@@ -199,7 +199,7 @@ def test_slots_come_back_however_a_session_ends(server: Any) -> None:
 
 
 def test_a_full_server_says_so_and_recovers(serve: Any) -> None:
-    server = serve(slots=1)
+    server = serve(slots=1, sessions=1)
     with server.client() as first, server.client() as second:
         first.open()
         second.say(Open("toy"))

@@ -82,8 +82,8 @@ class Seat:
 class Bench:
     """An engine without its thread: compiled once, emptied for each run."""
 
-    def __init__(self, slots: int = 3) -> None:
-        self._slots = slots
+    def __init__(self, slots: int = 3, places: int = 6) -> None:
+        self._slots, self._places = slots, places
         self._flight: InFlight | None = None
         self.engine: Engine | None = None
 
@@ -96,8 +96,8 @@ class Bench:
                 [self.model.servable], self._slots, buckets, 10_000, Recorder()
             )
             self.engine._prepare_all()
-        self.streams = Streams(self.engine)
-        self.engine._deliver = self.streams._hear
+        self.streams = Streams(self.engine, self._places)
+        self.engine._deliver = self.streams.hear
         while self.turn():
             pass
         ledger = self.engine._leases["toy"]
@@ -107,7 +107,7 @@ class Bench:
             ledger._free.append(slot)
 
     def turn(self) -> bool:
-        """Do what the device thread does in one turn; tell whether there was work."""
+        """Do what the device thread does in one turn; tell whether there is more."""
         engine = self.engine
         assert engine is not None
         engine._obey(idle=False)
@@ -115,7 +115,7 @@ class Bench:
         if flight is not None:
             engine._hand_back(flight)
         engine._hand_out()
-        return flight is not None or self._flight is not None
+        return self._flight is not None or not engine._commands.empty()
 
     def open(self, **choices: Any) -> Seat:
         """Open a session."""
