@@ -17,6 +17,7 @@ from clients.errors import (
     ServerUnreachable,
     stream_error,
 )
+from clients.trust import trusted
 from model.events.types import Sensor
 from server.protocol.codec import decode_server, encode_client
 from server.protocol.errors import ProtocolError
@@ -99,6 +100,7 @@ async def _dial(url: str) -> ClientConnection:
             open_timeout=OPEN_TIMEOUT_S,
             proxy=proxy,
             additional_headers=authorization(),
+            ssl=trusted(address),
         )
     except InvalidStatus as error:
         raise _refused(url, error) from None

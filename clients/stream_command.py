@@ -102,7 +102,7 @@ def execute(options: argparse.Namespace) -> int:
         ClientError: The server could not be reached, or refused.
         EventsError: The source could not be read.
     """
-    source = open_source(options.source, options.sensor)
+    source = open_source(options.source, options.sensor, options.clock_bits)
     playback = Playback(
         url=options.url,
         model=options.model

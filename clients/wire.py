@@ -18,8 +18,10 @@ from server.protocol.errors import ProtocolError
 from server.protocol.messages import Opened
 
 Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]
-TEMPORARY: Final = frozenset({"not_ready", "slots_exhausted"})
-"""Refusals of a server that starts, or is full for the moment."""
+TEMPORARY: Final = frozenset(
+    {"not_ready", "slots_exhausted", "too_many_sessions", "rate_exceeded"}
+)
+"""Refusals of a server that starts, or is full, or had enough, for the moment."""
 
 
 class Wire:

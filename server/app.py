@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.exceptions import HTTPException
 
+from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Bucket
 from server.keys import Keys
 from server.protocol.conversation import Limits
+from server.reloading import Reloading
 from server.sessions.keeper import Terms
 from server.sessions.roster import Roster
 from server.sessions.stores.memory import MemoryStore
@@ -21,6 +23,7 @@ from server.sessions.stores.sqlite import SqliteStore
 from server.sessions.stores.store import Store
 from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
+from server.transport.allowance import Allowances, Allowed
 from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
@@ -36,30 +39,48 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         StoreUnavailable: Sessions cannot be kept where the settings say.
         ValueError: The keys cannot be read.
     """
-    limits = Limits(
-        max_frame_bytes=settings.max_frame_bytes,
-        window_events=settings.window_events,
-        window_bytes=settings.window_bytes,
+    allowed = Allowed(
+        sessions=settings.key_sessions,
+        requests=settings.key_requests,
+        events_per_s=settings.key_events_per_s,
+        bytes_per_s=settings.key_bytes_per_s,
     )
-    metrics = Metrics({model.name: model.tick_events for model in models})
+    limits = allowed.within(
+        Limits(
+            max_frame_bytes=settings.max_frame_bytes,
+            window_events=settings.window_events,
+            window_bytes=settings.window_bytes,
+        )
+    )
+    metrics = Metrics(models)
     engine = Engine(
         [model.servable for model in models],
         slots=settings.slots,
         buckets=tuple(Bucket(*shape) for shape in settings.buckets),
         # A window, the frame that overfills it, and the open tick.
-        backlog_events=3 * settings.window_events,
+        backlog_events=3 * limits.window_events,
         observer=metrics,
     )
     metrics.watch(engine)
-    by_name = {model.name: model for model in models}
+    catalogue = Catalogue(models)
     streams = Streams(engine, settings.sessions)
     metrics.watch_streams(streams)
     terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
-    roster = Roster(streams, create_store(settings), terms, metrics)
+    roster = Roster(streams, catalogue, create_store(settings), terms, metrics)
     keys = Keys.read(settings.keys_file, settings.keys)
     if not (keys or settings.insecure or is_loopback(settings.host)):
         raise ValueError(f"there is no key in {settings.keys_file}")
-    return Service(settings, by_name, engine, streams, roster, metrics, limits, keys)
+    return Service(
+        settings,
+        catalogue,
+        engine,
+        streams,
+        roster,
+        metrics,
+        limits,
+        keys,
+        Allowances(allowed),
+    )
 
 
 def create_store(settings: Settings) -> Store:
@@ -67,6 +88,19 @@ def create_store(settings: Settings) -> Store:
     if settings.store == "sqlite":
         return SqliteStore(settings.store_path)
     return MemoryStore()
+
+
+def create_reloading(service: Service) -> Reloading:
+    """Watch the folders that a service's models came from."""
+    settings = service.settings
+    return Reloading(
+        service.catalogue,
+        service.engine,
+        service.metrics,
+        service.roster.uses,
+        settings.reload_s,
+        settings.session_ttl_s,
+    )
 
 
 def create_app(service: Service) -> App:
@@ -86,9 +120,12 @@ def create_routes(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
-        keeping = asyncio.create_task(service.roster.run())
+        background = [asyncio.create_task(service.roster.run())]
+        if service.settings.reload_s > 0:
+            background.append(asyncio.create_task(create_reloading(service).run()))
         yield
-        keeping.cancel()
+        for task in background:
+            task.cancel()
         await service.roster.close()
         await asyncio.to_thread(service.engine.stop)
 

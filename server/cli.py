@@ -35,8 +35,15 @@ OPTIONS: Final = {
     "window_events": "events that a session may have under way",
     "window_bytes": "bytes of events that a session may have under way",
     "max_frame_bytes": "longest websocket message",
-    "max_body_bytes": "longest HTTP body",
+    "max_body_bytes": "longest HTTP body, and longest once unpacked",
+    "max_recordings": "recordings in one HTTP request",
+    "key_sessions": "sessions that one key may have at a time (default: no limit)",
+    "key_requests": "HTTP requests that one key may have classified at a time",
+    "key_events_per_s": "events a second that may come in with one key",
+    "key_bytes_per_s": "bytes a second that may come in with one key",
     "keys_file": "API keys' hashes, NAME:SHA256 a line (see saccade key)",
+    "tls_cert": "certificate for https and wss, as PEM, with its chain",
+    "tls_key": "the certificate's key (default: in the same file)",
     "origins": "whose web pages may use the server, as https://host:port,...",
     "store": "where sessions are kept: sqlite (default) or memory",
     "store_path": "file of the sqlite store",
@@ -44,6 +51,7 @@ OPTIONS: Final = {
     "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
     "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",
+    "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
     "drain_s": "seconds that sessions may go on after a stop signal",
 }
 
@@ -151,6 +159,9 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
         ws_max_size=2 * settings.max_frame_bytes,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PONG_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        ssl_keyfile_password=settings.tls_key_password,
         log_level="warning",
         timeout_graceful_shutdown=2,
     )
@@ -163,7 +174,7 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
     if service.engine.health.failed:
         sys.stderr.write(f"saccade serve: {service.engine.health.reason}\n")
         return
-    names = ", ".join(service.models)
+    names = ", ".join(service.catalogue.current)
     seconds = time.perf_counter() - started_s
     sys.stdout.write(
         f"Saccade serves {names} on {url(server)} (ready in {seconds:.1f} s)\n"
@@ -200,4 +211,5 @@ async def until(condition: Callable[[], bool]) -> None:
 def url(server: uvicorn.Server) -> str:
     """Return where a started server listens."""
     host, port = server.servers[0].sockets[0].getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if server.config.is_ssl else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

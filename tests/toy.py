@@ -18,8 +18,9 @@ import numpy as np
 
 from model.events.types import EVENT_DTYPE, Events, Sensor
 from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
-from server.engine.engine import Engine, Failed, Outcome
+from server.engine.engine import Engine
 from server.engine.models import ServedModel
+from server.engine.outcomes import Failed, Outcome
 from server.engine.pool import Scored
 from server.engine.scheduler import Batch, Bucket
 from server.engine.servable import Canary, Servable

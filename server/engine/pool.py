@@ -161,8 +161,8 @@ class Pool:
         launched_s = time.perf_counter()
         run = self._compiled.advance[batch.bucket]
         self._rows, logits = run(self._servable.weights, self._rows, packed)
-        name = self._servable.name
-        return InFlight(name, batch, leases, ends, logits, launched_s)
+        key = self._servable.key
+        return InFlight(key, batch, leases, ends, logits, launched_s)
 
     @property
     def _compiled(self) -> Executables:

@@ -29,7 +29,7 @@ class ProtocolError(Exception):
     ├── NotReady                not_ready              1013
     ├── EngineFailed            engine_failed          1011
     ├── InternalError           internal_error         1011
-    └── …                       those of coming back, in `resume_errors`
+    └── …                       in `resume_errors` and `limit_errors`
 
     An error that is not fatal refuses one `events` frame, `seq`, and leaves the
     session as it was. Leaves have `seq`, `field`, `index` and `value` where known.

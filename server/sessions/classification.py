@@ -84,7 +84,7 @@ async def classify(
     """
     tally = _Tally()
     try:
-        stream = streams.open(model.name, float("inf"), tally)
+        stream = streams.open(model.key, float("inf"), tally)
     except EngineError as error:
         raise refusal(error) from None
     try:

@@ -60,15 +60,15 @@ class Session:
         carrier: Carrier,
     ) -> None:
         self._conversation = conversation
-        self._model = model
+        self.model = model
         self._carrier = carrier
         self._send = carrier.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
         self._grant = Grant("")
         self._reporter = Reporter(opening.report)
-        room = ROOMS[opening.when_full](conversation.limits)
-        self._intake = Intake(model, room)
+        self._room = ROOMS[opening.when_full](conversation.limits)
+        self._intake = Intake(model, self._room)
         self._flushes: deque[FlushMark] = deque()
         self._replies: deque[Said] = deque(maxlen=REPLIES_KEPT)
         self._awaited: list[Taken] = []
@@ -107,12 +107,13 @@ class Session:
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
-        self._conversation.begin(self._model.sensor)
+        self._conversation.begin(self.model.sensor)
         self._take_slot(streams, None)
 
-    def resume(self, streams: Streams, snapshot: Snapshot) -> None:
-        """Take a slot and go on from a snapshot; raises as `begin`."""
-        self._conversation.resume(self._model.sensor, snapshot.conversation)
+    def resume(self, streams: Streams, snapshot: Snapshot, model: ServedModel) -> None:
+        """Take a slot and go on from a snapshot of this model; raises as `begin`."""
+        self.model, self._intake = model, Intake(model, self._room)
+        self._conversation.resume(self.model.sensor, snapshot.conversation)
         self._take_slot(streams, snapshot.row)
         self._opening = snapshot.opening
         self._reporter.resume(snapshot.position)
@@ -126,7 +127,7 @@ class Session:
     def welcome(self, grant: Grant) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
         self._grant = grant
-        self._send(opened(grant, self._model, self._conversation))
+        self._send(opened(grant, self.model, self._conversation))
         for reply in self._replies:
             self._send(reply.message)
         if self._reported is not None:
@@ -135,9 +136,9 @@ class Session:
         self.acknowledge()
 
     def _take_slot(self, streams: Streams, row: RowState | None) -> None:
-        name, half_life_ms = self._model.name, self._half_life_ms
+        key, half_life_ms = self.model.key, self._half_life_ms
         try:
-            self._intake.attach(streams.open(name, half_life_ms, self, row))
+            self._intake.attach(streams.open(key, half_life_ms, self, row))
         except EngineError as error:
             raise refusal(error) from None
 
@@ -161,7 +162,7 @@ class Session:
                 session=self._grant.session,
                 holder=self._grant.holder,
                 opening=self._opening,
-                model_hash=self._model.content_hash,
+                model_hash=self.model.content_hash,
                 conversation=cut.conversation,
                 intake=cut.intake,
                 row=row,
@@ -231,7 +232,7 @@ class Session:
         self._send(
             closed(
                 self._last,
-                self._model.labels,
+                self.model.labels,
                 seq=self._conversation.ledger.acked.seq,
                 pending=self._intake.pending,
                 dropped=self._told(self._intake.dropped),
@@ -252,7 +253,7 @@ class Session:
         for logits, t_us in zip(scored.logits, scored.t_us.tolist(), strict=True):
             self._intake.scored()
             ticks = self._intake.ticks
-            self._last = Tick(ticks, ticks * self._model.tick_events, t_us, logits)
+            self._last = Tick(ticks, ticks * self.model.tick_events, t_us, logits)
             self.acknowledge()
             for tick in self._reporter.select([self._last]):
                 self._reported = tick
@@ -279,7 +280,7 @@ class Session:
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq
         dropped = self._told(self._intake.dropped_behind)
-        self._send(result(tick, self._model.labels, seq=seq, dropped=dropped))
+        self._send(result(tick, self.model.labels, seq=seq, dropped=dropped))
 
     def _told(self, dropped: int) -> int | None:
         """Return what the client hears of dropped events: nothing, if none ever is."""
@@ -291,7 +292,7 @@ class Session:
             self._reply(
                 flushed(
                     self._last,
-                    self._model.labels,
+                    self.model.labels,
                     id=mark.id,
                     seq=mark.seq,
                     pending=mark.pending,

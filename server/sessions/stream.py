@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from model.tokens import TokenChunk
-from server.engine.engine import Failed, Outcome
 from server.engine.errors import EngineError
 from server.engine.leases import Lease
+from server.engine.outcomes import Failed, Outcome
 from server.engine.pool import Scored
 from server.engine.rows import Exported, RowState
 from server.sessions.luggage import Done, Luggage

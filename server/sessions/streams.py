@@ -14,9 +14,10 @@ import asyncio
 from collections import Counter, defaultdict
 from contextlib import suppress
 
-from server.engine.engine import Engine, Outcome
+from server.engine.engine import Engine
 from server.engine.errors import EngineError, SlotsExhausted
 from server.engine.leases import Lease
+from server.engine.outcomes import Outcome
 from server.engine.rows import RowState
 from server.sessions.berths import Berths
 from server.sessions.stream import Receiver, Stream
@@ -45,6 +46,10 @@ class Streams:
                 loop.call_soon_threadsafe(self.hear, outcomes)
 
         self._engine.start(deliver)
+
+    def open_on(self, model: str) -> int:
+        """Return how many streams of a model are open."""
+        return self._open[model]
 
     def ashore(self, model: str) -> int:
         """Return how many streams of a model have no slot."""

@@ -18,9 +18,11 @@ from model.events.types import Events, Sensor
 from server.engine.models import ServedModel
 from server.protocol.errors import ProtocolError
 from server.sessions.classification import Classification, classify
+from server.transport.allowance import Allowance
 from server.transport.bodies import ClassifyBody, parse_body
 from server.transport.guard import HOLDER
-from server.transport.problems import Problem, from_events, from_protocol
+from server.transport.intake import take_in
+from server.transport.problems import from_events, from_protocol
 from server.transport.service import Service
 from server.transport.tickets import TICKET_S
 
@@ -32,9 +34,11 @@ def http_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/classify", summary="Score whole recordings")
     async def post_classify(request: Request) -> Response:
-        body = await read_body(request, service)
-        model = serving(service, body.model)
-        answers = await classify_all(service, model, body, concurrency)
+        allowance = service.allowances.of(request.scope.get(HOLDER, ""))
+        with allowance.requesting():
+            body = await read_body(request, service, allowance)
+            model = serving(service, body.model)
+            answers = await classify_all(service, model, body, concurrency)
         return JSONResponse({**describe(model), "results": answers})
 
     @router.get("/v1/models", summary="List the models")
@@ -43,8 +47,8 @@ def http_routes(service: Service) -> APIRouter:
         return JSONResponse(
             {
                 "models": [
-                    {**describe(model), "state": health[name].state}
-                    for name, model in service.models.items()
+                    {**describe(model), "state": health[model.key].state}
+                    for model in service.catalogue.current.values()
                 ]
             }
         )
@@ -79,7 +83,8 @@ def report(service: Service, *, well: bool) -> Response:
     """Answer a probe, with what each model does."""
     health = service.engine.health
     reason = "the server is stopping" if service.leaving else health.reason
-    models = {name: model.state for name, model in health.models.items()}
+    current = service.catalogue.current.values()
+    models = {model.name: health.models[model.key].state for model in current}
     document = {"status": "ok" if well else "unavailable", "models": models}
     return JSONResponse({**document, "reason": reason}, 200 if well else 503)
 
@@ -109,18 +114,17 @@ def serving(service: Service, name: str) -> ServedModel:
         raise from_protocol(error) from None
 
 
-async def read_body(request: Request, service: Service) -> ClassifyBody:
+async def read_body(
+    request: Request, service: Service, allowance: Allowance
+) -> ClassifyBody:
     """Take the body in, up to its limit, and read it off the event loop."""
     limit = service.settings.max_body_bytes
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            detail = f"the body is longer than {limit} bytes"
-            raise Problem(413, "body_too_large", detail, value=len(body))
+    body = await take_in(request, limit, lambda size: allowance.charge(size=size))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip()
     most = service.settings.max_recordings
-    return await asyncio.to_thread(parse_body, media_type.lower(), bytes(body), most)
+    parsed = await asyncio.to_thread(parse_body, media_type.lower(), body, most)
+    allowance.charge(events=sum(map(len, parsed.recordings)))
+    return parsed
 
 
 async def classify_all(

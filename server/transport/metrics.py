@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from server.engine.engine import Engine
+from server.engine.models import ServedModel
 from server.engine.scheduler import Batch
 from server.sessions.streams import Streams
 
@@ -37,13 +38,11 @@ class ModelMetrics:
 class Metrics:
     """Every metric of one server, in a registry of its own; the engine's `Observer`.
 
-    Args:
-        tick_events: Events per tick, by model.
+    A model's versions are counted together, under its name.
     """
 
-    def __init__(self, tick_events: dict[str, int]) -> None:
+    def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
-        self._tick_events = tick_events
         self.events_received = self._counter("events_received", "Events accepted")
         self.events_dropped = self._counter(
             "events_dropped", "Events dropped to make room for newer ones"
@@ -67,6 +66,9 @@ class Metrics:
             "session_store_failures", "Times that the store of sessions failed"
         )
         self._resumed = self._plain("sessions_resumed", "Clients that came back")
+        self._rate_pauses = self._plain(
+            "rate_pauses", "Times that a key's rate kept a connection from being read"
+        )
         self.occupancy = self._histogram(
             "bucket_occupancy", "Real share of a batch's rows x ticks", OCCUPANCY
         )
@@ -82,7 +84,22 @@ class Metrics:
             "sessions_ashore", "Sessions and recordings without a slot"
         )
         self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
-        self._models = {name: ModelMetrics(self, name) for name in tick_events}
+        self._reloads = Counter(
+            "saccade_reloads",
+            "New versions of a checkpoint, by what became of them",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self._models: dict[str, ModelMetrics] = {}
+        self._versions: dict[str, ServedModel] = {}
+        for model in models:
+            self.add(model)
+
+    def add(self, model: ServedModel) -> None:
+        """Count another version of a model, or another model."""
+        self._versions[model.key] = model
+        if model.name not in self._models:
+            self._models[model.name] = ModelMetrics(self, model.name)
 
     def model(self, name: str) -> ModelMetrics:
         """Return one model's counters."""
@@ -104,29 +121,48 @@ class Metrics:
         """Count a client that came back."""
         self._resumed.inc()
 
+    def reloaded(self, model: str) -> None:
+        """Count a new version that was taken."""
+        self._reloads.labels(model, "taken").inc()
+
+    def not_reloaded(self, model: str) -> None:
+        """Count a new version that was refused."""
+        self._reloads.labels(model, "refused").inc()
+
+    def paused(self) -> None:
+        """Count a connection that is not read for a while."""
+        self._rate_pauses.inc()
+
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges whenever Prometheus asks."""
         for name in self._models:
-            self._slots_used.labels(name).set_function(
-                _reading(engine.slots_used, name)
-            )
-            self._queue.labels(name).set_function(_reading(engine.ticks_waiting, name))
+            used, waiting = engine.slots_used, engine.ticks_waiting
+            self._slots_used.labels(name).set_function(self._reading(used, name))
+            self._queue.labels(name).set_function(self._reading(waiting, name))
+
+    def _reading(self, read: Callable[[str], int], name: str) -> Callable[[], float]:
+        def total() -> float:
+            versions = [*self._versions.values()]
+            return float(sum(read(m.key) for m in versions if m.name == name))
+
+        return total
 
     def watch_streams(self, streams: Streams) -> None:
         """Read how many streams have no slot whenever Prometheus asks."""
         for name in self._models:
-            self._ashore.labels(name).set_function(_reading(streams.ashore, name))
+            self._ashore.labels(name).set_function(self._reading(streams.ashore, name))
 
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""
-        self._models[model].compile_seconds.set(seconds)
+        self._models[self._versions[model].name].compile_seconds.set(seconds)
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Count a batch."""
-        bound = self._models[model]
+        version = self._versions[model]
+        bound = self._models[version.name]
         bound.batches.inc()
         bound.ticks.inc(batch.ticks)
-        bound.events_scored.inc(batch.ticks * self._tick_events[model])
+        bound.events_scored.inc(batch.ticks * version.tick_events)
         bound.occupancy.observe(batch.ticks / (batch.bucket.rows * batch.bucket.ticks))
         bound.batch_seconds.observe(seconds)
 
@@ -151,7 +187,3 @@ class Metrics:
             buckets=tuple(bounds),
             registry=self.registry,
         )
-
-
-def _reading(read: Callable[[str], int], model: str) -> Callable[[], float]:
-    return lambda: float(read(model))

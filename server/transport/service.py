@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.keys import Keys
@@ -17,6 +18,7 @@ from server.sessions.pulse import Pulse
 from server.sessions.roster import Roster
 from server.sessions.streams import Streams
 from server.settings import Settings
+from server.transport.allowance import Allowances
 from server.transport.mailbox import Ending, Mailbox
 from server.transport.metrics import Metrics
 from server.transport.tickets import Tickets
@@ -29,13 +31,14 @@ class Service:
     """The models, the engine behind them, and who is connected."""
 
     settings: Settings
-    models: dict[str, ServedModel]
+    catalogue: Catalogue
     engine: Engine
     streams: Streams
     roster: Roster
     metrics: Metrics
     limits: Limits
     keys: Keys
+    allowances: Allowances
     tickets: Tickets = field(default_factory=Tickets)
     leaving: bool = False
     connected: set[Mailbox] = field(default_factory=set)
@@ -50,9 +53,10 @@ class Service:
         """
         if self.leaving:
             raise NotReady("the server is stopping")
-        if name not in self.models:
-            raise UnknownModel(name, tuple(self.models))
-        return self.models[name]
+        current = self.catalogue.current
+        if name not in current:
+            raise UnknownModel(name, tuple(current))
+        return current[name]
 
     def connect(self, mailbox: Mailbox) -> None:
         """Note a new connection."""

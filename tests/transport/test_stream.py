@@ -240,7 +240,9 @@ def test_when_the_device_thread_fails_its_sessions_end_with_1011(
     with server.client() as client, server.client() as idle:
         client.open()
         idle.open()
-        monkeypatch.setattr(server.service.engine._pools["toy"], "launch", broken)
+        monkeypatch.setattr(
+            server.service.engine._device.pools["toy"], "launch", broken
+        )
         client.send(some_events(4))
         for each in (client, idle):
             assert each.close_code() == 1011

@@ -21,6 +21,7 @@ from server.engine.errors import (
     RowMismatch,
     SlotsExhausted,
     StaleLease,
+    StillServed,
     UnknownServable,
 )
 from server.engine.leases import Lease
@@ -267,6 +268,35 @@ def test_a_name_that_is_taken_and_an_engine_that_stopped_take_no_model() -> None
         engine.load(toy_servable("late"))
 
 
+def test_a_model_that_nobody_uses_is_let_go_and_may_come_again() -> None:
+    with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
+        lease = engine.open("b", INF)
+        with pytest.raises(StillServed) as refusal:
+            engine.unload("b")
+        assert refusal.value.slots_used == 1
+        engine.release(lease)
+        engine.unload("b")
+        wait_until(lambda: set(engine.health.models) == {"a"})
+        for refused in (lambda: engine.open("b", INF), lambda: engine.unload("b")):
+            with pytest.raises(UnknownServable):
+                refused()
+        engine.load(toy_servable("b"))
+        again = engine.open("b", INF)
+        engine.submit(again, chunk([4, 4]))
+        recorder.wait(lambda: recorder.scores(again) == [4.0])
+
+
+def test_two_versions_of_a_name_keep_their_sessions_apart() -> None:
+    with running() as (engine, recorder):
+        old = engine.open("toy", INF)
+        engine.load(toy_servable()._replace(version="2"))
+        new = engine.open("toy@2", INF)
+        engine.submit(old, chunk([1, 3]))
+        engine.submit(new, chunk([5, 7]))
+        recorder.wait(lambda: recorder.scores(new) == [6.0])
+        recorder.wait(lambda: recorder.scores(old) == [2.0])
+
+
 def test_before_it_is_ready_the_engine_says_why_not() -> None:
     engine = Engine([toy_servable()], 2, BUCKETS, 100, Recorder())
     assert not engine.health.ready
@@ -295,7 +325,7 @@ def test_an_exception_on_the_device_thread_fails_that_pool_only(
 ) -> None:
     with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
         lost, other = engine.open("a", INF), engine.open("b", INF)
-        pool = engine._pools["a"]
+        pool = engine._device.pools["a"]
         launch = pool.launch
 
         def broken() -> Any:
@@ -325,7 +355,7 @@ def test_an_exception_while_launching_is_told_too(
         def broken() -> Any:
             raise RuntimeError("out of memory")
 
-        monkeypatch.setattr(engine._pools["toy"], "launch", broken)
+        monkeypatch.setattr(engine._device.pools["toy"], "launch", broken)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         wait_until(lambda: engine.health.failed)
@@ -340,7 +370,7 @@ def test_a_thread_that_dies_fails_every_session(
         def die(_: Any) -> None:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(engine, "_hand_back", die)
+        monkeypatch.setattr(engine._device, "_hand_back", die)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):
