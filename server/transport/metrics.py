@@ -83,6 +83,9 @@ class Metrics:
         self._ashore = self._gauge(
             "sessions_ashore", "Sessions and recordings without a slot"
         )
+        self._failures = self._counter(
+            "engine_failures", "Times that a model's sessions were lost on the device"
+        )
         self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
         self._reloads = Counter(
             "saccade_reloads",
@@ -155,6 +158,10 @@ class Metrics:
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""
         self._models[self._versions[model].name].compile_seconds.set(seconds)
+
+    def failed(self, model: str) -> None:
+        """Count a failure of a model's pool."""
+        self._failures.labels(self._versions[model].name).inc()
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Count a batch."""
