@@ -73,6 +73,11 @@ class Outgoing:
         self._unsent.append(entry)
         self.kept_bytes += size
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be sent."""
+        return bool(self._unsent)
+
     def next(self) -> ClientMessage | None:
         """Take the next message to send; None where all are sent."""
         if not self._unsent:

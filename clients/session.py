@@ -28,6 +28,12 @@ from server.protocol.messages import (
 )
 
 LATENCIES_KEPT: Final = 4096
+PUT_AWAY: Final = "session_idle"
+"""What a server says that goes on once there is something to do."""
+ENGINE_FAILED: Final = "engine_failed"
+"""What a server says that has lost a session, but not what it kept of it."""
+MOST_SETBACKS: Final = 3
+"""After so many in a row, without a result between, the cause is the session's own."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ class Session:
         self.closed: Closed | None = None
         self.leaving: GoAway | None = None
         self.failure: ClientError | None = None
+        self.put_away = False
+        self._setbacks = 0
         self._bounds = bounds
         self.live = opening.when_full == "drop-oldest"
         self._dropped_there = 0
@@ -168,6 +176,7 @@ class Session:
         """Go on after a lost connection; what the server does not know goes again."""
         self.traffic.reconnects += 1
         self.leaving = None
+        self.put_away = False
         events, size = self.outgoing.rewind(opened.seq)
         self._count_dropped()
         self._again = self.outgoing.resets() - self._asked
@@ -236,6 +245,7 @@ class Session:
         if self._again or result.events <= self._scored_events:
             return  # it is known, or of what was before a reset
         self._scored_events = result.events
+        self._setbacks = 0
         self.traffic.results += 1
         counted = result.events + (result.dropped or 0)
         latency_ms = self._ledger.scored(counted, now_s)
@@ -246,8 +256,19 @@ class Session:
             self.results.popleft()
             self.traffic.skipped_results += 1
 
+    def _goes_on_after(self, code: str) -> bool:
+        """Tell whether the session can be resumed, and is worth it."""
+        if self.opened.resume is None:
+            return False
+        self.put_away = code == PUT_AWAY
+        self._setbacks += code == ENGINE_FAILED
+        failed = code == ENGINE_FAILED and self._setbacks <= MOST_SETBACKS
+        return self.put_away or failed
+
     def _refuse(self, error: ErrorMessage) -> None:
         refusal = stream_error(error)
+        if self._goes_on_after(error.code):
+            return
         if error.fatal:
             self.fail(refusal)
             return

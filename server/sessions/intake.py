@@ -23,7 +23,7 @@ from server.protocol.conversation import Limits
 from server.protocol.messages import WhenFull
 from server.sessions.gaps import Gap, Gaps
 from server.sessions.line import UNBOUNDED, Line, Room
-from server.sessions.streams import Stream
+from server.sessions.stream import Stream
 
 LEAD_TICKS: Final = 64
 """More than two batches of the longest bucket, so that the device is never idle."""
@@ -164,9 +164,10 @@ class Intake:
         self._gaps = Gaps(memory.behind, memory.ahead)
         self._gaps.advance(ticks)
 
-    def ticks_in(self, row: RowState, submitted: int) -> int:
+    def ticks_in(self, row: RowState | None, submitted: int) -> int:
         """Return how many ticks are in a row that was read after so many events."""
-        return (submitted - len(row.waiting.tokens)) // self._tick_events
+        waiting = 0 if row is None else len(row.waiting.tokens)
+        return (submitted - waiting) // self._tick_events
 
     def reset(self) -> None:
         """Forget everything; scores still on their way are not delivered."""

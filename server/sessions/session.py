@@ -112,8 +112,7 @@ class Session:
 
     def resume(self, streams: Streams, snapshot: Snapshot, model: ServedModel) -> None:
         """Take a slot and go on from a snapshot of this model; raises as `begin`."""
-        if model is not self.model:  # it began on an older version
-            self.model, self._intake = model, Intake(model, self._room)
+        self.model, self._intake = model, Intake(model, self._room)
         self._conversation.resume(self.model.sensor, snapshot.conversation)
         self._take_slot(streams, snapshot.row)
         self._opening = snapshot.opening
@@ -153,7 +152,7 @@ class Session:
         self._awaited.append(taken)
         self._intake.stream.export(partial(self._complete, taken, cut))
 
-    def _complete(self, taken: Taken, cut: Cut, row: RowState) -> None:
+    def _complete(self, taken: Taken, cut: Cut, row: RowState | None) -> None:
         self._awaited.remove(taken)
         ticks = self._intake.ticks_in(row, cut.intake.submitted)
         assert ticks == self._intake.ticks, "a row holds exactly the ticks told"

@@ -11,6 +11,7 @@ from prometheus_client.exposition import generate_latest
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Batch
+from server.sessions.streams import Streams
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -79,6 +80,12 @@ class Metrics:
         )
         self.sessions_open = self._gauge("sessions_open", "Sessions open now")
         self._slots_used = self._gauge("slots_used", "Slots lent")
+        self._ashore = self._gauge(
+            "sessions_ashore", "Sessions and recordings without a slot"
+        )
+        self._failures = self._counter(
+            "engine_failures", "Times that a model's sessions were lost on the device"
+        )
         self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
         self._reloads = Counter(
             "saccade_reloads",
@@ -143,9 +150,18 @@ class Metrics:
 
         return total
 
+    def watch_streams(self, streams: Streams) -> None:
+        """Read how many streams have no slot whenever Prometheus asks."""
+        for name in self._models:
+            self._ashore.labels(name).set_function(self._reading(streams.ashore, name))
+
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""
         self._models[self._versions[model].name].compile_seconds.set(seconds)
+
+    def failed(self, model: str) -> None:
+        """Count a failure of a model's pool."""
+        self._failures.labels(self._versions[model].name).inc()
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Count a batch."""

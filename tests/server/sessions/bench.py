@@ -6,6 +6,7 @@ from typing import Any
 
 from model.events.packed import pack
 from model.events.types import Events
+from server.engine.device import Device
 from server.engine.engine import Engine
 from server.engine.pool import InFlight
 from server.engine.scheduler import Bucket
@@ -37,7 +38,7 @@ class Seat:
         self.conversation.receive(opening)
         self.session = Session(self.conversation, model, opening, self)
         self.seq = 0
-        self._watch()
+        self.watch()
 
     @property
     def holds_newest(self) -> bool:
@@ -67,7 +68,7 @@ class Seat:
     def of(self, kind: type) -> list[Any]:
         return [message for message in self.messages if isinstance(message, kind)]
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """Note what the tokenizer is fed."""
         tokenizer = self.session._intake._tokenizer
         feed = tokenizer.feed
@@ -82,8 +83,8 @@ class Seat:
 class Bench:
     """An engine without its thread: compiled once, emptied for each run."""
 
-    def __init__(self, slots: int = 3) -> None:
-        self._slots = slots
+    def __init__(self, slots: int = 3, places: int = 6) -> None:
+        self._slots, self._places = slots, places
         self._flight: InFlight | None = None
         self.engine: Engine | None = None
 
@@ -95,27 +96,32 @@ class Bench:
             self.engine = Engine(
                 [self.model.servable], self._slots, buckets, 10_000, Recorder()
             )
-            self.engine._device._prepare_all()
-        self.streams = Streams(self.engine)
-        self.engine._device._deliver = self.streams._hear
+            self.device._prepare_all()
+        self.streams = Streams(self.engine, self._places)
+        self.device._deliver = self.streams.hear
         while self.turn():
             pass
-        ledger = self.engine._leases["toy"]
-        self.engine._device.pools["toy"].abandon()
+        key = self.model.key
+        ledger = self.engine._leases[key]
+        self.device.pools[key].abandon()
         for slot in [*ledger._held]:
             ledger._held.remove(slot)
             ledger._free.append(slot)
 
-    def turn(self) -> bool:
-        """Do what the device thread does in one turn; tell whether there was work."""
+    @property
+    def device(self) -> Device:
         assert self.engine is not None
-        device = self.engine._device
+        return self.engine._device
+
+    def turn(self) -> bool:
+        """Do what the device thread does in one turn; tell whether there is more."""
+        device = self.device
         device._obey(idle=False)
         flight, self._flight = self._flight, device._launch()
         if flight is not None:
             device._hand_back(flight)
         device._hand_out()
-        return flight is not None or self._flight is not None
+        return self._flight is not None or not device._commands.empty()
 
     def open(self, **choices: Any) -> Seat:
         """Open a session."""
@@ -129,6 +135,7 @@ class Bench:
         self.release(seat)
         again = Seat(self.model, seat.opening)
         again.session.resume(self.streams, snapshot, self.model)
+        again.watch()
         again.session.welcome(Grant("s", resumed=True))
         again.seq = again.conversation.ledger.sent.seq
         again.messages[:0] = seat.messages
