@@ -112,7 +112,7 @@ def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
     def look(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            LOG.error("%s has ended", work.__qualname__, exc_info=error)
+            LOG.error("%r has ended", work, exc_info=error)
 
     task = asyncio.create_task(work)
     task.add_done_callback(look)
