@@ -23,6 +23,11 @@ class Fault:
         self._armed = 0
         self._poison = poison
 
+    @property
+    def armed(self) -> bool:
+        """Whether a call is still to fail."""
+        return self._armed > 0
+
     def arm(self, times: int) -> None:
         """Fail the next so many calls."""
         self._armed = times
