@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from clients.connection import connect
 from server.protocol.messages import Ack, Result
-from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
+from tests.faults import Gate
+from tests.toy import event_scores, some_events, toy_model, wait_until
 
 WINDOW = {"window_events": 1000, "window_bytes": 8000, "max_frame_bytes": 4000}
 FRAME = 400
-
-
-class Gate:
-    """A model that waits, on the device, until it is let through."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self._open.set()
-
-    def advance(self, *arguments: Any) -> Any:
-        carry, logits = toy_advance(*arguments)
-        jax.debug.callback(lambda _: self._open.wait(30) or None, logits[0, 0, 0])
-        return carry, logits
-
-    def __enter__(self) -> None:
-        self._open.clear()
-
-    def __exit__(self, *_: object) -> None:
-        self._open.set()
 
 
 @pytest.fixture
