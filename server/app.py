@@ -146,7 +146,10 @@ def create_routes(service: Service) -> FastAPI:
         code = {404: "no_such_route", 405: "method_not_allowed"}.get(
             error.status_code, "bad_request"
         )
-        return await answer(request, Problem(error.status_code, code, error.detail))
+        problem = Problem(error.status_code, code, error.detail)
+        response = await answer(request, problem)
+        response.headers.update(error.headers or {})  # such as Allow
+        return response
 
     async def answer_fault(request: Request, _: Exception) -> Response:
         text = "the server failed; its log says why"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from server.keys import digest_of, new_key
+from server.logs import configure_logs
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ OPTIONS: Final = {
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop; return the exit status."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    configure_logs()
     try:
         settings = Settings.read(os.environ, overrides(arguments))
     except ValueError as error:

@@ -294,7 +294,7 @@ def error_message(error: ProtocolError) -> ErrorMessage:
         message=clip(str(error), MESSAGE_CHARACTERS),
         fatal=error.fatal,
         seq=getattr(error, "seq", None),
-        field=None if field is None else clip(field),
+        field=clip(field) if field else None,
         index=getattr(error, "index", None),
         value=quotable(getattr(error, "value", None)),
     )

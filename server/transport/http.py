@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from model.events.checks import check
@@ -20,6 +20,12 @@ from server.protocol.errors import ProtocolError
 from server.sessions.classification import Classification, classify
 from server.transport.allowance import Allowance
 from server.transport.bodies import ClassifyBody, parse_body
+from server.transport.description import (
+    CLASSIFY_REQUEST,
+    CLASSIFYING,
+    GUARDED,
+    UNWELL,
+)
 from server.transport.guard import HOLDER
 from server.transport.intake import take_in
 from server.transport.problems import from_events, from_protocol
@@ -32,7 +38,12 @@ def http_routes(service: Service) -> APIRouter:
     router = APIRouter()
     concurrency = asyncio.Semaphore(min(8, service.settings.slots))
 
-    @router.post("/v1/classify", summary="Score whole recordings")
+    @router.post(
+        "/v1/classify",
+        summary="Score whole recordings",
+        openapi_extra=CLASSIFY_REQUEST,
+        responses=CLASSIFYING,
+    )
     async def post_classify(request: Request) -> Response:
         allowance = service.allowances.of(request.scope.get(HOLDER, ""))
         with allowance.requesting():
@@ -41,7 +52,7 @@ def http_routes(service: Service) -> APIRouter:
             answers = await classify_all(service, model, body, concurrency)
         return JSONResponse({**describe(model), "results": answers})
 
-    @router.get("/v1/models", summary="List the models")
+    @router.get("/v1/models", summary="List the models", responses=GUARDED)
     async def get_models() -> Response:
         health = service.engine.health.models
         return JSONResponse(
@@ -53,7 +64,11 @@ def http_routes(service: Service) -> APIRouter:
             }
         )
 
-    @router.post("/v1/tickets", summary="A ticket for one websocket of a web page")
+    @router.post(
+        "/v1/tickets",
+        summary="A ticket for one websocket of a web page",
+        responses=GUARDED,
+    )
     async def post_ticket(request: Request) -> Response:
         ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
         return JSONResponse(
@@ -61,16 +76,21 @@ def http_routes(service: Service) -> APIRouter:
             headers={"Cache-Control": "no-store"},
         )
 
-    @router.get("/healthz", summary="Is the process well?")
+    @router.get("/healthz", summary="Is the process well?", responses=UNWELL)
     async def get_health() -> Response:
         return report(service, well=not service.engine.health.failed)
 
-    @router.get("/readyz", summary="May sessions be opened?")
+    @router.get("/readyz", summary="May sessions be opened?", responses=UNWELL)
     async def get_readiness() -> Response:
         ready = service.engine.health.ready and not service.leaving
         return report(service, well=ready)
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        responses=GUARDED,
+        response_class=PlainTextResponse,
+    )
     async def get_metrics() -> Response:
         return Response(
             service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST}

@@ -84,6 +84,10 @@ def test_arbitrary_text_raises_nothing_but_a_protocol_error(wire):
     decoded_or_refused(wire)
 
 
+def test_a_field_without_a_name_is_told_of_in_a_message_that_can_be_read():
+    decoded_or_refused(msgpack.packb({"type": "open", "model": "m", "": 1}))
+
+
 @given(maps)
 def test_maps_of_the_right_names_and_wrong_values_raise_nothing_else(raw):
     decoded_or_refused(msgpack.packb(raw))
