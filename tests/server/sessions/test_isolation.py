@@ -192,7 +192,8 @@ class Hotel(RuleBasedStateMachine):
 
     def drain(self, guest: Guest) -> None:
         """Wait as a client does; others may be busy all the while."""
-        for _ in range(400):
+        ahead = sum(one.seat.session._intake.waiting for one in self.guests)
+        for _ in range(100 + 10 * ahead):
             if guest.seat.session.drained:
                 return
             BENCH.turn()
