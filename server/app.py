@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ from server.sessions.keeper import Terms
 from server.sessions.roster import Roster
 from server.sessions.stores.memory import MemoryStore
 from server.sessions.stores.sqlite import SqliteStore
-from server.sessions.stores.store import Store
+from server.sessions.stores.store import Store, StoreUnavailable
 from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
 from server.transport.allowance import Allowances, Allowed
@@ -82,9 +83,22 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
 
 def create_store(settings: Settings) -> Store:
     """Open what keeps sessions; raises `StoreUnavailable`."""
-    if settings.store == "sqlite":
-        return SqliteStore(settings.store_path)
-    return MemoryStore()
+    return STORES[settings.store](settings)
+
+
+def _redis_store(settings: Settings) -> Store:
+    try:
+        from server.sessions.stores.redis import RedisStore
+    except ModuleNotFoundError:
+        raise StoreUnavailable("pip install 'saccade[redis]' brings it") from None
+    return RedisStore(settings.store_url)
+
+
+STORES: Final[dict[str, Callable[[Settings], Store]]] = {
+    "sqlite": lambda settings: SqliteStore(settings.store_path),
+    "redis": _redis_store,
+    "memory": lambda _: MemoryStore(),
+}
 
 
 def create_app(service: Service) -> App:

@@ -14,7 +14,7 @@ from server.tls import check_certificate
 
 PREFIX: Final = "SACCADE_"
 
-STORES: Final = ("sqlite", "memory")
+STORES: Final = ("sqlite", "memory", "redis")
 POSITIVE: Final = (
     "slots",
     "outbox_messages",
@@ -77,8 +77,9 @@ class Settings:
         key_bytes_per_s: Bytes of messages and bodies, likewise.
         drain_s: How long sessions may go on after the server was told to stop.
         store: Where sessions are kept that nobody is connected to: `sqlite`, which
-            outlives the server, or `memory`.
+            outlives the server, `redis`, which several servers share, or `memory`.
         store_path: File of the `sqlite` store.
+        store_url: Address of the `redis` store; it may hold a password.
         session_ttl_s: For how long.
         snapshot_s: How often a session that moves is saved.
         snapshot_events: And after how many events.
@@ -110,6 +111,7 @@ class Settings:
     drain_s: float = 5.0
     store: str = "sqlite"
     store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
+    store_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
     session_ttl_s: float = 300.0
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20

@@ -7,11 +7,11 @@ say (`appendonly yes`, `appendfsync always` loses nothing).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import redis.asyncio
 from redis import Redis
+from redis.asyncio import BlockingConnectionPool, Redis as AsyncRedis
+from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
@@ -21,6 +21,7 @@ PREFIX: Final = "saccade:session:"
 ANSWER_S: Final = 5.0
 """How long to wait for an answer before the store counts as out of order."""
 RETRIES: Final = 3
+CONNECTIONS: Final = 8
 
 KEEP: Final = """
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'expires_s', ARGV[2], 'data', ARGV[3])
@@ -59,12 +60,15 @@ class RedisStore(Store):
                 probe.ping()
         except (RedisError, OSError, ValueError) as error:
             raise StoreUnavailable(f"Redis: {error}") from None
-        self._redis = redis.asyncio.Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=ANSWER_S,
             socket_timeout=ANSWER_S,
             socket_connect_timeout=ANSWER_S,
-            retry=redis.asyncio.retry.Retry(ExponentialBackoff(0.5, 0.02), RETRIES),
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), RETRIES),
         )
+        self._redis = AsyncRedis.from_pool(pool)
 
     async def create(self, record: Record) -> None:
         """Keep a new record; see Store."""
@@ -106,9 +110,7 @@ class RedisStore(Store):
         then skips an epoch, and the others do the same again.
         """
         try:
-            return await cast(
-                Awaitable[Any], self._redis.eval(script, 1, PREFIX + key, *arguments)
-            )
+            return await self._redis.eval(script, 1, PREFIX + key, *arguments)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"Redis: {error}") from None
 
