@@ -10,6 +10,7 @@ from clients.addresses import stream_url
 from clients.pacing import AS_FAST_AS_POSSIBLE
 from model.events.types import Sensor
 from server.protocol.messages import ReadoutWindow, Report
+from server.protocol.schema import CLOCK_BITS
 
 
 def speed(text: str) -> float:
@@ -59,6 +60,16 @@ def count(text: str) -> int:
     """Read a whole number above 0."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def clock_bits(text: str) -> int:
+    """Read the width of a camera's clock, from 16 to 48 bits."""
+    least, most = CLOCK_BITS
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number from {least} to {most}"
+        )
     return int(text)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from clients import http
 from clients.command import base_parser, choose_model, say
 from clients.http import Answer
-from clients.sources import open_source
+from clients.sources import Source, open_source
 from clients.tables import answer_table
 from model.events.types import EVENT_DTYPE, Events, Sensor
 
@@ -58,7 +58,11 @@ def execute(options: argparse.Namespace) -> int:
     """
     answers: list[tuple[str, Answer]] = []
     model = options.model
-    for batch in _batches(load(name, options.sensor) for name in options.files):
+    recordings = (
+        load(name, open_source(name, options.sensor, options.clock_bits))
+        for name in options.files
+    )
+    for batch in _batches(recordings):
         sensor = batch[0].sensor
         model = model or choose_model(options.url, sensor, partial(say, COMMAND))
         found = http.classify(
@@ -79,14 +83,12 @@ def _as_json(answers: list[tuple[str, Answer]]) -> str:
     return json.dumps(rows, indent=2) + "\n"
 
 
-def load(name: str, sensor: Sensor | None) -> Loaded:
+def load(name: str, source: Source) -> Loaded:
     """Read a whole recording.
 
     Raises:
-        UnplayableSource: It is not there, or is no recording.
         EventsError: It cannot be read to its end.
     """
-    source = open_source(name, sensor)
     chunks = [np.empty(0, EVENT_DTYPE), *source.chunks]
     return Loaded(name, source.sensor, np.concatenate(chunks))
 

@@ -43,6 +43,12 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         help="geometry of a recording that does not tell its own, as 640x480",
     )
     parser.add_argument(
+        "--clock-bits",
+        metavar="N",
+        type=arguments.clock_bits,
+        help="a recording's timestamps wrap after 2^N µs (RAW and DAT tell it)",
+    )
+    parser.add_argument(
         "--fit",
         choices=get_args(FitPolicy),
         default="scale",

@@ -78,7 +78,7 @@ def execute(options: argparse.Namespace) -> int:
     """
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     name = options.source or f"sim:motions?seed={seed}&seconds={options.seconds}"
-    source = open_source(name, options.sensor)
+    source = open_source(name, options.sensor, options.clock_bits)
     steps = Steps(Console(highlight=False))
     with _stoppable(), ServerProcess() as server:
         try:
@@ -87,7 +87,8 @@ def execute(options: argparse.Namespace) -> int:
             model = model or choose_model(server.url, source.sensor, steps.tell)
             steps.stream(server.url, model, source)
             if options.source:
-                steps.classify_files(server.url, model, [load(name, options.sensor)])
+                again = open_source(name, options.sensor, options.clock_bits)
+                steps.classify_files(server.url, model, [load(name, again)])
             steps.classify_scenes(server.url, seed)
             steps.measure(server.url)
             steps.stop(server)

@@ -29,6 +29,8 @@ from server.protocol.messages import (
     Opened,
     ReadoutWindow,
     Report,
+    Results,
+    WhenFull,
 )
 
 LARGEST_MESSAGE: Final = 4 << 20
@@ -45,6 +47,9 @@ class Choices(TypedDict, total=False):
     report: how often to hear; after every tick by default.
     readout: what the scores average over; the whole session by default.
     clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
+    when_full: `block` waits in `send` while the server is behind; `drop-oldest` never
+        waits, and lets go of the oldest events that wait, here or there.
+    results: `latest` lets a newer result replace one that was not read yet.
     """
 
     sensor: Sensor | None
@@ -53,6 +58,8 @@ class Choices(TypedDict, total=False):
     report: Report
     readout: ReadoutWindow
     clock_bits: int | None
+    when_full: WhenFull
+    results: Results
 
 
 async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened]:

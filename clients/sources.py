@@ -62,13 +62,16 @@ class Source:
     changes: bool = False
 
 
-def open_source(text: str, sensor: Sensor | None = None) -> Source:
+def open_source(
+    text: str, sensor: Sensor | None = None, clock_bits: int | None = None
+) -> Source:
     """Open what a user calls a source.
 
     Args:
         text: The path of a recording, or `sim:motions`, which may go on with
             `?seed=…&seconds=…&segment=…`.
         sensor: The geometry of a recording that does not tell its own.
+        clock_bits: A recording's timestamps wrap after 2^clock_bits µs.
 
     Raises:
         UnplayableSource: It is not there, or cannot be read as events.
@@ -79,7 +82,7 @@ def open_source(text: str, sensor: Sensor | None = None) -> Source:
     if not path.exists():
         raise UnplayableSource(text, "there is no such file")
     try:
-        recording = open_recording(path, sensor)
+        recording = open_recording(path, sensor, clock_bits)
     except RecordingError as error:
         raise UnplayableSource(text, error.reason) from error
     return Source(path.name, recording.sensor, iter(recording.events))

@@ -86,30 +86,19 @@ def accumulate(
         dt_ms: Each tick's duration, (..., k), ms.
         valid: Which ticks are real; the others change nothing.
     """
-    forget = jnp.exp2(-dt_ms / readout.half_life_ms[..., None]) * rule.keeps_past
-    forget = jnp.where(valid, forget, 1.0)[..., None]
-    weight = jnp.where(valid, rule.weight(dt_ms), 0.0)[..., None]
-    excess = jnp.where(valid, rule.excess, 0.0)[..., None]
-    share = weight + excess
-    entering = jnp.concatenate(
-        [jnp.zeros_like(weight), weight, excess, share * outputs], axis=-1
-    )
-    none_yet = jnp.zeros_like(entering[..., 0, :]).at[..., 0].set(1.0)
-    kept, weight, excess, total = jnp.split(
-        run(none_yet, forget, entering, jnp.multiply), [1, 2, 3], axis=-1
-    )
-    share = weight + excess
-    old_weight = kept * readout.weight[..., None, None]
-    weights = old_weight + weight
-    excesses = kept * readout.excess[..., None, None] + excess
+    new = _since(rule, readout.half_life_ms, outputs, dt_ms, valid)
+    share = new.weight + new.excess
+    old_weight = new.kept * readout.weight[..., None, None]
+    weights = old_weight + new.weight
+    excesses = new.kept * readout.excess[..., None, None] + new.excess
     shares = weights + excesses
     old = readout.mean[..., None, :]
-    step = (total - share * old) / jnp.where(shares > 0.0, shares, 1.0)
+    step = (new.total - share * old) / jnp.where(shares > 0.0, shares, 1.0)
     means = old + (step + readout.mean_error[..., None, :])
     mean, mean_error = _two_sum(readout.mean, step[..., -1, :] + readout.mean_error)
     last_weight, weight_error = _two_sum(
         old_weight[..., -1, 0],
-        weight[..., -1, 0] + kept[..., -1, 0] * readout.weight_error,
+        new.weight[..., -1, 0] + new.kept[..., -1, 0] * readout.weight_error,
     )
     after = Readout(
         mean,
@@ -121,6 +110,41 @@ def accumulate(
     )
     # Where all events so far are simultaneous, they count alike.
     return after, means * jnp.where(weights > 0.0, shares / weights, 1.0)
+
+
+class _Since(NamedTuple):
+    """What some ticks come to after each of them, counted from nothing.
+
+    Attributes:
+        kept: The part that is left of what was before them, (..., k, 1).
+        weight: Their weight in the total, (..., k, 1).
+        excess: What their weight in the sum has beyond that, (..., k, 1).
+        total: Their weighted sum, (..., k, h).
+    """
+
+    kept: Float[Array, "*b k 1"]
+    weight: Float[Array, "*b k 1"]
+    excess: Float[Array, "*b k 1"]
+    total: Float[Array, "*b k h"]
+
+
+def _since(
+    rule: ReadoutRule,
+    half_life_ms: Float[Array, "*b"],
+    outputs: Float[Array, "*b k h"],
+    dt_ms: Float[Array, "*b k"],
+    valid: Bool[Array, "*b k"],
+) -> _Since:
+    forget = jnp.exp2(-dt_ms / half_life_ms[..., None]) * rule.keeps_past
+    forget = jnp.where(valid, forget, 1.0)[..., None]
+    weight = jnp.where(valid, rule.weight(dt_ms), 0.0)[..., None]
+    excess = jnp.where(valid, rule.excess, 0.0)[..., None]
+    entering = jnp.concatenate(
+        [jnp.zeros_like(weight), weight, excess, (weight + excess) * outputs], axis=-1
+    )
+    none_yet = jnp.zeros_like(entering[..., 0, :]).at[..., 0].set(1.0)
+    sums = run(none_yet, forget, entering, jnp.multiply)
+    return _Since(*jnp.split(sums, [1, 2, 3], axis=-1))
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:

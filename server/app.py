@@ -10,11 +10,13 @@ from typing import Final
 from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.exceptions import HTTPException
 
+from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Bucket
 from server.keys import Keys
 from server.protocol.conversation import Limits
+from server.reloading import Reloading
 from server.sessions.keeper import Terms
 from server.sessions.roster import Roster
 from server.sessions.stores.memory import MemoryStore
@@ -51,7 +53,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
             window_bytes=settings.window_bytes,
         )
     )
-    metrics = Metrics({model.name: model.tick_events for model in models})
+    metrics = Metrics(models)
     engine = Engine(
         [model.servable for model in models],
         slots=settings.slots,
@@ -61,16 +63,17 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         observer=metrics,
     )
     metrics.watch(engine)
-    by_name = {model.name: model for model in models}
-    streams = Streams(engine)
+    catalogue = Catalogue(models)
+    streams = Streams(engine, settings.sessions)
+    metrics.watch_streams(streams)
     terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
-    roster = Roster(streams, create_store(settings), terms, metrics)
+    roster = Roster(streams, catalogue, create_store(settings), terms, metrics)
     keys = Keys.read(settings.keys_file, settings.keys)
     if not (keys or settings.insecure or is_loopback(settings.host)):
         raise ValueError(f"there is no key in {settings.keys_file}")
     return Service(
         settings,
-        by_name,
+        catalogue,
         engine,
         streams,
         roster,
@@ -101,6 +104,19 @@ STORES: Final[dict[str, Callable[[Settings], Store]]] = {
 }
 
 
+def create_reloading(service: Service) -> Reloading:
+    """Watch the folders that a service's models came from."""
+    settings = service.settings
+    return Reloading(
+        service.catalogue,
+        service.engine,
+        service.metrics,
+        service.roster.uses,
+        settings.reload_s,
+        settings.session_ttl_s,
+    )
+
+
 def create_app(service: Service) -> App:
     """Put routes and a guard around a service; the engine starts with the app."""
     return Guard(
@@ -118,9 +134,12 @@ def create_routes(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
-        keeping = asyncio.create_task(service.roster.run())
+        background = [asyncio.create_task(service.roster.run())]
+        if service.settings.reload_s > 0:
+            background.append(asyncio.create_task(create_reloading(service).run()))
         yield
-        keeping.cancel()
+        for task in background:
+            task.cancel()
         await service.roster.close()
         await asyncio.to_thread(service.engine.stop)
 

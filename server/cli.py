@@ -29,7 +29,8 @@ PONG_S: Final = 60.0
 OPTIONS: Final = {
     "host": "address to listen on (default 127.0.0.1)",
     "port": "port to listen on (default 8000; 0 takes a free one)",
-    "slots": "sessions per model at one time (default 256)",
+    "slots": "sessions per model that are on the device at one time (default 256)",
+    "sessions": "sessions per model at one time (default 1024)",
     "buckets": "shapes to compile, as ROWSxTICKS,... (for example 1x1,8x4,64x1)",
     "window_events": "events that a session may have under way",
     "window_bytes": "bytes of events that a session may have under way",
@@ -48,8 +49,10 @@ OPTIONS: Final = {
     "store_path": "file of the sqlite store",
     "store_url": "address of the redis store, as redis://HOST:PORT/DATABASE",
     "session_ttl_s": "seconds that a session is kept whose client is gone",
+    "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
     "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",
+    "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
     "drain_s": "seconds that sessions may go on after a stop signal",
 }
 
@@ -172,7 +175,7 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
     if service.engine.health.failed:
         sys.stderr.write(f"saccade serve: {service.engine.health.reason}\n")
         return
-    names = ", ".join(service.models)
+    names = ", ".join(service.catalogue.current)
     seconds = time.perf_counter() - started_s
     sys.stdout.write(
         f"Saccade serves {names} on {url(server)} (ready in {seconds:.1f} s)\n"

@@ -17,6 +17,7 @@ PREFIX: Final = "SACCADE_"
 STORES: Final = ("sqlite", "memory", "redis")
 POSITIVE: Final = (
     "slots",
+    "sessions",
     "outbox_messages",
     "max_body_bytes",
     "max_recordings",
@@ -26,7 +27,7 @@ POSITIVE: Final = (
     "key_sessions",
     "key_requests",
 )
-LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096}
+LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096, "idle_s": 0}
 """A smaller rate would leave no room for a frame worth sending."""
 
 Shape: TypeAlias = tuple[int, int]
@@ -60,7 +61,9 @@ class Settings:
         tls_key: Its key; by default in the same file.
         tls_key_password: What opens the key, if it is locked.
         models: Checkpoint folders; empty serves the released ones.
-        slots: Sessions per model at one time.
+        slots: Sessions per model that are on the device at one time.
+        sessions: Sessions per model at one time; those that have nothing to score
+            are kept in the host's memory, and where all have they take turns.
         buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
             product; a large one adds latency on a small machine.
         window_events: Events that a session may have under way.
@@ -81,8 +84,12 @@ class Settings:
         store_path: File of the `sqlite` store.
         store_url: Address of the `redis` store; it may hold a password.
         session_ttl_s: For how long.
+        idle_s: How long a connected client may say nothing before its session is put
+            there too; 0 for ever.
         snapshot_s: How often a session that moves is saved.
         snapshot_events: And after how many events.
+        reload_s: Time between two looks for new versions of the served checkpoints;
+            0 never looks.
         compiled: Folder that keeps what is compiled, for the next start.
     """
 
@@ -97,6 +104,7 @@ class Settings:
     tls_key_password: str = field(default="", repr=False)
     models: tuple[Path, ...] = ()
     slots: int = 256
+    sessions: int = 1024
     buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
     window_events: int = 1 << 19
     window_bytes: int = 1 << 22
@@ -113,8 +121,10 @@ class Settings:
     store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
     store_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
     session_ttl_s: float = 300.0
+    idle_s: float = 600.0
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20
+    reload_s: float = 2.0
     compiled: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:

@@ -18,8 +18,9 @@ import numpy as np
 
 from model.events.types import EVENT_DTYPE, Events, Sensor
 from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
-from server.engine.engine import Engine, Failed, Outcome
+from server.engine.engine import Engine
 from server.engine.models import ServedModel
+from server.engine.outcomes import Failed, Outcome
 from server.engine.pool import Scored
 from server.engine.scheduler import Batch, Bucket
 from server.engine.servable import Canary, Servable
@@ -116,6 +117,7 @@ class Recorder:
         self.outcomes: list[Outcome] = []
         self.batches: list[Batch] = []
         self.deliveries = 0
+        self.failed_models: list[str] = []
         self.changed = threading.Condition()
 
     def deliver(self, outcomes: list[Outcome]) -> None:
@@ -126,6 +128,9 @@ class Recorder:
 
     def compiled(self, model: str, seconds: float) -> None:
         pass
+
+    def failed(self, model: str) -> None:
+        self.failed_models.append(model)
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         self.batches.append(batch)

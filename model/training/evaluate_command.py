@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import checkpoints
-from model.checkpoint import Manifest, load
+from model.checkpoint import load
+from model.manifest import Manifest
 from model.training.assessment import Assessment
 from model.training.batches import evaluation_batches
 from model.training.dataset import Task

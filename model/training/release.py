@@ -9,9 +9,10 @@ from typing import Any, Final
 import jax.numpy as jnp
 import numpy as np
 
-from model.checkpoint import Canary, Manifest, save
+from model.checkpoint import save
 from model.classifier import Variables
 from model.events.types import Events
+from model.manifest import Canary, Manifest
 from model.training.experiment import Experiment
 from model.training.learner import make_predict
 from model.training.loop import Progress

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from model.checkpoint import CheckpointError, Manifest
+from model.checkpoint import CheckpointError
+from model.manifest import Manifest
 from model.upstream.conversion import convert
 from model.upstream.files import read
 from model.upstream.recipes import Recipe, presets, recipe

@@ -10,9 +10,10 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from model.checkpoint import Canary, Manifest, save
+from model.checkpoint import save
 from model.classifier import Variables
 from model.leaves import expected_shapes, leaves
+from model.manifest import Canary, Manifest
 from model.streaming import scan
 from model.upstream.errors import Disagreement, LeavesDisagree
 from model.upstream.files import UpstreamFile

@@ -4,6 +4,7 @@ EngineError
 ├── NotReady            still compiling, or stopping
 ├── UnknownServable     no model of that name
 ├── AlreadyServed       another model has that name
+├── StillServed         sessions hold slots of a model that is to go
 ├── SlotsExhausted      every slot is lent
 ├── StaleLease          the slot has another tenant by now
 ├── RowMismatch         a row to be restored is not of this model
@@ -47,6 +48,17 @@ class AlreadyServed(EngineError):
 
     def __str__(self) -> str:
         return f"a model is called {self.model!r} already"
+
+
+class StillServed(EngineError):
+    """Sessions hold slots of the model."""
+
+    def __init__(self, model: str, slots_used: int) -> None:
+        self.model = model
+        self.slots_used = slots_used
+
+    def __str__(self) -> str:
+        return f"{self.slots_used} sessions are on {self.model!r}"
 
 
 class SlotsExhausted(EngineError):

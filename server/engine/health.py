@@ -80,14 +80,20 @@ class Status:
                 stopped if "stopped" in states else ModelHealth("ready")
             )
 
+    def remove(self, model: str) -> None:
+        """Note that a model is gone."""
+        with self._lock:
+            del self._models[model]
+            self._errors.pop(model, None)
+
     def ready(self, model: str) -> None:
         """Note that a model may take sessions."""
         self._set(model, ModelHealth("ready"))
 
     def fail(self, model: str, error: EngineError) -> None:
         """Note that a model is lost; the first reason stands."""
-        self._errors.setdefault(model, error)
-        self._set(model, ModelHealth("failed", str(self._errors[model])))
+        first = self._errors.setdefault(model, error)
+        self._set(model, ModelHealth("failed", str(first)))
 
     def stop(self) -> None:
         """Note that no model takes sessions any more."""
@@ -117,5 +123,5 @@ class Status:
 
     def _set(self, model: str, health: ModelHealth) -> None:
         with self._lock:
-            if self._models[model].state != "stopped":
+            if model in self._models and self._models[model].state != "stopped":
                 self._models[model] = health

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from model.streaming import advance, fold, init_carry
 from model.tokens import Tokenizer
 from server.engine.models import ServedModel
 from server.engine.servable import Canary, Servable
+
+VERSION_DIGITS: Final = 12
 
 
 def released() -> list[Path]:
@@ -62,6 +65,7 @@ def load_model(path: Path) -> ServedModel:
             np.asarray(canary.dt_ms, np.float32),
             np.asarray(canary.logits, np.float64),
         ),
+        version=manifest.content_hash[:VERSION_DIGITS],
     )
     return ServedModel(
         servable=servable,
@@ -69,4 +73,5 @@ def load_model(path: Path) -> ServedModel:
         sensor=tokenization.sensor,
         content_hash=manifest.content_hash,
         new_tokenizer=partial(Tokenizer, tokenization, manifest.timestep),
+        folder=path,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from model.events.types import Sensor
 from model.tokens import Tokenizer
@@ -20,6 +21,7 @@ class ServedModel:
         sensor: The geometry that its events must have.
         content_hash: Tells versions apart.
         new_tokenizer: Makes one stream's tokenizer.
+        folder: The checkpoint that it was read from.
     """
 
     servable: Servable
@@ -27,11 +29,17 @@ class ServedModel:
     sensor: Sensor
     content_hash: str
     new_tokenizer: Callable[[], Tokenizer]
+    folder: Path | None = None
 
     @property
     def name(self) -> str:
         """What clients call it."""
         return self.servable.name
+
+    @property
+    def key(self) -> str:
+        """What the engine calls it: name and version."""
+        return self.servable.key
 
     @property
     def tick_events(self) -> int:

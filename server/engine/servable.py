@@ -34,6 +34,7 @@ class Servable(NamedTuple):
 
     Attributes:
         name: What clients call it.
+        version: Tells apart those of one name; empty where there is one.
         tick_events: Events per tick, R.
         classes: Number of logits.
         weights: Device arrays, an argument of every call.
@@ -50,3 +51,9 @@ class Servable(NamedTuple):
     fresh: Callable[[Any], PyTree]
     advance: Advance
     canary: Canary
+    version: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the engine calls it."""
+        return f"{self.name}@{self.version}" if self.version else self.name

@@ -14,7 +14,8 @@ from server.engine.models import ServedModel
 from server.engine.pool import Scored
 from server.sessions.pulse import Pulse
 from server.sessions.refusals import refusal
-from server.sessions.streams import Stream, Streams
+from server.sessions.stream import Stream
+from server.sessions.streams import Streams
 
 
 class Classification(NamedTuple):
@@ -83,7 +84,7 @@ async def classify(
     """
     tally = _Tally()
     try:
-        stream = streams.open(model.name, float("inf"), tally)
+        stream = streams.open(model.key, float("inf"), tally)
     except EngineError as error:
         raise refusal(error) from None
     try:

@@ -12,10 +12,12 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
+from server.engine.catalogue import Catalogue
 from server.engine.models import ServedModel
 from server.protocol.errors import InternalError, InvalidField, NotReady
 from server.protocol.messages import Open
@@ -35,6 +37,10 @@ from server.sessions.stores.store import (
 from server.sessions.streams import Streams
 
 LOG: Final = logging.getLogger(__name__)
+CHOICES: Final = tuple(
+    field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
+)
+"""What a client that comes back must ask for as it did at first."""
 LOOK_S: Final = 0.05
 SWEEP_S: Final = 5.0
 
@@ -73,6 +79,7 @@ class Roster:
 
     Args:
         streams: Where they are scored.
+        catalogue: By which versions.
         store: Where they are kept.
         terms: How often, and for how long.
         observer: Counts.
@@ -82,12 +89,14 @@ class Roster:
     def __init__(
         self,
         streams: Streams,
+        catalogue: Catalogue,
         store: Store,
         terms: Terms,
         observer: RosterObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._streams = streams
+        self._catalogue = catalogue
         self._store = store
         self._terms = terms
         self._observer = observer
@@ -100,6 +109,11 @@ class Roster:
     def ttl_ms(self) -> int:
         """For how long a session is kept that nobody is connected to."""
         return int(1000 * self._terms.ttl_s)
+
+    def uses(self, model: ServedModel) -> bool:
+        """Tell whether a session or a recording goes on with this version here."""
+        here = any(keeper.session.model is model for keeper in self._live.values())
+        return here or self._streams.open_on(model.key) > 0
 
     async def begin(self, session: Session, arrival: Arrival) -> Keeper | None:
         """Begin a session; None where the store fails, and it cannot be resumed.
@@ -137,8 +151,9 @@ class Roster:
         async with lock:
             await self._take_over(key)
             record, snapshot = await self._claim(key)
-            _check(snapshot, arrival)
-            session.resume(self._streams, snapshot)
+            model = self._version(snapshot, arrival)
+            _check(snapshot, arrival, model)
+            session.resume(self._streams, snapshot, model)
             keeper = self._keep(record, session, arrival.carrier)
             name, holder = snapshot.session, snapshot.holder
             session.welcome(
@@ -214,6 +229,11 @@ class Roster:
             LOG.error("a kept session cannot be read: %s", error)
             raise UnknownSession from None
 
+    def _version(self, snapshot: Snapshot, arrival: Arrival) -> ServedModel:
+        """Return the version that a session began on, else the one that took over."""
+        name, content_hash = snapshot.opening.model, snapshot.model_hash
+        return self._catalogue.version(name, content_hash) or arrival.model
+
     async def _save(self, keeper: Keeper) -> None:
         try:
             await keeper.keep()
@@ -270,13 +290,13 @@ def _key(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def _check(snapshot: Snapshot, arrival: Arrival) -> None:
+def _check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:
     """Refuse to go on with a session otherwise than it began, or for somebody else."""
-    first, opening, model = snapshot.opening, arrival.opening, arrival.model
+    first, opening = snapshot.opening, arrival.opening
     if snapshot.holder != arrival.holder:
         raise UnknownSession
     if opening.model == first.model and snapshot.model_hash != model.content_hash:
         raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in ("model", "sensor", "fit", "encoding", "report", "readout"):
+    for field in CHOICES:
         if getattr(first, field) != getattr(opening, field):
             raise InvalidField(field, "is not what the session was opened with")

@@ -58,8 +58,8 @@ def http_routes(service: Service) -> APIRouter:
         return JSONResponse(
             {
                 "models": [
-                    {**describe(model), "state": health[name].state}
-                    for name, model in service.models.items()
+                    {**describe(model), "state": health[model.key].state}
+                    for model in service.catalogue.current.values()
                 ]
             }
         )
@@ -103,7 +103,8 @@ def report(service: Service, *, well: bool) -> Response:
     """Answer a probe, with what each model does."""
     health = service.engine.health
     reason = "the server is stopping" if service.leaving else health.reason
-    models = {name: model.state for name, model in health.models.items()}
+    current = service.catalogue.current.values()
+    models = {model.name: health.models[model.key].state for model in current}
     document = {"status": "ok" if well else "unavailable", "models": models}
     return JSONResponse({**document, "reason": reason}, 200 if well else 503)
 

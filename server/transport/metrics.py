@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from server.engine.engine import Engine
+from server.engine.models import ServedModel
 from server.engine.scheduler import Batch
+from server.sessions.streams import Streams
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -20,6 +22,7 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self.events_received = metrics.events_received.labels(model)
+        self.events_dropped = metrics.events_dropped.labels(model)
         self.events_scored = metrics.events_scored.labels(model)
         self.ticks = metrics.ticks.labels(model)
         self.batches = metrics.batches.labels(model)
@@ -35,14 +38,15 @@ class ModelMetrics:
 class Metrics:
     """Every metric of one server, in a registry of its own; the engine's `Observer`.
 
-    Args:
-        tick_events: Events per tick, by model.
+    A model's versions are counted together, under its name.
     """
 
-    def __init__(self, tick_events: dict[str, int]) -> None:
+    def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
-        self._tick_events = tick_events
         self.events_received = self._counter("events_received", "Events accepted")
+        self.events_dropped = self._counter(
+            "events_dropped", "Events dropped to make room for newer ones"
+        )
         self.events_scored = self._counter("events_scored", "Events in whole ticks")
         self.ticks = self._counter("ticks", "Ticks scored")
         self.batches = self._counter("batches", "Calls of the device")
@@ -76,8 +80,29 @@ class Metrics:
         )
         self.sessions_open = self._gauge("sessions_open", "Sessions open now")
         self._slots_used = self._gauge("slots_used", "Slots lent")
+        self._ashore = self._gauge(
+            "sessions_ashore", "Sessions and recordings without a slot"
+        )
+        self._failures = self._counter(
+            "engine_failures", "Times that a model's sessions were lost on the device"
+        )
         self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
-        self._models = {name: ModelMetrics(self, name) for name in tick_events}
+        self._reloads = Counter(
+            "saccade_reloads",
+            "New versions of a checkpoint, by what became of them",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self._models: dict[str, ModelMetrics] = {}
+        self._versions: dict[str, ServedModel] = {}
+        for model in models:
+            self.add(model)
+
+    def add(self, model: ServedModel) -> None:
+        """Count another version of a model, or another model."""
+        self._versions[model.key] = model
+        if model.name not in self._models:
+            self._models[model.name] = ModelMetrics(self, model.name)
 
     def model(self, name: str) -> ModelMetrics:
         """Return one model's counters."""
@@ -99,6 +124,14 @@ class Metrics:
         """Count a client that came back."""
         self._resumed.inc()
 
+    def reloaded(self, model: str) -> None:
+        """Count a new version that was taken."""
+        self._reloads.labels(model, "taken").inc()
+
+    def not_reloaded(self, model: str) -> None:
+        """Count a new version that was refused."""
+        self._reloads.labels(model, "refused").inc()
+
     def paused(self) -> None:
         """Count a connection that is not read for a while."""
         self._rate_pauses.inc()
@@ -106,21 +139,37 @@ class Metrics:
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges whenever Prometheus asks."""
         for name in self._models:
-            self._slots_used.labels(name).set_function(
-                _reading(engine.slots_used, name)
-            )
-            self._queue.labels(name).set_function(_reading(engine.ticks_waiting, name))
+            used, waiting = engine.slots_used, engine.ticks_waiting
+            self._slots_used.labels(name).set_function(self._reading(used, name))
+            self._queue.labels(name).set_function(self._reading(waiting, name))
+
+    def _reading(self, read: Callable[[str], int], name: str) -> Callable[[], float]:
+        def total() -> float:
+            versions = [*self._versions.values()]
+            return float(sum(read(m.key) for m in versions if m.name == name))
+
+        return total
+
+    def watch_streams(self, streams: Streams) -> None:
+        """Read how many streams have no slot whenever Prometheus asks."""
+        for name in self._models:
+            self._ashore.labels(name).set_function(self._reading(streams.ashore, name))
 
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""
-        self._models[model].compile_seconds.set(seconds)
+        self._models[self._versions[model].name].compile_seconds.set(seconds)
+
+    def failed(self, model: str) -> None:
+        """Count a failure of a model's pool."""
+        self._failures.labels(self._versions[model].name).inc()
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Count a batch."""
-        bound = self._models[model]
+        version = self._versions[model]
+        bound = self._models[version.name]
         bound.batches.inc()
         bound.ticks.inc(batch.ticks)
-        bound.events_scored.inc(batch.ticks * self._tick_events[model])
+        bound.events_scored.inc(batch.ticks * version.tick_events)
         bound.occupancy.observe(batch.ticks / (batch.bucket.rows * batch.bucket.ticks))
         bound.batch_seconds.observe(seconds)
 
@@ -145,7 +194,3 @@ class Metrics:
             buckets=tuple(bounds),
             registry=self.registry,
         )
-
-
-def _reading(read: Callable[[str], int], model: str) -> Callable[[], float]:
-    return lambda: float(read(model))

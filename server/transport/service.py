@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.keys import Keys
@@ -30,7 +31,7 @@ class Service:
     """The models, the engine behind them, and who is connected."""
 
     settings: Settings
-    models: dict[str, ServedModel]
+    catalogue: Catalogue
     engine: Engine
     streams: Streams
     roster: Roster
@@ -52,9 +53,10 @@ class Service:
         """
         if self.leaving:
             raise NotReady("the server is stopping")
-        if name not in self.models:
-            raise UnknownModel(name, tuple(self.models))
-        return self.models[name]
+        current = self.catalogue.current
+        if name not in current:
+            raise UnknownModel(name, tuple(current))
+        return current[name]
 
     def connect(self, mailbox: Mailbox) -> None:
         """Note a new connection."""

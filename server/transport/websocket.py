@@ -21,17 +21,14 @@ from contextlib import suppress
 from typing import Final
 
 from fastapi import WebSocket, WebSocketDisconnect
+from starlette.types import Message
 
 from server.protocol.codec import Wire
-from server.protocol.conversation import (
-    Conversation,
-    Feed,
-    Repeat,
-    Reply,
-    Request,
-)
+from server.protocol.conversation import Conversation
 from server.protocol.errors import InternalError, ProtocolError
 from server.protocol.messages import Close, Flush, Open, Reset
+from server.protocol.requests import Feed, Repeat, Reply, Request
+from server.protocol.resume_errors import SessionIdle
 from server.sessions.keeper import Keeper
 from server.sessions.roster import Arrival
 from server.sessions.session import Session
@@ -92,6 +89,8 @@ class Connection:
                 self._meter.charge(size=len(data))
                 for request in self._conversation.read(data):
                     await self._obey(request)
+        except SessionIdle as error:
+            self._mailbox.fail(error)
         except WebSocketDisconnect as error:
             self._mailbox.end(HUNG_UP if error.code == HUNG_UP.close_code else GONE)
         except ProtocolError as error:
@@ -119,7 +118,7 @@ class Connection:
         await self._keep_to_the_rate()
         if self._mailbox.ending is not None:
             return None
-        message = await self._websocket.receive()
+        message = await self._hear()
         if self._mailbox.ending is not None:
             return None  # the session has moved on without this client
         if message["type"] == "websocket.disconnect":
@@ -127,6 +126,20 @@ class Connection:
         text: str | None = message.get("text")
         data: bytes = message.get("bytes") or b""
         return data if text is None else text
+
+    async def _hear(self) -> Message:
+        """Wait for the client's next message, as long as a silent one may stay.
+
+        Raises:
+            SessionIdle: None came, and nothing is left to score for it.
+        """
+        idle_s = self._service.settings.idle_s
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(idle_s or None):
+                    return await self._websocket.receive()
+            if self._session is None or self._session.drained:
+                raise SessionIdle(idle_s)
 
     async def _keep_to_the_rate(self) -> None:
         pause_s = self._meter.pause_s
@@ -149,9 +162,9 @@ class Connection:
         match request:
             case Open():
                 await self._open(request)
-            case Feed(events):
+            case Feed(events, size):
                 self._metrics.events_received.inc(len(events))
-                self._live.feed(events)
+                self._metrics.events_dropped.inc(self._live.feed(events, size))
                 self._meter.charge(events=len(events))
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
@@ -187,6 +200,8 @@ class Connection:
         except BaseException:
             session.release()
             raise
+        if request.results == "latest":
+            self._mailbox.outbox.most_results = 1
         self._session = session
         self._metrics = self._service.metrics.model(model.name)
         self._metrics.sessions.inc()

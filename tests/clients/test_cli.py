@@ -30,6 +30,7 @@ from server.protocol.messages import ReadoutWindow, Report
         (["sim:motions", "--frame-events", "1.5"], "whole number"),
         (["sim:motions", "--frame-events", "5", "--frame-ms", "5"], "not allowed with"),
         (["sim:motions", "--fit", "stretch"], "invalid choice"),
+        (["sim:motions", "--clock-bits", "8"], "no number from 16 to 48"),
         (["sim:motions", "--url", "ftp://h"], "no address"),
         ([], "SOURCE"),
     ],

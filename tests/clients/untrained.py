@@ -10,18 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model.checkpoint import Canary, Manifest, save
+from model.checkpoint import save
 from model.classifier import Classifier
 from model.config import ModelConfig
 from model.events.scenes import MOTIONS
 from model.events.types import Sensor
+from model.manifest import Canary, Manifest
 from model.streaming import scan
 from model.tokens import Tokenization
 
 TICK_EVENTS = 16
 
 
-def save_untrained(path: Path, name: str, labels: tuple[str, ...], side: int) -> None:
+def save_untrained(
+    path: Path, name: str, labels: tuple[str, ...], side: int, seed: int = 0
+) -> None:
     """Write a small model of a square sensor, with ticks of 16 events."""
     tokenization = Tokenization("linear", Sensor(side, side), downsample=2)
     config = ModelConfig(
@@ -44,7 +47,7 @@ def save_untrained(path: Path, name: str, labels: tuple[str, ...], side: int) ->
         jnp.asarray(dt_ms[None]),
         jnp.asarray([tokens.size]),
     )
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     variables = jax.tree_util.tree_map_with_path(partial(_drawn, rng), shapes)
     logits = jax.jit(partial(scan, config))(variables, tokens, dt_ms)
     canary = Canary(

@@ -14,15 +14,14 @@ import pytest
 
 from model import checkpoint
 from model.checkpoint import (
-    Canary,
     Checkpoint,
     CheckpointMismatch,
     CheckpointMissing,
-    Manifest,
     ManifestInvalid,
     WeightsDamaged,
 )
 from model.events.types import Sensor
+from model.manifest import Canary, Manifest
 from model.tokens import Tokenization
 from tests.model.variants import random_variables, small
 

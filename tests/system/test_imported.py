@@ -18,10 +18,10 @@ import pytest
 from clients import http
 from clients.server_process import ServerProcess
 from model import checkpoint
-from model.checkpoint import Canary, Manifest
 from model.classifier import Classifier
 from model.config import ModelConfig
 from model.events.types import EVENT_DTYPE, Events, Sensor
+from model.manifest import Canary, Manifest
 from model.tokens import Tokenization, Tokenizer
 from model.upstream.cli import import_upstream
 from server.protocol.messages import Flush, Flushed, Open, Report

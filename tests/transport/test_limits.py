@@ -220,6 +220,7 @@ def test_a_bomb_goes_off_no_further_than_the_limit(serve: Any) -> None:
         (b"{}", "br", 415, "unsupported_content_encoding"),
         (b"{}", "gzip, gzip", 415, "unsupported_content_encoding"),
     ],
+    ids=["no archive", "cut off", "followed", "brotli", "packed twice"],
 )
 def test_what_cannot_be_unpacked_is_refused(
     server: Any, content: bytes, encoding: str, status: int, code: str

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.checkpoint import Canary, Manifest, save
+from model.checkpoint import save
 from model.classifier import Classifier
 from model.config import ModelConfig
 from model.events.types import Sensor
+from model.manifest import Canary, Manifest
 from model.streaming import scan
 from model.tokens import Tokenization, Tokenizer
 from server.cli import serve

@@ -21,11 +21,14 @@ from server.engine.errors import (
     RowMismatch,
     SlotsExhausted,
     StaleLease,
+    StillServed,
     UnknownServable,
 )
 from server.engine.leases import Lease
+from server.engine.recoveries import MOST, Recoveries
 from server.engine.rows import Exported, RowState
 from server.engine.scheduler import Bucket
+from tests.faults import Fault
 from tests.toy import (
     BUCKETS,
     Recorder,
@@ -267,6 +270,35 @@ def test_a_name_that_is_taken_and_an_engine_that_stopped_take_no_model() -> None
         engine.load(toy_servable("late"))
 
 
+def test_a_model_that_nobody_uses_is_let_go_and_may_come_again() -> None:
+    with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
+        lease = engine.open("b", INF)
+        with pytest.raises(StillServed) as refusal:
+            engine.unload("b")
+        assert refusal.value.slots_used == 1
+        engine.release(lease)
+        engine.unload("b")
+        wait_until(lambda: set(engine.health.models) == {"a"})
+        for refused in (lambda: engine.open("b", INF), lambda: engine.unload("b")):
+            with pytest.raises(UnknownServable):
+                refused()
+        engine.load(toy_servable("b"))
+        again = engine.open("b", INF)
+        engine.submit(again, chunk([4, 4]))
+        recorder.wait(lambda: recorder.scores(again) == [4.0])
+
+
+def test_two_versions_of_a_name_keep_their_sessions_apart() -> None:
+    with running() as (engine, recorder):
+        old = engine.open("toy", INF)
+        engine.load(toy_servable()._replace(version="2"))
+        new = engine.open("toy@2", INF)
+        engine.submit(old, chunk([1, 3]))
+        engine.submit(new, chunk([5, 7]))
+        recorder.wait(lambda: recorder.scores(new) == [6.0])
+        recorder.wait(lambda: recorder.scores(old) == [2.0])
+
+
 def test_before_it_is_ready_the_engine_says_why_not() -> None:
     engine = Engine([toy_servable()], 2, BUCKETS, 100, Recorder())
     assert not engine.health.ready
@@ -283,52 +315,78 @@ def test_after_a_stop_nobody_is_let_in() -> None:
         engine.open("toy", INF)
 
 
-class _Trap:
-    """Stands for logits whose reading fails, as after a device fault."""
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise RuntimeError("the device is gone")
-
-
-def test_an_exception_on_the_device_thread_fails_that_pool_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
+def test_an_exception_on_the_device_fails_its_pool_s_sessions_and_no_other() -> None:
+    fault = Fault()
+    with running(
+        toy_servable("a", fault.advance), toy_servable("b"), backlog_events=100
+    ) as (engine, recorder):
         lost, other = engine.open("a", INF), engine.open("b", INF)
-        pool = engine._pools["a"]
-        launch = pool.launch
-
-        def broken() -> Any:
-            flight = launch()
-            return flight and flight._replace(logits=_Trap())
-
-        monkeypatch.setattr(pool, "launch", broken)
+        engine.submit(lost, chunk([6, 6]))
+        recorder.wait(lambda: recorder.scores(lost) == [6.0])
+        fault.arm(1)
         engine.submit(lost, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lost)))
         assert isinstance(recorder.failures(lost)[0], EngineFailed)
-        assert "gone" not in str(recorder.failures(lost)[0])
-        assert engine.health.failed
-        with pytest.raises(EngineFailed):
-            engine.open("a", INF)
-        engine.submit(lost, chunk([1, 1]))  # no hang: it fails again
-        recorder.wait(lambda: len(recorder.failures(lost)) == 2)
+        assert Fault.TEXT not in str(recorder.failures(lost)[0])
         engine.submit(other, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.scores(other)))
+        assert recorder.failures(other) == []
 
 
-def test_an_exception_while_launching_is_told_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with running() as (engine, recorder):
+def test_a_pool_that_failed_begins_anew_with_fresh_rows() -> None:
+    fault = Fault()
+    with running(toy_servable(advance=fault.advance), slots=2) as (engine, recorder):
+        lost, beside = engine.open("toy", INF), engine.open("toy", INF)
+        engine.submit(beside, chunk([9]))
+        fault.arm(1)
+        engine.submit(lost, chunk([8, 8] * 20))
+        for lease in (lost, beside):
+            recorder.wait(lambda: bool(recorder.failures(lease)))  # noqa: B023
+            engine.release(lease)
+        wait_until(lambda: engine.health.ready)
+        assert recorder.failed_models == ["toy"]
+        again = engine.open("toy", INF)
+        engine.submit(again, chunk([1, 1] * 3))
+        recorder.wait(lambda: len(recorder.scores(again)) == 3)
+        assert recorder.scores(again) == [1.0, 1.5, 1.75]
+        assert recorder.failures(again) == []
+
+
+def test_a_device_that_stays_broken_is_given_up_and_nobody_waits_for_it() -> None:
+    fault = Fault()
+    with running(toy_servable(advance=fault.advance)) as (engine, recorder):
         lease = engine.open("toy", INF)
-
-        def broken() -> Any:
-            raise RuntimeError("out of memory")
-
-        monkeypatch.setattr(engine._pools["toy"], "launch", broken)
+        fault.arm(1000)  # the canary fails as well
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         wait_until(lambda: engine.health.failed)
+        with pytest.raises(EngineFailed):
+            engine.open("toy", INF)
+        engine.submit(lease, chunk([1, 1]))  # no hang: it fails again
+        recorder.wait(lambda: len(recorder.failures(lease)) == 2)
+
+
+def test_events_that_always_break_the_device_do_not_break_it_for_ever() -> None:
+    fault = Fault(poison=666.0)
+    with running(toy_servable(advance=fault.advance)) as (engine, recorder):
+        for attempt in range(1, MOST + 2):
+            lease = engine.open("toy", INF)
+            engine.submit(lease, chunk([666, 666]))
+            recorder.wait(lambda: bool(recorder.failures(lease)))  # noqa: B023
+            engine.release(lease)
+            wait_until(lambda: len(recorder.failed_models) == attempt)  # noqa: B023
+            if attempt <= MOST:
+                wait_until(lambda: engine.health.ready)
+        wait_until(lambda: engine.health.failed)
+        with pytest.raises(EngineFailed):
+            engine.open("toy", INF)
+
+
+def test_recoveries_are_counted_over_a_time_that_passes() -> None:
+    recoveries = Recoveries(most=2, within_s=10.0)
+    allowed = [recoveries.allow("a", now_s) for now_s in (0.0, 1.0, 2.0, 10.5, 11.5)]
+    assert allowed == [True, True, False, True, True]
+    assert recoveries.allow("b", 2.0)
 
 
 def test_a_thread_that_dies_fails_every_session(
@@ -340,7 +398,7 @@ def test_a_thread_that_dies_fails_every_session(
         def die(_: Any) -> None:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(engine, "_hand_back", die)
+        monkeypatch.setattr(engine._device, "_hand_back", die)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):

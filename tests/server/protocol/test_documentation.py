@@ -119,6 +119,7 @@ def test_each_message_has_a_table_of_exactly_its_fields(title, records):
 def test_the_defaults_of_open_are_those_of_the_code():
     raw = json.loads(encode_client(Open("m", sensor=Sensor(1, 1)), text=True))
     raw |= {"sensor": None, "clock_bits": None, "resume": None}
+    raw |= {"when_full": Open("m").when_full, "results": Open("m").results}
     table = section("What a client sends").split("### `events`")[0]
     defaults = {row[0].strip("`"): row[3].strip("`") for row in rows(table)}
     assert defaults.pop("model") == ""

@@ -18,9 +18,10 @@ from model.events.packed import pack
 from model.events.types import EVENT_DTYPE, Sensor
 from server.protocol.accounting import Counts
 from server.protocol.codec import decode_client, decode_server, encode_client
-from server.protocol.conversation import Conversation, Feed, Limits, Reply
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.errors import ProtocolError, error_message
 from server.protocol.messages import EventsFrame, Flush, Open, Reset
+from server.protocol.requests import Feed, Reply
 from tests.server.protocol import strategies
 
 SENSOR = Sensor(8, 8)

@@ -9,9 +9,10 @@ import pytest
 
 from model.events.checks import check
 from server.protocol.codec import Wire
-from server.protocol.conversation import Conversation, Feed, Limits, Reply
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.errors import ProtocolError, error_message
 from server.protocol.messages import ErrorMessage, Open
+from server.protocol.requests import Feed, Reply
 from tests.fuzzing import SENSOR, Capture, Mutator, Said, captures
 
 MUTATED = 100_000

@@ -12,7 +12,7 @@ from model.tokens import TokenChunk
 from server.engine.errors import BacklogFull, EngineFailed
 from server.engine.leases import Lease
 from server.engine.pool import Scored
-from server.protocol.conversation import Conversation, Feed, Limits
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.errors import ProtocolError
 from server.protocol.messages import (
     Ack,
@@ -28,6 +28,7 @@ from server.protocol.messages import (
     ServerMessage,
     WasReset,
 )
+from server.protocol.requests import Feed
 from server.sessions.grant import Grant
 from server.sessions.session import Session
 from tests.toy import event_scores, some_events, toy_model
@@ -90,7 +91,7 @@ class Client:
         frame = EventsFrame(self.seq, pack(events, base), base)
         for request in self.conversation.receive(frame):
             assert isinstance(request, Feed)
-            self.session.feed(request.events)
+            self.session.feed(request.events, request.size)
 
     def score(self, ticks: int, value: float = 1.0) -> None:
         logits = np.full((ticks, 2), value, np.float32) * [1, -1]

@@ -1,0 +1,149 @@
+"""Hot reload: a checkpoint that is replaced on disk takes the new sessions over.
+
+Sessions that began on the old version end on it. It is let go once nobody has used it
+for as long as a session is kept whose client is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+from model.checkpoint import CheckpointError
+from server.engine.catalogue import Catalogue
+from server.engine.engine import Engine
+from server.engine.errors import EngineError
+from server.engine.loading import load_model
+from server.engine.models import ServedModel
+
+LOG: Final = logging.getLogger(__name__)
+
+Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
+"""Each file of a folder: its path, when it was written (ns), its bytes."""
+
+
+class ReloadObserver(Protocol):
+    """Who wants to know of new versions."""
+
+    def add(self, model: ServedModel) -> None:
+        """A version is about to be compiled."""
+
+    def reloaded(self, model: str) -> None:
+        """A model's new sessions get another version from now on."""
+
+    def not_reloaded(self, model: str) -> None:
+        """A new version was refused; everything is as it was."""
+
+
+class Reloading:
+    """Watches the folders that the served checkpoints came from.
+
+    Args:
+        catalogue: Says which version new sessions get.
+        engine: Runs them.
+        observer: Counts.
+        used: Tells whether a session holds on to a version.
+        every_s: Time between two looks.
+        idle_s: How long an old version is kept that nobody uses.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        engine: Engine,
+        observer: ReloadObserver,
+        used: Callable[[ServedModel], bool],
+        every_s: float,
+        idle_s: float,
+    ) -> None:
+        self._catalogue = catalogue
+        self._engine = engine
+        self._observer = observer
+        self._used = used
+        self._every_s = every_s
+        self._idle_s = idle_s
+        folders = {m.folder: m.name for m in catalogue.current.values() if m.folder}
+        self._names: dict[Path, str] = folders
+        self._served = {folder: stamp_of(folder) for folder in folders}
+        self._seen = dict(self._served)
+        self._last_used_s: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            for folder, name in self._names.items():
+                if await asyncio.to_thread(self._settled, folder):
+                    await self._replace(folder, name)
+            self._retire(time.monotonic())
+
+    def _settled(self, folder: Path) -> bool:
+        """Tell whether a folder has changed, and is no longer being written."""
+        stamp, before = stamp_of(folder), self._seen[folder]
+        self._seen[folder] = stamp
+        if stamp != before or stamp == self._served[folder]:
+            return False
+        self._served[folder] = stamp
+        return True
+
+    async def _replace(self, folder: Path, name: str) -> None:
+        try:
+            model = await asyncio.to_thread(load_model, folder)
+            if model.name != name:
+                raise WrongName(name, model.name)
+            if model.content_hash == self._catalogue.current[name].content_hash:
+                return
+            await self._take(model)
+        except (CheckpointError, EngineError, WrongName, OSError) as error:
+            LOG.error("%s is not reloaded: %s", folder, error)
+            self._observer.not_reloaded(name)
+        except Exception:
+            LOG.exception("%s is not reloaded", folder)
+            self._observer.not_reloaded(name)
+
+    async def _take(self, model: ServedModel) -> None:
+        known = self._catalogue.version(model.name, model.content_hash)
+        if known is None:
+            self._observer.add(model)
+            await asyncio.to_thread(self._engine.load, model.servable)
+        self._catalogue.promote(known or model)
+        self._observer.reloaded(model.name)
+        LOG.warning("new sessions of %r get version %s", model.name, model.key)
+
+    def _retire(self, now_s: float) -> None:
+        for model in self._catalogue.older:
+            busy = self._engine.slots_used(model.key) or self._used(model)
+            if busy or model.key not in self._last_used_s:
+                self._last_used_s[model.key] = now_s
+            elif now_s - self._last_used_s[model.key] >= self._idle_s:
+                self._catalogue.drop(model)
+                self._engine.unload(model.key)
+                del self._last_used_s[model.key]
+                LOG.warning("nobody uses %s any more: it is gone", model.key)
+
+
+class WrongName(Exception):
+    """A folder holds another model than it did."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"it held {self.expected!r} and holds {self.found!r} now"
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """Return what tells a changed folder from an unchanged one."""
+    stamps = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            status = path.stat()
+        except OSError:  # it went between the listing and the question
+            continue
+        stamps.append((str(path), status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
