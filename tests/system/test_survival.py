@@ -70,7 +70,7 @@ async def test_sessions_in_redis_outlive_their_server_too(tmp_path):
     redis = RedisServer(tmp_path)
     try:
         where = ("--store", "redis", "--store-url", redis.url)
-        await survives(tmp_path, signal.SIGKILL, 3, 100_000, 4, where)
+        await survives(tmp_path, signal.SIGKILL, 2, 50_000, 4, where)
     finally:
         redis.kill()
 
