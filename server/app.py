@@ -30,6 +30,7 @@ from server.transport.http import http_routes
 from server.transport.metrics import Metrics
 from server.transport.problems import Problem, answer
 from server.transport.service import Service
+from server.transport.session_routes import session_routes
 from server.transport.websocket import stream
 
 
@@ -145,6 +146,7 @@ def create_routes(service: Service) -> FastAPI:
 
     app = FastAPI(title="Saccade", lifespan=lifespan)
     app.include_router(http_routes(service))
+    app.include_router(session_routes(service))
 
     @app.websocket("/v1/stream")
     async def stream_route(websocket: WebSocket) -> None:
