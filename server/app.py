@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from fastapi import FastAPI, Request, Response, WebSocket
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI, WebSocket
 
 from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
@@ -25,10 +24,10 @@ from server.sessions.stores.store import Store, StoreUnavailable
 from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
 from server.transport.allowance import Allowances, Allowed
+from server.transport.answers import answer_errors
 from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
-from server.transport.problems import Problem, answer
 from server.transport.service import Service
 from server.transport.session_routes import session_routes
 from server.transport.websocket import stream
@@ -152,26 +151,5 @@ def create_routes(service: Service) -> FastAPI:
     async def stream_route(websocket: WebSocket) -> None:
         await stream(websocket, service)
 
-    async def answer_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        service.metrics.count_refusal(error.code)
-        return await answer(request, error)
-
-    async def answer_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code = {404: "no_such_route", 405: "method_not_allowed"}.get(
-            error.status_code, "bad_request"
-        )
-        problem = Problem(error.status_code, code, error.detail)
-        response = await answer(request, problem)
-        response.headers.update(error.headers or {})  # such as Allow
-        return response
-
-    async def answer_fault(request: Request, _: Exception) -> Response:
-        text = "the server failed; its log says why"
-        return await answer(request, Problem(500, "internal_error", text))
-
-    app.add_exception_handler(Problem, answer_problem)
-    app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(Exception, answer_fault)
+    answer_errors(app, service.metrics.count_refusal)
     return app
