@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
 
@@ -31,6 +32,8 @@ from server.transport.metrics import Metrics
 from server.transport.service import Service
 from server.transport.session_routes import session_routes
 from server.transport.websocket import stream
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
@@ -111,10 +114,22 @@ def create_reloading(service: Service) -> Reloading:
         service.catalogue,
         service.engine,
         service.metrics,
-        service.roster.uses,
+        service.streams.open_on,
         settings.reload_s,
         settings.session_ttl_s,
     )
+
+
+def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start what runs as long as the server; if it ends before, the log says why."""
+
+    def look(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("%r has ended", work, exc_info=error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(look)
+    return task
 
 
 def create_app(service: Service) -> App:
@@ -134,9 +149,9 @@ def create_routes(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
-        background = [asyncio.create_task(service.roster.run())]
+        background = [in_background(service.roster.run())]
         if service.settings.reload_s > 0:
-            background.append(asyncio.create_task(create_reloading(service).run()))
+            background.append(in_background(create_reloading(service).run()))
         yield
         for task in background:
             task.cancel()

@@ -88,11 +88,6 @@ class Roster:
         """For how long a session is kept that nobody is connected to."""
         return int(1000 * self._terms.ttl_s)
 
-    def uses(self, model: ServedModel) -> bool:
-        """Tell whether a session or a recording goes on with this version here."""
-        here = any(keeper.session.model is model for keeper in self._live.values())
-        return here or self._streams.open_on(model.key) > 0
-
     async def begin(self, session: Session, arrival: Arrival) -> Keeper | None:
         """Begin a session; None where the store fails, and it cannot be resumed.
 

@@ -173,7 +173,7 @@ def test_a_slot_is_given_back_once_released() -> None:
     assert client.desk.of(Opened)[0].session == "s1"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=25))
 def test_sent_is_acked_plus_pending_and_tokens_arrive_once(
     turns: list[tuple[int, int]],
