@@ -49,6 +49,7 @@ OPTIONS: Final = {
     "store_path": "file of the sqlite store",
     "store_url": "address of the redis store, as redis://HOST:PORT/DATABASE",
     "session_ttl_s": "seconds that a session is kept whose client is gone",
+    "open_s": "seconds that a client may take to open a session (default 20)",
     "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
     "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",

@@ -24,11 +24,12 @@ POSITIVE: Final = (
     "snapshot_events",
     "snapshot_s",
     "session_ttl_s",
+    "open_s",
     "key_sessions",
     "key_requests",
 )
 LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096, "idle_s": 0}
-"""A smaller rate would leave no room for a frame worth sending."""
+"""A smaller rate would leave no room for a frame worth sending; no time is below 0."""
 
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
@@ -84,6 +85,7 @@ class Settings:
         store_path: File of the `sqlite` store.
         store_url: Address of the `redis` store; it may hold a password.
         session_ttl_s: For how long.
+        open_s: How long a connected client may take to open a session.
         idle_s: How long a connected client may say nothing before its session is put
             there too; 0 for ever.
         snapshot_s: How often a session that moves is saved.
@@ -121,6 +123,7 @@ class Settings:
     store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
     store_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
     session_ttl_s: float = 300.0
+    open_s: float = 20.0
     idle_s: float = 600.0
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20
