@@ -58,28 +58,34 @@ def _layer(
     config: ModelConfig, layer: dict[str, Any], x: Array, dt_ms: Array, stride: int
 ) -> tuple[Array, Array]:
     norm, ssm = layer["LayerNorm_0"], layer["S5SSM_0"]
-    centred = x - x.mean(-1, keepdims=True)
-    u = centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
-    u = u * norm["scale"] + norm["bias"]
-    states = _states(config, ssm, u, dt_ms)[::stride]
+    u = normalise(norm, x)
+    after = states(config, ssm, u, dt_ms)[::stride]
     u, skip, dt_ms = _pooled(u, x, dt_ms, stride)
-    y = (states @ _complex(ssm["C"]).T).real
+    y = (after @ complex_pairs(ssm["C"]).T).real
     y = 2.0 * y if config.conj_sym else y
     y = y + (u * ssm["D"] if ssm["D"].ndim == 1 else u @ ssm["D"].T)
-    y = y * nn.sigmoid(_dense(layer["Dense_0"], nn.gelu(y)))
+    y = y * nn.sigmoid(dense(layer["Dense_0"], nn.gelu(y)))
     if "Dense_1" in layer:
-        skip = _dense(layer["Dense_1"], skip)
+        skip = dense(layer["Dense_1"], skip)
     return skip + y, dt_ms
 
 
-def _states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> Array:
+def normalise(norm: dict[str, Any], x: Array) -> Array:
+    """Apply a layer norm."""
+    centred = x - x.mean(-1, keepdims=True)
+    u = centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
+    return u * norm["scale"] + norm["bias"]
+
+
+def states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> Array:
+    """Return the state after every event, from zero, by one associative scan."""
     real = ssm["Lambda_re"]
     real = jnp.minimum(real, -1e-4) if config.clip_eigs else real
     Lambda = real + 1j * ssm["Lambda_im"]
     timescale = config.step_rescale * jnp.exp(ssm["log_step"][:, 0])
     gain = jnp.expm1(Lambda * timescale) / Lambda
     decay = jnp.exp(Lambda * timescale * dt_ms[:, None])
-    drive = u @ (gain[:, None] * _complex(ssm["B"])).T
+    drive = u @ (gain[:, None] * complex_pairs(ssm["B"])).T
 
     def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> Any:
         return early[0] * late[0], late[0] * early[1] + late[1]
@@ -99,9 +105,11 @@ def _pooled(
     return u, skip, grouped.sum(-1)
 
 
-def _dense(dense: dict[str, Any], x: Array) -> Array:
-    return x @ dense["kernel"] + dense["bias"]
+def dense(weights: dict[str, Any], x: Array) -> Array:
+    """Apply an affine map."""
+    return x @ weights["kernel"] + weights["bias"]
 
 
-def _complex(pairs: Array) -> Array:
+def complex_pairs(pairs: Array) -> Array:
+    """Return numbers whose last axis holds both parts."""
     return pairs[..., 0] + 1j * pairs[..., 1]
