@@ -50,7 +50,17 @@ class States:
     """The newest states of one run, written while training goes on."""
 
     def __init__(self, folder: Path) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        me = jax.process_index()  # each process of a run has a folder of its own
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=me,
+                active_processes={me},
+                barrier_sync_key_prefix=f"process{me}",
+            ),
+        )
+        folder.mkdir(exist_ok=True)
         self._kept = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> States:

@@ -11,11 +11,9 @@ import pytest
 from model.events.types import Sensor
 from model.training.dataset import Task
 from model.training.errors import InvalidSetting, MalformedDataSet, MissingDataSet
-from model.training.settings import SystemSettings
 from model.training.tasks import build_task
-from tests.model.training.fixtures import make_events
+from tests.model.training.fixtures import SYSTEM, make_events
 
-SYSTEM = SystemSettings(workers=0, prefetch_batches=2)
 SETTINGS: dict[str, Any] = {
     "name": "folder",
     "width": 40,
