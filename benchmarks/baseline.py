@@ -1,80 +1,105 @@
 """The baseline: windows of events, each from a zero state, as published.
 
 A plain restatement of the computation of Schöne et al. 2024 (arXiv:2404.18508) for
-their `async`, `timepool`, prenorm, layer-norm configurations: B is applied to every
-event, and one associative scan in complex64 runs over the whole window. Nothing is
-tabulated and nothing survives a window.
+their `async`, prenorm configurations: B is applied to every event, and one associative
+scan in complex64 runs over the whole window. Nothing is tabulated and nothing survives
+a window.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from model.classifier import Variables
 from model.config import ModelConfig
 
 WINDOW_EVENTS: Final = 256
-NORM_EPSILON: Final = 1e-6
+LAYER_NORM_EPSILON: Final = 1e-6
+BATCH_NORM_EPSILON: Final = 1e-5
 POOL_EPSILON_MS: Final = 1e-6
+
+
+class _Inputs(NamedTuple):
+    """What goes from layer to layer: vectors (l, h) and their gaps (l,), ms."""
+
+    x: Array
+    dt_ms: Array
 
 
 def score_windows(
     config: ModelConfig,
-    params: dict[str, Any],
+    variables: Variables,
     tokens: Int[Array, "w l"],
     dt_ms: Float[Array, "w l"],
 ) -> Float[Array, "w c"]:
     """Score windows one after another, each on its own.
 
     Args:
-        config: `async`, `timepool` twice, prenorm, layer norm.
-        params: The model's parameters.
+        config: `async` and prenorm; pooling and readout by time or evenly.
+        variables: The model's parameters and batch statistics.
         tokens: (w, l).
         dt_ms: Integration timesteps, (w, l), ms.
     """
-    return jax.lax.map(lambda window: _score(config, params, *window), (tokens, dt_ms))
+    score = lambda window: _score(config, variables, *window)  # noqa: E731
+    return jax.lax.map(score, (tokens, dt_ms))
 
 
 def _score(
-    config: ModelConfig, params: dict[str, Any], tokens: Array, dt_ms: Array
+    config: ModelConfig, variables: Variables, tokens: Array, dt_ms: Array
 ) -> Array:
-    encoder = params["encoder"]
-    x = encoder["encoder"]["embedding"][tokens]
+    params = variables["params"]
+    seen = variables.get("batch_stats", {}).get("encoder", {})
+    inputs = _Inputs(params["encoder"]["encoder"]["embedding"][tokens], dt_ms)
     for stage in range(config.num_stages):
         for place in range(config.num_layers_per_stage):
-            layer = encoder[f"stages_{stage}"][f"SequenceLayer_{place}"]
+            path = f"stages_{stage}", f"SequenceLayer_{place}"
+            layer = params["encoder"][path[0]][path[1]]
+            statistics = seen[path[0]][path[1]] if config.batchnorm else {}
             stride = config.pooling_stride if place == 0 else 1
-            x, dt_ms = _layer(config, layer, x, dt_ms, stride)
-    weights = dt_ms + POOL_EPSILON_MS
-    mean = (weights[:, None] * x).sum(0) / dt_ms.sum()
-    return mean @ params["decoder"]["kernel"] + params["decoder"]["bias"]
+            u = normalised(layer, statistics, inputs.x)
+            inputs = _layer(config, layer, u, inputs, stride)
+    mean = _mean(config.classification_mode, inputs)
+    return dense(params["decoder"], mean)
+
+
+def _mean(rule: str, inputs: _Inputs) -> Array:
+    if rule == "pool":
+        return inputs.x.mean(0)
+    weights = inputs.dt_ms + POOL_EPSILON_MS
+    return (weights[:, None] * inputs.x).sum(0) / inputs.dt_ms.sum()
+
+
+def normalised(layer: dict[str, Any], statistics: dict[str, Any], x: Array) -> Array:
+    """Apply a layer's norm: by what training has seen, or each input's own."""
+    if statistics:
+        norm, seen = layer["BatchNorm_0"], statistics["BatchNorm_0"]
+        normal = (x - seen["mean"]) * jax.lax.rsqrt(seen["var"] + BATCH_NORM_EPSILON)
+    else:
+        norm = layer["LayerNorm_0"]
+        centred = x - x.mean(-1, keepdims=True)
+        variance = (centred**2).mean(-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+    return normal * norm["scale"] + norm["bias"]
 
 
 def _layer(
-    config: ModelConfig, layer: dict[str, Any], x: Array, dt_ms: Array, stride: int
-) -> tuple[Array, Array]:
-    norm, ssm = layer["LayerNorm_0"], layer["S5SSM_0"]
-    u = normalise(norm, x)
-    after = states(config, ssm, u, dt_ms)[::stride]
-    u, skip, dt_ms = _pooled(u, x, dt_ms, stride)
+    config: ModelConfig, layer: dict[str, Any], u: Array, inputs: _Inputs, stride: int
+) -> _Inputs:
+    ssm = layer["S5SSM_0"]
+    after = states(config, ssm, u, inputs.dt_ms)[::stride]
+    u, skip, dt_ms = _pooled(config.pooling_mode, u, inputs, stride)
     y = (after @ complex_pairs(ssm["C"]).T).real
     y = 2.0 * y if config.conj_sym else y
     y = y + (u * ssm["D"] if ssm["D"].ndim == 1 else u @ ssm["D"].T)
     y = y * nn.sigmoid(dense(layer["Dense_0"], nn.gelu(y)))
     if "Dense_1" in layer:
         skip = dense(layer["Dense_1"], skip)
-    return skip + y, dt_ms
-
-
-def normalise(norm: dict[str, Any], x: Array) -> Array:
-    """Apply a layer norm."""
-    centred = x - x.mean(-1, keepdims=True)
-    u = centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
-    return u * norm["scale"] + norm["bias"]
+    return _Inputs(skip + y, dt_ms)
 
 
 def states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> Array:
@@ -94,14 +119,15 @@ def states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> 
 
 
 def _pooled(
-    u: Array, skip: Array, dt_ms: Array, stride: int
+    rule: str, u: Array, inputs: _Inputs, stride: int
 ) -> tuple[Array, Array, Array]:
     if stride == 1:
-        return u, skip, dt_ms
-    grouped = dt_ms.reshape(-1, stride)
-    shares = grouped + POOL_EPSILON_MS
+        return u, *inputs
+    grouped = inputs.dt_ms.reshape(-1, stride)
+    timed = rule == "timepool"
+    shares = grouped + POOL_EPSILON_MS if timed else jnp.ones_like(grouped)
     shares = (shares / shares.sum(-1, keepdims=True))[..., None]
-    u, skip = ((shares * x.reshape(*grouped.shape, -1)).sum(1) for x in (u, skip))
+    u, skip = ((shares * x.reshape(*grouped.shape, -1)).sum(1) for x in (u, inputs.x))
     return u, skip, grouped.sum(-1)
 
 

@@ -19,7 +19,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array
 
-from benchmarks.baseline import complex_pairs, dense, normalise, states
+from benchmarks.baseline import complex_pairs, dense, normalised, states
 from model.config import ModelConfig
 from model.training.batches import Batch
 from model.training.gradient import Rows
@@ -73,7 +73,7 @@ def _layer(
     stride: int,
     keep: Keep,
 ) -> tuple[Array, Array]:
-    ssm, u = layer["S5SSM_0"], normalise(layer["LayerNorm_0"], x)
+    ssm, u = layer["S5SSM_0"], normalised(layer, {}, x)
     after = jax.vmap(lambda u, dt_ms: states(config, ssm, u, dt_ms))(u, dt_ms)
     pooled, skip = (
         z.reshape(z.shape[0], -1, stride, z.shape[-1]).mean(axis=2) for z in (u, x)

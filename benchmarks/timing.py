@@ -22,8 +22,8 @@ def interleave(
     """Time every call in turn until the time is spent, at least 5 turns each.
 
     What disturbs the machine for a while then disturbs all of them. A turn is a burst
-    of at least `burst_s`, whose first call only brings the caches back; each result
-    is waited for before the clock stops.
+    of at least `burst_s`, whose first call only brings the caches back, unless it
+    took that long itself; each result is waited for before the clock stops.
     """
     for call in calls.values():
         _time(call)
@@ -37,8 +37,8 @@ def interleave(
 
 
 def _burst(call: Call, burst_s: float) -> list[float]:
-    _time(call)
-    taken = [_time(call)]
+    first = _time(call)
+    taken = [first if first > burst_s > 0.0 else _time(call)]
     while sum(taken) < burst_s:
         taken.append(_time(call))
     return taken

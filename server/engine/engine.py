@@ -52,6 +52,16 @@ class Engine:
         """Return how many of a model's slots are lent."""
         return self._leases[model].used if model in self._leases else 0
 
+    def tick_events(self, model: str) -> int:
+        """Return how many events make a tick of a model.
+
+        Raises:
+            UnknownServable: No model has that name.
+        """
+        if model not in self._device.pools:
+            raise UnknownServable(model)
+        return self._device.pools[model].tick_events
+
     def ticks_waiting(self, model: str) -> int:
         """Return how many whole ticks wait in a model's queue."""
         pool = self._device.pools.get(model)

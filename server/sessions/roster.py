@@ -12,6 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -36,6 +37,10 @@ from server.sessions.stores.store import (
 from server.sessions.streams import Streams
 
 LOG: Final = logging.getLogger(__name__)
+CHOICES: Final = tuple(
+    field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
+)
+"""What a client that comes back must ask for as it did at first."""
 LOOK_S: Final = 0.05
 SWEEP_S: Final = 5.0
 
@@ -105,10 +110,6 @@ class Roster:
         """For how long a session is kept that nobody is connected to."""
         return int(1000 * self._terms.ttl_s)
 
-    def uses(self, model: ServedModel) -> bool:
-        """Tell whether a session that is here goes on with this version."""
-        return any(keeper.session.model is model for keeper in self._live.values())
-
     async def begin(self, session: Session, arrival: Arrival) -> Keeper | None:
         """Begin a session; None where the store fails, and it cannot be resumed.
 
@@ -155,6 +156,11 @@ class Roster:
             )
         self._observer.resumed()
         return keeper
+
+    def carrier_of(self, token: str) -> Carrier | None:
+        """Return who is connected to a session; a resume would end that."""
+        keeper = self._live.get(_key(token))
+        return None if keeper is None else keeper.carrier
 
     def detach(self, keeper: Keeper) -> asyncio.Task[None]:
         """Save a session whose client is gone, and free its slot."""
@@ -286,6 +292,6 @@ def _check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:
         raise UnknownSession
     if opening.model == first.model and snapshot.model_hash != model.content_hash:
         raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in ("model", "sensor", "fit", "encoding", "report", "readout"):
+    for field in CHOICES:
         if getattr(first, field) != getattr(opening, field):
             raise InvalidField(field, "is not what the session was opened with")

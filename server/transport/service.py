@@ -18,6 +18,7 @@ from server.sessions.pulse import Pulse
 from server.sessions.roster import Roster
 from server.sessions.streams import Streams
 from server.settings import Settings
+from server.transport.allowance import Allowances
 from server.transport.mailbox import Ending, Mailbox
 from server.transport.metrics import Metrics
 from server.transport.tickets import Tickets
@@ -37,6 +38,7 @@ class Service:
     metrics: Metrics
     limits: Limits
     keys: Keys
+    allowances: Allowances
     tickets: Tickets = field(default_factory=Tickets)
     leaving: bool = False
     connected: set[Mailbox] = field(default_factory=set)

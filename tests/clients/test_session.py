@@ -69,3 +69,20 @@ def test_a_crop_that_changes_nothing_is_timed():
     sent(session, 8)
     session.receive(result(4), 1.0)
     assert list(session.traffic.latencies_ms) == [1000.0]
+
+
+def test_a_live_session_never_waits_for_credit_and_counts_what_it_lets_go_of():
+    opening = Open("toy", when_full="drop-oldest")
+    session = Session(opening, opened(window_events=16), Bounds(kept_bytes=64))
+    payloads = list(session.payloads(moving(40)))
+    assert all(session.may_send(payload) for payload in payloads)
+    for payload in payloads:
+        session.dispatch(payload, 0.0)
+    assert session.traffic.dropped_events == session.traffic.dropped_here == 32
+    frames = list(iter(session.outgoing.next, None))
+    assert [frame.seq for frame in frames] == list(range(1, 11))
+    assert [len(frame.data) for frame in frames] == [0] * 8 + [32] * 2
+    session.receive(Ack(10, 8, 64, dropped=3), 0.0)
+    assert session.traffic.dropped_events == 35
+    session.receive(result(4), 0.25)
+    assert list(session.traffic.latencies_ms) == [250.0]

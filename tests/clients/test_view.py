@@ -28,6 +28,7 @@ SNAPSHOT = Snapshot(
     latency=Latency(3.21, 8.8),
     waiting=512,
     refused_events=0,
+    dropped_events=0,
     skipped_results=0,
     history=[
         Moment(0, "left", 0.4, "left"),
@@ -42,6 +43,7 @@ SUMMARY = Summary(
     events_scored=4288,
     events_pending=37,
     events_refused=0,
+    events_dropped=0,
     frames_refused=0,
     label="7",
     confidence=0.987,

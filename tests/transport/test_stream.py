@@ -21,6 +21,7 @@ from server.protocol.messages import (
     Result,
     WasReset,
 )
+from tests.faults import Fault
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 
 
@@ -199,7 +200,7 @@ def test_slots_come_back_however_a_session_ends(server: Any) -> None:
 
 
 def test_a_full_server_says_so_and_recovers(serve: Any) -> None:
-    server = serve(slots=1)
+    server = serve(slots=1, sessions=1)
     with server.client() as first, server.client() as second:
         first.open()
         second.say(Open("toy"))
@@ -229,25 +230,18 @@ def test_before_the_engine_is_ready_a_session_is_asked_to_wait(serve: Any) -> No
         gate.set()
 
 
-def test_when_the_device_thread_fails_its_sessions_end_with_1011(
-    serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = serve()
-
-    def broken() -> Any:
-        raise RuntimeError("a secret of the device")
-
+def test_when_the_device_fails_its_sessions_end_with_1011(serve: Any) -> None:
+    fault = Fault()
+    server = serve(toy_model(advance=fault.advance))
     with server.client() as client, server.client() as idle:
         client.open()
         idle.open()
-        monkeypatch.setattr(
-            server.service.engine._device.pools["toy"], "launch", broken
-        )
+        fault.arm(10**6)
         client.send(some_events(4))
         for each in (client, idle):
             assert each.close_code() == 1011
             assert each.error.code == "engine_failed"
-            assert "secret" not in each.error.message
+            assert fault.TEXT not in each.error.message
     with pytest.raises(EngineFailed):
         server.service.engine.open("toy", 1.0)
 

@@ -1,0 +1,128 @@
+"""What is timed: the baseline, and the recurrent mode over rows × ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.baseline import WINDOW_EVENTS, score_windows
+from model.classifier import Variables, initialize
+from model.config import ModelConfig
+from model.network import Carry, Weights
+from model.streaming import advance, fold, init_carry
+
+BASELINE: Final = "stateless windows"
+BASELINE_EVENTS: Final = 4096
+CHUNKS: Final = (4096, 65536)
+SESSIONS: Final = (8, 64, 256, 1024)
+SESSION_TICKS: Final = (1, 16)
+EVENT_RATE_PER_MS: Final = 100.0
+
+
+class Shape(NamedTuple):
+    """One call's work: this many sessions, this many ticks each."""
+
+    sessions: int
+    ticks: int
+
+    def name(self, tick_events: int) -> str:
+        """Say it as the tables do."""
+        if self.sessions == 1 and self.ticks > 1:
+            return f"1 session, {self.ticks * tick_events:,}-event chunks"
+        many = "session" if self.sessions == 1 else "sessions"
+        ticks = "single ticks" if self.ticks == 1 else f"{self.ticks} ticks each"
+        return f"{self.sessions:,} {many}, {ticks}"
+
+
+class Case(NamedTuple):
+    """One way to take events.
+
+    Attributes:
+        name: As shown.
+        events: Taken in one call.
+        shape: Of our own cases; None for the baseline.
+        call: Makes the call and returns what to wait for.
+    """
+
+    name: str
+    events: int
+    shape: Shape | None
+    call: Callable[[], Any]
+
+
+class Model(NamedTuple):
+    """A configuration with random weights."""
+
+    config: ModelConfig
+    variables: Variables
+    weights: Weights
+    fresh: Carry
+
+
+def draw(config: ModelConfig) -> Model:
+    """Draw a model's weights."""
+    variables = initialize(config, jax.random.key(0))
+    fresh = init_carry(config, variables)
+    return Model(config, variables, fold(config, variables), fresh)
+
+
+def all_shapes(tick_events: int) -> list[Shape]:
+    """Return every shape that is measured."""
+    chunks = [Shape(1, events // tick_events) for events in CHUNKS]
+    many = [Shape(rows, ticks) for ticks in SESSION_TICKS for rows in SESSIONS]
+    return [Shape(1, 1), *chunks, *many]
+
+
+def quick_shapes(tick_events: int) -> list[Shape]:
+    """Return the few that are measured in a hurry."""
+    return [Shape(1, 1), Shape(1, CHUNKS[0] // tick_events), Shape(8, 1), Shape(64, 1)]
+
+
+def cases(model: Model, shapes: list[Shape]) -> list[Case]:
+    """Return the baseline first, then ours."""
+    tick_events = model.config.tick_events
+    ours = [
+        Case(
+            shape.name(tick_events),
+            shape.sessions * shape.ticks * tick_events,
+            shape,
+            _advancing(model, shape),
+        )
+        for shape in shapes
+    ]
+    return [Case(BASELINE, BASELINE_EVENTS, None, _baseline(model)), *ours]
+
+
+def _baseline(model: Model) -> Callable[[], Any]:
+    windows = BASELINE_EVENTS // WINDOW_EVENTS
+    tokens, dt_ms = _events(model.config, windows, WINDOW_EVENTS)
+    score = jax.jit(partial(score_windows, model.config))
+    return partial(score, model.variables, tokens, dt_ms)
+
+
+def _advancing(model: Model, shape: Shape) -> Callable[[], Any]:
+    """Return a call that moves its sessions on from where the last call left them."""
+    config, rows = model.config, shape.sessions
+    tokens, dt_ms = _events(config, rows, shape.ticks * config.tick_events)
+    carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)
+    moving = jnp.full(rows, shape.ticks, jnp.int32)
+    move = jax.jit(partial(advance, config), donate_argnums=1)
+
+    def call() -> Any:
+        nonlocal carry
+        carry, logits = move(model.weights, carry, tokens, dt_ms, moving)
+        return logits
+
+    return call
+
+
+def _events(config: ModelConfig, rows: int, length: int) -> tuple[jax.Array, jax.Array]:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(config.num_embeddings, size=(rows, length))
+    dt_ms = rng.exponential(1 / EVENT_RATE_PER_MS, size=(rows, length))
+    return jnp.asarray(tokens, jnp.int32), jnp.asarray(dt_ms, jnp.float32)
