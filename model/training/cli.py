@@ -24,6 +24,7 @@ from model.training.loop import Data, Outcome, Progress, Run, Save
 from model.training.provenance import provenance
 from model.training.release import release
 from model.training.run_folder import RunFolder
+from model.training.saving import saving
 from model.training.settings import EvaluationSettings
 from model.training.typed import build
 
@@ -158,7 +159,8 @@ def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
     sample = samples.events[0]
 
     def save(path: Path, variables: Variables, progress: Progress) -> None:
-        release(path, wanted, variables, progress, origin, sample)
+        with saving(path):
+            release(path, wanted, variables, progress, origin, sample)
 
     return save
 
