@@ -29,14 +29,22 @@ def get_ready(system: SystemSettings) -> None:
     """Join the other processes and claim the devices; before JAX is first used.
 
     Where this process has used JAX before, its devices stay as they are.
+
+    Raises:
+        InvalidSetting: The processes are not numbered, or it is too late to join them.
     """
+    if not 0 <= system.process < system.processes:
+        reason = f"{system.process}, of {system.processes} counted from 0"
+        raise InvalidSetting("system.process", reason)
     _keep_freed_memory()
     try:
         jax.config.update(  # type: ignore[no-untyped-call]
             "jax_num_cpu_devices",
             _cores() if system.devices is None else max(system.devices, 1),
         )
-    except RuntimeError:
+    except RuntimeError as error:
+        if system.coordinator is not None:
+            raise InvalidSetting("system.coordinator", str(error)) from error
         return
     if system.coordinator is not None:
         jax.distributed.initialize(system.coordinator, system.processes, system.process)

@@ -159,9 +159,9 @@ def test_a_full_disk_is_an_error_in_words_and_what_was_saved_stays(
     command = f"ulimit -f 16; exec {sys.executable} -m saccade train resume={folder}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    last_line = done.stderr.splitlines()[-1]
-    assert last_line.startswith(f"saccade: {folder}")
-    assert "cannot be saved" in last_line
+    lines = done.stderr.splitlines()
+    (told,) = [line for line in lines if line.startswith(f"saccade: {folder}")]
+    assert "cannot be saved" in told
     assert load(folder / "best").manifest == best
     assert cli.train([f"resume={folder}"]) == 0
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
-from model.training.devices import mesh
+from model.training.devices import get_ready, mesh
 from model.training.errors import InvalidSetting
 from model.training.gradient import rows_at_once
 from tests.model.training.fixtures import SYSTEM, write_digits
@@ -99,6 +100,17 @@ def test_two_processes_learn_as_one_does(
 def test_as_many_devices_as_asked_for_must_be_there(count: int) -> None:
     with pytest.raises(InvalidSetting, match=rf"system\.devices: {count}, where"):
         mesh(replace(SYSTEM, devices=count))
+
+
+def test_a_process_is_one_of_those_there_are() -> None:
+    with pytest.raises(InvalidSetting, match=r"system\.process: 2, of 2"):
+        get_ready(replace(SYSTEM, processes=2, process=2))
+
+
+def test_it_is_too_late_to_join_others_once_jax_was_used() -> None:
+    assert jax.devices()
+    with pytest.raises(InvalidSetting, match=r"system\.coordinator: "):
+        get_ready(replace(SYSTEM, coordinator="127.0.0.1:1", devices=7))
 
 
 @pytest.mark.parametrize(
