@@ -12,16 +12,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import fields
 from hashlib import sha256
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 from server.engine.catalogue import Catalogue
 from server.engine.models import ServedModel
-from server.protocol.errors import InternalError, InvalidField, NotReady
-from server.protocol.messages import Open
-from server.protocol.resume_errors import ModelChanged, TakenOver, UnknownSession
+from server.protocol.errors import InternalError, NotReady
+from server.protocol.resume_errors import TakenOver, UnknownSession
+from server.sessions.arrival import Arrival, check
 from server.sessions.carrier import Carrier
 from server.sessions.grant import Grant
 from server.sessions.keeper import Keeper, Terms
@@ -37,10 +36,6 @@ from server.sessions.stores.store import (
 from server.sessions.streams import Streams
 
 LOG: Final = logging.getLogger(__name__)
-CHOICES: Final = tuple(
-    field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
-)
-"""What a client that comes back must ask for as it did at first."""
 LOOK_S: Final = 0.05
 SWEEP_S: Final = 5.0
 
@@ -56,22 +51,6 @@ class RosterObserver(Protocol):
 
     def resumed(self) -> None:
         """A client came back."""
-
-
-class Arrival(NamedTuple):
-    """A client that opens a session, or comes back to one.
-
-    Attributes:
-        opening: What it asks for.
-        model: The model that it asks for.
-        carrier: Where it hears.
-        holder: Whose key it showed; empty where there are none.
-    """
-
-    opening: Open
-    model: ServedModel
-    carrier: Carrier
-    holder: str = ""
 
 
 class Roster:
@@ -147,7 +126,7 @@ class Roster:
             await self._take_over(key)
             record, snapshot = await self._claim(key)
             model = self._version(snapshot, arrival)
-            _check(snapshot, arrival, model)
+            check(snapshot, arrival, model)
             session.resume(self._streams, snapshot, model)
             keeper = self._keep(record, session, arrival.carrier)
             name, holder = snapshot.session, snapshot.holder
@@ -175,6 +154,11 @@ class Roster:
     def discard(self, keeper: Keeper) -> None:
         """End a session that nobody will come back to."""
         self._end(keeper, keeper.forget())
+
+    async def drained(self) -> None:
+        """Wait until no session here has a whole tick left to score."""
+        while any(keeper.session.busy for keeper in self._live.values()):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
 
     async def detach_all(self) -> None:
         """Save every session and free its slot."""
@@ -283,15 +267,3 @@ class Roster:
 def _key(token: str) -> str:
     """Return what stands for a token in the store, so that none leaks from there."""
     return sha256(token.encode()).hexdigest()
-
-
-def _check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:
-    """Refuse to go on with a session otherwise than it began, or for somebody else."""
-    first, opening = snapshot.opening, arrival.opening
-    if snapshot.holder != arrival.holder:
-        raise UnknownSession
-    if opening.model == first.model and snapshot.model_hash != model.content_hash:
-        raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in CHOICES:
-        if getattr(first, field) != getattr(opening, field):
-            raise InvalidField(field, "is not what the session was opened with")

@@ -29,8 +29,8 @@ from server.protocol.errors import InternalError, ProtocolError
 from server.protocol.messages import Close, Flush, Open, Reset
 from server.protocol.requests import Feed, Repeat, Reply, Request
 from server.protocol.resume_errors import SessionIdle
+from server.sessions.arrival import Arrival
 from server.sessions.keeper import Keeper
-from server.sessions.roster import Arrival
 from server.sessions.session import Session
 from server.transport.guard import HOLDER
 from server.transport.mailbox import Ending, Mailbox
@@ -149,7 +149,8 @@ class Connection:
 
     def _has_room(self) -> bool:
         congested = self._session is not None and self._session.congested
-        return not (congested or self._mailbox.outbox.full)
+        full = congested or self._mailbox.outbox.full
+        return self._mailbox.listening and not full
 
     async def _send(self, data: Wire) -> None:
         if isinstance(data, str):
