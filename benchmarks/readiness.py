@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.cases import EVENT_RATE_PER_MS, Model
 from clients.server_process import ServerProcess
-from model.checkpoint import Canary, Manifest, save
+from model.checkpoint import save
+from model.manifest import Canary, Manifest
 from model.streaming import scan
 from model.upstream.recipes import recipe
 
