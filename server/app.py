@@ -26,9 +26,11 @@ from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
 from server.transport.allowance import Allowances, Allowed
 from server.transport.answers import answer_errors
+from server.transport.classify_routes import classify_routes
 from server.transport.guard import App, Guard
-from server.transport.http import http_routes
 from server.transport.metrics import Metrics
+from server.transport.model_routes import model_routes
+from server.transport.probe_routes import probe_routes
 from server.transport.service import Service
 from server.transport.session_routes import session_routes
 from server.transport.websocket import stream
@@ -159,8 +161,8 @@ def create_routes(service: Service) -> FastAPI:
         await asyncio.to_thread(service.engine.stop)
 
     app = FastAPI(title="Saccade", lifespan=lifespan)
-    app.include_router(http_routes(service))
-    app.include_router(session_routes(service))
+    for routes in (classify_routes, model_routes, session_routes, probe_routes):
+        app.include_router(routes(service))
 
     @app.websocket("/v1/stream")
     async def stream_route(websocket: WebSocket) -> None:

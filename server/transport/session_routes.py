@@ -1,4 +1,4 @@
-"""`/v1/sessions`: a key's holder looks at its sessions, and ends one."""
+"""`/v1/sessions`, `/v1/tickets`: a key's holder lets a page in, looks, and ends one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from server.transport.description import GUARDED, problems
 from server.transport.guard import HOLDER
 from server.transport.problems import Problem
 from server.transport.service import Service
+from server.transport.tickets import TICKET_S
 
 ONE: Final = GUARDED | problems(s404="this key has no such session with a client here")
 
@@ -41,6 +42,18 @@ def session_routes(service: Service) -> APIRouter:
         keeper.carrier.fail(SessionDeleted())
         service.roster.discard(keeper)
         return Response(status_code=204)
+
+    @router.post(
+        "/v1/tickets",
+        summary="A ticket for one websocket of a web page",
+        responses=GUARDED,
+    )
+    async def post_ticket(request: Request) -> Response:
+        ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
+        return JSONResponse(
+            {"ticket": ticket, "expires_s": TICKET_S},
+            headers={"Cache-Control": "no-store"},
+        )
 
     return router
 

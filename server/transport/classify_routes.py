@@ -1,4 +1,4 @@
-"""The HTTP routes: classify recordings, list models, health, readiness, metrics."""
+"""`/v1/classify`: a request's recordings, checked, fitted and scored."""
 
 from __future__ import annotations
 
@@ -8,33 +8,27 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi.responses import JSONResponse
 
 from model.events.checks import check
 from model.events.errors import EventsError
 from model.events.fit import fit
-from model.events.types import Events, Sensor
+from model.events.types import Events
 from server.engine.models import ServedModel
 from server.protocol.errors import ProtocolError
 from server.sessions.classification import Classification, classify
 from server.transport.allowance import Allowance
 from server.transport.bodies import ClassifyBody, parse_body
-from server.transport.description import (
-    CLASSIFY_REQUEST,
-    CLASSIFYING,
-    GUARDED,
-    UNWELL,
-)
+from server.transport.description import CLASSIFY_REQUEST, CLASSIFYING
 from server.transport.guard import HOLDER
 from server.transport.intake import take_in
+from server.transport.model_routes import describe
 from server.transport.problems import from_events, from_protocol
 from server.transport.service import Service
-from server.transport.tickets import TICKET_S
 
 
-def http_routes(service: Service) -> APIRouter:
-    """Return every route but the websocket."""
+def classify_routes(service: Service) -> APIRouter:
+    """Return the route that scores whole recordings."""
     router = APIRouter()
     concurrency = asyncio.Semaphore(min(8, service.settings.slots))
 
@@ -52,78 +46,7 @@ def http_routes(service: Service) -> APIRouter:
             answers = await classify_all(service, model, body, concurrency)
         return JSONResponse({**describe(model), "results": answers})
 
-    @router.get("/v1/models", summary="List the models", responses=GUARDED)
-    async def get_models() -> Response:
-        health = service.engine.health.models
-        return JSONResponse(
-            {
-                "models": [
-                    {**describe(model), "state": health[model.key].state}
-                    for model in service.catalogue.current.values()
-                ]
-            }
-        )
-
-    @router.post(
-        "/v1/tickets",
-        summary="A ticket for one websocket of a web page",
-        responses=GUARDED,
-    )
-    async def post_ticket(request: Request) -> Response:
-        ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
-        return JSONResponse(
-            {"ticket": ticket, "expires_s": TICKET_S},
-            headers={"Cache-Control": "no-store"},
-        )
-
-    @router.get("/healthz", summary="Is the process well?", responses=UNWELL)
-    async def get_health() -> Response:
-        return report(service, well=not service.engine.health.failed)
-
-    @router.get("/readyz", summary="May sessions be opened?", responses=UNWELL)
-    async def get_readiness() -> Response:
-        ready = service.engine.health.ready and not service.leaving
-        return report(service, well=ready)
-
-    @router.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        responses=GUARDED,
-        response_class=PlainTextResponse,
-    )
-    async def get_metrics() -> Response:
-        return Response(
-            service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
-
     return router
-
-
-def report(service: Service, *, well: bool) -> Response:
-    """Answer a probe, with what each model does."""
-    health = service.engine.health
-    reason = "the server is stopping" if service.leaving else health.reason
-    current = service.catalogue.current.values()
-    models = {model.name: health.models[model.key].state for model in current}
-    document = {"status": "ok" if well else "unavailable", "models": models}
-    return JSONResponse({**document, "reason": reason}, 200 if well else 503)
-
-
-def describe(model: ServedModel) -> dict[str, Any]:
-    """Say what clients may know of a model."""
-    return {
-        "model": model.name,
-        "model_hash": model.content_hash,
-        "labels": list(model.labels),
-        "sensor": geometry(model.sensor),
-        "tick_events": model.tick_events,
-    }
-
-
-def geometry(sensor: Sensor) -> list[int]:
-    """Write a sensor as the wire does: its polarities only where there is one."""
-    sides = [sensor.width, sensor.height]
-    return sides if sensor.polarities == 2 else [*sides, sensor.polarities]
 
 
 def serving(service: Service, name: str) -> ServedModel:
