@@ -16,12 +16,12 @@ class Projected(NamedTuple):
     """What a layer makes of an input before it looks at time.
 
     Attributes:
-        drive: What enters the states, both planes side by side, (..., 2p).
+        drive: What enters the states, (..., p).
         feed: u, which D passes straight on, (..., i).
         skip: The residual branch, (..., i).
     """
 
-    drive: Float[Array, "*b q"]
+    drive: Planes
     feed: Float[Array, "*b i"]
     skip: Float[Array, "*b i"]
 
