@@ -25,7 +25,7 @@ serve: $(VENV)/.for-use
 install: $(VENV)/.for-development
 
 test: $(VENV)/.for-development
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.for-development
 	$(BIN)/pytest -m slow -n auto tests/model

@@ -26,8 +26,9 @@ from model.events.packed import pack
 from model.events.types import EVENT_DTYPE, Events, Sensor
 from model.tokens import TokenChunk, Tokenization, Tokenizer
 from server.protocol.codec import Wire, encode_client
-from server.protocol.conversation import Conversation, Feed, Limits
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.messages import EventsFrame, FitPolicy, Open
+from server.protocol.requests import Feed
 
 MODEL_SENSOR: Final = Sensor(128, 128)
 LARGE_SENSOR: Final = Sensor(640, 480)

@@ -88,6 +88,9 @@ class Stream:
     async def send(self, events: Any) -> None:
         """Send events, waiting for as long as the server's window is full.
 
+        A stream with `when_full="drop-oldest"` does not wait; `traffic` counts what
+        was dropped.
+
         Args:
             events: A structured array with t (or timestamp, ts), x, y and p (or on,
                 polarity), in time order; µs from any origin.
@@ -206,7 +209,11 @@ class Stream:
         await self._wire.until(lambda: self._session.may_send(payload))
         self._raise_if_over()
         self._session.dispatch(payload, time.monotonic())
-        await self._pump()
+        if self._session.live:
+            self._wire.pump_soon()
+            await asyncio.sleep(0)  # a turn for it
+        else:
+            await self._pump()
 
     async def _say(self, message: ClientMessage) -> None:
         self._raise_if_over()
@@ -283,8 +290,8 @@ async def connect(
         model: The name of a served model.
         bounds: How much to hold on to; see `Bounds`.
         reconnecting: How to come back after a lost connection; `NEVER` does not.
-        **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`:
-            see `Choices`.
+        **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`,
+            `when_full`, `results`: see `Choices`.
 
     Raises:
         ServerUnreachable: Nobody answers at `url`.

@@ -17,6 +17,7 @@ from clients.errors import (
     ServerUnreachable,
     stream_error,
 )
+from clients.trust import trusted
 from model.events.types import Sensor
 from server.protocol.codec import decode_server, encode_client
 from server.protocol.errors import ProtocolError
@@ -28,6 +29,8 @@ from server.protocol.messages import (
     Opened,
     ReadoutWindow,
     Report,
+    Results,
+    WhenFull,
 )
 
 LARGEST_MESSAGE: Final = 4 << 20
@@ -44,6 +47,9 @@ class Choices(TypedDict, total=False):
     report: how often to hear; after every tick by default.
     readout: what the scores average over; the whole session by default.
     clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
+    when_full: `block` waits in `send` while the server is behind; `drop-oldest` never
+        waits, and lets go of the oldest events that wait, here or there.
+    results: `latest` lets a newer result replace one that was not read yet.
     """
 
     sensor: Sensor | None
@@ -52,6 +58,8 @@ class Choices(TypedDict, total=False):
     report: Report
     readout: ReadoutWindow
     clock_bits: int | None
+    when_full: WhenFull
+    results: Results
 
 
 async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened]:
@@ -92,6 +100,7 @@ async def _dial(url: str) -> ClientConnection:
             open_timeout=OPEN_TIMEOUT_S,
             proxy=proxy,
             additional_headers=authorization(),
+            ssl=trusted(address),
         )
     except InvalidStatus as error:
         raise _refused(url, error) from None

@@ -14,6 +14,7 @@ import msgpack
 from clients.addresses import is_loopback, rest_url
 from clients.credentials import authorization
 from clients.errors import RequestRefused, ServerUnreachable
+from clients.trust import trusted
 from model.events.packed import pack
 from model.events.types import Events, Sensor
 from server.protocol.messages import FitPolicy
@@ -152,15 +153,17 @@ def _answer(result: dict[str, Any]) -> Answer:
 
 @contextmanager
 def _client(url: str) -> Iterator[httpx.Client]:
+    base = rest_url(url)
     try:
         with httpx.Client(
-            base_url=rest_url(url),
+            base_url=base,
             timeout=TIMEOUT_S,
             trust_env=not is_loopback(url),
             headers=authorization(),
+            verify=trusted(base) or True,
         ) as client:
             yield client
-    except httpx.TransportError as error:
+    except (httpx.TransportError, OSError) as error:
         raise ServerUnreachable(url, str(error) or type(error).__name__) from error
 
 

@@ -28,6 +28,12 @@ from server.protocol.messages import (
 )
 
 LATENCIES_KEPT: Final = 4096
+PUT_AWAY: Final = "session_idle"
+"""What a server says that goes on once there is something to do."""
+ENGINE_FAILED: Final = "engine_failed"
+"""What a server says that has lost a session, but not what it kept of it."""
+MOST_SETBACKS: Final = 3
+"""After so many in a row, without a result between, the cause is the session's own."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Bounds:
         events_under_way: Events that may be unacknowledged, if fewer than the
             server grants: less to wait for when it falls behind.
         kept_bytes: Bytes of events that are kept until the server says that they are
-            durable; beyond, `send` waits for that.
+            durable; beyond, `send` waits for that, or a live source drops the oldest.
     """
 
     results: int = 1024
@@ -54,13 +60,17 @@ DEFAULT_BOUNDS: Final = Bounds()
 class Traffic:
     """What one stream has sent and received so far.
 
-    `events` counts what was sent as records; raw frames count as bytes only.
+    `events` counts what was sent as records; raw frames count as bytes only. Of them,
+    `dropped_events` were let go of to make room for newer ones, by the server or
+    `dropped_here`, where the server does not hear of them.
     """
 
     frames: int = 0
     events: int = 0
     bytes: int = 0
     acked_events: int = 0
+    dropped_events: int = 0
+    dropped_here: int = 0
     refused_frames: int = 0
     refused_events: int = 0
     results: int = 0
@@ -90,7 +100,12 @@ class Session:
         self.closed: Closed | None = None
         self.leaving: GoAway | None = None
         self.failure: ClientError | None = None
+        self.put_away = False
+        self._setbacks = 0
+        self._acked_seq = 0
         self._bounds = bounds
+        self.live = opening.when_full == "drop-oldest"
+        self._dropped_there = 0
         self.answers: dict[int, Flushed | WasReset] = {}
         self._last_id = 0
         self._last_refused = 0
@@ -122,12 +137,26 @@ class Session:
         """Tell whether no further message can come."""
         return self.closed is not None or self.failure is not None
 
+    @property
+    def resting(self) -> bool:
+        """Tell whether the server put the session away, and nothing is to be said.
+
+        What was said while its word was on the way, it never read.
+        """
+        unheard = self._acked_seq < self.traffic.frames or self._asked
+        return self.put_away and not (unheard or self.outgoing.waits)
+
     def payloads(self, events: Events) -> Iterator[Payload]:
         """Cut events into payloads that the server's limits allow."""
         return self._framer.frames(events)
 
     def may_send(self, payload: Payload) -> bool:
-        """Tell whether the server's window and the own bound have room for it now."""
+        """Tell whether the server's window and the own bound have room for it now.
+
+        There is always room in a live stream, where the oldest events give way.
+        """
+        if self.live:
+            return True
         kept = self.outgoing.kept_bytes
         if kept and kept + len(payload.data) > self._bounds.kept_bytes:
             return False
@@ -143,12 +172,23 @@ class Session:
         frame = EventsFrame(traffic.frames, payload.data, payload.t_base_us)
         self._credit.spend(payload.events, len(payload.data))
         self.outgoing.say(frame, payload.events)
+        if self.live:
+            for seq in self.outgoing.hollow(self._bounds.kept_bytes):
+                self._ledger.refused(seq)
+            self._count_dropped()
+
+    def _count_dropped(self) -> None:
+        self.traffic.dropped_here = self.outgoing.dropped_events
+        here, there = self.traffic.dropped_here, self._dropped_there
+        self.traffic.dropped_events = here + there
 
     def resumed(self, opened: Opened) -> None:
         """Go on after a lost connection; what the server does not know goes again."""
         self.traffic.reconnects += 1
         self.leaving = None
+        self.put_away = False
         events, size = self.outgoing.rewind(opened.seq)
+        self._count_dropped()
         self._again = self.outgoing.resets() - self._asked
         self._credit.rewind(events, size)
         self._credit.spend(self.traffic.events - events, self.traffic.bytes - size)
@@ -175,10 +215,13 @@ class Session:
                 self._score(message, now_s)
             case Ack():
                 self._credit.acknowledge(message.events, message.bytes)
+                self._acked_seq = max(self._acked_seq, message.seq)
                 self.traffic.acked_events = max(
                     self.traffic.acked_events, message.events
                 )
                 self.outgoing.durable(message.durable_seq)
+                self._dropped_there = message.dropped or 0
+                self._count_dropped()
             case Flushed() | WasReset():
                 self._answered(message)
             case Closed():
@@ -213,8 +256,10 @@ class Session:
         if self._again or result.events <= self._scored_events:
             return  # it is known, or of what was before a reset
         self._scored_events = result.events
+        self._setbacks = 0
         self.traffic.results += 1
-        latency_ms = self._ledger.scored(result.events, now_s)
+        counted = result.events + (result.dropped or 0)
+        latency_ms = self._ledger.scored(counted, now_s)
         if self._timed and latency_ms is not None:
             self.traffic.latencies_ms.append(latency_ms)
         self.results.append(result)
@@ -222,8 +267,19 @@ class Session:
             self.results.popleft()
             self.traffic.skipped_results += 1
 
+    def _goes_on_after(self, code: str) -> bool:
+        """Tell whether the session can be resumed, and is worth it."""
+        if self.opened.resume is None:
+            return False
+        self.put_away = code == PUT_AWAY
+        self._setbacks += code == ENGINE_FAILED
+        failed = code == ENGINE_FAILED and self._setbacks <= MOST_SETBACKS
+        return self.put_away or failed
+
     def _refuse(self, error: ErrorMessage) -> None:
         refusal = stream_error(error)
+        if self._goes_on_after(error.code):
+            return
         if error.fatal:
             self.fail(refusal)
             return

@@ -7,7 +7,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, get_args
 
 from clients import arguments
 from clients.command import base_parser, choose_model, say
@@ -18,7 +18,7 @@ from clients.playback import Playback, run
 from clients.sources import Source, open_source
 from clients.views import View
 from model.events.types import Events
-from server.protocol.messages import ReadoutWindow
+from server.protocol.messages import ReadoutWindow, WhenFull
 
 COMMAND: Final = "stream"
 FRAME_US: Final = 10_000
@@ -81,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
         f"{CHANGING_HALF_LIFE_MS:g} for sim:motions)",
     )
     parser.add_argument(
+        "--when-full",
+        choices=get_args(WhenFull),
+        default="block",
+        help="what to do with events that come faster than they are scored: slow the "
+        "source down, or drop the oldest, counted (default: %(default)s)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="write each result and the summary as a line of JSON",
@@ -110,6 +117,7 @@ def execute(options: argparse.Namespace) -> int:
         fit=options.fit,
         report=options.report,
         readout=options.half_life or default_readout(source),
+        when_full=options.when_full,
     )
     view = choose_view(as_json=options.json)
     view.finish(asyncio.run(run(playback, view, choices, _tell)))

@@ -17,6 +17,9 @@ def summary_lines(summary: Summary) -> list[tuple[str, str]]:
                 f"{summary.frames_refused:,} frames",
             )
         )
+    if summary.events_dropped:
+        dropped = f"{summary.events_dropped:,} events, to keep up"
+        lines.append(("dropped", dropped))
     lines.append(
         (
             "rate",

@@ -42,6 +42,7 @@ class Snapshot:
     latency: Latency | None
     waiting: int
     refused_events: int
+    dropped_events: int
     skipped_results: int
     history: list[Moment]
 
@@ -56,6 +57,7 @@ class Summary:
     events_scored: int
     events_pending: int
     events_refused: int
+    events_dropped: int
     frames_refused: int
     label: str | None
     confidence: float | None
@@ -126,8 +128,9 @@ class Tally:
             events=traffic.events,
             events_per_s=self._rate(now_s),
             latency=_latency(list(traffic.latencies_ms)[-RECENT_LATENCIES:]),
-            waiting=traffic.events - traffic.acked_events,
+            waiting=traffic.events - traffic.dropped_here - traffic.acked_events,
             refused_events=traffic.refused_events,
+            dropped_events=traffic.dropped_events,
             skipped_results=traffic.skipped_results,
             history=list(self._history.moments),
         )
@@ -146,6 +149,7 @@ class Tally:
             events_scored=closed.events,
             events_pending=closed.pending,
             events_refused=traffic.refused_events,
+            events_dropped=traffic.dropped_events,
             frames_refused=traffic.refused_frames,
             label=closed.label,
             confidence=closed.confidence,

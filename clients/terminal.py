@@ -184,6 +184,8 @@ def _figures(snapshot: Snapshot) -> RenderableType:
     losses = Text()
     if snapshot.refused_events:
         _figure(losses, brief(snapshot.refused_events), "refused", WRONG)
+    if snapshot.dropped_events:
+        _figure(losses, brief(snapshot.dropped_events), "dropped", WRONG)
     if snapshot.skipped_results:
         _figure(losses, brief(snapshot.skipped_results), "results skipped", WRONG)
     return Group(figures, losses) if losses else figures

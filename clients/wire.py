@@ -18,8 +18,10 @@ from server.protocol.errors import ProtocolError
 from server.protocol.messages import Opened
 
 Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]
-TEMPORARY: Final = frozenset({"not_ready", "slots_exhausted"})
-"""Refusals of a server that starts, or is full for the moment."""
+TEMPORARY: Final = frozenset(
+    {"not_ready", "slots_exhausted", "too_many_sessions", "rate_exceeded"}
+)
+"""Refusals of a server that starts, or is full, or had enough, for the moment."""
 
 
 class Wire:
@@ -27,7 +29,8 @@ class Wire:
 
     Whoever waits for something waits with `until`: it looks again after
     every message that comes in. A connection that is lost is made again, and
-    what the server does not know is sent again, while everybody waits.
+    what the server does not know is sent again, while everybody waits. One that the
+    server closed since nothing was said is made again once there is something to say.
 
     Args:
         socket: The connection that the session was opened on.
@@ -56,6 +59,8 @@ class Wire:
 
     async def pump(self) -> None:
         """Send what the session has to say; while the connection is down, later."""
+        if self._session.put_away:
+            self._tell()
         async with self._sending:
             while self._up and (message := self._session.outgoing.next()) is not None:
                 try:
@@ -64,6 +69,11 @@ class Wire:
                     break  # the reader knows why, and sends it again or gives up
         if self._session.opened.resume is None and self._socket.close_code is not None:
             await asyncio.shield(self._reader)
+
+    def pump_soon(self) -> None:
+        """Have sent what the session has to say, without waiting for that."""
+        if self._pumping is None or self._pumping.done():
+            self._pumping = asyncio.create_task(self.pump())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition on the session holds, or the session is over."""
@@ -120,6 +130,8 @@ class Wire:
         if self._left or session.opened.resume is None:
             session.fail(lost)
             return
+        while session.resting:
+            await self._news.wait()
         give_up_s = time.monotonic() + self._reconnecting.give_up_s
         asked_s = 1e-3 * session.leaving.reconnect_after_ms if session.leaving else 0.0
         for wait_s in self._reconnecting.waits_s(asked_s):

@@ -81,6 +81,12 @@ class OpenGroup(NamedTuple):
     weight: Float[Array, ""]
 
 
+def rows(table: Projected, tokens: Int[Array, "*b"]) -> Projected:
+    """Read some tokens' rows of the table."""
+    read: Projected = jax.tree.map(lambda leaf: leaf[tokens], table)
+    return read
+
+
 def grouped(projected: Projected, dt_ms: Float[Array, "*b l"], stride: int) -> Grouped:
     """Cut a sequence (..., l, ·) into stride groups, l a multiple of stride."""
     gaps = dt_ms.reshape(*dt_ms.shape[:-1], -1, stride)

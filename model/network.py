@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 from model import planes
 from model.block import blocks
 from model.config import ModelConfig
-from model.groups import Grouped, OpenGroup, Projected, grouped
+from model.groups import Grouped, OpenGroup, Projected, grouped, rows
 from model.layer_weights import Affine, LayerWeights
 from model.planes import Planes
 from model.readout import READOUTS, Readout, accumulate
@@ -69,12 +69,6 @@ def look_up(
 
     by_place = jnp.moveaxis(tokens.reshape(shape), -1, 0)
     return Grouped(by_place, partial(rows, weights.table), dt_ms.reshape(shape))
-
-
-def rows(table: Projected, tokens: Int[Array, "*b"]) -> Projected:
-    """Read some tokens' rows of the table."""
-    read: Projected = jax.tree.map(lambda leaf: leaf[tokens], table)
-    return read
 
 
 def through(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response, WebSocket
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI, WebSocket
 
 from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
@@ -20,15 +21,19 @@ from server.sessions.keeper import Terms
 from server.sessions.roster import Roster
 from server.sessions.stores.memory import MemoryStore
 from server.sessions.stores.sqlite import SqliteStore
-from server.sessions.stores.store import Store
+from server.sessions.stores.store import Store, StoreUnavailable
 from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
+from server.transport.allowance import Allowances, Allowed
+from server.transport.answers import answer_errors
 from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
-from server.transport.problems import Problem, answer
 from server.transport.service import Service
+from server.transport.session_routes import session_routes
 from server.transport.websocket import stream
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
@@ -38,10 +43,18 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         StoreUnavailable: Sessions cannot be kept where the settings say.
         ValueError: The keys cannot be read.
     """
-    limits = Limits(
-        max_frame_bytes=settings.max_frame_bytes,
-        window_events=settings.window_events,
-        window_bytes=settings.window_bytes,
+    allowed = Allowed(
+        sessions=settings.key_sessions,
+        requests=settings.key_requests,
+        events_per_s=settings.key_events_per_s,
+        bytes_per_s=settings.key_bytes_per_s,
+    )
+    limits = allowed.within(
+        Limits(
+            max_frame_bytes=settings.max_frame_bytes,
+            window_events=settings.window_events,
+            window_bytes=settings.window_bytes,
+        )
     )
     metrics = Metrics(models)
     engine = Engine(
@@ -49,25 +62,49 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         slots=settings.slots,
         buckets=tuple(Bucket(*shape) for shape in settings.buckets),
         # A window, the frame that overfills it, and the open tick.
-        backlog_events=3 * settings.window_events,
+        backlog_events=3 * limits.window_events,
         observer=metrics,
     )
     metrics.watch(engine)
     catalogue = Catalogue(models)
-    streams = Streams(engine)
+    streams = Streams(engine, settings.sessions)
+    metrics.watch_streams(streams)
     terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
     roster = Roster(streams, catalogue, create_store(settings), terms, metrics)
     keys = Keys.read(settings.keys_file, settings.keys)
     if not (keys or settings.insecure or is_loopback(settings.host)):
         raise ValueError(f"there is no key in {settings.keys_file}")
-    return Service(settings, catalogue, engine, streams, roster, metrics, limits, keys)
+    return Service(
+        settings,
+        catalogue,
+        engine,
+        streams,
+        roster,
+        metrics,
+        limits,
+        keys,
+        Allowances(allowed),
+    )
 
 
 def create_store(settings: Settings) -> Store:
     """Open what keeps sessions; raises `StoreUnavailable`."""
-    if settings.store == "sqlite":
-        return SqliteStore(settings.store_path)
-    return MemoryStore()
+    return STORES[settings.store](settings)
+
+
+def _redis_store(settings: Settings) -> Store:
+    try:
+        from server.sessions.stores.redis import RedisStore
+    except ModuleNotFoundError:
+        raise StoreUnavailable("pip install 'saccade[redis]' brings it") from None
+    return RedisStore(settings.store_url)
+
+
+STORES: Final[dict[str, Callable[[Settings], Store]]] = {
+    "sqlite": lambda settings: SqliteStore(settings.store_path),
+    "redis": _redis_store,
+    "memory": lambda _: MemoryStore(),
+}
 
 
 def create_reloading(service: Service) -> Reloading:
@@ -77,10 +114,22 @@ def create_reloading(service: Service) -> Reloading:
         service.catalogue,
         service.engine,
         service.metrics,
-        service.roster.uses,
+        service.streams.open_on,
         settings.reload_s,
         settings.session_ttl_s,
     )
+
+
+def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start what runs as long as the server; if it ends before, the log says why."""
+
+    def look(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("%r has ended", work, exc_info=error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(look)
+    return task
 
 
 def create_app(service: Service) -> App:
@@ -100,9 +149,9 @@ def create_routes(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
-        background = [asyncio.create_task(service.roster.run())]
+        background = [in_background(service.roster.run())]
         if service.settings.reload_s > 0:
-            background.append(asyncio.create_task(create_reloading(service).run()))
+            background.append(in_background(create_reloading(service).run()))
         yield
         for task in background:
             task.cancel()
@@ -111,28 +160,11 @@ def create_routes(service: Service) -> FastAPI:
 
     app = FastAPI(title="Saccade", lifespan=lifespan)
     app.include_router(http_routes(service))
+    app.include_router(session_routes(service))
 
     @app.websocket("/v1/stream")
     async def stream_route(websocket: WebSocket) -> None:
         await stream(websocket, service)
 
-    async def answer_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        service.metrics.count_refusal(error.code)
-        return await answer(request, error)
-
-    async def answer_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code = {404: "no_such_route", 405: "method_not_allowed"}.get(
-            error.status_code, "bad_request"
-        )
-        return await answer(request, Problem(error.status_code, code, error.detail))
-
-    async def answer_fault(request: Request, _: Exception) -> Response:
-        text = "the server failed; its log says why"
-        return await answer(request, Problem(500, "internal_error", text))
-
-    app.add_exception_handler(Problem, answer_problem)
-    app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(Exception, answer_fault)
+    answer_errors(app, service.metrics.count_refusal)
     return app

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from server.keys import digest_of, new_key
+from server.logs import configure_logs
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,17 +29,28 @@ PONG_S: Final = 60.0
 OPTIONS: Final = {
     "host": "address to listen on (default 127.0.0.1)",
     "port": "port to listen on (default 8000; 0 takes a free one)",
-    "slots": "sessions per model at one time (default 256)",
+    "slots": "sessions per model that are on the device at one time (default 256)",
+    "sessions": "sessions per model at one time (default 1024)",
     "buckets": "shapes to compile, as ROWSxTICKS,... (for example 1x1,8x4,64x1)",
     "window_events": "events that a session may have under way",
     "window_bytes": "bytes of events that a session may have under way",
     "max_frame_bytes": "longest websocket message",
-    "max_body_bytes": "longest HTTP body",
+    "max_body_bytes": "longest HTTP body, and longest once unpacked",
+    "max_recordings": "recordings in one HTTP request",
+    "key_sessions": "sessions that one key may have at a time (default: no limit)",
+    "key_requests": "HTTP requests that one key may have classified at a time",
+    "key_events_per_s": "events a second that may come in with one key",
+    "key_bytes_per_s": "bytes a second that may come in with one key",
     "keys_file": "API keys' hashes, NAME:SHA256 a line (see saccade key)",
+    "tls_cert": "certificate for https and wss, as PEM, with its chain",
+    "tls_key": "the certificate's key (default: in the same file)",
     "origins": "whose web pages may use the server, as https://host:port,...",
-    "store": "where sessions are kept: sqlite (default) or memory",
+    "store": "where sessions are kept: sqlite (default), redis or memory",
     "store_path": "file of the sqlite store",
+    "store_url": "address of the redis store, as redis://HOST:PORT/DATABASE",
     "session_ttl_s": "seconds that a session is kept whose client is gone",
+    "open_s": "seconds that a client may take to open a session (default 20)",
+    "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
     "snapshot_s": "seconds between two snapshots of a session that moves",
     "compiled": "folder that keeps what is compiled for the next start",
     "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
@@ -50,7 +61,7 @@ OPTIONS: Final = {
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop; return the exit status."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    configure_logs()
     try:
         settings = Settings.read(os.environ, overrides(arguments))
     except ValueError as error:
@@ -150,6 +161,9 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
         ws_max_size=2 * settings.max_frame_bytes,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PONG_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        ssl_keyfile_password=settings.tls_key_password,
         log_level="warning",
         timeout_graceful_shutdown=2,
     )
@@ -199,4 +213,5 @@ async def until(condition: Callable[[], bool]) -> None:
 def url(server: uvicorn.Server) -> str:
     """Return where a started server listens."""
     host, port = server.servers[0].sockets[0].getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if server.config.is_ssl else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

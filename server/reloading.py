@@ -46,7 +46,7 @@ class Reloading:
         catalogue: Says which version new sessions get.
         engine: Runs them.
         observer: Counts.
-        used: Tells whether a session holds on to a version.
+        streams: Tells how many streams are on a version, by its key.
         every_s: Time between two looks.
         idle_s: How long an old version is kept that nobody uses.
     """
@@ -56,14 +56,14 @@ class Reloading:
         catalogue: Catalogue,
         engine: Engine,
         observer: ReloadObserver,
-        used: Callable[[ServedModel], bool],
+        streams: Callable[[str], int],
         every_s: float,
         idle_s: float,
     ) -> None:
         self._catalogue = catalogue
         self._engine = engine
         self._observer = observer
-        self._used = used
+        self._streams = streams
         self._every_s = every_s
         self._idle_s = idle_s
         folders = {m.folder: m.name for m in catalogue.current.values() if m.folder}
@@ -116,8 +116,7 @@ class Reloading:
 
     def _retire(self, now_s: float) -> None:
         for model in self._catalogue.older:
-            busy = self._engine.slots_used(model.key) or self._used(model)
-            if busy or model.key not in self._last_used_s:
+            if self._streams(model.key) or model.key not in self._last_used_s:
                 self._last_used_s[model.key] = now_s
             elif now_s - self._last_used_s[model.key] >= self._idle_s:
                 self._catalogue.drop(model)

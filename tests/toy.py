@@ -117,6 +117,7 @@ class Recorder:
         self.outcomes: list[Outcome] = []
         self.batches: list[Batch] = []
         self.deliveries = 0
+        self.failed_models: list[str] = []
         self.changed = threading.Condition()
 
     def deliver(self, outcomes: list[Outcome]) -> None:
@@ -127,6 +128,9 @@ class Recorder:
 
     def compiled(self, model: str, seconds: float) -> None:
         pass
+
+    def failed(self, model: str) -> None:
+        self.failed_models.append(model)
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         self.batches.append(batch)

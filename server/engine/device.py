@@ -21,6 +21,7 @@ from server.engine.leases import Lease
 from server.engine.newcomer import Newcomer
 from server.engine.outcomes import Deliver, Failed, Observer, Outcome
 from server.engine.pool import InFlight, Pool, collect
+from server.engine.recoveries import Recoveries
 from server.engine.rows import collect_row
 
 LOG: Final = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Device:
         self._commands: queue.SimpleQueue[_Command | Newcomer | _Dismissal | None]
         self._commands = queue.SimpleQueue()
         self._deliver: Deliver = _drop
+        self._recoveries = Recoveries()
+        self._began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self, deliver: Deliver) -> None:
@@ -74,6 +77,12 @@ class Device:
     def alive(self) -> bool:
         """Tell whether anybody obeys."""
         return self._thread.is_alive()
+
+    @property
+    def silent_s(self) -> float:
+        """How long the turn under way has taken so far; 0 between two."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def send(self, lease: Lease, run: Callable[[Pool], None]) -> None:
         """Have something done with a session's pool, after all that was sent before."""
@@ -94,15 +103,21 @@ class Device:
             self._prepare_all()
             flight: InFlight | None = None
             while self._obey(idle=flight is None):
-                launched = self._launch()
-                if flight is not None:
-                    self._hand_back(flight)
-                self._hand_out()
-                flight = launched
+                flight = self._turn(flight)
         except Exception as error:
             LOG.exception("the device thread ends")
             for name in self.pools:
-                self._fail(name, error)
+                self._lose(name, error)
+
+    def _turn(self, flight: InFlight | None) -> InFlight | None:
+        """Launch the next batch, and deliver what came of the one before."""
+        self._began_s = time.monotonic()
+        launched = self._launch()
+        if flight is not None:
+            self._hand_back(flight)
+        self._hand_out()
+        self._began_s = None
+        return launched
 
     def _prepare_all(self) -> None:
         """Compile every model; only then is any ready, since this thread is busy."""
@@ -119,7 +134,7 @@ class Device:
         except NotReady:
             return
         except Exception as error:
-            self._fail(name, error)
+            self._lose(name, error)
             return
         self._observer.compiled(name, time.perf_counter() - started_s)
 
@@ -182,6 +197,9 @@ class Device:
         return None
 
     def _hand_back(self, flight: InFlight) -> None:
+        pool = self.pools.get(flight.model)
+        if pool is None or flight.era != pool.era:
+            return  # whoever waited for it was told that it is lost
         try:
             scored = collect(flight)
         except Exception as error:
@@ -208,19 +226,46 @@ class Device:
                 self._deliver(list(exported))
 
     def _fail(self, model: str, error: Exception) -> None:
-        """Give a model's pool up and tell every session on it."""
+        """Begin anew with a pool that failed, and tell every session that was on it.
+
+        Sessions that are not on it just now notice nothing, unless it stays broken.
+        """
+        LOG.error("model %r failed: %s", model, error, exc_info=error)
+        self._observer.failed(model)
+        lost = self.pools[model].abandon() if model in self.pools else []
+        if not self._revive(model):
+            self._status.fail(model, _typed(error))
+        self._deliver([Failed(lease, _typed(error)) for lease in lost])
+
+    def _revive(self, model: str) -> bool:
+        """Try to make a pool's rows anew; tell whether that was done."""
+        if model not in self.pools:
+            return False
+        if not self._recoveries.allow(model, time.monotonic()):
+            LOG.error("model %r fails too often: it is given up", model)
+            return False
+        try:
+            self.pools[model].revive()
+        except Exception:
+            LOG.exception("model %r cannot be brought back", model)
+            return False
+        LOG.warning("model %r is back; its sessions may be resumed", model)
+        return True
+
+    def _lose(self, model: str, error: Exception) -> None:
+        """Give a model up for good and tell every session on it."""
         LOG.error("model %r is lost: %s", model, error, exc_info=error)
-        typed = error if isinstance(error, EngineError) else EngineFailed(_say(error))
-        self._status.fail(model, typed)
-        if model in self.pools:  # its last batch may come back after its dismissal
-            lost = self.pools[model].abandon()
-            self._deliver([Failed(lease, typed) for lease in lost])
+        self._status.fail(model, _typed(error))
+        lost = self.pools[model].abandon()
+        self._deliver([Failed(lease, _typed(error)) for lease in lost])
 
 
 def _drop(outcomes: list[Outcome]) -> None:
     """Take outcomes before anybody asked for them."""
 
 
-def _say(error: Exception) -> str:
+def _typed(error: Exception) -> EngineError:
     """Name an exception without its text, which may hold what clients must not see."""
-    return type(error).__name__
+    return (
+        error if isinstance(error, EngineError) else EngineFailed(type(error).__name__)
+    )

@@ -46,11 +46,21 @@ class Engine:
     @property
     def health(self) -> Health:
         """What the engine says of itself; any thread may ask."""
-        return self._status.health
+        return self._status.health.after_silence(self._device.silent_s)
 
     def slots_used(self, model: str) -> int:
         """Return how many of a model's slots are lent."""
         return self._leases[model].used if model in self._leases else 0
+
+    def tick_events(self, model: str) -> int:
+        """Return how many events make a tick of a model.
+
+        Raises:
+            UnknownServable: No model has that name.
+        """
+        if model not in self._device.pools:
+            raise UnknownServable(model)
+        return self._device.pools[model].tick_events
 
     def ticks_waiting(self, model: str) -> int:
         """Return how many whole ticks wait in a model's queue."""

@@ -31,5 +31,8 @@ class Observer(Protocol):
     def compiled(self, model: str, seconds: float) -> None:
         """A model's buckets were compiled and proven."""
 
+    def failed(self, model: str) -> None:
+        """A model's pool failed, and its sessions with it."""
+
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """A batch ran; from its launch to its scores it took `seconds`."""

@@ -22,7 +22,7 @@ from server.engine.leases import Lease
 from server.engine.rows import Exporting, RowState, carry_of
 from server.engine.scheduler import Batch, Bucket, Scheduler
 from server.engine.servable import PyTree, Servable
-from server.engine.slots import PackedBatch
+from server.engine.slots import PackedBatch, make_pool
 
 
 class Scored(NamedTuple):
@@ -40,7 +40,10 @@ class Scored(NamedTuple):
 
 
 class InFlight(NamedTuple):
-    """A launched batch whose scores have not been read back."""
+    """A launched batch whose scores have not been read back.
+
+    `era` is the pool's when it was launched: a failure ends it, and all its batches.
+    """
 
     model: str
     batch: Batch
@@ -48,6 +51,7 @@ class InFlight(NamedTuple):
     t_us: tuple[npt.NDArray[np.int64], ...]
     logits: Any
     launched_s: float
+    era: int
 
 
 @dataclass
@@ -74,6 +78,12 @@ class Pool:
         self._executables: Executables | None = None
         self._fresh: PyTree = None
         self._exports: list[Exporting] = []
+        self.era = 0
+
+    @property
+    def tick_events(self) -> int:
+        """Events in a tick."""
+        return self._servable.tick_events
 
     @property
     def ticks_waiting(self) -> int:
@@ -93,6 +103,18 @@ class Pool:
         self._rows = check_canary(self._servable, executables, rows)
         self._executables = executables
         self._fresh = executables.fresh(WHOLE_SESSION)
+
+    def revive(self) -> None:
+        """Make new rows after a failure; the old ones, and who had them, are gone.
+
+        Raises:
+            CanaryMismatch: A bucket computes wrong scores by now.
+        """
+        assert not self._tenants, "they were told"
+        self.era += 1
+        self._rows = None  # their memory first
+        rows = make_pool(self._fresh, self._slots)
+        self._rows = check_canary(self._servable, self._compiled, rows)
 
     def insert(self, lease: Lease, half_life_ms: float) -> None:
         """Begin a session in its row, whatever was there before."""
@@ -157,7 +179,7 @@ class Pool:
         run = self._compiled.advance[batch.bucket]
         self._rows, logits = run(self._servable.weights, self._rows, packed)
         key = self._servable.key
-        return InFlight(key, batch, leases, ends, logits, launched_s)
+        return InFlight(key, batch, leases, ends, logits, launched_s, self.era)
 
     @property
     def _compiled(self) -> Executables:

@@ -1,6 +1,7 @@
 """What a client has sent, and how much of it is consumed.
 
-The invariant, field by field: acked + pending == sent.
+The invariant, field by field: acked + pending == sent. Events that were dropped to
+make room are acknowledged in their turn, like those that were scored.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ class Counts(NamedTuple):
 class Ledger:
     """The frames of one session, from their arrival until they are consumed.
 
-    An event is consumed when it is scored or in the open tick. A frame is
-    acknowledged when all its events are, and so is every frame before it. What
-    a frame never gives the engine (events that a crop leaves out, a refused
+    An event is consumed when it is scored, in the open tick, or dropped and next in
+    line. A frame is acknowledged when all its events are, and so is every frame before
+    it. What a frame never gives the engine (events that a crop leaves out, a refused
     frame) is consumed with what came before.
 
     Its memory is bounded by the events that wait: frames that add none share an
     entry with the one before.
+
+    `dropped` counts events that were dropped, whether they are acknowledged yet or
+    not; None where the client's policy drops none.
     """
 
     def __init__(self) -> None:
         self.sent = Counts()
         self.acked = Counts()
         self.durable_seq = 0
+        self.dropped: int | None = None
         self._told = Ack(0, 0, 0)
         self._kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
@@ -51,7 +56,7 @@ class Ledger:
 
     @property
     def kept(self) -> int:
-        """How many events went on to the engine since the session began."""
+        """How many events were taken in since the session began."""
         return self._kept
 
     @property
@@ -65,7 +70,7 @@ class Ledger:
         Args:
             events: How many events it holds, as the sender counts.
             size: How many bytes of `data`.
-            kept: How many of its events go on to the engine.
+            kept: How many of its events are for the engine.
         """
         seq, sent_events, sent_bytes = self.sent
         self.sent = Counts(seq + 1, sent_events + events, sent_bytes + size)
@@ -74,12 +79,17 @@ class Ledger:
             self._waiting.pop()
         self._waiting.append((self._kept, self.sent))
 
+    def drop(self, events: int) -> None:
+        """Note that events were dropped to make room for newer ones."""
+        assert self.dropped is not None, "the client did not choose this"
+        self.dropped += events
+
     def settle(self, waiting: int) -> Ack | None:
         """Acknowledge what is consumed.
 
         Args:
-            waiting: How many of the events that went on to the engine are
-                neither scored nor in the open tick; always the newest.
+            waiting: How many of the events that were taken in are
+                not consumed; always the newest.
 
         Returns:
             The message to send, or None where there is nothing new to say.
@@ -95,4 +105,4 @@ class Ledger:
 
     def ack(self) -> Ack:
         """Return how things stand, said before or not."""
-        return Ack(*self.acked, self.durable_seq)
+        return Ack(*self.acked, self.durable_seq, self.dropped)

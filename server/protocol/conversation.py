@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from model.events.packed import RECORD_BYTES
-from model.events.types import Events, Sensor
+from model.events.types import Sensor
 from server.protocol.accounting import Counts, Ledger
 from server.protocol.codec import Wire, decode_client, encode_server, type_name
 from server.protocol.errors import (
@@ -34,13 +34,13 @@ from server.protocol.messages import (
     Ack,
     ClientMessage,
     Close,
-    ErrorMessage,
     EventsFrame,
-    Flush,
     Open,
     Reset,
     ServerMessage,
+    WhenFull,
 )
+from server.protocol.requests import Feed, Repeat, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +61,9 @@ class Limits:
         ):
             raise ValueError("the window is smaller than one frame")
 
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Events for the engine: decoded, checked, fitted; perhaps none."""
-
-    events: Events
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A message to send at once."""
-
-    message: ErrorMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """A frame that a resumed session knows already: to be acknowledged again."""
-
-
-Request: TypeAlias = Open | Feed | Flush | Reset | Close | Reply | Repeat
-"""What the caller must do, in order. `Open` asks it to find the model, call
-`begin` and send `Opened`; the others, once done, are answered by their messages."""
+    def exceeded_by(self, pending: Counts) -> bool:
+        """Tell whether more is under way than the window allows."""
+        return pending.events > self.window_events or pending.bytes > self.window_bytes
 
 
 class Memory(NamedTuple):
@@ -92,13 +72,15 @@ class Memory(NamedTuple):
     Attributes:
         sent: The frames that were taken, whole or refused.
         acked: Those that were acknowledged.
-        kept: How many of their events went on to the engine.
+        kept: How many of their events were taken in.
+        dropped: How many of those were dropped; None where none ever is.
         reader: What the reading of the next frame depends on.
     """
 
     sent: Counts = Counts()
     acked: Counts = Counts()
     kept: int = 0
+    dropped: int | None = None
     reader: ReaderMemory = ReaderMemory()
 
 
@@ -110,6 +92,9 @@ class Stage(Enum):
     OPEN = auto()
     ENDED = auto()
 
+
+_FIRST_DROPPED: Final[dict[WhenFull, int | None]] = {"block": None, "drop-oldest": 0}
+"""How many events are dropped at first; None where none ever is."""
 
 _EXPECTED = {
     Stage.NEW: "a session begins with 'open'",
@@ -197,12 +182,19 @@ class Conversation:
         self.begin(sensor)
         self._frames.recall(memory.reader)
         self.ledger = Ledger.resume(memory.sent, memory.acked, memory.kept)
+        self.ledger.dropped = memory.dropped
         self._resumed = True
 
     def memory(self) -> Memory:
         """Return what another conversation needs to go on from here."""
         ledger = self.ledger
-        return Memory(ledger.sent, ledger.acked, ledger.kept, self._frames.memory())
+        return Memory(
+            sent=ledger.sent,
+            acked=ledger.acked,
+            kept=ledger.kept,
+            dropped=ledger.dropped,
+            reader=self._frames.memory(),
+        )
 
     def settle(self, waiting: int) -> Ack | None:
         """Acknowledge all but the newest `waiting` events; see `Ledger.settle`."""
@@ -260,6 +252,7 @@ class Conversation:
                     reason = f"is for packed records: {message.encoding} has its own"
                     raise InvalidField("clock_bits", reason, message.clock_bits)
                 self._open = message
+                self.ledger.dropped = _FIRST_DROPPED[message.when_full]
                 self.stage = Stage.OPENING
             case EventsFrame():
                 return self._take(message)
@@ -288,7 +281,7 @@ class Conversation:
                 raise
             return self._refused(error, events=count, size=size)
         self.ledger.add(events=count, size=size, kept=len(kept))
-        return [Feed(kept)]
+        return [Feed(kept, size)]
 
     def _checked_count(self, events: int, seq: int) -> int:
         """Refuse the raw frame that unfolds into more than a window."""

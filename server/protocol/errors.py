@@ -29,7 +29,7 @@ class ProtocolError(Exception):
     ├── NotReady                not_ready              1013
     ├── EngineFailed            engine_failed          1011
     ├── InternalError           internal_error         1011
-    └── …                       those of coming back, in `resume_errors`
+    └── …                       in `resume_errors` and `limit_errors`
 
     An error that is not fatal refuses one `events` frame, `seq`, and leaves the
     session as it was. Leaves have `seq`, `field`, `index` and `value` where known.
@@ -294,7 +294,7 @@ def error_message(error: ProtocolError) -> ErrorMessage:
         message=clip(str(error), MESSAGE_CHARACTERS),
         fatal=error.fatal,
         seq=getattr(error, "seq", None),
-        field=None if field is None else clip(field),
+        field=clip(field) if field else None,
         index=getattr(error, "index", None),
         value=quotable(getattr(error, "value", None)),
     )

@@ -17,6 +17,8 @@ Encoding: TypeAlias = Literal["packed", "evt2", "evt3"]
 FitPolicy: TypeAlias = Literal["reject", "scale", "crop"]
 Every: TypeAlias = Literal["tick", "events", "ms", "change", "flush"]
 Window: TypeAlias = Literal["session", "half_life"]
+WhenFull: TypeAlias = Literal["block", "drop-oldest"]
+Results: TypeAlias = Literal["all", "latest"]
 Fact: TypeAlias = bool | int | float | str
 """A value that an error quotes."""
 
@@ -42,7 +44,9 @@ class Open:
     """Start a session; the first message, once.
 
     `sensor` is the geometry of the events to come: None is the model's own.
-    `clock_bits` says that packed timestamps wrap after 2^clock_bits µs.
+    `clock_bits` says that packed timestamps wrap after 2^clock_bits µs. `when_full` is
+    what becomes of events that come faster than they are scored, and `results` what
+    becomes of results that come faster than they are read.
     `resume` is the token of a session to go on with; what else `open` says must
     then be what it said at first.
     """
@@ -55,6 +59,8 @@ class Open:
     report: Report = Report()
     readout: ReadoutWindow = ReadoutWindow()
     clock_bits: int | None = None
+    when_full: WhenFull = "block"
+    results: Results = "all"
     resume: str | None = None
 
 
@@ -119,7 +125,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The scores after a tick; `ticks` and `events` count since open or reset."""
+    """The scores after a tick; `ticks` and `events` count since open or reset.
+
+    `dropped` counts the events up to there that are in no score, since they were
+    dropped to make room; None where the client's policy drops none.
+    """
 
     seq: int
     ticks: int
@@ -128,6 +138,7 @@ class Result:
     logits: list[float]
     label: str
     confidence: float
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +146,14 @@ class Ack:
     """Everything up to here is consumed; the counts are cumulative since open.
 
     Everything up to `durable_seq` survives the server's end: never send it again.
+    `dropped` events were dropped, among them perhaps some that are not consumed yet.
     """
 
     seq: int
     events: int
     bytes: int
     durable_seq: int = 0
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +172,7 @@ class Flushed:
     logits: list[float] | None = None
     label: str | None = None
     confidence: float | None = None
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +194,7 @@ class Closed:
     logits: list[float] | None = None
     label: str | None = None
     confidence: float | None = None
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

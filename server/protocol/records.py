@@ -22,7 +22,8 @@ class Record(Generic[T]):
     Args:
         kind: The dataclass.
         parsers: For each of its fields, in order, how its value is read.
-        omitted: Fields that are left out, not null, when they are None.
+        omitted: Fields that are left out when they have their default, so that
+            whoever never heard of them can read the rest.
         write: Fields whose value is not written as it is.
     """
 
@@ -41,7 +42,7 @@ class Record(Generic[T]):
         self._parsers = dict(parsers)
         self._required = tuple(f.name for f in declared if f.default is MISSING)
         self._nullable = frozenset(f.name for f in declared if f.default is None)
-        self._omitted = omitted
+        self._omitted = {f.name: f.default for f in declared if f.name in omitted}
         self._write = dict(write or {})
 
     def read(self, raw: Map, prefix: str = "") -> T:
@@ -73,8 +74,8 @@ class Record(Generic[T]):
         for name, convert in self._write.items():
             if raw[name] is not None:
                 raw[name] = convert(raw[name])
-        for name in self._omitted:
-            if raw[name] is None:
+        for name, default in self._omitted.items():
+            if raw[name] == default:
                 del raw[name]
         return raw
 

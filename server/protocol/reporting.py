@@ -72,34 +72,50 @@ class Reporter:
         self._last = self._first
 
 
-def result(tick: Tick, labels: Sequence[str], *, seq: int) -> Result:
+def result(
+    tick: Tick, labels: Sequence[str], *, seq: int, dropped: int | None = None
+) -> Result:
     """Write a tick's scores as the message."""
-    logits, label, confidence = _scores(tick, labels)
-    return Result(seq, tick.ticks, tick.events, tick.t_us, logits, label, confidence)
+    ticks, events, t_us, _ = tick
+    return Result(seq, ticks, events, t_us, *_scores(tick, labels), dropped)
 
 
 def flushed(
-    tick: Tick | None, labels: Sequence[str], *, id: int, seq: int, pending: int
+    tick: Tick | None,
+    labels: Sequence[str],
+    *,
+    id: int,
+    seq: int,
+    pending: int,
+    dropped: int | None = None,
 ) -> Flushed:
     """Write the answer to a flush from the newest tick, None before the first."""
-    if tick is None:
-        return Flushed(id, seq, 0, 0, pending)
-    logits, label, confidence = _scores(tick, labels)
-    return Flushed(
-        id, seq, tick.ticks, tick.events, pending, tick.t_us, logits, label, confidence
-    )
+    return Flushed(id, seq, *_so_far(tick, labels, pending), dropped)
 
 
 def closed(
-    tick: Tick | None, labels: Sequence[str], *, seq: int, pending: int
+    tick: Tick | None,
+    labels: Sequence[str],
+    *,
+    seq: int,
+    pending: int,
+    dropped: int | None = None,
 ) -> Closed:
     """Write the final scores from the newest tick, None before the first."""
+    return Closed(seq, *_so_far(tick, labels, pending), dropped)
+
+
+_SoFar: TypeAlias = tuple[
+    int, int, int, int | None, list[float] | None, str | None, float | None
+]
+
+
+def _so_far(tick: Tick | None, labels: Sequence[str], pending: int) -> _SoFar:
+    """Return the fields that `Flushed` and `Closed` share, in their order."""
     if tick is None:
-        return Closed(seq, 0, 0, pending)
-    logits, label, confidence = _scores(tick, labels)
-    return Closed(
-        seq, tick.ticks, tick.events, pending, tick.t_us, logits, label, confidence
-    )
+        return 0, 0, pending, None, None, None, None
+    ticks, events, t_us, _ = tick
+    return ticks, events, pending, t_us, *_scores(tick, labels)
 
 
 def _scores(tick: Tick, labels: Sequence[str]) -> tuple[list[float], str, float]:

@@ -1,9 +1,11 @@
-"""What can go wrong when a client comes back to its session.
+"""Why a session and its client part, and what can go wrong when it comes back.
 
 ProtocolError
 ├── UnknownSession          unknown_session        4404
 ├── ModelChanged            model_changed          4409
-└── TakenOver               taken_over             4410
+├── TakenOver               taken_over             4410
+├── SessionIdle             session_idle           4408
+└── SessionDeleted          session_deleted        4404
 """
 
 from __future__ import annotations
@@ -57,3 +59,29 @@ class TakenOver(ProtocolError):
 
     def __str__(self) -> str:
         return "another connection has resumed this session; it goes on there"
+
+
+@dataclass(eq=False)
+class SessionIdle(ProtocolError):
+    """The client said nothing for as long as a silent one may stay."""
+
+    code: ClassVar[str] = "session_idle"
+    close_code: ClassVar[int] = 4408
+    value: float
+
+    def __str__(self) -> str:
+        return (
+            f"nothing came for {self.value:g} s; the session is put away, and its "
+            "token, if it has one, goes on with it"
+        )
+
+
+@dataclass(eq=False)
+class SessionDeleted(ProtocolError):
+    """Somebody with the session's key has deleted it."""
+
+    code: ClassVar[str] = "session_deleted"
+    close_code: ClassVar[int] = 4404
+
+    def __str__(self) -> str:
+        return "the session was deleted by somebody who holds its key; open a new one"

@@ -37,7 +37,9 @@ from server.protocol.messages import (
     Report,
     Reset,
     Result,
+    Results,
     WasReset,
+    WhenFull,
     Window,
 )
 from server.protocol.records import Record
@@ -102,6 +104,7 @@ _scores: Final = {
     "logits": optional(_logits),
     "label": optional(_long_text),
     "confidence": optional(number(0.0, 1.0)),
+    "dropped": count,
 }
 
 CLIENT_RECORDS: Final[dict[str, Record[Any]]] = {
@@ -116,9 +119,11 @@ CLIENT_RECORDS: Final[dict[str, Record[Any]]] = {
             "report": _read_report,
             "readout": _read_readout,
             "clock_bits": integer(*CLOCK_BITS),
+            "when_full": choice(*get_args(WhenFull)),
+            "results": choice(*get_args(Results)),
             "resume": _name,
         },
-        omitted=("sensor", "clock_bits", "resume"),
+        omitted=("sensor", "clock_bits", "when_full", "results", "resume"),
         write={
             "sensor": _write_sensor,
             "report": _report.write,
@@ -164,14 +169,24 @@ SERVER_RECORDS: Final[dict[str, Record[Any]]] = {
             "logits": _logits,
             "label": _long_text,
             "confidence": number(0.0, 1.0),
+            "dropped": count,
         },
+        omitted=("dropped",),
     ),
     "ack": Record(
-        Ack, {"seq": count, "events": count, "bytes": count, "durable_seq": count}
+        Ack,
+        {
+            "seq": count,
+            "events": count,
+            "bytes": count,
+            "durable_seq": count,
+            "dropped": count,
+        },
+        omitted=("dropped",),
     ),
-    "flushed": Record(Flushed, {"id": count, **_scores}),
+    "flushed": Record(Flushed, {"id": count, **_scores}, omitted=("dropped",)),
     "reset": Record(WasReset, {"id": count}),
-    "closed": Record(Closed, _scores),
+    "closed": Record(Closed, _scores, omitted=("dropped",)),
     "error": Record(
         ErrorMessage,
         {

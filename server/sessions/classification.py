@@ -14,7 +14,8 @@ from server.engine.models import ServedModel
 from server.engine.pool import Scored
 from server.sessions.pulse import Pulse
 from server.sessions.refusals import refusal
-from server.sessions.streams import Stream, Streams
+from server.sessions.stream import Stream
+from server.sessions.streams import Streams
 
 
 class Classification(NamedTuple):

@@ -1,6 +1,6 @@
 """The messages that wait for one client, bounded however slowly it reads.
 
-Once the box is full, a newer `result` takes the place of the newest one that waits:
+Once as many results wait as may, a newer one takes the place of the newest that waits:
 whoever reads slowly hears less often, and always the latest. A newer `ack`, which
 includes the older, takes its place where nothing came between. Nothing else is ever
 dropped; what else a client can cause (errors, flushes) comes from its own messages,
@@ -31,6 +31,8 @@ class Outbox:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self.most_results = capacity
+        self._results = 0
         self._queue: deque[_Place] = deque()
         self._newest: dict[type[ServerMessage], _Place] = {}
         self.superseded = 0
@@ -52,6 +54,7 @@ class Outbox:
             return
         place = _Place(message)
         self._queue.append(place)
+        self._results += isinstance(message, Result)
         if isinstance(message, (Ack, Result)):
             self._newest[type(message)] = place
         else:
@@ -62,6 +65,7 @@ class Outbox:
         if not self._queue:
             return None
         place = self._queue.popleft()
+        self._results -= isinstance(place.message, Result)
         if self._newest.get(type(place.message)) is place:
             del self._newest[type(place.message)]
         return place.message
@@ -70,5 +74,6 @@ class Outbox:
         newest = self._newest.get(type(message))
         if newest is None or self.full:
             return newest
-        adjacent = isinstance(message, Ack) and self._queue[-1] is newest
-        return newest if adjacent else None
+        if isinstance(message, Result):
+            return newest if self._results >= self.most_results else None
+        return newest if self._queue[-1] is newest else None

@@ -12,15 +12,14 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from hashlib import sha256
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 from server.engine.catalogue import Catalogue
 from server.engine.models import ServedModel
-from server.protocol.errors import InternalError, InvalidField, NotReady
-from server.protocol.messages import Open
-from server.protocol.resume_errors import ModelChanged, TakenOver, UnknownSession
+from server.protocol.errors import InternalError, NotReady
+from server.protocol.resume_errors import TakenOver, UnknownSession
+from server.sessions.arrival import Arrival, check, key_of
 from server.sessions.carrier import Carrier
 from server.sessions.grant import Grant
 from server.sessions.keeper import Keeper, Terms
@@ -51,22 +50,6 @@ class RosterObserver(Protocol):
 
     def resumed(self) -> None:
         """A client came back."""
-
-
-class Arrival(NamedTuple):
-    """A client that opens a session, or comes back to one.
-
-    Attributes:
-        opening: What it asks for.
-        model: The model that it asks for.
-        carrier: Where it hears.
-        holder: Whose key it showed; empty where there are none.
-    """
-
-    opening: Open
-    model: ServedModel
-    carrier: Carrier
-    holder: str = ""
 
 
 class Roster:
@@ -105,10 +88,6 @@ class Roster:
         """For how long a session is kept that nobody is connected to."""
         return int(1000 * self._terms.ttl_s)
 
-    def uses(self, model: ServedModel) -> bool:
-        """Tell whether a session that is here goes on with this version."""
-        return any(keeper.session.model is model for keeper in self._live.values())
-
     async def begin(self, session: Session, arrival: Arrival) -> Keeper | None:
         """Begin a session; None where the store fails, and it cannot be resumed.
 
@@ -120,7 +99,7 @@ class Roster:
         opening, model, carrier, holder = arrival
         first = Snapshot(name, opening, model.content_hash, holder)
         expires_s = self._clock() + self._terms.ttl_s
-        record = Record(_key(token), 1, expires_s, encode(first))
+        record = Record(key_of(token), 1, expires_s, encode(first))
         try:
             await self._store.create(record)
         except StoreUnavailable as error:
@@ -140,13 +119,13 @@ class Roster:
         """
         token = arrival.opening.resume
         assert token is not None
-        key = _key(token)
+        key = key_of(token)
         lock = self._coming.setdefault(key, asyncio.Lock())
         async with lock:
-            await self._take_over(key)
+            await self._take_over(key, arrival.holder)
             record, snapshot = await self._claim(key)
             model = self._version(snapshot, arrival)
-            _check(snapshot, arrival, model)
+            check(snapshot, arrival, model)
             session.resume(self._streams, snapshot, model)
             keeper = self._keep(record, session, arrival.carrier)
             name, holder = snapshot.session, snapshot.holder
@@ -155,6 +134,16 @@ class Roster:
             )
         self._observer.resumed()
         return keeper
+
+    def carrier_of(self, token: str) -> Carrier | None:
+        """Return who is connected to a session; a resume would end that."""
+        keeper = self._live.get(key_of(token))
+        return None if keeper is None else keeper.carrier
+
+    def held_by(self, holder: str) -> list[Keeper]:
+        """Return the sessions of a key's holder that have a client here."""
+        live = [keeper for keeper in self._live.values() if keeper.leaving is None]
+        return [keeper for keeper in live if keeper.session.grant.holder == holder]
 
     def detach(self, keeper: Keeper) -> asyncio.Task[None]:
         """Save a session whose client is gone, and free its slot."""
@@ -169,6 +158,11 @@ class Roster:
     def discard(self, keeper: Keeper) -> None:
         """End a session that nobody will come back to."""
         self._end(keeper, keeper.forget())
+
+    async def drained(self) -> None:
+        """Wait until no session here has a whole tick left to score."""
+        while any(keeper.session.busy for keeper in self._live.values()):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
 
     async def detach_all(self) -> None:
         """Save every session and free its slot."""
@@ -197,10 +191,12 @@ class Roster:
         self._live[record.key] = keeper
         return keeper
 
-    async def _take_over(self, key: str) -> None:
+    async def _take_over(self, key: str, holder: str) -> None:
         """Send away who is connected to a session, and wait until it is saved."""
         keeper = self._live.get(key)
         if keeper is not None:
+            if keeper.session.grant.holder != holder:
+                raise UnknownSession
             keeper.carrier.fail(TakenOver())
             await asyncio.shield(self.detach(keeper))
 
@@ -272,20 +268,3 @@ class Roster:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _key(token: str) -> str:
-    """Return what stands for a token in the store, so that none leaks from there."""
-    return sha256(token.encode()).hexdigest()
-
-
-def _check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:
-    """Refuse to go on with a session otherwise than it began, or for somebody else."""
-    first, opening = snapshot.opening, arrival.opening
-    if snapshot.holder != arrival.holder:
-        raise UnknownSession
-    if opening.model == first.model and snapshot.model_hash != model.content_hash:
-        raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in ("model", "sensor", "fit", "encoding", "report", "readout"):
-        if getattr(first, field) != getattr(opening, field):
-            raise InvalidField(field, "is not what the session was opened with")

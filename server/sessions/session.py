@@ -6,7 +6,6 @@ a carrier takes the messages to the client.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 
 import numpy as np
@@ -26,19 +25,19 @@ from server.protocol.messages import (
     WasReset,
 )
 from server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from server.sessions.answers import Answers
 from server.sessions.carrier import Carrier
 from server.sessions.grant import Grant, opened
+from server.sessions.intake import ROOMS, Intake
 from server.sessions.refusals import refusal
 from server.sessions.snapshots import (
-    REPLIES_KEPT,
     Cut,
     FlushMark,
     Reply,
-    Said,
     Snapshot,
     Taken,
 )
-from server.sessions.streams import Stream, Streams
+from server.sessions.streams import Streams
 
 
 class Session:
@@ -64,24 +63,26 @@ class Session:
         self._send = carrier.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
-        self._grant = Grant("")
+        self.grant = Grant("")
         self._reporter = Reporter(opening.report)
-        self._tokenizer = model.new_tokenizer()
-        self._flushes: deque[FlushMark] = deque()
-        self._replies: deque[Said] = deque(maxlen=REPLIES_KEPT)
+        self._room = ROOMS[opening.when_full](conversation.limits)
+        self._intake = Intake(model, self._room)
+        self._answers = Answers()
         self._awaited: list[Taken] = []
         self._last: Tick | None = None
         self._reported: Tick | None = None
         self.lost = False
         self.version = 0
-        self._ticks = 0
-        self._submitted = 0
-        self._stream: Stream | None = None
 
     @property
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
-        return self._ticks == self._submitted // self.model.tick_events
+        return self._intake.drained
+
+    @property
+    def busy(self) -> bool:
+        """Whether a tick will still be scored."""
+        return not (self.drained or self.lost)
 
     @property
     def events_sent(self) -> int:
@@ -90,11 +91,14 @@ class Session:
 
     @property
     def congested(self) -> bool:
-        """Whether more waits than the client was allowed to send."""
-        pending, limits = self._conversation.ledger.pending, self._conversation.limits
-        return (
-            pending.events > limits.window_events or pending.bytes > limits.window_bytes
-        )
+        """Whether more waits than the client was allowed to send.
+
+        Where the oldest events are dropped, only flushes make so many wait.
+        """
+        ledger, limits = self._conversation.ledger, self._conversation.limits
+        if ledger.dropped is not None:
+            return self._intake.under_way > limits.window_events
+        return limits.exceeded_by(ledger.pending)
 
     def begin(self, streams: Streams) -> None:
         """Take a slot; `welcome` tells the client.
@@ -103,37 +107,35 @@ class Session:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
         self._conversation.begin(self.model.sensor)
-        self._stream = self._reopened(streams, None)
+        self._take_slot(streams, None)
 
     def resume(self, streams: Streams, snapshot: Snapshot, model: ServedModel) -> None:
         """Take a slot and go on from a snapshot of this model; raises as `begin`."""
-        self.model, self._tokenizer = model, model.new_tokenizer()
+        self.model, self._intake = model, Intake(model, self._room)
         self._conversation.resume(self.model.sensor, snapshot.conversation)
-        self._stream = self._reopened(streams, snapshot.row)
+        self._take_slot(streams, snapshot.row)
         self._opening = snapshot.opening
-        self._tokenizer.resume(snapshot.newest)
         self._reporter.resume(snapshot.position)
-        self._submitted, self._last = snapshot.submitted, snapshot.last
-        self._ticks = 0 if self._last is None else self._last.ticks
-        self._reported = snapshot.reported
-        self._flushes.extend(snapshot.flushes)
-        seq = snapshot.seq
-        self._replies.extend(Said(seq, message) for message in snapshot.replies)
+        self._last, self._reported = snapshot.last, snapshot.reported
+        ticks = 0 if self._last is None else self._last.ticks
+        self._intake.recall(snapshot.intake, ticks)
+        self._answers.recall(snapshot.seq, snapshot.flushes, snapshot.replies)
 
     def welcome(self, grant: Grant) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
-        self._grant = grant
+        self.grant = grant
         self._send(opened(grant, self.model, self._conversation))
-        for reply in self._replies:
-            self._send(reply.message)
+        for reply in self._answers.newest:
+            self._send(reply)
         if self._reported is not None:
             self._send_result(self._reported)
+        self._intake.pump()
         self.acknowledge()
 
-    def _reopened(self, streams: Streams, row: RowState | None) -> Stream:
+    def _take_slot(self, streams: Streams, row: RowState | None) -> None:
         key, half_life_ms = self.model.key, self._half_life_ms
         try:
-            return streams.open(key, half_life_ms, self, row)
+            self._intake.attach(streams.open(key, half_life_ms, self, row))
         except EngineError as error:
             raise refusal(error) from None
 
@@ -143,31 +145,29 @@ class Session:
         The engine's half comes when all ticks that are in it have been told, and no
         other: at that moment reports, flushes and answers are of the same moment too.
         """
-        memory = self._conversation.memory()
-        cut = Cut(memory, self._tokenizer.newest.copy(), self._submitted)
+        cut = Cut(self._conversation.memory(), self._intake.memory())
         self._awaited.append(taken)
-        self._engine.export(partial(self._complete, taken, cut))
+        self._intake.stream.export(partial(self._complete, taken, cut))
 
-    def _complete(self, taken: Taken, cut: Cut, row: RowState) -> None:
+    def _complete(self, taken: Taken, cut: Cut, row: RowState | None) -> None:
         self._awaited.remove(taken)
-        ticks = (cut.submitted - len(row.waiting.tokens)) // self.model.tick_events
-        assert ticks == self._ticks, "a row holds exactly the ticks that were told"
-        seq = cut.conversation.sent.seq
+        ticks = self._intake.ticks_in(row, cut.intake.submitted)
+        assert ticks == self._intake.ticks, "a row holds exactly the ticks told"
+        flushes, replies = self._answers.up_to(cut.conversation.sent.seq)
         taken(
             Snapshot(
-                session=self._grant.session,
-                holder=self._grant.holder,
+                session=self.grant.session,
+                holder=self.grant.holder,
                 opening=self._opening,
                 model_hash=self.model.content_hash,
                 conversation=cut.conversation,
-                newest=cut.newest,
-                submitted=cut.submitted,
+                intake=cut.intake,
                 row=row,
                 position=self._reporter.position,
                 last=self._last,
                 reported=self._reported,
-                flushes=tuple(mark for mark in self._flushes if mark.seq <= seq),
-                replies=tuple(r.message for r in self._replies if r.seq <= seq),
+                flushes=flushes,
+                replies=replies,
             )
         )
 
@@ -181,30 +181,31 @@ class Session:
         self._conversation.ledger.durable_seq = seq
         self.acknowledge()
 
-    def feed(self, events: Events) -> None:
-        """Pass a frame's events on to the engine."""
+    def feed(self, events: Events, size: int) -> int:
+        """Take a frame's events; return how many were dropped to make room."""
         self.version += 1
-        chunk = self._tokenizer.feed(events)
-        if len(chunk.tokens):
-            self._submitted += len(chunk.tokens)
-            self._engine.submit(chunk)
+        dropped = self._intake.feed(events, size)
+        if dropped:
+            self._conversation.ledger.drop(dropped)
         self.acknowledge()
+        return dropped
 
     def flush(self, request: Flush) -> None:
         """Answer for exactly the events so far, now or once they are scored."""
-        ticks = self._submitted // self.model.tick_events
-        seq = self._conversation.ledger.sent.seq
-        self._flushes.append(FlushMark(request.id, seq, ticks, self._pending))
+        intake, seq = self._intake, self._conversation.ledger.sent.seq
+        intake.commit()
+        dropped = self._told(intake.dropped)
+        self._answers.ask(
+            FlushMark(request.id, seq, intake.whole_ticks, intake.pending, dropped)
+        )
         self._answer_flushes()
 
     def reset(self, request: Reset) -> None:
         """Begin anew; every whole tick must be scored before."""
         assert self.drained
-        self._engine.reset()
-        self._tokenizer.reset()
+        self._intake.reset()
         self._reporter.reset()
         self._last = self._reported = None
-        self._ticks = self._submitted = 0
         self._give_up_snapshots()
         self._reply(WasReset(request.id))
 
@@ -219,7 +220,7 @@ class Session:
 
     def _reply(self, message: Reply) -> None:
         self.version += 1
-        self._replies.append(Said(self._conversation.ledger.sent.seq, message))
+        self._answers.say(self._conversation.ledger.sent.seq, message)
         self._send(message)
 
     def close(self) -> None:
@@ -230,15 +231,15 @@ class Session:
                 self._last,
                 self.model.labels,
                 seq=self._conversation.ledger.acked.seq,
-                pending=self._pending,
+                pending=self._intake.pending,
+                dropped=self._told(self._intake.dropped),
             )
         )
 
     def release(self) -> None:
         """Give the slot back, however the session ended."""
         self._lose()
-        if self._stream is not None:
-            self._stream.close()
+        self._intake.close()
 
     def scored(self, scored: Scored) -> None:
         """Take some ticks' scores and tell the client what it wants to hear."""
@@ -247,14 +248,16 @@ class Session:
             self._carrier.fail(InternalError())
             return
         for logits, t_us in zip(scored.logits, scored.t_us.tolist(), strict=True):
-            self._ticks += 1
-            events = self._ticks * self.model.tick_events
-            self._last = Tick(self._ticks, events, t_us, logits)
+            self._intake.scored()
+            ticks = self._intake.ticks
+            self._last = Tick(ticks, ticks * self.model.tick_events, t_us, logits)
             self.acknowledge()
             for tick in self._reporter.select([self._last]):
                 self._reported = tick
                 self._send_result(tick)
             self._answer_flushes()
+        self.version += 1
+        self._intake.pump()
         self._carrier.progressed()
 
     def failed(self, error: EngineError) -> None:
@@ -266,33 +269,23 @@ class Session:
         self.lost = True
         self._give_up_snapshots()
 
-    @property
-    def _engine(self) -> Stream:
-        assert self._stream is not None
-        return self._stream
-
-    @property
-    def _pending(self) -> int:
-        """Events in the open tick, with one that the tokenizer holds back."""
-        open_tick = self._submitted % self.model.tick_events
-        return open_tick + self._tokenizer.held_back
-
     def acknowledge(self) -> None:
         """Acknowledge what is scored; the open tick too, when it is next in line."""
-        scored = self._ticks * self.model.tick_events
-        held = self._tokenizer.held_back
-        waiting = 0 if self.drained else self._submitted + held - scored
-        ack = self._conversation.settle(waiting)
+        ack = self._conversation.settle(self._intake.waiting)
         if ack is not None:
             self._send(ack)
 
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq
-        self._send(result(tick, self.model.labels, seq=seq))
+        dropped = self._told(self._intake.dropped_behind)
+        self._send(result(tick, self.model.labels, seq=seq, dropped=dropped))
+
+    def _told(self, dropped: int) -> int | None:
+        """Return what the client hears of dropped events: nothing, if none ever is."""
+        return None if self._conversation.ledger.dropped is None else dropped
 
     def _answer_flushes(self) -> None:
-        while self._flushes and self._flushes[0].ticks <= self._ticks:
-            mark = self._flushes.popleft()
+        for mark in self._answers.due(self._intake.ticks):
             self._reply(
                 flushed(
                     self._last,
@@ -300,5 +293,6 @@ class Session:
                     id=mark.id,
                     seq=mark.seq,
                     pending=mark.pending,
+                    dropped=mark.dropped,
                 )
             )

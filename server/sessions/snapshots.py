@@ -7,14 +7,14 @@ ticks are in the row, and the rest waits beside it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import EVENT_DTYPE, Events
+from model.events.types import EVENT_DTYPE
 from model.tokens import TokenChunk
 from server.engine.rows import RowState
 from server.protocol.accounting import Counts
@@ -28,10 +28,12 @@ from server.protocol.conversation import Memory
 from server.protocol.framing import ReaderMemory
 from server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
 from server.protocol.reporting import Position, Tick
+from server.sessions.gaps import Gap
+from server.sessions.intake import IntakeMemory
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 NOTHING_SENT: Final = Memory()
-REPLIES_KEPT: Final = 16
+NOTHING_TAKEN: Final = IntakeMemory()
 
 
 class UnreadableSnapshot(Exception):
@@ -49,21 +51,14 @@ class FlushMark(NamedTuple):
     seq: int
     ticks: int
     pending: int
-
-
-class Said(NamedTuple):
-    """An answer, and the newest frame when it was given."""
-
-    seq: int
-    message: Reply
+    dropped: int | None = None
 
 
 class Cut(NamedTuple):
     """The host's half of a snapshot, taken between two frames."""
 
     conversation: Memory
-    newest: Events
-    submitted: int
+    intake: IntakeMemory
 
 
 @dataclass(frozen=True)
@@ -76,8 +71,7 @@ class Snapshot:
         model_hash: The weights that its row belongs to.
         holder: Whose key it was opened with; empty where there are none.
         conversation: What the client has sent and heard.
-        newest: What the tokenizer remembers.
-        submitted: Events given to the engine since open or reset.
+        intake: What waits for the engine, and what the engine was given.
         row: The engine's part; None where no event ever came.
         position: Where the reporter stands.
         last: The newest tick.
@@ -91,8 +85,7 @@ class Snapshot:
     model_hash: str
     holder: str = ""
     conversation: Memory = NOTHING_SENT
-    newest: Events = field(default_factory=lambda: np.empty(0, EVENT_DTYPE))
-    submitted: int = 0
+    intake: IntakeMemory = NOTHING_TAKEN
     row: RowState | None = None
     position: Position = None
     last: Tick | None = None
@@ -113,6 +106,7 @@ Taken: TypeAlias = Callable[[Snapshot | None], None]
 def encode(snapshot: Snapshot) -> bytes:
     """Write a snapshot as bytes."""
     conversation, row = snapshot.conversation, snapshot.row
+    intake = snapshot.intake
     data: bytes = msgpack.packb(
         {
             "format": FORMAT,
@@ -123,10 +117,14 @@ def encode(snapshot: Snapshot) -> bytes:
             "sent": conversation.sent,
             "acked": conversation.acked,
             "kept": conversation.kept,
+            "dropped": conversation.dropped,
             "last_t_us": conversation.reader.last_t_us,
             "decoder": conversation.reader.decoder,
-            "newest": snapshot.newest.tobytes(),
-            "submitted": snapshot.submitted,
+            "newest": intake.newest.tobytes(),
+            "submitted": intake.submitted,
+            "line": intake.line.tobytes(),
+            "line_bytes": intake.line_bytes,
+            "gaps": (intake.behind, intake.ahead),
             "leaves": None if row is None else [_array(leaf) for leaf in row.leaves],
             "waiting": None if row is None else [_array(part) for part in row.waiting],
             "position": snapshot.position,
@@ -170,15 +168,26 @@ def _read(raw: dict[str, Any]) -> Snapshot:
         opening=opening,
         model_hash=raw["model_hash"],
         holder=raw["holder"],
-        conversation=Memory(sent, acked, raw["kept"], reader),
-        newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
-        submitted=raw["submitted"],
+        conversation=Memory(sent, acked, raw["kept"], raw["dropped"], reader),
+        intake=_intake(raw),
         row=row,
         position=raw["position"],
         last=None if raw["last"] is None else Tick(*raw["last"]),
         reported=None if raw["reported"] is None else Tick(*raw["reported"]),
         flushes=tuple(FlushMark(*mark) for mark in raw["flushes"]),
         replies=tuple(_reply(reply) for reply in raw["replies"]),
+    )
+
+
+def _intake(raw: dict[str, Any]) -> IntakeMemory:
+    behind, ahead = raw["gaps"]
+    return IntakeMemory(
+        newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
+        submitted=raw["submitted"],
+        line=np.frombuffer(raw["line"], EVENT_DTYPE),
+        line_bytes=raw["line_bytes"],
+        behind=behind,
+        ahead=tuple(Gap(*gap) for gap in ahead),
     )
 
 

@@ -3,49 +3,57 @@
 The engine's device thread knows leases; the event loop knows receivers. This is
 where one becomes the other, on the event loop's side: once per batch, not once per
 session. Outcomes of a lease that has ended find no receiver and are dropped.
+
+A stream is aboard, with a slot, or ashore, with its row in the host's memory and the
+events that have come since beside it. It notices nothing of that, but for the time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter, defaultdict
 from contextlib import suppress
-from typing import Protocol
 
-from model.tokens import TokenChunk
 from server.engine.engine import Engine
-from server.engine.errors import EngineError
+from server.engine.errors import EngineError, SlotsExhausted
 from server.engine.leases import Lease
-from server.engine.outcomes import Failed, Outcome
-from server.engine.pool import Scored
-from server.engine.rows import Exported, RowState
-
-
-class Receiver(Protocol):
-    """Who hears what becomes of a stream; called on the event loop."""
-
-    def scored(self, scored: Scored) -> None:
-        """Take the scores of some ticks."""
-
-    def failed(self, error: EngineError) -> None:
-        """Learn that the stream is lost."""
+from server.engine.outcomes import Outcome
+from server.engine.rows import RowState
+from server.sessions.berths import Berths
+from server.sessions.stream import Receiver, Stream
 
 
 class Streams:
-    """The open streams of one engine."""
+    """The open streams of one engine.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: Scores them.
+        places: How many may be open at one time, for each model.
+    """
+
+    def __init__(self, engine: Engine, places: int) -> None:
         self._engine = engine
-        self._receivers: dict[Lease, Receiver] = {}
+        self._places = places
+        self._open: Counter[str] = Counter()
+        self._aboard: dict[Lease, Stream] = {}
+        self._berths: defaultdict[str, Berths[Stream]] = defaultdict(Berths)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine; its outcomes are heard on this loop."""
 
         def deliver(outcomes: list[Outcome]) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(self._hear, outcomes)
+                loop.call_soon_threadsafe(self.hear, outcomes)
 
         self._engine.start(deliver)
+
+    def open_on(self, model: str) -> int:
+        """Return how many streams of a model are open."""
+        return self._open[model]
+
+    def ashore(self, model: str) -> int:
+        """Return how many streams of a model have no slot."""
+        return self._open[model] - self._engine.slots_used(model)
 
     def open(
         self,
@@ -57,75 +65,85 @@ class Streams:
         """Begin a stream, or go on with one from its row.
 
         Raises:
-            EngineError: Unknown model, not ready, failed, or no slot free.
+            EngineError: Unknown model, not ready, failed, or no place free.
         """
-        if row is None:
-            lease = self._engine.open(model, half_life_ms)
-        else:
-            lease = self._engine.restore(model, row)
-        self._receivers[lease] = receiver
-        return Stream(self, lease, half_life_ms)
+        stream = Stream(self, model, half_life_ms, receiver, row)
+        if self._open[model] >= self._places:
+            raise SlotsExhausted(model, self._places)
+        with suppress(SlotsExhausted):
+            self._board(stream)
+        self._open[model] += 1
+        if not stream.aboard and not stream.idle:
+            self.want(stream)
+        return stream
 
-    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
-        """Read a stream's row; `done` hears it right after the ticks that are in it.
+    def want(self, stream: Stream) -> None:
+        """Let a stream have a slot as soon as one can be had."""
+        self._berths[stream.model].wait(stream)
+        self._settle(stream.model)
 
-        It never does where the stream ends or is reset before.
-        """
-        self._engine.export(lease, done)
+    def stir(self, stream: Stream) -> None:
+        """Note that events of a stream that is aboard have come."""
+        self._berths[stream.model].stir(stream)
 
-    def submit(self, lease: Lease, chunk: TokenChunk) -> None:
-        """Queue a stream's events."""
-        self._engine.submit(lease, chunk)
+    def hand_over(self, old: Lease, new: Lease) -> None:
+        """Note that a stream holds its slot under another lease."""
+        self._aboard[new] = self._aboard.pop(old)
 
-    def renew(self, lease: Lease, half_life_ms: float) -> Lease:
-        """Make a stream forget its events."""
-        receiver = self._receivers.pop(lease)
-        renewed = self._engine.reset(lease, half_life_ms)
-        self._receivers[renewed] = receiver
-        return renewed
+    def disembark(self, stream: Stream) -> None:
+        """Take a stream's slot from it."""
+        lease = stream.lease
+        self._berths[stream.model].leave(stream)
+        if lease is not None:
+            del self._aboard[lease]
+            stream.lease = None
+            self._engine.release(lease)
 
-    def release(self, lease: Lease) -> None:
+    def close(self, stream: Stream) -> None:
         """End a stream."""
-        del self._receivers[lease]
-        self._engine.release(lease)
+        self.disembark(stream)
+        self._settle(stream.model)
+        self._open[stream.model] -= 1
+        if not self._open[stream.model]:  # it may be a version's last
+            del self._open[stream.model]
+            self._berths.pop(stream.model, None)
 
-    def _hear(self, outcomes: list[Outcome]) -> None:
+    def hear(self, outcomes: list[Outcome]) -> None:
+        """Take what the device thread delivers."""
         for outcome in outcomes:
-            receiver = self._receivers.get(outcome.lease)
-            if receiver is None:
-                continue
-            match outcome:
-                case Failed():
-                    receiver.failed(outcome.error)
-                case Exported():
-                    outcome.done(outcome.row)
-                case _:
-                    receiver.scored(outcome)
+            stream = self._aboard.get(outcome.lease)
+            if stream is not None:
+                stream.hear(outcome)
+        for model in {outcome.lease.model for outcome in outcomes}:
+            self._settle(model)
 
+    @property
+    def engine(self) -> Engine:
+        """What scores the streams."""
+        return self._engine
 
-class Stream:
-    """One session's hold on the engine."""
+    def _settle(self, model: str) -> None:
+        """Give free slots to those that wait, and make others give way."""
+        berths = self._berths.get(model)
+        if berths is None or not berths.waiting:
+            return
+        with suppress(SlotsExhausted):
+            while (stream := berths.next()) is not None:
+                self._board_or_fail(stream)
+        for stream in berths.giving_way():
+            stream.go_ashore()
 
-    def __init__(self, streams: Streams, lease: Lease, half_life_ms: float) -> None:
-        self._streams = streams
-        self._lease = lease
-        self._half_life_ms = half_life_ms
-        self._open = True
+    def _board_or_fail(self, stream: Stream) -> None:
+        try:
+            self._board(stream)
+        except SlotsExhausted:
+            raise
+        except EngineError as error:
+            self._berths[stream.model].leave(stream)
+            stream.receiver.failed(error)
 
-    def submit(self, chunk: TokenChunk) -> None:
-        """Queue events; they are scored once they make whole ticks."""
-        self._streams.submit(self._lease, chunk)
-
-    def export(self, done: Callable[[RowState], None]) -> None:
-        """Read the row; see `Streams.export`."""
-        self._streams.export(self._lease, done)
-
-    def reset(self) -> None:
-        """Forget everything; scores still on their way are not delivered."""
-        self._lease = self._streams.renew(self._lease, self._half_life_ms)
-
-    def close(self) -> None:
-        """Give the slot back; a second call does nothing."""
-        if self._open:
-            self._open = False
-            self._streams.release(self._lease)
+    def _board(self, stream: Stream) -> None:
+        stream.board()
+        assert stream.lease is not None
+        self._aboard[stream.lease] = stream
+        self._berths[stream.model].take(stream)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from model.events.checks import check
@@ -18,9 +18,17 @@ from model.events.types import Events, Sensor
 from server.engine.models import ServedModel
 from server.protocol.errors import ProtocolError
 from server.sessions.classification import Classification, classify
+from server.transport.allowance import Allowance
 from server.transport.bodies import ClassifyBody, parse_body
+from server.transport.description import (
+    CLASSIFY_REQUEST,
+    CLASSIFYING,
+    GUARDED,
+    UNWELL,
+)
 from server.transport.guard import HOLDER
-from server.transport.problems import Problem, from_events, from_protocol
+from server.transport.intake import take_in
+from server.transport.problems import from_events, from_protocol
 from server.transport.service import Service
 from server.transport.tickets import TICKET_S
 
@@ -30,14 +38,21 @@ def http_routes(service: Service) -> APIRouter:
     router = APIRouter()
     concurrency = asyncio.Semaphore(min(8, service.settings.slots))
 
-    @router.post("/v1/classify", summary="Score whole recordings")
+    @router.post(
+        "/v1/classify",
+        summary="Score whole recordings",
+        openapi_extra=CLASSIFY_REQUEST,
+        responses=CLASSIFYING,
+    )
     async def post_classify(request: Request) -> Response:
-        body = await read_body(request, service)
-        model = serving(service, body.model)
-        answers = await classify_all(service, model, body, concurrency)
+        allowance = service.allowances.of(request.scope.get(HOLDER, ""))
+        with allowance.requesting():
+            body = await read_body(request, service, allowance)
+            model = serving(service, body.model)
+            answers = await classify_all(service, model, body, concurrency)
         return JSONResponse({**describe(model), "results": answers})
 
-    @router.get("/v1/models", summary="List the models")
+    @router.get("/v1/models", summary="List the models", responses=GUARDED)
     async def get_models() -> Response:
         health = service.engine.health.models
         return JSONResponse(
@@ -49,7 +64,11 @@ def http_routes(service: Service) -> APIRouter:
             }
         )
 
-    @router.post("/v1/tickets", summary="A ticket for one websocket of a web page")
+    @router.post(
+        "/v1/tickets",
+        summary="A ticket for one websocket of a web page",
+        responses=GUARDED,
+    )
     async def post_ticket(request: Request) -> Response:
         ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
         return JSONResponse(
@@ -57,16 +76,21 @@ def http_routes(service: Service) -> APIRouter:
             headers={"Cache-Control": "no-store"},
         )
 
-    @router.get("/healthz", summary="Is the process well?")
+    @router.get("/healthz", summary="Is the process well?", responses=UNWELL)
     async def get_health() -> Response:
         return report(service, well=not service.engine.health.failed)
 
-    @router.get("/readyz", summary="May sessions be opened?")
+    @router.get("/readyz", summary="May sessions be opened?", responses=UNWELL)
     async def get_readiness() -> Response:
         ready = service.engine.health.ready and not service.leaving
         return report(service, well=ready)
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        responses=GUARDED,
+        response_class=PlainTextResponse,
+    )
     async def get_metrics() -> Response:
         return Response(
             service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST}
@@ -110,18 +134,17 @@ def serving(service: Service, name: str) -> ServedModel:
         raise from_protocol(error) from None
 
 
-async def read_body(request: Request, service: Service) -> ClassifyBody:
+async def read_body(
+    request: Request, service: Service, allowance: Allowance
+) -> ClassifyBody:
     """Take the body in, up to its limit, and read it off the event loop."""
     limit = service.settings.max_body_bytes
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            detail = f"the body is longer than {limit} bytes"
-            raise Problem(413, "body_too_large", detail, value=len(body))
+    body = await take_in(request, limit, lambda size: allowance.charge(size=size))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip()
     most = service.settings.max_recordings
-    return await asyncio.to_thread(parse_body, media_type.lower(), bytes(body), most)
+    parsed = await asyncio.to_thread(parse_body, media_type.lower(), body, most)
+    allowance.charge(events=sum(map(len, parsed.recordings)))
+    return parsed
 
 
 async def classify_all(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from server.protocol.errors import ProtocolError, error_message
@@ -29,8 +31,14 @@ class Mailbox:
     def __init__(self, capacity: int, refused: Callable[[str], None]) -> None:
         self.outbox = Outbox(capacity)
         self.ending: Ending | None = None
+        self.listening = True
         self._refused = refused
         self._pulse = Pulse()
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection has ended, but for what waits to be sent."""
+        return self.ending is not None
 
     def put(self, message: ServerMessage) -> None:
         """Take a message; none follows the end."""
@@ -45,6 +53,10 @@ class Mailbox:
             self.put(error_message(error))
             self.end(Ending(error.close_code, error.code))
 
+    def stop_listening(self) -> None:
+        """Have nothing more read from the client."""
+        self.listening = False
+
     def end(self, ending: Ending) -> None:
         """End once what waits is sent; the first ending stands."""
         self.ending = self.ending or ending
@@ -57,6 +69,13 @@ class Mailbox:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something about the session, or for the end."""
         await self._pulse.until(lambda: condition() or self.ending is not None)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait for so long, or for the end."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.until(lambda: False)
 
     async def next(self) -> ServerMessage | Ending:
         """Wait for the next message to send, or for the end."""

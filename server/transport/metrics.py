@@ -11,6 +11,7 @@ from prometheus_client.exposition import generate_latest
 from server.engine.engine import Engine
 from server.engine.models import ServedModel
 from server.engine.scheduler import Batch
+from server.sessions.streams import Streams
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -21,6 +22,7 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self.events_received = metrics.events_received.labels(model)
+        self.events_dropped = metrics.events_dropped.labels(model)
         self.events_scored = metrics.events_scored.labels(model)
         self.ticks = metrics.ticks.labels(model)
         self.batches = metrics.batches.labels(model)
@@ -42,6 +44,9 @@ class Metrics:
     def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
         self.events_received = self._counter("events_received", "Events accepted")
+        self.events_dropped = self._counter(
+            "events_dropped", "Events dropped to make room for newer ones"
+        )
         self.events_scored = self._counter("events_scored", "Events in whole ticks")
         self.ticks = self._counter("ticks", "Ticks scored")
         self.batches = self._counter("batches", "Calls of the device")
@@ -61,6 +66,9 @@ class Metrics:
             "session_store_failures", "Times that the store of sessions failed"
         )
         self._resumed = self._plain("sessions_resumed", "Clients that came back")
+        self._rate_pauses = self._plain(
+            "rate_pauses", "Times that a key's rate kept a connection from being read"
+        )
         self.occupancy = self._histogram(
             "bucket_occupancy", "Real share of a batch's rows x ticks", OCCUPANCY
         )
@@ -72,6 +80,12 @@ class Metrics:
         )
         self.sessions_open = self._gauge("sessions_open", "Sessions open now")
         self._slots_used = self._gauge("slots_used", "Slots lent")
+        self._ashore = self._gauge(
+            "sessions_ashore", "Sessions and recordings without a slot"
+        )
+        self._failures = self._counter(
+            "engine_failures", "Times that a model's sessions were lost on the device"
+        )
         self._queue = self._gauge("queue_ticks", "Whole ticks that wait for the device")
         self._reloads = Counter(
             "saccade_reloads",
@@ -118,6 +132,10 @@ class Metrics:
         """Count a new version that was refused."""
         self._reloads.labels(model, "refused").inc()
 
+    def paused(self) -> None:
+        """Count a connection that is not read for a while."""
+        self._rate_pauses.inc()
+
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges whenever Prometheus asks."""
         for name in self._models:
@@ -132,9 +150,18 @@ class Metrics:
 
         return total
 
+    def watch_streams(self, streams: Streams) -> None:
+        """Read how many streams have no slot whenever Prometheus asks."""
+        for name in self._models:
+            self._ashore.labels(name).set_function(self._reading(streams.ashore, name))
+
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""
         self._models[self._versions[model].name].compile_seconds.set(seconds)
+
+    def failed(self, model: str) -> None:
+        """Count a failure of a model's pool."""
+        self._failures.labels(self._versions[model].name).inc()
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Count a batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from fastapi import Request, Response
@@ -15,6 +16,7 @@ from model.events.errors import (
 )
 from server.protocol import errors as wire
 from server.protocol.errors import ProtocolError
+from server.protocol.limit_errors import RateExceeded
 from server.protocol.quoting import MESSAGE_CHARACTERS, clip, quotable
 
 STATUS: Final[dict[type[ProtocolError], int]] = {
@@ -24,6 +26,7 @@ STATUS: Final[dict[type[ProtocolError], int]] = {
     wire.NotReady: 503,
     wire.EngineFailed: 500,
     wire.InternalError: 500,
+    RateExceeded: 429,
 }
 TITLES: Final = {
     400: "Bad request",
@@ -34,6 +37,7 @@ TITLES: Final = {
     413: "Too large",
     415: "Unsupported media type",
     422: "Refused",
+    429: "Too much",
     500: "Server error",
     503: "Not available",
 }
@@ -46,7 +50,8 @@ class Problem(Exception):
         status: HTTP status.
         code: Stable name of the reason.
         detail: A sentence for a person.
-        facts: Where it is: `recording`, `field`, `index`, `value`.
+        facts: Where it is: `recording`, `field`, `index`, `value`; and when to try
+            again: `retry_after_s`.
     """
 
     def __init__(self, status: int, code: str, detail: str, **facts: Any) -> None:
@@ -58,6 +63,12 @@ class Problem(Exception):
     def __str__(self) -> str:
         return self.detail
 
+    @property
+    def retry_s(self) -> int:
+        """In how many seconds to ask again; 0 where that is no use."""
+        least = 1 if self.status in {429, 503} else 0
+        return max(least, math.ceil(float(self.facts.get("retry_after_s", 0))))
+
     def response(self) -> Response:
         """Write the document."""
         document = {
@@ -68,7 +79,7 @@ class Problem(Exception):
             "code": self.code,
             **{name: quotable(fact) for name, fact in self.facts.items()},
         }
-        retry = {"Retry-After": "1"} if self.status == 503 else None
+        retry = {"Retry-After": f"{self.retry_s}"} if self.retry_s else None
         return JSONResponse(
             document, self.status, retry, media_type="application/problem+json"
         )
@@ -82,6 +93,7 @@ def from_protocol(error: ProtocolError) -> Problem:
         str(error),
         field=getattr(error, "field", None),
         value=getattr(error, "value", None),
+        retry_after_s=getattr(error, "retry_after_s", None),
     )
 
 

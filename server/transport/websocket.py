@@ -21,22 +21,20 @@ from contextlib import suppress
 from typing import Final
 
 from fastapi import WebSocket, WebSocketDisconnect
+from starlette.types import Message
 
 from server.protocol.codec import Wire
-from server.protocol.conversation import (
-    Conversation,
-    Feed,
-    Repeat,
-    Reply,
-    Request,
-)
+from server.protocol.conversation import Conversation
 from server.protocol.errors import InternalError, ProtocolError
 from server.protocol.messages import Close, Flush, Open, Reset
+from server.protocol.requests import Feed, Repeat, Reply, Request
+from server.protocol.resume_errors import SessionIdle
+from server.sessions.arrival import Arrival
 from server.sessions.keeper import Keeper
-from server.sessions.roster import Arrival
 from server.sessions.session import Session
 from server.transport.guard import HOLDER
 from server.transport.mailbox import Ending, Mailbox
+from server.transport.meter import Meter
 from server.transport.service import Service
 
 LOG: Final = logging.getLogger(__name__)
@@ -76,6 +74,9 @@ class Connection:
         self._conversation = conversation
         self._mailbox = mailbox
         self._service = service
+        self._holder: str = websocket.scope.get(HOLDER, "")
+        self._allowance = service.allowances.of(self._holder)
+        self._meter = Meter(self._allowance)
         self._session: Session | None = None
         self._keeper: Keeper | None = None
         self._refused = False
@@ -83,9 +84,13 @@ class Connection:
     async def read(self) -> None:
         """Take the client's messages until the session ends, for whatever reason."""
         try:
+            self._meter.charge()
             while (data := await self._receive()) is not None:
+                self._meter.charge(size=len(data))
                 for request in self._conversation.read(data):
                     await self._obey(request)
+        except SessionIdle as error:
+            self._mailbox.fail(error)
         except WebSocketDisconnect as error:
             self._mailbox.end(HUNG_UP if error.code == HUNG_UP.close_code else GONE)
         except ProtocolError as error:
@@ -110,9 +115,10 @@ class Connection:
     async def _receive(self) -> Wire | None:
         """Wait until there is room for another message, and for it; None at the end."""
         await self._mailbox.until(self._has_room)
+        await self._keep_to_the_rate()
         if self._mailbox.ending is not None:
             return None
-        message = await self._websocket.receive()
+        message = await self._hear()
         if self._mailbox.ending is not None:
             return None  # the session has moved on without this client
         if message["type"] == "websocket.disconnect":
@@ -121,9 +127,31 @@ class Connection:
         data: bytes = message.get("bytes") or b""
         return data if text is None else text
 
+    async def _hear(self) -> Message:
+        """Wait for the client's next message, as long as a silent one may stay.
+
+        Raises:
+            SessionIdle: None came, and nothing is left to score for it.
+        """
+        settings = self._service.settings
+        idle_s = settings.open_s if self._session is None else settings.idle_s
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(idle_s or None):
+                    return await self._websocket.receive()
+            if self._session is None or self._session.drained:
+                raise SessionIdle(idle_s)
+
+    async def _keep_to_the_rate(self) -> None:
+        pause_s = self._meter.pause_s
+        if pause_s > 0:
+            self._service.metrics.paused()
+            await self._mailbox.rest(pause_s)
+
     def _has_room(self) -> bool:
         congested = self._session is not None and self._session.congested
-        return not (congested or self._mailbox.outbox.full)
+        full = congested or self._mailbox.outbox.full
+        return self._mailbox.listening and not full
 
     async def _send(self, data: Wire) -> None:
         if isinstance(data, str):
@@ -136,9 +164,10 @@ class Connection:
         match request:
             case Open():
                 await self._open(request)
-            case Feed(events):
+            case Feed(events, size):
                 self._metrics.events_received.inc(len(events))
-                self._live.feed(events)
+                self._metrics.events_dropped.inc(self._live.feed(events, size))
+                self._meter.charge(events=len(events))
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
                 self._live.refuse(message)
@@ -162,16 +191,19 @@ class Connection:
 
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
-        session = Session(self._conversation, model, request, self._mailbox)
         roster = self._service.roster
-        holder = self._websocket.scope.get(HOLDER, "")
-        arrival = Arrival(request, model, self._mailbox, holder)
+        ends = roster.carrier_of(request.resume) if request.resume else None
+        self._allowance.take_seat(self._mailbox, instead_of=ends)
+        session = Session(self._conversation, model, request, self._mailbox)
+        arrival = Arrival(request, model, self._mailbox, self._holder)
         enter = roster.begin if request.resume is None else roster.resume
         try:
             self._keeper = await enter(session, arrival)
         except BaseException:
             session.release()
             raise
+        if request.results == "latest":
+            self._mailbox.outbox.most_results = 1
         self._session = session
         self._metrics = self._service.metrics.model(model.name)
         self._metrics.sessions.inc()
@@ -179,6 +211,7 @@ class Connection:
 
     def _release(self) -> None:
         """Leave the session to the roster, or end it; exactly once."""
+        self._allowance.leave_seat(self._mailbox)
         if self._session is not None:
             self._part_from(self._session)
             self._metrics.sessions_open.dec()

@@ -71,3 +71,31 @@ def test_no_frame_is_lost_or_said_out_of_order(frames, taken, durable, known):
     assert size == 8 * events
     assert outgoing.kept_bytes == sum(8 * seq for seq in range(known + 1, frames + 1))
     assert [m.seq for m in drained(outgoing)] == list(range(known + 1, frames + 1))
+
+
+def test_a_live_source_lets_go_of_the_oldest_and_says_their_frames_empty():
+    outgoing, _ = said(frame(1), frame(2))
+    outgoing.say(frame(3), events=1)
+    outgoing.say(Flush(1))
+    outgoing.say(frame(4), events=1)
+    assert outgoing.hollow(8 * 5) == [3]
+    assert (outgoing.kept_bytes, outgoing.dropped_events) == (8 * 4, 1)
+    assert drained(outgoing) == [EventsFrame(3, b""), Flush(1), frame(4)]
+
+
+def test_what_was_sent_and_let_go_of_is_dropped_only_if_the_server_lost_it():
+    outgoing, _ = said(frame(1), frame(2), frame(3))
+    assert outgoing.hollow(8 * 3) == []
+    assert outgoing.dropped_events == 0
+    outgoing.rewind(1)
+    assert outgoing.dropped_events == 1
+    assert drained(outgoing) == [EventsFrame(2, b""), frame(3)]
+
+
+def test_what_waits_to_be_sent_counts_where_nothing_is_kept_after_it():
+    outgoing = Outgoing(keeps=False)
+    outgoing.say(frame(1), events=1)
+    outgoing.say(frame(2), events=1)
+    assert outgoing.hollow(8 * 2) == [1]
+    assert drained(outgoing) == [EventsFrame(1, b""), frame(2)]
+    assert outgoing.kept_bytes == 0

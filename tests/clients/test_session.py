@@ -69,3 +69,48 @@ def test_a_crop_that_changes_nothing_is_timed():
     sent(session, 8)
     session.receive(result(4), 1.0)
     assert list(session.traffic.latencies_ms) == [1000.0]
+
+
+def test_a_live_session_never_waits_for_credit_and_counts_what_it_lets_go_of():
+    opening = Open("toy", when_full="drop-oldest")
+    session = Session(opening, opened(window_events=16), Bounds(kept_bytes=64))
+    payloads = list(session.payloads(moving(40)))
+    assert all(session.may_send(payload) for payload in payloads)
+    for payload in payloads:
+        session.dispatch(payload, 0.0)
+    assert session.traffic.dropped_events == session.traffic.dropped_here == 32
+    frames = list(iter(session.outgoing.next, None))
+    assert [frame.seq for frame in frames] == list(range(1, 11))
+    assert [len(frame.data) for frame in frames] == [0] * 8 + [32] * 2
+    session.receive(Ack(10, 8, 64, dropped=3), 0.0)
+    assert session.traffic.dropped_events == 35
+    session.receive(result(4), 0.25)
+    assert list(session.traffic.latencies_ms) == [250.0]
+
+
+IDLE = ErrorMessage("session_idle", "nothing came", True)
+
+
+def test_a_session_that_was_put_away_rests_until_there_is_something_to_say():
+    session = Session(Open("toy"), opened(resume="token"))
+    sent(session, 4)
+    session.receive(Ack(1, 4, 32), 0.0)
+    session.receive(IDLE, 0.0)
+    assert session.resting
+    assert not session.over
+    for payload in session.payloads(moving(4, start_us=100)):
+        session.dispatch(payload, 0.0)
+    assert not session.resting
+
+
+def test_what_was_said_while_the_session_was_put_away_is_said_again_at_once():
+    session = Session(Open("toy"), opened(resume="token"))
+    sent(session, 4)
+    session.receive(IDLE, 0.0)  # no ack: the server never read the frame
+    assert not session.resting
+
+
+def test_a_session_that_cannot_be_resumed_ends_when_it_is_put_away():
+    session = Session(Open("toy"), opened())
+    session.receive(IDLE, 0.0)
+    assert session.failure.code == "session_idle"

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from benchmarks.sequential import Network
 from tests.model.variants import VARIANTS, Compiled, compiled
@@ -16,9 +16,7 @@ from tests.model.variants import VARIANTS, Compiled, compiled
 TOLERANCE = 2e-5  # of max |logit|, float32
 
 variant = pytest.mark.parametrize("index", range(len(VARIANTS)))
-few = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+few = settings(max_examples=12)
 
 
 @st.composite

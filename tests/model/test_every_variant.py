@@ -27,7 +27,6 @@ LONGEST_TICK = 64
 # Compiling a variant takes seconds, so a failure is reported as it was drawn.
 drawing = functools.partial(
     settings,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

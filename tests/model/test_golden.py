@@ -28,6 +28,10 @@ GOLDEN = Path(
 PUBLISHED = sorted(GOLDEN.glob("*.npz"))
 SYNTHETIC = sorted(GOLDEN.glob("synth/*.npz"))
 LIMIT = {np.float32: 3e-5, np.float64: 1e-9}
+SERVED: dict[str, Any] = {}
+QUICKLY = {"xla_backend_optimization_level": 0}
+"""How to compile. Hundreds of models prove the mathematics, and are compiled in half
+the time; the published ones and a sample of the others are compiled as they serve."""
 
 pytestmark = pytest.mark.skipif(
     not PUBLISHED, reason=f"no golden files in {GOLDEN} (set SACCADE_GOLDEN_DIR)"
@@ -151,12 +155,14 @@ def longest(golden: Golden) -> tuple[Any, Any]:
     return tokens, gaps
 
 
-def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
+def by_step(
+    golden: Golden, dtype: type[np.floating[Any]], options: dict[str, Any] = SERVED
+) -> Any:
     """Return what gives the logits after each event, by `step` alone."""
     config = golden.config
     weights = streaming.fold(config, golden.variables)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=options)
     def run(weights: Any, state: Any, tokens: Any, gaps: Any) -> Any:
         def move(state: Any, event: Any) -> Any:
             state, logits, _ = streaming.step(config, weights, state, *event)
@@ -172,7 +178,9 @@ def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
     return score
 
 
-def by_advance(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
+def by_advance(
+    golden: Golden, dtype: type[np.floating[Any]], options: dict[str, Any] = SERVED
+) -> Any:
     """Return what gives the logits after each tick, by `advance` alone.
 
     The session sits in the middle row of three; its neighbours stay idle.
@@ -181,7 +189,9 @@ def by_advance(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
     weights = streaming.fold(config, golden.variables)
     fresh = streaming.init_carry(config, golden.variables)
     pool = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
-    move = jax.jit(functools.partial(streaming.advance, config))
+    move = jax.jit(
+        functools.partial(streaming.advance, config), compiler_options=options
+    )
 
     def score(tokens: Any, gaps: Any) -> Any:
         carry, scores = pool, []
@@ -196,14 +206,19 @@ def by_advance(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
     return score
 
 
-def check_synthetic(path: Path, dtype: type[np.floating[Any]]) -> None:
+def check_synthetic(
+    path: Path, dtype: type[np.floating[Any]], options: dict[str, Any]
+) -> None:
     """Hold one small model to the reference in all three functions.
 
     Row b[2] is padded: it holds the events of a, whose score it must have.
     """
     golden = read(path, dtype)
     arrays = golden.arrays
-    infer = jax.jit(functools.partial(Classifier(golden.config).apply, train=False))
+    infer = jax.jit(
+        functools.partial(Classifier(golden.config).apply, train=False),
+        compiler_options=options,
+    )
     logits = infer(
         golden.variables,
         arrays["input/b/tokens"] % golden.config.num_embeddings,
@@ -215,7 +230,8 @@ def check_synthetic(path: Path, dtype: type[np.floating[Any]]) -> None:
     tick = golden.config.tick_events
     assert deviation(logits[0], full) <= LIMIT[dtype]
     assert deviation(logits[2], short) <= LIMIT[dtype]
-    step, advance = by_step(golden, dtype), by_advance(golden, dtype)
+    step = by_step(golden, dtype, options)
+    advance = by_advance(golden, dtype, options)
     for row, truth in ((0, full), (2, short)):
         tokens = arrays["input/b/tokens"][row] % golden.config.num_embeddings
         gaps = arrays["input/b/timesteps_ms"][row]
@@ -230,7 +246,7 @@ def check_synthetic(path: Path, dtype: type[np.floating[Any]]) -> None:
 def test_a_sample_of_the_small_models_scores_as_the_reference_does(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
-    check_synthetic(path, dtype)
+    check_synthetic(path, dtype, SERVED)
 
 
 @pytest.mark.slow
@@ -240,4 +256,4 @@ def test_a_sample_of_the_small_models_scores_as_the_reference_does(
 def test_every_small_model_scores_as_the_reference_does(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
-    check_synthetic(path, dtype)
+    check_synthetic(path, dtype, QUICKLY)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from clients.server_process import ServerProcess
+from tests.redis_server import RedisServer
 from tests.system.proxy import bad_network
 from tests.system.survivors import (
     assert_same,
@@ -35,10 +37,15 @@ async def struck(process: ServerProcess, number: signal.Signals) -> None:
 
 
 async def survives(
-    folder: Path, number: signal.Signals, moments: int, events: int, seed: int
+    folder: Path,
+    number: signal.Signals,
+    moments: int,
+    events: int,
+    seed: int,
+    options: Sequence[str] = (),
 ) -> None:
     dice, parts = random.Random(seed), recordings(SESSIONS, events)
-    with mortal(folder) as process:
+    with mortal(folder, *options) as process:
         expected = await uninterrupted(process.url, parts)
 
         async def strike() -> None:
@@ -59,9 +66,36 @@ async def test_sessions_end_as_if_their_server_had_lived_on(tmp_path, number):
 
 
 @pytest.mark.slow
+async def test_sessions_in_redis_outlive_their_server_too(tmp_path):
+    redis = RedisServer(tmp_path)
+    try:
+        where = ("--store", "redis", "--store-url", redis.url)
+        await survives(tmp_path, signal.SIGKILL, 2, 50_000, 4, where)
+    finally:
+        redis.kill()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_twenty_kills_at_random_moments_change_no_score(tmp_path):
     await survives(tmp_path, signal.SIGKILL, moments=20, events=600_000, seed=2)
+
+
+@pytest.mark.slow
+async def test_sessions_that_outnumber_slots_survive_a_kill_too(tmp_path):
+    parts = recordings(6, 20_000)
+    with mortal(tmp_path, "--slots", "2") as process:
+        expected = await uninterrupted(process.url, parts)
+
+        async def strike() -> None:
+            await asyncio.sleep(0.3)
+            await struck(process, signal.SIGKILL)
+
+        found = await outlive(process.url, parts, strike)
+        assert "Traceback" not in process.log()
+    assert_same(found, expected)
+    with mortal(tmp_path / "roomy") as process:
+        assert_same(await uninterrupted(process.url, parts), expected)
 
 
 async def crosses_a_bad_network(url: str, cuts: int, events: int, seed: int) -> None:

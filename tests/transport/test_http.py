@@ -157,7 +157,7 @@ def test_a_route_that_is_not_there_is_a_problem(server: Any) -> None:
 
 
 def test_a_server_without_a_free_slot_says_so(serve: Any) -> None:
-    server = serve(slots=1)
+    server = serve(slots=1, sessions=1)
     with server.client() as client:
         client.open()
         response = post(server, {"model": "toy", "recordings": [GOOD]})

@@ -21,6 +21,8 @@ from server.protocol.messages import (
     Result,
     WasReset,
 )
+from server.sessions.snapshots import decode
+from tests.faults import Fault, Gate
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 
 
@@ -199,7 +201,7 @@ def test_slots_come_back_however_a_session_ends(server: Any) -> None:
 
 
 def test_a_full_server_says_so_and_recovers(serve: Any) -> None:
-    server = serve(slots=1)
+    server = serve(slots=1, sessions=1)
     with server.client() as first, server.client() as second:
         first.open()
         second.say(Open("toy"))
@@ -229,25 +231,18 @@ def test_before_the_engine_is_ready_a_session_is_asked_to_wait(serve: Any) -> No
         gate.set()
 
 
-def test_when_the_device_thread_fails_its_sessions_end_with_1011(
-    serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = serve()
-
-    def broken() -> Any:
-        raise RuntimeError("a secret of the device")
-
+def test_when_the_device_fails_its_sessions_end_with_1011(serve: Any) -> None:
+    fault = Fault()
+    server = serve(toy_model(advance=fault.advance))
     with server.client() as client, server.client() as idle:
         client.open()
         idle.open()
-        monkeypatch.setattr(
-            server.service.engine._device.pools["toy"], "launch", broken
-        )
+        fault.arm(10**6)
         client.send(some_events(4))
         for each in (client, idle):
             assert each.close_code() == 1011
             assert each.error.code == "engine_failed"
-            assert "secret" not in each.error.message
+            assert fault.TEXT not in each.error.message
     with pytest.raises(EngineFailed):
         server.service.engine.open("toy", 1.0)
 
@@ -346,3 +341,25 @@ def test_a_server_that_leaves_tells_its_sessions_first(serve: Any) -> None:
             assert late.close_code() == 1013
         assert client.finish().ticks == 2
         leaving.result(5)
+
+
+def test_a_server_that_stops_scores_what_waits_before_it_saves(serve: Any) -> None:
+    gate, events = Gate(), some_events(400)
+    server = serve(toy_model(advance=gate.advance), drain_s=4.0)
+    service = server.service
+    with server.client() as client:
+        client.open()
+        with gate:
+            client.send(events)
+            received = service.metrics.model("toy").events_received._value
+            wait_until(lambda: received.get() == 400)
+            leaving = asyncio.run_coroutine_threadsafe(service.leave(1), server.loop)
+            wait_until(lambda: not any(m.listening for m in service.connected))
+        leaving.result(20)
+        assert client.close_code() == 1012
+        assert client.scores == pytest.approx(event_scores(events))
+    (record,) = service.roster._store._records.values()
+    snapshot = decode(record.data)
+    assert snapshot.row is not None
+    assert len(snapshot.row.waiting.tokens) == 0
+    assert snapshot.last.ticks == 200

@@ -25,8 +25,10 @@ from server.engine.errors import (
     UnknownServable,
 )
 from server.engine.leases import Lease
+from server.engine.recoveries import MOST, Recoveries
 from server.engine.rows import Exported, RowState
 from server.engine.scheduler import Bucket
+from tests.faults import Fault, Gate
 from tests.toy import (
     BUCKETS,
     Recorder,
@@ -313,52 +315,93 @@ def test_after_a_stop_nobody_is_let_in() -> None:
         engine.open("toy", INF)
 
 
-class _Trap:
-    """Stands for logits whose reading fails, as after a device fault."""
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise RuntimeError("the device is gone")
-
-
-def test_an_exception_on_the_device_thread_fails_that_pool_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
+def test_an_exception_on_the_device_fails_its_pool_s_sessions_and_no_other() -> None:
+    fault = Fault()
+    with running(
+        toy_servable("a", fault.advance), toy_servable("b"), backlog_events=100
+    ) as (engine, recorder):
         lost, other = engine.open("a", INF), engine.open("b", INF)
-        pool = engine._device.pools["a"]
-        launch = pool.launch
-
-        def broken() -> Any:
-            flight = launch()
-            return flight and flight._replace(logits=_Trap())
-
-        monkeypatch.setattr(pool, "launch", broken)
+        engine.submit(lost, chunk([6, 6]))
+        recorder.wait(lambda: recorder.scores(lost) == [6.0])
+        fault.arm(1)
         engine.submit(lost, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lost)))
         assert isinstance(recorder.failures(lost)[0], EngineFailed)
-        assert "gone" not in str(recorder.failures(lost)[0])
-        assert engine.health.failed
-        with pytest.raises(EngineFailed):
-            engine.open("a", INF)
-        engine.submit(lost, chunk([1, 1]))  # no hang: it fails again
-        recorder.wait(lambda: len(recorder.failures(lost)) == 2)
+        assert Fault.TEXT not in str(recorder.failures(lost)[0])
         engine.submit(other, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.scores(other)))
+        assert recorder.failures(other) == []
 
 
-def test_an_exception_while_launching_is_told_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with running() as (engine, recorder):
+def test_a_pool_that_failed_begins_anew_with_fresh_rows() -> None:
+    fault = Fault()
+    with running(toy_servable(advance=fault.advance), slots=2) as (engine, recorder):
+        lost, beside = engine.open("toy", INF), engine.open("toy", INF)
+        engine.submit(beside, chunk([9]))
+        fault.arm(1)
+        engine.submit(lost, chunk([8, 8] * 20))
+        for lease in (lost, beside):
+            recorder.wait(lambda: bool(recorder.failures(lease)))  # noqa: B023
+            engine.release(lease)
+        wait_until(lambda: engine.health.ready)
+        assert recorder.failed_models == ["toy"]
+        again = engine.open("toy", INF)
+        engine.submit(again, chunk([1, 1] * 3))
+        recorder.wait(lambda: len(recorder.scores(again)) == 3)
+        assert recorder.scores(again) == [1.0, 1.5, 1.75]
+        assert recorder.failures(again) == []
+
+
+def test_a_device_that_stays_broken_is_given_up_and_nobody_waits_for_it() -> None:
+    fault = Fault()
+    with running(toy_servable(advance=fault.advance)) as (engine, recorder):
         lease = engine.open("toy", INF)
-
-        def broken() -> Any:
-            raise RuntimeError("out of memory")
-
-        monkeypatch.setattr(engine._device.pools["toy"], "launch", broken)
+        fault.arm(1000)  # the canary fails as well
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         wait_until(lambda: engine.health.failed)
+        with pytest.raises(EngineFailed):
+            engine.open("toy", INF)
+        engine.submit(lease, chunk([1, 1]))  # no hang: it fails again
+        recorder.wait(lambda: len(recorder.failures(lease)) == 2)
+
+
+def test_events_that_always_break_the_device_do_not_break_it_for_ever() -> None:
+    fault = Fault(poison=666.0)
+    with running(toy_servable(advance=fault.advance)) as (engine, recorder):
+        for attempt in range(1, MOST + 2):
+            lease = engine.open("toy", INF)
+            engine.submit(lease, chunk([666, 666]))
+            recorder.wait(lambda: bool(recorder.failures(lease)))  # noqa: B023
+            engine.release(lease)
+            wait_until(lambda: len(recorder.failed_models) == attempt)  # noqa: B023
+            if attempt <= MOST:
+                wait_until(lambda: engine.health.ready)
+        wait_until(lambda: engine.health.failed)
+        with pytest.raises(EngineFailed):
+            engine.open("toy", INF)
+
+
+def test_a_device_that_hangs_turns_health_red_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.engine.health.HUNG_S", 0.2)
+    gate = Gate()
+    with running(toy_servable(advance=gate.advance)) as (engine, recorder):
+        lease = engine.open("toy", INF)
+        with gate:
+            engine.submit(lease, chunk([6, 6]))
+            wait_until(lambda: engine.health.failed)
+            assert "the device has not answered for" in engine.health.reason
+        recorder.wait(lambda: recorder.scores(lease) == [6.0])
+        wait_until(lambda: engine.health.ready)
+
+
+def test_recoveries_are_counted_over_a_time_that_passes() -> None:
+    recoveries = Recoveries(most=2, within_s=10.0)
+    allowed = [recoveries.allow("a", now_s) for now_s in (0.0, 1.0, 2.0, 10.5, 11.5)]
+    assert allowed == [True, True, False, True, True]
+    assert recoveries.allow("b", 2.0)
 
 
 def test_a_thread_that_dies_fails_every_session(

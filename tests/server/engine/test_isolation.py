@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from server.engine.leases import Lease, Leases
@@ -139,7 +139,5 @@ class Tenants(RuleBasedStateMachine):
 Tenants.TestCase.settings = settings(
     max_examples=40,
     stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 TestNoSessionHearsAnother = Tenants.TestCase

@@ -42,7 +42,7 @@ def test_what_is_inserted_can_be_extracted_and_nothing_else_changes() -> None:
         assert extract(after, jnp.int32(row)) == extract(pool, jnp.int32(row))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.permutations(range(SLOTS)),
     st.lists(st.integers(0, 4), min_size=3, max_size=3),

@@ -6,8 +6,9 @@ import numpy as np
 
 from model.events.packed import pack
 from model.events.types import EVENT_DTYPE, Events, Sensor
-from server.protocol.conversation import Conversation, Feed, Limits, Reply
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.messages import EventsFrame, Open
+from server.protocol.requests import Feed, Reply
 
 SENSOR = Sensor(34, 34)
 

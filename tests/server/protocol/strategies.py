@@ -50,6 +50,8 @@ opens = st.builds(
     report=reports,
     readout=readouts,
     clock_bits=st.none() | st.integers(16, 48),
+    when_full=st.sampled_from(["block", "drop-oldest"]),
+    results=st.sampled_from(["all", "latest"]),
     resume=st.none() | texts,
 )
 frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), times_us)
@@ -79,6 +81,7 @@ _scores = st.one_of(
 def _with_scores(draw, kind, **more):
     scores = draw(_scores)
     given = {name: draw(values) for name, values in more.items()}
+    given["dropped"] = draw(st.none() | counts)
     return kind(seq=draw(counts), ticks=1, events=draw(counts), **given, **scores)
 
 
@@ -99,8 +102,12 @@ server_messages = st.one_of(
         resumed=st.booleans(),
         seq=counts,
     ),
-    st.builds(Result, counts, counts, counts, times_us, logits, texts, confidences),
-    st.builds(Ack, counts, counts, counts, counts),
+    st.builds(
+        Result,
+        *(counts, counts, counts, times_us, logits, texts, confidences),
+        dropped=st.none() | counts,
+    ),
+    st.builds(Ack, counts, counts, counts, counts, st.none() | counts),
     _with_scores(Flushed, id=counts),
     st.builds(WasReset, counts),
     _with_scores(Closed),

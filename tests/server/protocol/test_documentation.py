@@ -13,7 +13,7 @@ import pytest
 
 from model.events.packed import unpack
 from model.events.types import Sensor
-from server.protocol import errors, resume_errors
+from server.protocol import errors, limit_errors, resume_errors
 from server.protocol.codec import (
     decode_client,
     decode_server,
@@ -25,7 +25,9 @@ from server.protocol.messages import ErrorMessage, Open
 from server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
 
 LEAVES = ProtocolError.__subclasses__()
-assert resume_errors.TakenOver in LEAVES, "they register on being imported"
+assert {resume_errors.TakenOver, limit_errors.RateExceeded} <= set(LEAVES), (
+    "they register on being imported"
+)
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text("utf-8")
 FENCE = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = {(form, name): body for form, name, body in FENCE.findall(PAGE)}
@@ -117,6 +119,7 @@ def test_each_message_has_a_table_of_exactly_its_fields(title, records):
 def test_the_defaults_of_open_are_those_of_the_code():
     raw = json.loads(encode_client(Open("m", sensor=Sensor(1, 1)), text=True))
     raw |= {"sensor": None, "clock_bits": None, "resume": None}
+    raw |= {"when_full": Open("m").when_full, "results": Open("m").results}
     table = section("What a client sends").split("### `events`")[0]
     defaults = {row[0].strip("`"): row[3].strip("`") for row in rows(table)}
     assert defaults.pop("model") == ""

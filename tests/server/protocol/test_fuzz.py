@@ -18,9 +18,10 @@ from model.events.packed import pack
 from model.events.types import EVENT_DTYPE, Sensor
 from server.protocol.accounting import Counts
 from server.protocol.codec import decode_client, decode_server, encode_client
-from server.protocol.conversation import Conversation, Feed, Limits, Reply
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.errors import ProtocolError, error_message
 from server.protocol.messages import EventsFrame, Flush, Open, Reset
+from server.protocol.requests import Feed, Reply
 from tests.server.protocol import strategies
 
 SENSOR = Sensor(8, 8)
@@ -81,6 +82,10 @@ def test_arbitrary_bytes_raise_nothing_but_a_protocol_error(wire):
 @example('{"type":"open","model":"m","fit":"\\ud800"}')
 def test_arbitrary_text_raises_nothing_but_a_protocol_error(wire):
     decoded_or_refused(wire)
+
+
+def test_a_field_without_a_name_is_told_of_in_a_message_that_can_be_read():
+    decoded_or_refused(msgpack.packb({"type": "open", "model": "m", "": 1}))
 
 
 @given(maps)

@@ -41,6 +41,18 @@ def test_a_full_box_keeps_the_newest_result_only() -> None:
     assert outbox.superseded == 7
 
 
+def test_whoever_wants_the_latest_never_has_two_results_waiting() -> None:
+    outbox = Outbox(10)
+    outbox.most_results = 1
+    for message in (result(1), Ack(1, 1, 1), result(2), flushed(1), result(3)):
+        outbox.put(message)
+    outbox.put(result(4))
+    assert drained(outbox) == [result(2), Ack(1, 1, 1), flushed(1), result(4)]
+    assert outbox.superseded == 2
+    outbox.put(result(5))
+    assert drained(outbox) == [result(5)]
+
+
 MOVES = st.lists(st.sampled_from(["result", "ack", "flushed", "take"]), max_size=200)
 
 

@@ -12,7 +12,7 @@ from model.tokens import TokenChunk
 from server.engine.errors import BacklogFull, EngineFailed
 from server.engine.leases import Lease
 from server.engine.pool import Scored
-from server.protocol.conversation import Conversation, Feed, Limits
+from server.protocol.conversation import Conversation, Limits
 from server.protocol.errors import ProtocolError
 from server.protocol.messages import (
     Ack,
@@ -28,6 +28,7 @@ from server.protocol.messages import (
     ServerMessage,
     WasReset,
 )
+from server.protocol.requests import Feed
 from server.sessions.grant import Grant
 from server.sessions.session import Session
 from tests.toy import event_scores, some_events, toy_model
@@ -90,7 +91,7 @@ class Client:
         frame = EventsFrame(self.seq, pack(events, base), base)
         for request in self.conversation.receive(frame):
             assert isinstance(request, Feed)
-            self.session.feed(request.events)
+            self.session.feed(request.events, request.size)
 
     def score(self, ticks: int, value: float = 1.0) -> None:
         logits = np.full((ticks, 2), value, np.float32) * [1, -1]
@@ -172,7 +173,7 @@ def test_a_slot_is_given_back_once_released() -> None:
     assert client.desk.of(Opened)[0].session == "s1"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=25))
 def test_sent_is_acked_plus_pending_and_tokens_arrive_once(
     turns: list[tuple[int, int]],

@@ -1,0 +1,153 @@
+"""Sessions over a real engine whose device thread is the test, one turn at a time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import jax
+
+from model.events.packed import pack
+from model.events.types import Events
+from server.engine.device import Device
+from server.engine.engine import Engine
+from server.engine.pool import InFlight
+from server.engine.recoveries import Recoveries
+from server.engine.scheduler import Bucket
+from server.protocol.conversation import Conversation, Limits
+from server.protocol.errors import ProtocolError
+from server.protocol.messages import EventsFrame, Open, Result, ServerMessage
+from server.protocol.requests import Feed
+from server.sessions.grant import Grant
+from server.sessions.session import Session
+from server.sessions.snapshots import Snapshot
+from server.sessions.streams import Streams
+from tests.faults import Fault
+from tests.toy import Recorder, toy_model
+
+WINDOW = 200
+LIMITS = Limits(
+    max_frame_bytes=8 * WINDOW, window_events=WINDOW, window_bytes=8 * WINDOW
+)
+
+
+class Seat:
+    """One client: carrier of its session, and what it said and heard."""
+
+    def __init__(self, model: Any, opening: Open) -> None:
+        self.messages: list[ServerMessage] = []
+        self.errors: list[ProtocolError] = []
+        self.fed: list[Events] = []
+        self.opening = opening
+        self.conversation = Conversation(LIMITS)
+        self.conversation.receive(opening)
+        self.session = Session(self.conversation, model, opening, self)
+        self.seq = 0
+        self.watch()
+
+    @property
+    def holds_newest(self) -> bool:
+        return self.session._intake._tokenizer._holds_newest
+
+    @property
+    def scores(self) -> list[float]:
+        return [result.logits[0] for result in self.of(Result)]
+
+    def put(self, message: ServerMessage) -> None:
+        self.messages.append(message)
+
+    def fail(self, error: ProtocolError) -> None:
+        self.errors.append(error)
+
+    def progressed(self) -> None:
+        pass
+
+    def send(self, events: Events) -> None:
+        self.seq += 1
+        base = int(events["t"][0]) if len(events) else 0
+        frame = EventsFrame(self.seq, pack(events, base), base)
+        for request in self.conversation.receive(frame):
+            assert isinstance(request, Feed)
+            self.session.feed(request.events, request.size)
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    def watch(self) -> None:
+        """Note what the tokenizer is fed."""
+        tokenizer = self.session._intake._tokenizer
+        feed = tokenizer.feed
+
+        def fed(events: Events) -> Any:
+            self.fed.append(events.copy())
+            return feed(events)
+
+        tokenizer.feed = fed  # type: ignore[method-assign]
+
+
+class Bench:
+    """An engine without its thread: compiled once, emptied for each run."""
+
+    def __init__(self, slots: int = 3, places: int = 6) -> None:
+        self._slots, self._places = slots, places
+        self.fault = Fault()
+        self._flight: InFlight | None = None
+        self.engine: Engine | None = None
+
+    def begin(self, timestep: Any = "preceding") -> None:
+        """Compile if that was not done yet, and let every tenant go."""
+        self.model = toy_model(timestep=timestep, advance=self.fault.advance)
+        if self.engine is None:
+            buckets = (Bucket(1, 1), Bucket(2, 4))
+            self.engine = Engine(
+                [self.model.servable], self._slots, buckets, 10_000, Recorder()
+            )
+            self.device._prepare_all()
+            self.device._recoveries = Recoveries(most=10**9)
+        self.streams = Streams(self.engine, self._places)
+        self.device._deliver = self.streams.hear
+        while self.turn():
+            pass
+        key = self.model.key
+        ledger = self.engine._leases[key]
+        self.device.pools[key].abandon()
+        for slot in [*ledger._held]:
+            ledger._held.remove(slot)
+            ledger._free.append(slot)
+
+    @property
+    def device(self) -> Device:
+        assert self.engine is not None
+        return self.engine._device
+
+    def turn(self) -> bool:
+        """Do what the device thread does in one turn; tell whether there is more."""
+        device = self.device
+        device._obey(idle=False)
+        self._flight = device._turn(self._flight)
+        if self._flight is not None:  # so that a run is the same each time
+            with suppress(jax.errors.JaxRuntimeError):
+                jax.block_until_ready(self._flight.logits)
+        return self._flight is not None or not device._commands.empty()
+
+    def open(self, **choices: Any) -> Seat:
+        """Open a session."""
+        seat = Seat(self.model, Open("toy", **choices))
+        seat.session.begin(self.streams)
+        seat.session.welcome(Grant("s"))
+        return seat
+
+    def resume(self, seat: Seat, snapshot: Snapshot) -> Seat:
+        """Let a session go, and go on with it from a snapshot."""
+        self.release(seat)
+        again = Seat(self.model, seat.opening)
+        again.session.resume(self.streams, snapshot, self.model)
+        again.watch()
+        again.session.welcome(Grant("s", resumed=True))
+        again.seq = again.conversation.ledger.sent.seq
+        again.messages[:0] = seat.messages
+        return again
+
+    def release(self, seat: Seat) -> None:
+        """End a session."""
+        seat.session.release()
