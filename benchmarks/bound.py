@@ -139,8 +139,9 @@ def _exponentials(
 
 def _row_bytes(model: Model) -> float:
     """Count an event's row of the table, where that is too large for a cache."""
-    table = model.weights.table
-    return 0.0 if table.nbytes <= CACHE_BYTES else table.nbytes / len(table)
+    leaves = jax.tree.leaves(model.weights.table)
+    size = float(sum(leaf.nbytes for leaf in leaves))
+    return 0.0 if size <= CACHE_BYTES else size / len(leaves[0])
 
 
 def bound(model: Model, ceilings: Ceilings) -> Bound:

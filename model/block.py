@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,13 @@ from model.groups import Grouped, Members, OpenGroup, Pooled, Projected
 from model.layer_weights import Affine, LayerWeights, affine_norm, layer_norm
 from model.planes import Planes
 from model.pooling import WEIGHTINGS, Weighting
+
+MOST_IN_A_ROW: Final = 16
+"""Places of a group that one loop of machine code takes, its sums in registers.
+
+Each place adds its own part. Were the sum decayed from place to place, its two planes
+would depend on both of the place before, and a compiler that fuses them all would
+write that out twice a place."""
 
 Keep = Callable[[Array], Array]
 """Dropout, or the identity."""
@@ -53,7 +60,7 @@ class Block:
 
     def enter(self, weights: LayerWeights, u: Array, x: Array) -> Projected:
         """Project an input `x` that is normalised already, to `u`."""
-        return Projected(drive=u @ weights.B, feed=u, skip=x)
+        return Projected(drive=planes.halves(u @ weights.B), feed=u, skip=x)
 
     def mix(
         self, weights: LayerWeights, state: Planes, pooled: Pooled, keep: Keep
@@ -104,9 +111,9 @@ class Block:
         self, weights: LayerWeights, state: Planes, inputs: Grouped
     ) -> tuple[Planes, Planes, Pooled]:
         projected = inputs.project(jax.tree.map(lambda x: x[0], inputs.items))
-        drive = planes.halves(projected.drive)
-        entering = self.discretization.enter(weights.rates, inputs.dt_ms, drive)
-        decay = planes.exp(weights.rates, inputs.dt_ms)
+        drive, gaps = projected.drive, inputs.dt_ms
+        entering = self.discretization.enter(weights.rates, gaps, drive)
+        decay = planes.exp(weights.rates, gaps)
         after = recurrence.run_planes(state, decay, entering)
         return after, after, Pooled(projected.feed, projected.skip)
 
@@ -115,7 +122,7 @@ class Block:
     ) -> tuple[Planes, Planes, Pooled]:
         """Return per group what its first token adds, what all add, and their mean.
 
-        A CPU takes a group's tokens in turn and keeps what it sums up in its cache.
+        A CPU takes a group's tokens in turn and keeps what it sums up in registers.
         An accelerator pays dearly for each step of a loop: it takes all at once.
         """
         gaps, shares = self.by_place(inputs.dt_ms)
@@ -143,38 +150,42 @@ class Block:
     ) -> tuple[Planes, Pooled]:
         """Return what tokens add to the state and to the mean."""
         projected, share = project(tokens.items), tokens.shares
-        drive = planes.halves(projected.drive)
-        entering = self.discretization.enter(rates, tokens.gaps, drive)
+        entering = self.discretization.enter(rates, tokens.gaps, projected.drive)
         return entering, Pooled(share * projected.feed, share * projected.skip)
 
     def sum_in_turn(
         self, project: Callable[[Any], Projected], rates: Planes, tokens: Members
     ) -> tuple[Planes, Pooled]:
         """Sum stride groups up place by place; see `sum_up`."""
-        take = partial(self._take, project, rates)
+        parts = partial(self._parts, project, rates)
 
         def move(
-            total: tuple[Planes, Pooled], token: Members
+            total: tuple[Planes, Pooled], place: tuple[Members, Array]
         ) -> tuple[tuple[Planes, Pooled], None]:
-            drive = planes.times(planes.exp(rates, token.gaps), total[0])
-            return jax.tree.map(jnp.add, (drive, total[1]), take(token)), None
+            return jax.tree.map(jnp.add, total, parts(*place)), None
 
-        first = take(jax.tree.map(lambda x: x[0], tokens))
-        rest = jax.tree.map(lambda x: x[1:], tokens)
-        return jax.lax.scan(move, first, rest)[0]
+        places = (tokens, _left_ms(tokens.gaps))
+        first = parts(*jax.tree.map(lambda x: x[0], places))
+        rest = jax.tree.map(lambda x: x[1:], places)
+        return jax.lax.scan(move, first, rest, unroll=MOST_IN_A_ROW)[0]
 
     def sum_at_once(
         self, project: Callable[[Any], Projected], rates: Planes, tokens: Members
     ) -> tuple[Planes, Pooled]:
         """Sum stride groups up in one go; see `sum_up`."""
-        # Summed from the end: a difference of sums from the beginning would lose the
-        # gaps that follow one of hours.
-        onwards_ms = jax.lax.cumsum(tokens.gaps, axis=0, reverse=True)
-        left_ms = jnp.concatenate([onwards_ms[1:], jnp.zeros_like(tokens.gaps[:1])])
-        decay = planes.exp(rates, left_ms)
-        entering, pooled = self._take(project, rates, tokens)
-        parts = (planes.times(decay, entering), pooled)
+        parts = self._parts(project, rates, tokens, _left_ms(tokens.gaps))
         return jax.tree.map(lambda x: x.sum(axis=0), parts)
+
+    def _parts(
+        self,
+        project: Callable[[Any], Projected],
+        rates: Planes,
+        tokens: Members,
+        left_ms: Float[Array, "..."],
+    ) -> tuple[Planes, Pooled]:
+        """Return what is left at the group's end of what tokens add."""
+        entering, pooled = self._take(project, rates, tokens)
+        return planes.times(planes.exp(rates, left_ms), entering), pooled
 
     def scan(
         self,
@@ -203,8 +214,7 @@ class Block:
         dt_ms: Float[Array, ""],
     ) -> tuple[Planes, OpenGroup, Float[Array, " o"]]:
         """Take one token; the output counts only when the group is then complete."""
-        drive = planes.halves(projected.drive)
-        entering = self.discretization.enter(weights.rates, dt_ms, drive)
+        entering = self.discretization.enter(weights.rates, dt_ms, projected.drive)
         decayed = planes.times(planes.exp(weights.rates, dt_ms), state)
         state = planes.plus(decayed, entering)
         weight = self.weighting(dt_ms, group.held)
@@ -223,6 +233,14 @@ class Block:
         pooled = Pooled(group.feed / group.weight, group.skip / group.weight)
         y = self.mix(weights, group.first, pooled, identity)
         return state, group, self.finish(weights, y)
+
+
+def _left_ms(gaps: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the time from each token to its group's end, places first, ms."""
+    # Summed from the end: a difference of sums from the beginning would lose the
+    # gaps that follow one of hours.
+    onwards_ms = jax.lax.cumsum(gaps, axis=0, reverse=True)
+    return jnp.concatenate([onwards_ms[1:], jnp.zeros_like(gaps[:1])])
 
 
 def zero_state(weights: LayerWeights, axes: tuple[int, ...]) -> Planes:

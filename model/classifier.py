@@ -28,7 +28,7 @@ from model.config import ModelConfig
 from model.groups import Grouped, Projected, grouped
 from model.layer import SequenceLayer
 from model.layer_weights import Affine
-from model.network import Carry, State, Weights, look_up, tabulate, through
+from model.network import Carry, State, Weights, look_up, through
 from model.planes import join
 from model.readout import READOUTS, accumulate, init_readout
 from model.whole_sequence import Spelled
@@ -191,7 +191,7 @@ class Classifier(nn.Module):
         """
         decoder = self.decoder.variables["params"]
         return Weights(
-            table=tabulate(self._project_words()),
+            table=self._project_words(),
             layers=tuple(layer.fold() for layer in self.encoder.layers()),
             decoder=Affine(decoder["kernel"], decoder["bias"]),
         )

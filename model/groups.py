@@ -16,12 +16,12 @@ class Projected(NamedTuple):
     """What a layer makes of an input before it looks at time.
 
     Attributes:
-        drive: What enters the states, both planes side by side, (..., 2p).
+        drive: What enters the states, (..., p).
         feed: u, which D passes straight on, (..., i).
         skip: The residual branch, (..., i).
     """
 
-    drive: Float[Array, "*b q"]
+    drive: Planes
     feed: Float[Array, "*b i"]
     skip: Float[Array, "*b i"]
 
@@ -79,6 +79,12 @@ class OpenGroup(NamedTuple):
     feed: Float[Array, " h"]
     skip: Float[Array, " h"]
     weight: Float[Array, ""]
+
+
+def rows(table: Projected, tokens: Int[Array, "*b"]) -> Projected:
+    """Read some tokens' rows of the table."""
+    read: Projected = jax.tree.map(lambda leaf: leaf[tokens], table)
+    return read
 
 
 def grouped(projected: Projected, dt_ms: Float[Array, "*b l"], stride: int) -> Grouped:

@@ -9,6 +9,7 @@ functions here take them as an argument, next to the states that they move.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 from model import planes
 from model.block import blocks
 from model.config import ModelConfig
-from model.groups import Grouped, OpenGroup, Projected, grouped
+from model.groups import Grouped, OpenGroup, Projected, grouped, rows
 from model.layer_weights import Affine, LayerWeights
 from model.planes import Planes
 from model.readout import READOUTS, Readout, accumulate
@@ -28,13 +29,12 @@ class Weights(NamedTuple):
     """All that inference reads.
 
     Attributes:
-        table: Each token as the first block projects it: drive, feed and skip side
-            by side, (v, ·), so that an event costs one read of memory.
+        table: Each token as the first block projects it, leaves (v, ·).
         layers: The blocks' weights.
         decoder: From the mean to the logits.
     """
 
-    table: Float[Array, "v w"]
+    table: Projected
     layers: tuple[LayerWeights, ...]
     decoder: Affine
 
@@ -58,18 +58,6 @@ class State(NamedTuple):
     groups: tuple[OpenGroup, ...]
 
 
-def tabulate(projected: Projected) -> Float[Array, "v w"]:
-    """Put a vocabulary's projections side by side."""
-    return jnp.concatenate(projected, axis=-1)
-
-
-def row(layer: LayerWeights, table_row: Float[Array, "*b w"]) -> Projected:
-    """Take a row of the table apart; the inverse of `tabulate`."""
-    features, drive = layer.B.shape
-    parts = jnp.split(table_row, [drive, drive + features], axis=-1)
-    return Projected(*parts)
-
-
 def look_up(
     config: ModelConfig,
     weights: Weights,
@@ -79,11 +67,8 @@ def look_up(
     """Return whole ticks of tokens as the first block takes them."""
     shape = (*tokens.shape[:-1], -1, config.pooling_stride)
 
-    def project(tokens: Int[Array, "..."]) -> Projected:
-        return row(weights.layers[0], weights.table[tokens])
-
     by_place = jnp.moveaxis(tokens.reshape(shape), -1, 0)
-    return Grouped(by_place, project, dt_ms.reshape(shape))
+    return Grouped(by_place, partial(rows, weights.table), dt_ms.reshape(shape))
 
 
 def through(
@@ -157,7 +142,7 @@ def move_by_event(
     """Take one event: the definition of online inference; see `streaming.step`."""
     live = jnp.asarray(True)  # noqa: FBT003
     x = jnp.zeros(0)
-    projected = row(weights.layers[0], weights.table[token])
+    projected = rows(weights.table, token)
     ssm, groups = list(state.carry.ssm), list(state.groups)
     for place, (block, layer) in enumerate(
         zip(blocks(config), weights.layers, strict=True)

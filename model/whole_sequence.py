@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from model import planes
 from model.block import Block
 from model.discretization import enter_whole
-from model.groups import Grouped, Pooled, Projected
+from model.groups import Grouped, Pooled, Projected, rows
 from model.layer_weights import LayerWeights
 from model.long_recurrence import one_later, run_from_zero
 from model.planes import Planes
@@ -39,7 +39,7 @@ class Spelled(NamedTuple):
         """Return the same as the block takes it."""
 
         def project(tokens: Int[Array, "..."]) -> Projected:
-            return Projected(*(column[tokens] for column in self.table))
+            return rows(self.table, tokens)
 
         return Grouped(jnp.moveaxis(self.tokens, -1, 0), project, self.dt_ms)
 
@@ -70,7 +70,7 @@ def _sums(
     if block.discretization.enter is not enter_whole:
         return block.sum_up(weights, inputs.by_place())
     gaps, shares = block.by_place(inputs.dt_ms)
-    table = jnp.concatenate(inputs.table, axis=-1)
+    table = jnp.concatenate(jax.tree.leaves(inputs.table), axis=-1)
     words = Words(jnp.moveaxis(inputs.tokens, -1, 0), gaps, shares)
     sums = sum_words(table, weights.rates, words)
     return sums.first, sums.total, Pooled(*jnp.split(sums.mean, 2, axis=-1))
@@ -80,8 +80,6 @@ def _run_singly(
     block: Block, weights: LayerWeights, inputs: Grouped
 ) -> tuple[Planes, Pooled]:
     projected = inputs.project(jax.tree.map(lambda x: x[0], inputs.items))
-    entering = block.discretization.enter(
-        weights.rates, inputs.dt_ms, planes.halves(projected.drive)
-    )
+    entering = block.discretization.enter(weights.rates, inputs.dt_ms, projected.drive)
     decay = planes.exp(weights.rates, inputs.dt_ms)
     return run_from_zero(decay, entering), Pooled(projected.feed, projected.skip)

@@ -30,12 +30,9 @@ def test_a_group_sums_up_alike_in_turn_and_at_once(index: int) -> None:
     rates = Planes(-jnp.abs(jnp.asarray(rng.normal(size=4))), jnp.arange(4.0))
     gaps = jnp.asarray(rng.exponential(1.0, (places, groups, 1)), jnp.float32)
     gaps = gaps.at[2].set(3.6e6)  # an hour
-    items = Projected(
-        *(
-            jnp.asarray(rng.normal(size=(places, groups, width)), jnp.float32)
-            for width in (2 * states, features, features)
-        )
-    )
+    drive = complex_planes(rng, places, groups, states)
+    feed, skip = complex_planes(rng, places, groups, features)
+    items = Projected(drive, feed, skip)
     tokens = Members(items, gaps, jnp.full(gaps.shape, 1 / places))
     in_turn = block.sum_in_turn(identity, rates, tokens)
     at_once = block.sum_at_once(identity, rates, tokens)

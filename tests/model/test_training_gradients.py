@@ -73,9 +73,8 @@ def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
         )
         folded = Classifier(config).apply(variables, method="fold").layers[0]
         block, (features, wide) = blocks(config)[0], folded.B.shape
-        table = Projected(
-            *(jnp.asarray(rng.normal(size=(9, n))) for n in (wide, features, features))
-        )
+        drive, (feed, skip) = numbers(rng, 9, wide // 2), numbers(rng, 9, features)
+        table = Projected(drive, feed, skip)
         tokens = jnp.asarray(rng.integers(9, size=(2, 5, block.stride)))
         dt_ms = jnp.asarray(rng.exponential(1.0, tokens.shape))
 
