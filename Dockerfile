@@ -10,8 +10,8 @@ COPY server ./server
 COPY clients ./clients
 COPY checkpoints ./checkpoints
 RUN python -m venv /opt/saccade \
-    && extras=server \
-    && if [ "$DEVICE" = cuda ]; then extras=server,cuda; fi \
+    && extras=server,redis \
+    && if [ "$DEVICE" = cuda ]; then extras=server,redis,cuda; fi \
     && /opt/saccade/bin/pip install --no-cache-dir -c constraints.txt ".[$extras]"
 
 FROM python:3.12-slim-bookworm

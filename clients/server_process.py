@@ -92,6 +92,11 @@ class ServerProcess:
         reason = f"the server was not ready within {READY_TIMEOUT_S:g} s"
         raise ServerFailed(reason, self.log())
 
+    @property
+    def pid(self) -> int:
+        """The number of the server's process."""
+        return self._process.pid
+
     def log(self) -> str:
         """Return the end of what the server has written."""
         # The server writes where this file stands, so it is read without moving.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response, WebSocket
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI, WebSocket
 
 from server.engine.catalogue import Catalogue
 from server.engine.engine import Engine
@@ -22,15 +21,16 @@ from server.sessions.keeper import Terms
 from server.sessions.roster import Roster
 from server.sessions.stores.memory import MemoryStore
 from server.sessions.stores.sqlite import SqliteStore
-from server.sessions.stores.store import Store
+from server.sessions.stores.store import Store, StoreUnavailable
 from server.sessions.streams import Streams
 from server.settings import Settings, is_loopback
 from server.transport.allowance import Allowances, Allowed
+from server.transport.answers import answer_errors
 from server.transport.guard import App, Guard
 from server.transport.http import http_routes
 from server.transport.metrics import Metrics
-from server.transport.problems import Problem, answer
 from server.transport.service import Service
+from server.transport.session_routes import session_routes
 from server.transport.websocket import stream
 
 LOG: Final = logging.getLogger(__name__)
@@ -89,9 +89,22 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
 
 def create_store(settings: Settings) -> Store:
     """Open what keeps sessions; raises `StoreUnavailable`."""
-    if settings.store == "sqlite":
-        return SqliteStore(settings.store_path)
-    return MemoryStore()
+    return STORES[settings.store](settings)
+
+
+def _redis_store(settings: Settings) -> Store:
+    try:
+        from server.sessions.stores.redis import RedisStore
+    except ModuleNotFoundError:
+        raise StoreUnavailable("pip install 'saccade[redis]' brings it") from None
+    return RedisStore(settings.store_url)
+
+
+STORES: Final[dict[str, Callable[[Settings], Store]]] = {
+    "sqlite": lambda settings: SqliteStore(settings.store_path),
+    "redis": _redis_store,
+    "memory": lambda _: MemoryStore(),
+}
 
 
 def create_reloading(service: Service) -> Reloading:
@@ -147,31 +160,11 @@ def create_routes(service: Service) -> FastAPI:
 
     app = FastAPI(title="Saccade", lifespan=lifespan)
     app.include_router(http_routes(service))
+    app.include_router(session_routes(service))
 
     @app.websocket("/v1/stream")
     async def stream_route(websocket: WebSocket) -> None:
         await stream(websocket, service)
 
-    async def answer_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        service.metrics.count_refusal(error.code)
-        return await answer(request, error)
-
-    async def answer_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code = {404: "no_such_route", 405: "method_not_allowed"}.get(
-            error.status_code, "bad_request"
-        )
-        problem = Problem(error.status_code, code, error.detail)
-        response = await answer(request, problem)
-        response.headers.update(error.headers or {})  # such as Allow
-        return response
-
-    async def answer_fault(request: Request, _: Exception) -> Response:
-        text = "the server failed; its log says why"
-        return await answer(request, Problem(500, "internal_error", text))
-
-    app.add_exception_handler(Problem, answer_problem)
-    app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(Exception, answer_fault)
+    answer_errors(app, service.metrics.count_refusal)
     return app

@@ -14,7 +14,7 @@ from server.tls import check_certificate
 
 PREFIX: Final = "SACCADE_"
 
-STORES: Final = ("sqlite", "memory")
+STORES: Final = ("sqlite", "memory", "redis")
 POSITIVE: Final = (
     "slots",
     "sessions",
@@ -24,11 +24,12 @@ POSITIVE: Final = (
     "snapshot_events",
     "snapshot_s",
     "session_ttl_s",
+    "open_s",
     "key_sessions",
     "key_requests",
 )
 LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096, "idle_s": 0}
-"""A smaller rate would leave no room for a frame worth sending."""
+"""A smaller rate would leave no room for a frame worth sending; no time is below 0."""
 
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
@@ -81,9 +82,11 @@ class Settings:
         drain_s: How long sessions may go on after the server was told to stop; in the
             last quarter nothing is read, and what waits is scored.
         store: Where sessions are kept that nobody is connected to: `sqlite`, which
-            outlives the server, or `memory`.
+            outlives the server, `redis`, which several servers share, or `memory`.
         store_path: File of the `sqlite` store.
+        store_url: Address of the `redis` store; it may hold a password.
         session_ttl_s: For how long.
+        open_s: How long a connected client may take to open a session.
         idle_s: How long a connected client may say nothing before its session is put
             there too; 0 for ever.
         snapshot_s: How often a session that moves is saved.
@@ -119,7 +122,9 @@ class Settings:
     drain_s: float = 5.0
     store: str = "sqlite"
     store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
+    store_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
     session_ttl_s: float = 300.0
+    open_s: float = 20.0
     idle_s: float = 600.0
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20

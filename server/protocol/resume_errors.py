@@ -4,7 +4,8 @@ ProtocolError
 ├── UnknownSession          unknown_session        4404
 ├── ModelChanged            model_changed          4409
 ├── TakenOver               taken_over             4410
-└── SessionIdle             session_idle           4408
+├── SessionIdle             session_idle           4408
+└── SessionDeleted          session_deleted        4404
 """
 
 from __future__ import annotations
@@ -73,3 +74,14 @@ class SessionIdle(ProtocolError):
             f"nothing came for {self.value:g} s; the session is put away, and its "
             "token, if it has one, goes on with it"
         )
+
+
+@dataclass(eq=False)
+class SessionDeleted(ProtocolError):
+    """Somebody with the session's key has deleted it."""
+
+    code: ClassVar[str] = "session_deleted"
+    close_code: ClassVar[int] = 4404
+
+    def __str__(self) -> str:
+        return "the session was deleted by somebody who holds its key; open a new one"

@@ -63,7 +63,7 @@ class Session:
         self._send = carrier.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
-        self._grant = Grant("")
+        self.grant = Grant("")
         self._reporter = Reporter(opening.report)
         self._room = ROOMS[opening.when_full](conversation.limits)
         self._intake = Intake(model, self._room)
@@ -123,7 +123,7 @@ class Session:
 
     def welcome(self, grant: Grant) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
-        self._grant = grant
+        self.grant = grant
         self._send(opened(grant, self.model, self._conversation))
         for reply in self._answers.newest:
             self._send(reply)
@@ -156,8 +156,8 @@ class Session:
         flushes, replies = self._answers.up_to(cut.conversation.sent.seq)
         taken(
             Snapshot(
-                session=self._grant.session,
-                holder=self._grant.holder,
+                session=self.grant.session,
+                holder=self.grant.holder,
                 opening=self._opening,
                 model_hash=self.model.content_hash,
                 conversation=cut.conversation,

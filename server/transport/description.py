@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from starlette.routing import compile_path
+
 from model.events.fit import POLICIES
 
 PROBLEM: Final[dict[str, Any]] = {
@@ -79,6 +81,22 @@ CLASSIFY_REQUEST: Final[dict[str, Any]] = {
         "content": {"application/json": {"schema": CLASSIFY}},
     }
 }
+
+
+def methods_of(document: dict[str, Any], path: str) -> str:
+    """Return the methods of all routes of a path, as `Allow` names them.
+
+    Args:
+        document: What `/openapi.json` holds.
+        path: The path of a request.
+    """
+    found = {
+        method.upper()
+        for template, routes in document["paths"].items()
+        if compile_path(template)[0].match(path)
+        for method in routes
+    }
+    return ", ".join(sorted(found))
 
 
 def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:

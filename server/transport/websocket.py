@@ -133,7 +133,8 @@ class Connection:
         Raises:
             SessionIdle: None came, and nothing is left to score for it.
         """
-        idle_s = self._service.settings.idle_s
+        settings = self._service.settings
+        idle_s = settings.open_s if self._session is None else settings.idle_s
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(idle_s or None):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from clients.server_process import ServerProcess
+from tests.redis_server import RedisServer
 from tests.system.proxy import bad_network
 from tests.system.survivors import (
     assert_same,
@@ -35,10 +37,15 @@ async def struck(process: ServerProcess, number: signal.Signals) -> None:
 
 
 async def survives(
-    folder: Path, number: signal.Signals, moments: int, events: int, seed: int
+    folder: Path,
+    number: signal.Signals,
+    moments: int,
+    events: int,
+    seed: int,
+    options: Sequence[str] = (),
 ) -> None:
     dice, parts = random.Random(seed), recordings(SESSIONS, events)
-    with mortal(folder) as process:
+    with mortal(folder, *options) as process:
         expected = await uninterrupted(process.url, parts)
 
         async def strike() -> None:
@@ -56,6 +63,16 @@ async def survives(
 )
 async def test_sessions_end_as_if_their_server_had_lived_on(tmp_path, number):
     await survives(tmp_path, number, moments=1, events=50_000, seed=1)
+
+
+@pytest.mark.slow
+async def test_sessions_in_redis_outlive_their_server_too(tmp_path):
+    redis = RedisServer(tmp_path)
+    try:
+        where = ("--store", "redis", "--store-url", redis.url)
+        await survives(tmp_path, signal.SIGKILL, 2, 50_000, 4, where)
+    finally:
+        redis.kill()
 
 
 @pytest.mark.slow

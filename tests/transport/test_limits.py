@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -289,3 +290,16 @@ def test_what_a_rate_cannot_let_in_soon_is_not_granted() -> None:
 def test_a_limit_that_lets_nothing_through_is_refused(chosen: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(chosen))):
         Settings(**chosen)
+
+
+def test_who_opens_no_session_is_sent_away(serve: Any) -> None:
+    server = serve(open_s=0.3)
+    with server.client() as silent, server.client() as half, server.client() as other:
+        other.open()
+        half.socket.socket.sendall(b"\x82\xfe\x01\x00\x00\x00\x00\x00half")
+        assert silent.close_code() == 4408
+        assert silent.error.code == "session_idle"
+        assert half.hear().code == "session_idle"  # its message was never whole
+        half.socket.socket.shutdown(socket.SHUT_RDWR)
+        other.send(EVENTS)
+        assert other.finish().ticks == len(EVENTS) // 2

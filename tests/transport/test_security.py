@@ -65,7 +65,8 @@ def test_the_table_of_routes_is_that_of_the_application() -> None:
         if isinstance(route, WebSocketRoute):
             found[route.path] = "websocket"
         elif isinstance(route, (APIRoute, Route)):
-            found[route.path] = ", ".join(sorted((route.methods or set()) - {"HEAD"}))
+            methods = {*found.get(route.path, "").split(", "), *(route.methods or ())}
+            found[route.path] = ", ".join(sorted(methods - {"", "HEAD"}))
         elif hasattr(route, "path") and hasattr(route, "endpoint"):
             found[route.path] = "websocket"
         else:
@@ -78,13 +79,14 @@ def test_every_route_asks_for_what_the_table_says(guarded: Any) -> None:
         if methods == "websocket":
             assert status_of_handshake(stream_url(guarded)) == 401
             continue
-        answer = httpx.request(methods, guarded.base + path)
-        assert (answer.status_code == 401) == (key != "no"), path
-        wrong = {"Authorization": "Bearer saccade_guess"}
-        answer = httpx.request(methods, guarded.base + path, headers=wrong)
-        assert (answer.status_code == 401) == (key != "no"), path
-        answer = httpx.request(methods, guarded.base + path, headers=bearer("ann"))
-        assert answer.status_code != 401, path
+        for method in methods.split(", "):
+            answer = httpx.request(method, guarded.base + path)
+            assert (answer.status_code == 401) == (key != "no"), path
+            wrong = {"Authorization": "Bearer saccade_guess"}
+            answer = httpx.request(method, guarded.base + path, headers=wrong)
+            assert (answer.status_code == 401) == (key != "no"), path
+            answer = httpx.request(method, guarded.base + path, headers=bearer("ann"))
+            assert answer.status_code != 401, path
     answer = httpx.get(guarded.base + "/v1/nothing")
     assert answer.status_code == 401
     assert answer.json()["code"] == "unauthorized"
@@ -124,6 +126,20 @@ def test_a_session_comes_back_to_its_own_key_only(guarded: Any) -> None:
         assert thief.close_code() == 4404
     with connect(url, compression=None, additional_headers=bearer("ann")) as socket:
         assert Client(socket, text=False).open(resume=opened.resume).resumed
+
+
+def test_another_key_s_attempt_leaves_the_session_s_client_alone(guarded: Any) -> None:
+    url = stream_url(guarded)
+    with (
+        connect(url, compression=None, additional_headers=bearer("ann")) as own,
+        connect(url, compression=None, additional_headers=bearer("bob")) as other,
+    ):
+        client, thief = Client(own, text=False), Client(other, text=False)
+        opened = client.open()
+        thief.say(Open("toy", resume=opened.resume))
+        assert thief.close_code() == 4404
+        client.send(some_events(8))
+        assert client.finish().ticks == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""Clients that one would rather not share a server with, each on its own thread.
+
+    python -m benchmarks.nuisances URL MODEL SECONDS VANISHINGS
+
+One floods, one never reads, one sends a byte a second, one opens and vanishes. Says at
+the end, in JSON, what they did. `benchmarks.neighbours` runs it beside good clients.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from clients.credentials import authorization
+from model.events.packed import pack
+from model.events.types import EVENT_DTYPE, Events
+from server.protocol.codec import encode_client
+from server.protocol.messages import EventsFrame, Open
+
+FRAME_EVENTS: Final = 8192
+SIDE: Final = 34
+"""Both released models' sensors hold that much."""
+
+
+def some_events(count: int, start_us: int, seed: int = 0) -> Events:
+    """Return events a µs apart, anywhere on the sensor."""
+    rng = np.random.default_rng(seed)
+    events = np.zeros(count, EVENT_DTYPE)
+    events["t"] = start_us + np.arange(count)
+    for field, limit in (("x", SIDE), ("y", SIDE), ("p", 2)):
+        events[field] = rng.integers(0, limit, count)
+    return events
+
+
+class Nuisances:
+    """What they do until the time is up.
+
+    Args:
+        url: The server.
+        model: Whom they ask for.
+        seconds: How long they go on.
+        vanishings: How often the last of them opens and vanishes.
+    """
+
+    def __init__(self, url: str, model: str, seconds: float, vanishings: int) -> None:
+        self._url, self._model = url, model
+        self._vanishings = vanishings
+        self._began_s = time.monotonic()
+        self._seconds = seconds
+        self.deeds: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Let all of them loose, and wait for their end."""
+        kinds = (self.flood, self.never_read, self.drip, self.vanish)
+        threads = [threading.Thread(target=self._again, args=(k,)) for k in kinds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def flood(self) -> None:
+        """Send as fast as the server reads, whatever the window."""
+        with self._connection() as connection:
+            reading = threading.Thread(target=_drain, args=(connection,))
+            reading.start()
+            for frame in frames():
+                if self._over():
+                    break
+                connection.sendall(frame)
+                self._count("flooded frames")
+            connection.shutdown(socket.SHUT_RDWR)
+            reading.join()
+
+    def never_read(self) -> None:
+        """Send while anything goes out, and read nothing."""
+        with self._connection(receive_buffer=4096) as connection:
+            connection.settimeout(0.5)
+            for frame in frames():
+                if self._over():
+                    break
+                sent = 0
+                while sent < len(frame) and not self._over():
+                    with suppress(TimeoutError):
+                        sent += connection.send(frame[sent:])
+                self._count("unread frames")
+
+    def drip(self) -> None:
+        """Send one byte a second."""
+        with self._connection() as connection:
+            for byte in next(frames()):
+                if self._over():
+                    break
+                connection.sendall(bytes([byte]))
+                self._count("bytes dripped")
+                time.sleep(1.0)
+
+    def vanish(self) -> None:
+        """Open, send, and be gone, again and again, spread over the time."""
+        while self.deeds.get("vanished", 0) < self._vanishings:
+            with self._connection() as connection:
+                connection.sendall(next(frames(64)))
+            self._count("vanished")
+            share = self.deeds["vanished"] / self._vanishings
+            due_s = self._began_s + 0.9 * share * self._seconds
+            time.sleep(max(0.0, due_s - time.monotonic()))
+
+    def _again(self, deed: Callable[[], None]) -> None:
+        while not self._over():
+            try:
+                deed()
+            except OSError:  # sent away: come back
+                self._count("sent away")
+                time.sleep(0.1)
+            else:
+                if deed == self.vanish:  # as often as it should
+                    return
+
+    def _over(self) -> bool:
+        return time.monotonic() - self._began_s >= self._seconds
+
+    def _count(self, deed: str) -> None:
+        self.deeds[deed] = self.deeds.get(deed, 0) + 1
+
+    @contextmanager
+    def _connection(self, receive_buffer: int = 0) -> Iterator[socket.socket]:
+        """Dial, shake hands and open a session."""
+        address = urlsplit(self._url)
+        with socket.socket() as connection:
+            if receive_buffer:
+                kind = socket.SO_RCVBUF
+                connection.setsockopt(socket.SOL_SOCKET, kind, receive_buffer)
+            connection.settimeout(60)
+            connection.connect((address.hostname, address.port))
+            protocol = ClientProtocol(parse_uri(f"ws://{address.netloc}/v1/stream"))
+            request = protocol.connect()
+            request.headers.update(authorization())
+            protocol.send_request(request)
+            connection.sendall(b"".join(protocol.data_to_send()))
+            while protocol.state is State.CONNECTING:
+                protocol.receive_data(connection.recv(1 << 16))
+            connection.sendall(framed(Open(self._model)))
+            yield connection
+
+
+def frames(events: int = FRAME_EVENTS) -> Iterator[bytes]:
+    """Yield one frame of events after another, endlessly."""
+    data = pack(some_events(events, 0), 0)
+    seq = 0
+    while True:
+        seq += 1
+        yield framed(EventsFrame(seq, data, events * seq))
+
+
+def framed(message: Any) -> bytes:
+    """Return a message as a client's websocket frame."""
+    data = encode_client(message)
+    assert isinstance(data, bytes)
+    return Frame(Opcode.BINARY, data).serialize(mask=True)
+
+
+def _drain(connection: socket.socket) -> None:
+    with suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
+
+
+def main(url: str, model: str, seconds: str, vanishings: str) -> int:
+    """Be a nuisance."""
+    nuisances = Nuisances(url, model, float(seconds), int(vanishings))
+    nuisances.run()
+    sys.stdout.write(json.dumps(nuisances.deeds) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
