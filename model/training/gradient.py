@@ -67,6 +67,32 @@ def make_gradient(config: ModelConfig, label_smoothing: float, mesh: Mesh) -> Gr
         label_smoothing: See `objective.smooth`.
         mesh: The devices that share the rows of a batch. Batch norm wants one alone.
     """
+    differentiate = jax.value_and_grad(_loss(config, label_smoothing), has_aux=True)
+
+    def few(
+        params: Params, rest: Params, rows: Rows, first_row: Array, key: Array
+    ) -> Found:
+        (value, (logits, updates)), slope = differentiate(
+            params, rest, rows, first_row, key
+        )
+        return Found(value, slope, logits, updates)
+
+    def gradient(variables: Variables, rows: Rows, key: Array) -> Found:
+        params = variables["params"]
+        rest = {k: v for k, v in variables.items() if k != "params"}
+        rows = rows._replace(weights=rows.weights / jnp.sum(rows.weights))
+        if config.batchnorm:  # it wants to see the whole batch
+            return few(params, rest, rows, jnp.int32(0), key)
+        return _spread(mesh, partial(few, params, rest), rows, key)
+
+    return gradient
+
+
+def _loss(config: ModelConfig, label_smoothing: float) -> Callable[..., Any]:
+    """Return the loss of some rows, and beside it their scores and batch norm's news.
+
+    The rows' weights are shares of the whole batch's, so that parts add up to its mean.
+    """
     classifier = Classifier(config)
 
     def loss(
@@ -86,25 +112,7 @@ def make_gradient(config: ModelConfig, label_smoothing: float, mesh: Mesh) -> Gr
         found = jnp.sum(rows.weights * cross_entropies(logits, smoothed))
         return found, (logits, dict(updates))
 
-    differentiate = jax.value_and_grad(loss, has_aux=True)
-
-    def few(
-        params: Params, rest: Params, rows: Rows, first_row: Array, key: Array
-    ) -> Found:
-        (value, (logits, updates)), slope = differentiate(
-            params, rest, rows, first_row, key
-        )
-        return Found(value, slope, logits, updates)
-
-    def gradient(variables: Variables, rows: Rows, key: Array) -> Found:
-        params = variables["params"]
-        rest = {k: v for k, v in variables.items() if k != "params"}
-        rows = rows._replace(weights=rows.weights / jnp.sum(rows.weights))
-        if config.batchnorm:  # it wants to see the whole batch
-            return few(params, rest, rows, jnp.int32(0), key)
-        return _spread(mesh, partial(few, params, rest), rows, key)
-
-    return gradient
+    return loss
 
 
 Few = Callable[[Rows, Array, Array], Found]

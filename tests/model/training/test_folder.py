@@ -118,6 +118,7 @@ def test_recordings_of_every_format_are_the_same_events(tmp_path: Path) -> None:
         assert events.tolist() == samples.events[place // 7 * 7].tolist(), place
 
 
+@pytest.mark.slow
 def test_a_folder_of_mixed_formats_trains_from_the_command_line(
     tmp_path: Path,
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_jobs_number_is_in_the_folders_name(
     assert run([*words, "training.epochs=1"], tmp_path).name.endswith("_job4711")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_in_words_and_what_was_saved_stays(
     words: list[str], tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def alone(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Any:
     return curve(output)
 
 
+@pytest.mark.slow
 def test_four_devices_learn_as_one_does(
     words: list[str], alone: Any, tmp_path: Path
 ) -> None:
