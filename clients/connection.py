@@ -88,8 +88,7 @@ class Stream:
     async def send(self, events: Any) -> None:
         """Send events, waiting for as long as the server's window is full.
 
-        A stream with `when_full="drop-oldest"` does not wait; `traffic` counts what
-        was dropped.
+        With `when_full="drop-oldest"` never; `traffic` counts what was dropped.
 
         Args:
             events: A structured array with t (or timestamp, ts), x, y and p (or on,
@@ -209,11 +208,7 @@ class Stream:
         await self._wire.until(lambda: self._session.may_send(payload))
         self._raise_if_over()
         self._session.dispatch(payload, time.monotonic())
-        if self._session.live:
-            self._wire.pump_soon()
-            await asyncio.sleep(0)  # a turn for it
-        else:
-            await self._pump()
+        await self._pump()
 
     async def _say(self, message: ClientMessage) -> None:
         self._raise_if_over()
@@ -221,7 +216,7 @@ class Stream:
         await self._pump()
 
     async def _pump(self) -> None:
-        await self._wire.pump()
+        await self._wire.push()
         self._raise_failure()
 
     async def _answer(self, request: int) -> Flushed | WasReset:

@@ -70,10 +70,14 @@ class Wire:
         if self._session.opened.resume is None and self._socket.close_code is not None:
             await asyncio.shield(self._reader)
 
-    def pump_soon(self) -> None:
-        """Have sent what the session has to say, without waiting for that."""
+    async def push(self) -> None:
+        """Send what the session has to say; a live one waits for nobody."""
+        if not self._session.live:
+            await self.pump()
+            return
         if self._pumping is None or self._pumping.done():
             self._pumping = asyncio.create_task(self.pump())
+        await asyncio.sleep(0)  # a turn for it
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition on the session holds, or the session is over."""
