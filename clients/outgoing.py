@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from server.protocol.messages import ClientMessage, EventsFrame, Flush, Reset
+from server.protocol.messages import ClientMessage, Close, EventsFrame, Flush, Reset
 
 
 class Entry(NamedTuple):
@@ -75,8 +75,8 @@ class Outgoing:
 
     @property
     def waits(self) -> bool:
-        """Whether something is to be sent."""
-        return bool(self._unsent)
+        """Whether something is to be sent, or the last word was said."""
+        return bool(self._unsent) or isinstance(self._newest.message, Close)
 
     def next(self) -> ClientMessage | None:
         """Take the next message to send; None where all are sent."""

@@ -102,6 +102,7 @@ class Session:
         self.failure: ClientError | None = None
         self.put_away = False
         self._setbacks = 0
+        self._acked_seq = 0
         self._bounds = bounds
         self.live = opening.when_full == "drop-oldest"
         self._dropped_there = 0
@@ -135,6 +136,15 @@ class Session:
     def over(self) -> bool:
         """Tell whether no further message can come."""
         return self.closed is not None or self.failure is not None
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether the server put the session away, and nothing is to be said.
+
+        What was said while its word was on the way, it never read.
+        """
+        unheard = self._acked_seq < self.traffic.frames or self._asked
+        return self.put_away and not (unheard or self.outgoing.waits)
 
     def payloads(self, events: Events) -> Iterator[Payload]:
         """Cut events into payloads that the server's limits allow."""
@@ -205,6 +215,7 @@ class Session:
                 self._score(message, now_s)
             case Ack():
                 self._credit.acknowledge(message.events, message.bytes)
+                self._acked_seq = max(self._acked_seq, message.seq)
                 self.traffic.acked_events = max(
                     self.traffic.acked_events, message.events
                 )

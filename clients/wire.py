@@ -130,7 +130,7 @@ class Wire:
         if self._left or session.opened.resume is None:
             session.fail(lost)
             return
-        while session.put_away and not session.outgoing.waits:
+        while session.resting:
             await self._news.wait()
         give_up_s = time.monotonic() + self._reconnecting.give_up_s
         asked_s = 1e-3 * session.leaving.reconnect_after_ms if session.leaving else 0.0

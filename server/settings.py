@@ -79,7 +79,8 @@ class Settings:
         key_events_per_s: Events that may come in with one key, on all its
             connections and requests together.
         key_bytes_per_s: Bytes of messages and bodies, likewise.
-        drain_s: How long sessions may go on after the server was told to stop.
+        drain_s: How long sessions may go on after the server was told to stop; in the
+            last quarter nothing is read, and what waits is scored.
         store: Where sessions are kept that nobody is connected to: `sqlite`, which
             outlives the server, `redis`, which several servers share, or `memory`.
         store_path: File of the `sqlite` store.

@@ -1,7 +1,8 @@
-"""A device that fails when it is told to, in the middle of a real batch."""
+"""Devices that fail or wait when they are told to, in the middle of a real batch."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import jax
@@ -23,6 +24,11 @@ class Fault:
         self._armed = 0
         self._poison = poison
 
+    @property
+    def armed(self) -> bool:
+        """Whether a call is still to fail."""
+        return self._armed > 0
+
     def arm(self, times: int) -> None:
         """Fail the next so many calls."""
         self._armed = times
@@ -39,3 +45,22 @@ class Fault:
             self._armed = max(0, self._armed - 1)
             raise RuntimeError(self.TEXT)
         return scores
+
+
+class Gate:
+    """A model that waits, on the device, until it is let through."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+
+    def advance(self, *arguments: Any) -> Any:
+        carry, logits = toy_advance(*arguments)
+        jax.debug.callback(lambda _: self._open.wait(30) or None, logits[0, 0, 0])
+        return carry, logits
+
+    def __enter__(self) -> None:
+        self._open.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._open.set()

@@ -60,6 +60,7 @@ class Device:
         self._commands = queue.SimpleQueue()
         self._deliver: Deliver = _drop
         self._recoveries = Recoveries()
+        self._began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self, deliver: Deliver) -> None:
@@ -76,6 +77,12 @@ class Device:
     def alive(self) -> bool:
         """Tell whether anybody obeys."""
         return self._thread.is_alive()
+
+    @property
+    def silent_s(self) -> float:
+        """How long the turn under way has taken so far; 0 between two."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def send(self, lease: Lease, run: Callable[[Pool], None]) -> None:
         """Have something done with a session's pool, after all that was sent before."""
@@ -96,15 +103,21 @@ class Device:
             self._prepare_all()
             flight: InFlight | None = None
             while self._obey(idle=flight is None):
-                launched = self._launch()
-                if flight is not None:
-                    self._hand_back(flight)
-                self._hand_out()
-                flight = launched
+                flight = self._turn(flight)
         except Exception as error:
             LOG.exception("the device thread ends")
             for name in self.pools:
                 self._lose(name, error)
+
+    def _turn(self, flight: InFlight | None) -> InFlight | None:
+        """Launch the next batch, and deliver what came of the one before."""
+        self._began_s = time.monotonic()
+        launched = self._launch()
+        if flight is not None:
+            self._hand_back(flight)
+        self._hand_out()
+        self._began_s = None
+        return launched
 
     def _prepare_all(self) -> None:
         """Compile every model; only then is any ready, since this thread is busy."""

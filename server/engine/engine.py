@@ -46,7 +46,7 @@ class Engine:
     @property
     def health(self) -> Health:
         """What the engine says of itself; any thread may ask."""
-        return self._status.health
+        return self._status.health.after_silence(self._device.silent_s)
 
     def slots_used(self, model: str) -> int:
         """Return how many of a model's slots are lent."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from server.engine.errors import EngineError, NotReady
+
+HUNG_S: Final = 30.0
+"""A turn of the device takes milliseconds; after so long it has hung."""
 
 State = Literal["starting", "ready", "failed", "stopped"]
 
@@ -44,6 +47,14 @@ class Health:
             for name, model in self.models.items()
             if model.state != "ready"
         )
+
+    def after_silence(self, seconds: float) -> Health:
+        """Return what holds where the device has not answered for so long."""
+        if seconds < HUNG_S:
+            return self
+        hung = ModelHealth("failed", f"the device has not answered for {seconds:.0f} s")
+        ready = {name for name, model in self.models.items() if model.state == "ready"}
+        return Health({**self.models, **dict.fromkeys(ready, hung)})
 
 
 class Status:

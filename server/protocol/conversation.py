@@ -61,6 +61,10 @@ class Limits:
         ):
             raise ValueError("the window is smaller than one frame")
 
+    def exceeded_by(self, pending: Counts) -> bool:
+        """Tell whether more is under way than the window allows."""
+        return pending.events > self.window_events or pending.bytes > self.window_bytes
+
 
 class Memory(NamedTuple):
     """All that another conversation needs to go on with this session.

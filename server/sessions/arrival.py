@@ -1,9 +1,8 @@
-"""A client that opens a session or comes back to one, and whether it may."""
+"""A client at the door: what it asks for, and whether it may go on with a session."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from hashlib import sha256
 from typing import Final, NamedTuple
 
 from server.engine.models import ServedModel
@@ -35,13 +34,13 @@ class Arrival(NamedTuple):
     holder: str = ""
 
 
-def key_of(token: str) -> str:
-    """Return what stands for a token in the store, so that none leaks from there."""
-    return sha256(token.encode()).hexdigest()
-
-
 def check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:
-    """Refuse to go on with a session otherwise than it began, or for somebody else."""
+    """Refuse to go on with a session otherwise than it began, or for somebody else.
+
+    Raises:
+        ProtocolError: It is somebody else's, another version's, or was opened
+            otherwise.
+    """
     first, opening = snapshot.opening, arrival.opening
     if snapshot.holder != arrival.holder:
         raise UnknownSession

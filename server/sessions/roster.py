@@ -12,6 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from hashlib import sha256
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -19,7 +20,7 @@ from server.engine.catalogue import Catalogue
 from server.engine.models import ServedModel
 from server.protocol.errors import InternalError, NotReady
 from server.protocol.resume_errors import TakenOver, UnknownSession
-from server.sessions.arrival import Arrival, check, key_of
+from server.sessions.arrival import Arrival, check
 from server.sessions.carrier import Carrier
 from server.sessions.grant import Grant
 from server.sessions.keeper import Keeper, Terms
@@ -99,7 +100,7 @@ class Roster:
         opening, model, carrier, holder = arrival
         first = Snapshot(name, opening, model.content_hash, holder)
         expires_s = self._clock() + self._terms.ttl_s
-        record = Record(key_of(token), 1, expires_s, encode(first))
+        record = Record(_key(token), 1, expires_s, encode(first))
         try:
             await self._store.create(record)
         except StoreUnavailable as error:
@@ -119,7 +120,7 @@ class Roster:
         """
         token = arrival.opening.resume
         assert token is not None
-        key = key_of(token)
+        key = _key(token)
         lock = self._coming.setdefault(key, asyncio.Lock())
         async with lock:
             await self._take_over(key, arrival.holder)
@@ -137,7 +138,7 @@ class Roster:
 
     def carrier_of(self, token: str) -> Carrier | None:
         """Return who is connected to a session; a resume would end that."""
-        keeper = self._live.get(key_of(token))
+        keeper = self._live.get(_key(token))
         return None if keeper is None else keeper.carrier
 
     def held_by(self, holder: str) -> list[Keeper]:
@@ -158,6 +159,11 @@ class Roster:
     def discard(self, keeper: Keeper) -> None:
         """End a session that nobody will come back to."""
         self._end(keeper, keeper.forget())
+
+    async def drained(self) -> None:
+        """Wait until no session here has a whole tick left to score."""
+        while any(keeper.session.busy for keeper in self._live.values()):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
 
     async def detach_all(self) -> None:
         """Save every session and free its slot."""
@@ -263,3 +269,8 @@ class Roster:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _key(token: str) -> str:
+    """Return what stands for a token in the store, so that none leaks from there."""
+    return sha256(token.encode()).hexdigest()

@@ -6,7 +6,6 @@ a carrier takes the messages to the client.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 
 import numpy as np
@@ -26,16 +25,15 @@ from server.protocol.messages import (
     WasReset,
 )
 from server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from server.sessions.answers import Answers
 from server.sessions.carrier import Carrier
 from server.sessions.grant import Grant, opened
 from server.sessions.intake import ROOMS, Intake
 from server.sessions.refusals import refusal
 from server.sessions.snapshots import (
-    REPLIES_KEPT,
     Cut,
     FlushMark,
     Reply,
-    Said,
     Snapshot,
     Taken,
 )
@@ -69,8 +67,7 @@ class Session:
         self._reporter = Reporter(opening.report)
         self._room = ROOMS[opening.when_full](conversation.limits)
         self._intake = Intake(model, self._room)
-        self._flushes: deque[FlushMark] = deque()
-        self._replies: deque[Said] = deque(maxlen=REPLIES_KEPT)
+        self._answers = Answers()
         self._awaited: list[Taken] = []
         self._last: Tick | None = None
         self._reported: Tick | None = None
@@ -81,6 +78,11 @@ class Session:
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
         return self._intake.drained
+
+    @property
+    def busy(self) -> bool:
+        """Whether a tick will still be scored."""
+        return not (self.drained or self.lost)
 
     @property
     def events_sent(self) -> int:
@@ -96,10 +98,7 @@ class Session:
         ledger, limits = self._conversation.ledger, self._conversation.limits
         if ledger.dropped is not None:
             return self._intake.under_way > limits.window_events
-        pending = ledger.pending
-        return (
-            pending.events > limits.window_events or pending.bytes > limits.window_bytes
-        )
+        return limits.exceeded_by(ledger.pending)
 
     def begin(self, streams: Streams) -> None:
         """Take a slot; `welcome` tells the client.
@@ -120,16 +119,14 @@ class Session:
         self._last, self._reported = snapshot.last, snapshot.reported
         ticks = 0 if self._last is None else self._last.ticks
         self._intake.recall(snapshot.intake, ticks)
-        self._flushes.extend(snapshot.flushes)
-        seq = snapshot.seq
-        self._replies.extend(Said(seq, message) for message in snapshot.replies)
+        self._answers.recall(snapshot.seq, snapshot.flushes, snapshot.replies)
 
     def welcome(self, grant: Grant) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
         self.grant = grant
         self._send(opened(grant, self.model, self._conversation))
-        for reply in self._replies:
-            self._send(reply.message)
+        for reply in self._answers.newest:
+            self._send(reply)
         if self._reported is not None:
             self._send_result(self._reported)
         self._intake.pump()
@@ -156,7 +153,7 @@ class Session:
         self._awaited.remove(taken)
         ticks = self._intake.ticks_in(row, cut.intake.submitted)
         assert ticks == self._intake.ticks, "a row holds exactly the ticks told"
-        seq = cut.conversation.sent.seq
+        flushes, replies = self._answers.up_to(cut.conversation.sent.seq)
         taken(
             Snapshot(
                 session=self.grant.session,
@@ -169,8 +166,8 @@ class Session:
                 position=self._reporter.position,
                 last=self._last,
                 reported=self._reported,
-                flushes=tuple(mark for mark in self._flushes if mark.seq <= seq),
-                replies=tuple(r.message for r in self._replies if r.seq <= seq),
+                flushes=flushes,
+                replies=replies,
             )
         )
 
@@ -198,7 +195,7 @@ class Session:
         intake, seq = self._intake, self._conversation.ledger.sent.seq
         intake.commit()
         dropped = self._told(intake.dropped)
-        self._flushes.append(
+        self._answers.ask(
             FlushMark(request.id, seq, intake.whole_ticks, intake.pending, dropped)
         )
         self._answer_flushes()
@@ -223,7 +220,7 @@ class Session:
 
     def _reply(self, message: Reply) -> None:
         self.version += 1
-        self._replies.append(Said(self._conversation.ledger.sent.seq, message))
+        self._answers.say(self._conversation.ledger.sent.seq, message)
         self._send(message)
 
     def close(self) -> None:
@@ -259,6 +256,7 @@ class Session:
                 self._reported = tick
                 self._send_result(tick)
             self._answer_flushes()
+        self.version += 1
         self._intake.pump()
         self._carrier.progressed()
 
@@ -287,8 +285,7 @@ class Session:
         return None if self._conversation.ledger.dropped is None else dropped
 
     def _answer_flushes(self) -> None:
-        while self._flushes and self._flushes[0].ticks <= self._intake.ticks:
-            mark = self._flushes.popleft()
+        for mark in self._answers.due(self._intake.ticks):
             self._reply(
                 flushed(
                     self._last,

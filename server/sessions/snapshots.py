@@ -34,7 +34,6 @@ from server.sessions.intake import IntakeMemory
 FORMAT: Final = 2
 NOTHING_SENT: Final = Memory()
 NOTHING_TAKEN: Final = IntakeMemory()
-REPLIES_KEPT: Final = 16
 
 
 class UnreadableSnapshot(Exception):
@@ -53,13 +52,6 @@ class FlushMark(NamedTuple):
     ticks: int
     pending: int
     dropped: int | None = None
-
-
-class Said(NamedTuple):
-    """An answer, and the newest frame when it was given."""
-
-    seq: int
-    message: Reply
 
 
 class Cut(NamedTuple):

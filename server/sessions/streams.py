@@ -101,9 +101,12 @@ class Streams:
 
     def close(self, stream: Stream) -> None:
         """End a stream."""
-        self._open[stream.model] -= 1
         self.disembark(stream)
         self._settle(stream.model)
+        self._open[stream.model] -= 1
+        if not self._open[stream.model]:  # it may be a version's last
+            del self._open[stream.model]
+            self._berths.pop(stream.model, None)
 
     def hear(self, outcomes: list[Outcome]) -> None:
         """Take what the device thread delivers."""
@@ -121,8 +124,8 @@ class Streams:
 
     def _settle(self, model: str) -> None:
         """Give free slots to those that wait, and make others give way."""
-        berths = self._berths[model]
-        if not berths.waiting:
+        berths = self._berths.get(model)
+        if berths is None or not berths.waiting:
             return
         with suppress(SlotsExhausted):
             while (stream := berths.next()) is not None:

@@ -31,6 +31,7 @@ class Mailbox:
     def __init__(self, capacity: int, refused: Callable[[str], None]) -> None:
         self.outbox = Outbox(capacity)
         self.ending: Ending | None = None
+        self.listening = True
         self._refused = refused
         self._pulse = Pulse()
 
@@ -51,6 +52,10 @@ class Mailbox:
             self._refused(error.code)
             self.put(error_message(error))
             self.end(Ending(error.close_code, error.code))
+
+    def stop_listening(self) -> None:
+        """Have nothing more read from the client."""
+        self.listening = False
 
     def end(self, ending: Ending) -> None:
         """End once what waits is sent; the first ending stands."""

@@ -24,6 +24,8 @@ from server.transport.metrics import Metrics
 from server.transport.tickets import Tickets
 
 RESTART: Final = Ending(1012, "the server is stopping")
+LISTENING: Final = 0.75
+"""The part of the drain in which clients are read; the rest is for what they sent."""
 
 
 @dataclass
@@ -68,13 +70,22 @@ class Service:
         self.changed.beat()
 
     async def leave(self, reconnect_after_ms: int) -> None:
-        """Admit nobody, tell everybody, give them time to finish, save the rest."""
+        """Admit nobody, tell everybody, give them time to finish, save the rest.
+
+        What is saved has no whole tick left to score, if there was time for that.
+        """
         self.leaving = True
         for mailbox in self.connected:
             mailbox.put(GoAway("the server is stopping", reconnect_after_ms))
+        listening_s = LISTENING * self.settings.drain_s
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.drain_s):
+            async with asyncio.timeout(listening_s):
                 await self.changed.until(lambda: not self.connected)
+        for mailbox in self.connected:
+            mailbox.stop_listening()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s - listening_s):
+                await self.roster.drained()
         for mailbox in self.connected:
             mailbox.end(RESTART)
         await self.roster.detach_all()

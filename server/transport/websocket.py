@@ -150,7 +150,8 @@ class Connection:
 
     def _has_room(self) -> bool:
         congested = self._session is not None and self._session.congested
-        return not (congested or self._mailbox.outbox.full)
+        full = congested or self._mailbox.outbox.full
+        return self._mailbox.listening and not full
 
     async def _send(self, data: Wire) -> None:
         if isinstance(data, str):

@@ -86,3 +86,31 @@ def test_a_live_session_never_waits_for_credit_and_counts_what_it_lets_go_of():
     assert session.traffic.dropped_events == 35
     session.receive(result(4), 0.25)
     assert list(session.traffic.latencies_ms) == [250.0]
+
+
+IDLE = ErrorMessage("session_idle", "nothing came", True)
+
+
+def test_a_session_that_was_put_away_rests_until_there_is_something_to_say():
+    session = Session(Open("toy"), opened(resume="token"))
+    sent(session, 4)
+    session.receive(Ack(1, 4, 32), 0.0)
+    session.receive(IDLE, 0.0)
+    assert session.resting
+    assert not session.over
+    for payload in session.payloads(moving(4, start_us=100)):
+        session.dispatch(payload, 0.0)
+    assert not session.resting
+
+
+def test_what_was_said_while_the_session_was_put_away_is_said_again_at_once():
+    session = Session(Open("toy"), opened(resume="token"))
+    sent(session, 4)
+    session.receive(IDLE, 0.0)  # no ack: the server never read the frame
+    assert not session.resting
+
+
+def test_a_session_that_cannot_be_resumed_ends_when_it_is_put_away():
+    session = Session(Open("toy"), opened())
+    session.receive(IDLE, 0.0)
+    assert session.failure.code == "session_idle"

@@ -98,8 +98,10 @@ def test_a_recording_without_a_truth_claims_none():
 
 def test_losses_are_shown_only_when_there_are_any():
     assert "refused" not in drawn(picture(SNAPSHOT))
-    text = drawn(picture(replace(SNAPSHOT, refused_events=9, skipped_results=4)))
+    losses = {"refused_events": 9, "dropped_events": 7, "skipped_results": 4}
+    text = drawn(picture(replace(SNAPSHOT, **losses)))
     assert "9 refused" in text
+    assert "7 dropped" in text
     assert "4 results skipped" in text
 
 
@@ -144,7 +146,13 @@ def test_the_summary_says_how_it_went():
     assert "4,325 sent, 4,288 scored, 37 pending" in text
     assert "3.2 ms median, 8.8 ms p99" in text
     assert "refused" not in text
+    assert "dropped" not in text
     assert "agreement" not in text
+
+
+def test_the_summary_says_what_was_dropped_to_keep_up():
+    text = drawn(summary_picture(replace(SUMMARY, events_dropped=1536)))
+    assert "1,536 events, to keep up" in text
 
 
 def test_a_recording_too_short_for_a_tick_says_so():

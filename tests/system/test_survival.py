@@ -81,6 +81,23 @@ async def test_twenty_kills_at_random_moments_change_no_score(tmp_path):
     await survives(tmp_path, signal.SIGKILL, moments=20, events=600_000, seed=2)
 
 
+@pytest.mark.slow
+async def test_sessions_that_outnumber_slots_survive_a_kill_too(tmp_path):
+    parts = recordings(6, 20_000)
+    with mortal(tmp_path, "--slots", "2") as process:
+        expected = await uninterrupted(process.url, parts)
+
+        async def strike() -> None:
+            await asyncio.sleep(0.3)
+            await struck(process, signal.SIGKILL)
+
+        found = await outlive(process.url, parts, strike)
+        assert "Traceback" not in process.log()
+    assert_same(found, expected)
+    with mortal(tmp_path / "roomy") as process:
+        assert_same(await uninterrupted(process.url, parts), expected)
+
+
 async def crosses_a_bad_network(url: str, cuts: int, events: int, seed: int) -> None:
     dice, parts = random.Random(seed), recordings(SESSIONS, events)
     expected = await uninterrupted(url, parts)

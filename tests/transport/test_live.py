@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
+from clients.cli import stream as command
 from clients.connection import connect
-from server.protocol.messages import Ack, Result
-from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
+from clients.session import Bounds
+from server.protocol.messages import Ack, GoAway, Result
+from server.transport.mailbox import Ending
+from tests.faults import Gate
+from tests.toy import event_scores, some_events, toy_model, wait_until
 
 WINDOW = {"window_events": 1000, "window_bytes": 8000, "max_frame_bytes": 4000}
 FRAME = 400
-
-
-class Gate:
-    """A model that waits, on the device, until it is let through."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self._open.set()
-
-    def advance(self, *arguments: Any) -> Any:
-        carry, logits = toy_advance(*arguments)
-        jax.debug.callback(lambda _: self._open.wait(30) or None, logits[0, 0, 0])
-        return carry, logits
-
-    def __enter__(self) -> None:
-        self._open.clear()
-
-    def __exit__(self, *_: object) -> None:
-        self._open.set()
 
 
 @pytest.fixture
@@ -95,3 +83,58 @@ def test_whoever_wants_the_latest_result_hears_less_and_the_end_of_it(
     assert closed.ticks == ticks[-1] == 1500
     assert ticks == sorted(set(ticks))
     assert len(ticks) < 1500
+
+
+async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) -> None:
+    server, events = serve(snapshot_s=0.05), some_events(50 * FRAME)
+    service = server.service
+
+    def cut() -> None:
+        for mailbox in service.connected:
+            mailbox.put(GoAway("a cut", 1000))
+            mailbox.end(Ending(1012))
+
+    bounds = Bounds(kept_bytes=8 * 10 * FRAME)
+    opening = {"model": "toy", "when_full": "drop-oldest", "bounds": bounds}
+    async with connect(server.base, **opening) as stream:
+        await stream.send(events[:FRAME])
+        await stream.flush()
+        server.loop.call_soon_threadsafe(cut)
+        await asyncio.to_thread(wait_until, lambda: stream.leaving is not None)
+        began_s = time.monotonic()
+        for start in range(FRAME, len(events), FRAME):
+            await stream.send(events[start : start + FRAME])
+        assert time.monotonic() - began_s < 1.0, "the connection was not waited for"
+        closed = await stream.close()
+        traffic = stream.traffic
+        assert traffic.reconnects == 1
+        assert traffic.dropped_here >= 39 * FRAME
+        assert closed.events + closed.pending + traffic.dropped_events == len(events)
+    kept = np.concatenate(
+        [events[:FRAME], events[len(events) - closed.events + FRAME :]]
+    )
+    assert closed.logits is not None
+    assert closed.logits[0] == pytest.approx(event_scores(kept)[-1], rel=1e-5)
+
+
+def test_the_command_plays_a_live_source_and_sums_up_what_was_dropped(
+    serve: Any, gate: Gate, tmp_path: Path, capsys: Any
+) -> None:
+    server = serve(toy_model(advance=gate.advance), **WINDOW)
+    events = some_events(20 * FRAME)
+    np.save(tmp_path / "toy.npy", events)
+    source = [str(tmp_path / "toy.npy"), "--sensor", "4x4", "--speed", "max"]
+    options = ["--url", server.base, "--model", "toy", "--json", "--report", "flush"]
+    with gate:
+        playing = threading.Thread(
+            target=command, args=([*source, *options, "--when-full", "drop-oldest"],)
+        )
+        playing.start()
+        received = server.service.metrics.model("toy").events_received._value
+        wait_until(lambda: received.get() == len(events))
+    playing.join(20)
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["events_dropped"] > 0
+    assert summary["events_sent"] == len(events)
+    counted = ("events_scored", "events_pending", "events_dropped")
+    assert sum(summary[name] for name in counted) == len(events)

@@ -21,7 +21,8 @@ from server.protocol.messages import (
     Result,
     WasReset,
 )
-from tests.faults import Fault
+from server.sessions.snapshots import decode
+from tests.faults import Fault, Gate
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 
 
@@ -340,3 +341,25 @@ def test_a_server_that_leaves_tells_its_sessions_first(serve: Any) -> None:
             assert late.close_code() == 1013
         assert client.finish().ticks == 2
         leaving.result(5)
+
+
+def test_a_server_that_stops_scores_what_waits_before_it_saves(serve: Any) -> None:
+    gate, events = Gate(), some_events(400)
+    server = serve(toy_model(advance=gate.advance), drain_s=4.0)
+    service = server.service
+    with server.client() as client:
+        client.open()
+        with gate:
+            client.send(events)
+            received = service.metrics.model("toy").events_received._value
+            wait_until(lambda: received.get() == 400)
+            leaving = asyncio.run_coroutine_threadsafe(service.leave(1), server.loop)
+            wait_until(lambda: not any(m.listening for m in service.connected))
+        leaving.result(20)
+        assert client.close_code() == 1012
+        assert client.scores == pytest.approx(event_scores(events))
+    (record,) = service.roster._store._records.values()
+    snapshot = decode(record.data)
+    assert snapshot.row is not None
+    assert len(snapshot.row.waiting.tokens) == 0
+    assert snapshot.last.ticks == 200

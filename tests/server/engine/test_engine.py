@@ -28,7 +28,7 @@ from server.engine.leases import Lease
 from server.engine.recoveries import MOST, Recoveries
 from server.engine.rows import Exported, RowState
 from server.engine.scheduler import Bucket
-from tests.faults import Fault
+from tests.faults import Fault, Gate
 from tests.toy import (
     BUCKETS,
     Recorder,
@@ -380,6 +380,21 @@ def test_events_that_always_break_the_device_do_not_break_it_for_ever() -> None:
         wait_until(lambda: engine.health.failed)
         with pytest.raises(EngineFailed):
             engine.open("toy", INF)
+
+
+def test_a_device_that_hangs_turns_health_red_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.engine.health.HUNG_S", 0.2)
+    gate = Gate()
+    with running(toy_servable(advance=gate.advance)) as (engine, recorder):
+        lease = engine.open("toy", INF)
+        with gate:
+            engine.submit(lease, chunk([6, 6]))
+            wait_until(lambda: engine.health.failed)
+            assert "the device has not answered for" in engine.health.reason
+        recorder.wait(lambda: recorder.scores(lease) == [6.0])
+        wait_until(lambda: engine.health.ready)
 
 
 def test_recoveries_are_counted_over_a_time_that_passes() -> None:

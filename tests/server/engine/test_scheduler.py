@@ -71,6 +71,40 @@ def test_a_flooding_sensor_starves_none_of_a_hundred_slow_ones() -> None:
     assert served >= set(range(101))
 
 
+SHAPES = st.lists(
+    st.builds(Bucket, st.integers(1, 8), st.integers(1, 16)), min_size=1, max_size=5
+)
+QUIET = st.lists(st.sets(st.integers(1, 100), max_size=20), min_size=1, max_size=40)
+
+
+@given(SHAPES, QUIET, st.integers(1, 200))
+def test_a_slow_sensor_waits_for_one_turn_of_a_flood_at_most(
+    buckets: list[Bucket], arrivals: list[set[int]], flood: int
+) -> None:
+    """Sensor 0 is ten thousand times as fast as each of up to a hundred others."""
+    scheduler = Scheduler(buckets)
+    waited: dict[int, int] = {}  # what the flood was served while this one waited
+    ahead: dict[int, int] = {}  # how many batches it may wait: one for each before it
+    for arriving in [*arrivals, *[set[int]()] * 101]:
+        scheduler.add(0, flood)
+        for slot in sorted(arriving - waited.keys()):
+            scheduler.add(slot, 1)
+            waited[slot], ahead[slot] = 0, scheduler.waiting
+        alone = not waited
+        batch = scheduler.next_batch()
+        assert batch is not None, "the flood always waits: no turn is lost"
+        served = dict(batch.turns)
+        for slot in served.keys() - {0}:
+            assert waited.pop(slot) <= max(bucket.ticks for bucket in buckets)
+            del ahead[slot]
+        for slot in waited:
+            waited[slot] += served.get(0, 0)
+            ahead[slot] -= 1
+            assert ahead[slot] > 0
+        assert 0 in served or not alone, "and gets all that the others leave"
+    assert not waited
+
+
 ARRIVALS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=60)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+import jax
 
 from model.events.packed import pack
 from model.events.types import Events
 from server.engine.device import Device
 from server.engine.engine import Engine
 from server.engine.pool import InFlight
+from server.engine.recoveries import Recoveries
 from server.engine.scheduler import Bucket
 from server.protocol.conversation import Conversation, Limits
 from server.protocol.errors import ProtocolError
@@ -18,6 +22,7 @@ from server.sessions.grant import Grant
 from server.sessions.session import Session
 from server.sessions.snapshots import Snapshot
 from server.sessions.streams import Streams
+from tests.faults import Fault
 from tests.toy import Recorder, toy_model
 
 WINDOW = 200
@@ -85,18 +90,20 @@ class Bench:
 
     def __init__(self, slots: int = 3, places: int = 6) -> None:
         self._slots, self._places = slots, places
+        self.fault = Fault()
         self._flight: InFlight | None = None
         self.engine: Engine | None = None
 
     def begin(self, timestep: Any = "preceding") -> None:
         """Compile if that was not done yet, and let every tenant go."""
-        self.model = toy_model(timestep=timestep)
+        self.model = toy_model(timestep=timestep, advance=self.fault.advance)
         if self.engine is None:
             buckets = (Bucket(1, 1), Bucket(2, 4))
             self.engine = Engine(
                 [self.model.servable], self._slots, buckets, 10_000, Recorder()
             )
             self.device._prepare_all()
+            self.device._recoveries = Recoveries(most=10**9)
         self.streams = Streams(self.engine, self._places)
         self.device._deliver = self.streams.hear
         while self.turn():
@@ -117,10 +124,10 @@ class Bench:
         """Do what the device thread does in one turn; tell whether there is more."""
         device = self.device
         device._obey(idle=False)
-        flight, self._flight = self._flight, device._launch()
-        if flight is not None:
-            device._hand_back(flight)
-        device._hand_out()
+        self._flight = device._turn(self._flight)
+        if self._flight is not None:  # so that a run is the same each time
+            with suppress(jax.errors.JaxRuntimeError):
+                jax.block_until_ready(self._flight.logits)
         return self._flight is not None or not device._commands.empty()
 
     def open(self, **choices: Any) -> Seat:

@@ -37,7 +37,7 @@ class Guest:
         self.before = 0  # frames before the last reset
         self.saved: Snapshot | None = None
         self.checked = 0
-        self.flushes = 0
+        self.flushes: list[int] = []  # after how many frames each was asked for
 
     @property
     def events(self) -> Events:
@@ -106,8 +106,8 @@ class Hotel(RuleBasedStateMachine):
     @rule(which=WHICH)
     def flush(self, which: int) -> None:
         guest = self.one(which)
-        guest.flushes += 1
-        guest.seat.session.flush(Flush(guest.flushes))
+        guest.flushes.append(len(guest.frames))
+        guest.seat.session.flush(Flush(len(guest.flushes)))
 
     @precondition(lambda self: self.guests)
     @rule(which=WHICH)
@@ -134,11 +134,25 @@ class Hotel(RuleBasedStateMachine):
     @rule(which=WHICH)
     def crash_and_come_back(self, which: int) -> None:
         guests = [guest for guest in self.guests if guest.saved]
-        guest = guests[which % len(guests)]
-        assert guest.saved is not None
-        guest.seat = BENCH.resume(guest.seat, guest.saved)
-        for frame in guest.frames[guest.saved.seq :]:
-            guest.seat.send(frame)
+        self.come_back(guests[which % len(guests)])
+
+    @precondition(lambda self: self.guests)
+    @rule(which=WHICH)
+    def break_the_device(self, which: int) -> None:
+        """Whoever is aboard is told, and comes back if it can; nobody else notices."""
+        BENCH.fault.arm(1)
+        self.one(which).film(2)
+        while BENCH.fault.armed:
+            BENCH.turn()
+        BENCH.turn()
+        for guest in [guest for guest in self.guests if guest.seat.errors]:
+            (error,) = guest.seat.errors
+            assert error.code == "engine_failed"
+            if guest.saved is None:
+                self.guests.remove(guest)
+                BENCH.release(guest.seat)
+            else:
+                self.come_back(guest)
 
     @precondition(lambda self: self.guests)
     @rule(which=WHICH)
@@ -164,9 +178,22 @@ class Hotel(RuleBasedStateMachine):
     def one(self, which: int) -> Guest:
         return self.guests[which % len(self.guests)]
 
+    def come_back(self, guest: Guest) -> None:
+        """Go on from the snapshot, and say again what came after it."""
+        assert guest.saved is not None
+        known = guest.saved.seq
+        guest.seat = BENCH.resume(guest.seat, guest.saved)
+        for place in range(known, len(guest.frames) + 1):
+            if place > known:
+                guest.seat.send(guest.frames[place - 1])
+            for number, asked in enumerate(guest.flushes, start=1):
+                if asked == place:
+                    guest.seat.session.flush(Flush(number))
+
     def drain(self, guest: Guest) -> None:
         """Wait as a client does; others may be busy all the while."""
-        for _ in range(400):
+        ahead = sum(one.seat.session._intake.waiting for one in self.guests)
+        for _ in range(100 + 10 * ahead):
             if guest.seat.session.drained:
                 return
             BENCH.turn()
@@ -179,7 +206,7 @@ class Hotel(RuleBasedStateMachine):
         ticks, pending = divmod(len(guest.events), TICK)
         assert (closed.ticks, closed.pending) == (ticks, pending)
         assert {flushed.id for flushed in guest.seat.of(Flushed)} == set(
-            range(1, guest.flushes + 1)
+            range(1, len(guest.flushes) + 1)
         )
         if ticks:
             scores = event_scores(guest.events)
