@@ -1,8 +1,9 @@
-"""A client at the door: what it asks for, and whether it may go on with a session."""
+"""A client that opens a session or comes back to one, and whether it may."""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from server.engine.models import ServedModel
@@ -32,6 +33,11 @@ class Arrival(NamedTuple):
     model: ServedModel
     carrier: Carrier
     holder: str = ""
+
+
+def key_of(token: str) -> str:
+    """Return what stands for a token in the store, so that none leaks from there."""
+    return sha256(token.encode()).hexdigest()
 
 
 def check(snapshot: Snapshot, arrival: Arrival, model: ServedModel) -> None:

@@ -12,7 +12,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from hashlib import sha256
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -20,7 +19,7 @@ from server.engine.catalogue import Catalogue
 from server.engine.models import ServedModel
 from server.protocol.errors import InternalError, NotReady
 from server.protocol.resume_errors import TakenOver, UnknownSession
-from server.sessions.arrival import Arrival, check
+from server.sessions.arrival import Arrival, check, key_of
 from server.sessions.carrier import Carrier
 from server.sessions.grant import Grant
 from server.sessions.keeper import Keeper, Terms
@@ -100,7 +99,7 @@ class Roster:
         opening, model, carrier, holder = arrival
         first = Snapshot(name, opening, model.content_hash, holder)
         expires_s = self._clock() + self._terms.ttl_s
-        record = Record(_key(token), 1, expires_s, encode(first))
+        record = Record(key_of(token), 1, expires_s, encode(first))
         try:
             await self._store.create(record)
         except StoreUnavailable as error:
@@ -120,7 +119,7 @@ class Roster:
         """
         token = arrival.opening.resume
         assert token is not None
-        key = _key(token)
+        key = key_of(token)
         lock = self._coming.setdefault(key, asyncio.Lock())
         async with lock:
             await self._take_over(key, arrival.holder)
@@ -138,7 +137,7 @@ class Roster:
 
     def carrier_of(self, token: str) -> Carrier | None:
         """Return who is connected to a session; a resume would end that."""
-        keeper = self._live.get(_key(token))
+        keeper = self._live.get(key_of(token))
         return None if keeper is None else keeper.carrier
 
     def held_by(self, holder: str) -> list[Keeper]:
@@ -269,8 +268,3 @@ class Roster:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _key(token: str) -> str:
-    """Return what stands for a token in the store, so that none leaks from there."""
-    return sha256(token.encode()).hexdigest()
