@@ -16,6 +16,10 @@ COMMANDS: Final = {
     "demo": ("clients.cli:demo", "see it all: a server, a stream, a batch, metrics"),
     "train": ("model.training.cli:train", "train a model"),
     "evaluate": ("model.training.cli:evaluate", "measure a checkpoint's accuracy"),
+    "export": (
+        "model.training.export_command:export",
+        "make a run's best checkpoint one to serve, with a model card",
+    ),
     "import-upstream": (
         "model.upstream.cli:import_upstream",
         "make a servable checkpoint of the paper's authors' own",
@@ -60,6 +64,7 @@ def _explain_missing(command: str, package: str | None) -> int:
         "key": "server",
         "train": "train",
         "evaluate": "train",
+        "export": "train",
         "import-upstream": "model",
     }
     extra = extras.get(command, "terminal")

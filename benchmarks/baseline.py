@@ -61,10 +61,10 @@ def _score(
             layer = params["encoder"][path[0]][path[1]]
             statistics = seen[path[0]][path[1]] if config.batchnorm else {}
             stride = config.pooling_stride if place == 0 else 1
-            u = _normalised(layer, statistics, inputs.x)
+            u = normalised(layer, statistics, inputs.x)
             inputs = _layer(config, layer, u, inputs, stride)
     mean = _mean(config.classification_mode, inputs)
-    return _dense(params["decoder"], mean)
+    return dense(params["decoder"], mean)
 
 
 def _mean(rule: str, inputs: _Inputs) -> Array:
@@ -74,7 +74,8 @@ def _mean(rule: str, inputs: _Inputs) -> Array:
     return (weights[:, None] * inputs.x).sum(0) / inputs.dt_ms.sum()
 
 
-def _normalised(layer: dict[str, Any], statistics: dict[str, Any], x: Array) -> Array:
+def normalised(layer: dict[str, Any], statistics: dict[str, Any], x: Array) -> Array:
+    """Apply a layer's norm: by what training has seen, or each input's own."""
     if statistics:
         norm, seen = layer["BatchNorm_0"], statistics["BatchNorm_0"]
         normal = (x - seen["mean"]) * jax.lax.rsqrt(seen["var"] + BATCH_NORM_EPSILON)
@@ -90,25 +91,26 @@ def _layer(
     config: ModelConfig, layer: dict[str, Any], u: Array, inputs: _Inputs, stride: int
 ) -> _Inputs:
     ssm = layer["S5SSM_0"]
-    states = _states(config, ssm, u, inputs.dt_ms)[::stride]
+    after = states(config, ssm, u, inputs.dt_ms)[::stride]
     u, skip, dt_ms = _pooled(config.pooling_mode, u, inputs, stride)
-    y = (states @ _complex(ssm["C"]).T).real
+    y = (after @ complex_pairs(ssm["C"]).T).real
     y = 2.0 * y if config.conj_sym else y
     y = y + (u * ssm["D"] if ssm["D"].ndim == 1 else u @ ssm["D"].T)
-    y = y * nn.sigmoid(_dense(layer["Dense_0"], nn.gelu(y)))
+    y = y * nn.sigmoid(dense(layer["Dense_0"], nn.gelu(y)))
     if "Dense_1" in layer:
-        skip = _dense(layer["Dense_1"], skip)
+        skip = dense(layer["Dense_1"], skip)
     return _Inputs(skip + y, dt_ms)
 
 
-def _states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> Array:
+def states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> Array:
+    """Return the state after every event, from zero, by one associative scan."""
     real = ssm["Lambda_re"]
     real = jnp.minimum(real, -1e-4) if config.clip_eigs else real
     Lambda = real + 1j * ssm["Lambda_im"]
     timescale = config.step_rescale * jnp.exp(ssm["log_step"][:, 0])
     gain = jnp.expm1(Lambda * timescale) / Lambda
     decay = jnp.exp(Lambda * timescale * dt_ms[:, None])
-    drive = u @ (gain[:, None] * _complex(ssm["B"])).T
+    drive = u @ (gain[:, None] * complex_pairs(ssm["B"])).T
 
     def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> Any:
         return early[0] * late[0], late[0] * early[1] + late[1]
@@ -129,9 +131,11 @@ def _pooled(
     return u, skip, grouped.sum(-1)
 
 
-def _dense(dense: dict[str, Any], x: Array) -> Array:
-    return x @ dense["kernel"] + dense["bias"]
+def dense(weights: dict[str, Any], x: Array) -> Array:
+    """Apply an affine map."""
+    return x @ weights["kernel"] + weights["bias"]
 
 
-def _complex(pairs: Array) -> Array:
+def complex_pairs(pairs: Array) -> Array:
+    """Return numbers whose last axis holds both parts."""
     return pairs[..., 0] + 1j * pairs[..., 1]

@@ -89,7 +89,7 @@ class Block:
         if self.stride == 1:
             return self._recur_singly(weights, state, inputs)
         rates, dt_ms = weights.rates, inputs.dt_ms
-        first, drive, pooled = self._sum(weights, inputs)
+        first, drive, pooled = self.sum_up(weights, inputs)
         decay = planes.exp(rates, dt_ms.sum(axis=-1)[..., None])
         after = recurrence.run_planes(state, decay, drive)
 
@@ -110,7 +110,7 @@ class Block:
         after = recurrence.run_planes(state, decay, entering)
         return after, after, Pooled(projected.feed, projected.skip)
 
-    def _sum(
+    def sum_up(
         self, weights: LayerWeights, inputs: Grouped
     ) -> tuple[Planes, Planes, Pooled]:
         """Return per group what its first token adds, what all add, and their mean.
@@ -118,11 +118,7 @@ class Block:
         A CPU takes a group's tokens in turn and keeps what it sums up in its cache.
         An accelerator pays dearly for each step of a loop: it takes all at once.
         """
-        shares = self.weighting(inputs.dt_ms, jnp.arange(self.stride))
-        shares = shares / shares.sum(axis=-1, keepdims=True)
-        gaps, shares = (
-            jnp.moveaxis(x, -1, 0)[..., None] for x in (inputs.dt_ms, shares)
-        )
+        gaps, shares = self.by_place(inputs.dt_ms)
         tokens = Members(inputs.items, gaps, shares)
         total = jax.lax.platform_dependent(
             weights.rates,
@@ -134,6 +130,13 @@ class Block:
             inputs.project, weights.rates, jax.tree.map(lambda x: x[0], tokens)
         )
         return first, *total
+
+    def by_place(self, dt_ms: Float[Array, "*b g n"]) -> tuple[Array, Array]:
+        """Return gaps and shares in the group's mean, (n, ..., g, 1)."""
+        shares = self.weighting(dt_ms, jnp.arange(self.stride))
+        shares = shares / shares.sum(axis=-1, keepdims=True)
+        gaps, shares = (jnp.moveaxis(x, -1, 0)[..., None] for x in (dt_ms, shares))
+        return gaps, shares
 
     def _take(
         self, project: Callable[[Any], Projected], rates: Planes, tokens: Members
@@ -147,7 +150,7 @@ class Block:
     def sum_in_turn(
         self, project: Callable[[Any], Projected], rates: Planes, tokens: Members
     ) -> tuple[Planes, Pooled]:
-        """Sum stride groups up place by place; see `_sum`."""
+        """Sum stride groups up place by place; see `sum_up`."""
         take = partial(self._take, project, rates)
 
         def move(
@@ -163,7 +166,7 @@ class Block:
     def sum_at_once(
         self, project: Callable[[Any], Projected], rates: Planes, tokens: Members
     ) -> tuple[Planes, Pooled]:
-        """Sum stride groups up in one go; see `_sum`."""
+        """Sum stride groups up in one go; see `sum_up`."""
         # Summed from the end: a difference of sums from the beginning would lose the
         # gaps that follow one of hours.
         onwards_ms = jax.lax.cumsum(tokens.gaps, axis=0, reverse=True)

@@ -86,7 +86,7 @@ def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest
     fresh = path.with_name(f".{path.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(fresh / WEIGHTS, tree)
     # Orbax leaves the absolute path of the folder here; nobody reads it again.
     (fresh / WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
@@ -94,6 +94,16 @@ def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest
     (fresh / MANIFEST).write_text(_compact_lists(text) + "\n")
     _replace(fresh, path)
     return manifest
+
+
+def _checkpointer() -> Any:
+    """Return what reads and writes weights, without waiting for other processes."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _replace(fresh: Path, path: Path) -> None:
@@ -171,7 +181,7 @@ def restore(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise WeightsDamaged(path, "there is no such folder")
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             metadata = checkpointer.metadata(path).item_metadata
             if metadata is None:
                 raise ValueError("its list of arrays is missing or damaged")

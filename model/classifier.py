@@ -25,12 +25,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from model.block import blocks, zero_state
 from model.config import ModelConfig
-from model.groups import Projected, grouped
+from model.groups import Grouped, Projected, grouped
 from model.layer import SequenceLayer
 from model.layer_weights import Affine
 from model.network import Carry, State, Weights, look_up, tabulate, through
 from model.planes import join
 from model.readout import READOUTS, accumulate, init_readout
+from model.whole_sequence import Spelled
 
 Variables = dict[str, Any]
 """Linen's nested dictionary: `params` and, with batch norm, `batch_stats`."""
@@ -91,6 +92,7 @@ class Classifier(nn.Module):
         tokens: Int[Array, "b l"],
         dt_ms: Float[Array, "b l"],
         lengths: Int[Array, " b"],
+        first_row: Int[Array, ""] | int = 0,
         *,
         train: bool,
     ) -> Float[Array, "b c"]:
@@ -100,6 +102,7 @@ class Classifier(nn.Module):
             tokens: (b, l); what lies past a row's length is ignored.
             dt_ms: Integration timesteps, (b, l), ms.
             lengths: Events in each row, (b,); an incomplete last tick is not scored.
+            first_row: Place of the first row among all that a training step is of.
             train: Use dropout (rng `dropout`) and the statistics of this batch.
         """
         if self.is_initializing():
@@ -109,8 +112,11 @@ class Classifier(nn.Module):
         valid = jnp.arange(whole) < (lengths // stride * stride)[:, None]
         tokens = jnp.where(valid, tokens[:, :whole], 0)
         dt_ms = jnp.where(valid, dt_ms[:, :whole], 0.0)
-        run = self._train if train else self._infer
-        outputs, elapsed_ms = run(tokens, dt_ms, valid)
+        if train:
+            rows = first_row + jnp.arange(len(lengths))
+            outputs, elapsed_ms = self._train(tokens, dt_ms, valid, rows)
+        else:
+            outputs, elapsed_ms = self._infer(tokens, dt_ms)
         fresh = init_readout(outputs.shape[-1], jnp.inf)
         _, means = accumulate(
             READOUTS[self.config.classification_mode],
@@ -123,9 +129,7 @@ class Classifier(nn.Module):
         )
         return self.decoder(means[:, -1])
 
-    def _infer(
-        self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
-    ) -> tuple[Array, Array]:
+    def _infer(self, tokens: Int[Array, "b l"], dt_ms: Array) -> tuple[Array, Array]:
         weights = self.fold()
         states = tuple(zero_state(layer, tokens.shape[:1]) for layer in weights.layers)
         if tokens.size <= self.config.num_embeddings:  # a table would be larger
@@ -138,30 +142,36 @@ class Classifier(nn.Module):
         return outputs, elapsed_ms
 
     def _train(
-        self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
+        self,
+        tokens: Int[Array, "b l"],
+        dt_ms: Array,
+        valid: Bool[Array, "b l"],
+        rows: Int[Array, " b"],
     ) -> tuple[Array, Array]:
         first, *others = self.encoder.layers()
-        projected = self._project_tokens(tokens, valid)
-        inputs = grouped(projected, dt_ms, first.block.stride)
+        inputs = self._enter(tokens, dt_ms, valid)
         valid = valid[:, :: first.block.stride]
-        x = first.train(inputs, valid)
+        x = first.train(inputs, valid, rows)
         for layer in others:
             elapsed_ms, stride = inputs.dt_ms.sum(axis=-1), layer.block.stride
             inputs = grouped(layer.project_batch(x, valid), elapsed_ms, stride)
             valid = valid[:, ::stride]
-            x = layer.train(inputs, valid)
+            x = layer.train(inputs, valid, rows)
         return x, inputs.dt_ms.sum(axis=-1)
 
-    def _project_tokens(
-        self, tokens: Int[Array, "b l"], valid: Bool[Array, "b l"]
-    ) -> Projected:
+    def _enter(
+        self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
+    ) -> Grouped | Spelled:
         """Project a batch's tokens, once per word where that is the smaller table."""
         first = self.encoder.layers()[0]
+        stride = first.block.stride
         depends_on_batch = self.config.batchnorm and self.config.prenorm
         if depends_on_batch or tokens.size <= self.config.num_embeddings:
-            return first.project_batch(self.encoder.encoder(tokens), valid)
-        words = self._project_words()
-        return jax.tree.map(lambda rows: rows[tokens], words)
+            projected = first.project_batch(self.encoder.encoder(tokens), valid)
+            return grouped(projected, dt_ms, stride)
+        shape = (*tokens.shape[:-1], -1, stride)
+        table = self._project_words()
+        return Spelled(table, tokens.reshape(shape), dt_ms.reshape(shape))
 
     def _project_words(self) -> Projected:
         first = self.encoder.layers()[0]

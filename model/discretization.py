@@ -47,17 +47,18 @@ def _unit_input_gain(Lambda: States, timescale: Timescales) -> States:
     return jnp.ones_like(Lambda)
 
 
-def _enter_whole(rates: Planes, dt_ms: Float[Array, "..."], drive: Planes) -> Planes:
+def enter_whole(rates: Planes, dt_ms: Float[Array, "..."], drive: Planes) -> Planes:
+    """Enter as it drives, whatever the gap."""
     return drive
 
 
 ZOH: Final = Discretization(_zoh_input_gain, _enter_by_gap)
 """Zero-order hold: an input acts during the whole gap, (exp(ΛΔ·dt) - 1)/Λ."""
 
-DIRAC: Final = Discretization(_unit_input_gain, _enter_whole)
+DIRAC: Final = Discretization(_unit_input_gain, enter_whole)
 """Every event is an impulse of unit weight."""
 
-ASYNC: Final = Discretization(_asynchronous_input_gain, _enter_whole)
+ASYNC: Final = Discretization(_asynchronous_input_gain, enter_whole)
 """The state decays with elapsed time; the gain, (exp(ΛΔ) - 1)/Λ, does not depend on
 it, so a burst of events is not damped. Schöne et al. 2024, arXiv:2404.18508."""
 

@@ -6,20 +6,22 @@ matrix. Training alone sees a batch's own statistics and drops out, so that is h
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from model import initialization, planes
+from model import initialization, planes, whole_sequence
 from model.array_types import States, Timescales
-from model.block import Block, zero_state
+from model.block import Block
 from model.config import ModelConfig
 from model.discretization import Discretization
 from model.groups import Grouped, Projected
 from model.layer_weights import NORM_EPSILON, Affine, LayerWeights
+from model.whole_sequence import Spelled
 
 BATCH_EPSILON: Final = 1e-5
 
@@ -121,7 +123,6 @@ class SequenceLayer(nn.Module):
             )
         else:
             self.layer_norm = nn.LayerNorm(epsilon=NORM_EPSILON, name="LayerNorm_0")
-        self.drop = nn.Dropout(config.dropout)
 
     def touch(self, x: Float[Array, " h"]) -> Float[Array, " o"]:
         """Visit every parameter once, without time."""
@@ -164,20 +165,39 @@ class SequenceLayer(nn.Module):
         return self.block.enter(self.fold(), u, x)
 
     def train(
-        self, inputs: Grouped, valid: Bool[Array, "*b g"]
-    ) -> Float[Array, "*b g h"]:
+        self,
+        inputs: Grouped | Spelled,
+        valid: Bool[Array, "b g"],
+        rows: Int[Array, " b"],
+    ) -> Float[Array, "b g h"]:
         """Run from a zero state with dropout and batch statistics.
 
         Args:
             inputs: The tokens, projected.
             valid: Which stride groups are real.
+            rows: What tells each row's dropout from the others'.
         """
         weights = self.fold()
-        zero = zero_state(weights, inputs.dt_ms.shape[:-2])
-        _, states, pooled = self.block.recur(weights, zero, inputs)
-        keep = lambda x: self.drop(x, deterministic=False)  # noqa: E731
-        y = self.block.mix(weights, states, pooled, keep)
+        states, pooled = whole_sequence.run(self.block, weights, inputs)
+        y = self.block.mix(weights, states, pooled, partial(self._drop, rows))
         return y if self.config.prenorm else self._normalize_batch(y, valid)
+
+    def _drop(
+        self, rows: Int[Array, " b"], x: Float[Array, "b g o"]
+    ) -> Float[Array, "b g o"]:
+        """Drop features out, each row by a key of its own.
+
+        What is dropped of a row is then the same whatever rows share its batch.
+        """
+        kept = 1.0 - self.config.dropout
+        if kept == 1.0:
+            return x
+        key = self.make_rng("dropout")
+
+        def draw(row: Int[Array, ""]) -> Bool[Array, "g o"]:
+            return jax.random.bernoulli(jax.random.fold_in(key, row), kept, x.shape[1:])
+
+        return jnp.where(jax.vmap(draw)(rows), x / kept, 0.0)
 
     def _normalize_batch(
         self, x: Float[Array, "*b l h"], valid: Bool[Array, "*b l"]

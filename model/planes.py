@@ -58,6 +58,11 @@ def plus(a: Planes, b: Planes) -> Planes:
     return Planes(a.real + b.real, a.imag + b.imag)
 
 
+def conjugate(z: Planes) -> Planes:
+    """Return the complex conjugate."""
+    return Planes(z.real, -z.imag)
+
+
 def exp(rates: Planes, dt_ms: Float[Array, "..."]) -> Planes:
     """Return what a state becomes over a gap, relative to itself: e^(r·dt).
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from model.checkpoint import CheckpointError
 from model.classifier import Variables
 from model.events.errors import EventsError
 from model.training.composition import Root, as_yaml, resolve, saved
+from model.training.devices import get_ready, is_first
 from model.training.display import Display
 from model.training.errors import InvalidSetting, TrainingError, UnknownSetting
 from model.training.evaluate_command import assess
@@ -22,6 +24,7 @@ from model.training.loop import Data, Outcome, Progress, Run, Save
 from model.training.provenance import provenance
 from model.training.release import release
 from model.training.run_folder import RunFolder
+from model.training.saving import saving
 from model.training.settings import EvaluationSettings
 from model.training.typed import build
 
@@ -113,28 +116,41 @@ def _check_flags(root: Root, flags: Sequence[str]) -> None:
 
 def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
     wanted = experiment(values)
-    display = Display.on_terminal(bar=wanted.settings.logging.progress)
+    get_ready(wanted.settings.system)
+    display = Display.on_terminal(bar=wanted.settings.logging.progress and is_first())
     display.say(f"preparing {wanted.task.name}")
     data = Data(wanted.task.load("train"), wanted.task.load("validation"))
-    origin = provenance("train", argv)
-    folder = _folder(wanted, values, origin)
-    display.say(f"run folder: {folder.path}")
-    with interruptible() as interruption, display:
-        run = Run(wanted, data, folder, display, interruption)
-        outcome = run.train(_saver(wanted, data, origin))
-    write_curves(folder)
+    with _folder(wanted, values, provenance("train", argv)) as (folder, origin):
+        display.say(f"run folder: {folder.path}")
+        with interruptible() as interruption, display:
+            run = Run(wanted, data, folder, display, interruption)
+            outcome = run.train(_saver(wanted, data, origin))
+        write_curves(folder)
     sys.stdout.write(_farewell(outcome, folder))
     return INTERRUPTED if outcome.interrupted else 0
 
 
+@contextmanager
 def _folder(
     wanted: Experiment, values: dict[str, Any], origin: dict[str, Any]
-) -> RunFolder:
+) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
+    """Lend the run's folder, and what its checkpoints say of their origin.
+
+    A run that goes on is still the one that was begun: its own command makes it again,
+    and what went on with it is told beside that. Of several processes the first one
+    writes where people look.
+    """
     settings = wanted.settings
-    if settings.resume is not None:
-        return RunFolder(Path(settings.resume))
-    output_dir = Path(settings.output_dir)
-    return RunFolder.create(output_dir, wanted.task.name, values, origin)
+    resumed = None if settings.resume is None else Path(settings.resume)
+    if not is_first():
+        with RunFolder.thrown_away(resumed) as folder:
+            yield folder, origin
+    elif resumed is not None:
+        folder = RunFolder(resumed)
+        yield folder, folder.continued(origin)
+    else:
+        output_dir, name = Path(settings.output_dir), wanted.task.name
+        yield RunFolder.create(output_dir, name, values, origin), origin
 
 
 def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
@@ -143,7 +159,8 @@ def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
     sample = samples.events[0]
 
     def save(path: Path, variables: Variables, progress: Progress) -> None:
-        release(path, wanted, variables, progress, origin, sample)
+        with saving(path):
+            release(path, wanted, variables, progress, origin, sample)
 
     return save
 

@@ -6,7 +6,8 @@ TrainingError
 ├── MissingDataSet      the data is not where it should be
 ├── MalformedDataSet    the data is there, but not as it should be
 ├── EmptySplit          a split has no samples
-└── TrainingDiverged    the loss is no longer a number
+├── TrainingDiverged    the loss is no longer a number
+└── CannotSave          a checkpoint or a state cannot be written
 """
 
 from __future__ import annotations
@@ -104,6 +105,21 @@ class TrainingDiverged(TrainingError):
         return (
             f"the loss became {self.loss} at step {self.step}, whose batch is in "
             f"{self.batch}; try a smaller optimizer.lr or optimizer.ssm_lr"
+        )
+
+
+class CannotSave(TrainingError):
+    """A checkpoint or a state cannot be written; the one before it is whole."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} cannot be saved: {self.reason}. What was saved before is "
+            "whole: make room, and go on with saccade train resume=RUN"
         )
 
 

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from model.classifier import Classifier, Variables
 from model.config import ModelConfig
 from model.training.batches import Batch
-from model.training.objective import correct, cross_entropy, smooth
+from model.training.gradient import Rows, make_gradient
+from model.training.objective import correct, cross_entropy
 
 
 class Learner(NamedTuple):
@@ -42,16 +44,6 @@ class Tally(NamedTuple):
     events: Int[Array, ""]
 
 
-class Rows(NamedTuple):
-    """A `Batch` on the device, field by field."""
-
-    tokens: Int[Array, "b l"]
-    dt_ms: Float[Array, "b l"]
-    lengths: Int[Array, " b"]
-    targets: Float[Array, "b c"]
-    weights: Float[Array, " b"]
-
-
 Step = Callable[[Learner, Batch], tuple[Learner, Tally]]
 Measure = Callable[[Variables, Batch], Tally]
 Predict = Callable[[Variables, Array, Array, Array], Float[Array, "b c"]]
@@ -74,41 +66,23 @@ def make_step(
     label_smoothing: float,
     ema_decay: float,
     seed: int,
+    mesh: Mesh,
 ) -> Step:
     """Return the compiled training step; it consumes the learner it is given."""
-    classifier = Classifier(config)
-    key = jax.random.key(seed, impl="rbg")
-
-    def loss(
-        params: dict[str, Any], rest: dict[str, Any], batch: Rows, dropout: Array
-    ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
-        logits, updates = classifier.apply(
-            {"params": params, **rest},
-            batch.tokens,
-            batch.dt_ms,
-            batch.lengths,
-            train=True,
-            rngs={"dropout": dropout},
-            mutable=["batch_stats"],
-        )
-        smoothed = smooth(batch.targets, label_smoothing)
-        return cross_entropy(logits, smoothed, batch.weights), (logits, dict(updates))
+    key = jax.random.key(seed)
+    take_gradient = make_gradient(config, label_smoothing, mesh)
 
     def step(learner: Learner, batch: Batch) -> tuple[Learner, Tally]:
         rows = Rows(*map(jnp.asarray, batch))
-        params = learner.variables["params"]
-        rest = {k: v for k, v in learner.variables.items() if k != "params"}
         dropout = jax.random.fold_in(key, learner.step)
-        (value, (logits, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(
-            params, rest, rows, dropout
-        )
-        change, moments = optimizer.update(gradient, learner.moments, params)
+        found = take_gradient(learner.variables, rows, dropout)
+        params = learner.variables["params"]
+        change, moments = optimizer.update(found.gradient, learner.moments, params)
         params = optax.apply_updates(params, change)
         averaged = _average(learner.averaged, params, learner.step, ema_decay)
-        moved = Learner(
-            {"params": params, **rest, **updates}, averaged, moments, learner.step + 1
-        )
-        return moved, _tally(value, logits, rows)
+        variables = {**learner.variables, **found.updates, "params": params}
+        moved = Learner(variables, averaged, moments, learner.step + 1)
+        return moved, _tally(found.loss, found.logits, rows)
 
     return jax.jit(step, donate_argnums=0)
 

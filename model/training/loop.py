@@ -13,8 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from model.classifier import Variables
-from model.training import augmentation, learner as learners, objective
+from model.training import augmentation, devices, learner as learners, objective
 from model.training.batches import (
     Batch,
     evaluation_batches,
@@ -27,6 +29,7 @@ from model.training.errors import InvalidSetting
 from model.training.evaluate import Score, evaluate
 from model.training.experiment import Experiment
 from model.training.interruption import Interruption
+from model.training.learner import Learner
 from model.training.meter import Meter
 from model.training.resumption import Position, States
 from model.training.run_folder import RunFolder
@@ -91,13 +94,16 @@ class Run:
         optimizer = objective.optimizer(
             settings.optimizer, self._steps * settings.training.epochs
         )
-        self._learner = learners.init(experiment.variables(), optimizer)
+        mesh = devices.mesh(settings.system)
+        self._everywhere = devices.on_all(mesh)
+        self._learner = self._place(learners.init(experiment.variables(), optimizer))
         self._step = learners.make_step(
             config,
             optimizer,
             settings.training.label_smoothing,
             settings.training.ema_decay,
             settings.seed,
+            mesh,
         )
         self._measure = learners.make_measure(config)
         self._augment = augmentation.compose(
@@ -130,9 +136,15 @@ class Run:
             return self._leave(save, interrupted=False)
         return Outcome(self._folder.best, _progress(self._at.best), interrupted=False)
 
+    def _place(self, learner: Learner) -> Learner:
+        """Give every device the learner whole."""
+        placed: Learner = jax.device_put(learner, self._everywhere)
+        return placed
+
     def _take_up(self, states: States) -> None:
         """Go on where the newest state is."""
-        self._learner, found = states.restore(self._learner)
+        learner, found = states.restore(self._learner)
+        self._learner = self._place(learner)
         if found.samples != self._at.samples:
             raise InvalidSetting(
                 "resume",
@@ -205,7 +217,7 @@ class Run:
         self._folder.record_speed(step=report.step, events_per_s=speed, wall_s=wall_s)
 
     def _validate(self, save: Save, epoch: int) -> None:
-        variables = learners.evaluated(self._learner)
+        variables = self._evaluated()
         result = evaluate(self._measure, variables, self._validation)
         progress = self._progress(epoch, result)
         self._folder.record(
@@ -225,9 +237,14 @@ class Run:
         save(self._folder.best, variables, progress)
         self._at = replace(self._at, best=_plain(progress), stale=0)
 
+    def _evaluated(self) -> Variables:
+        """Return the variables to validate and to save, on no device yet."""
+        variables: Variables = jax.device_get(learners.evaluated(self._learner))
+        return variables
+
     def _leave(self, save: Save, *, interrupted: bool) -> Outcome:
         progress = self._progress(self._at.epochs, None)
-        save(self._folder.last, learners.evaluated(self._learner), progress)
+        save(self._folder.last, self._evaluated(), progress)
         return Outcome(self._folder.last, progress, interrupted)
 
     def _progress(self, epochs: int, result: Score | None) -> Progress:

@@ -36,8 +36,15 @@ def cross_entropy(
         targets: Class probabilities, (b, c).
         weights: Of the rows, (b,), not all 0.
     """
-    rows = -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+    rows = cross_entropies(logits, targets)
     return jnp.sum(weights * rows) / jnp.sum(weights)
+
+
+def cross_entropies(
+    logits: Float[Array, "b c"], targets: Float[Array, "b c"]
+) -> Float[Array, " b"]:
+    """Return each row's cross-entropy, in nats."""
+    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
 
 def correct(

@@ -6,6 +6,7 @@ step; so the learner, a position and the length of the metrics are all there is.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from model.training.errors import InvalidSetting
 from model.training.learner import Learner
+from model.training.saving import saving
 
 KEPT: Final = 2
 
@@ -50,7 +52,18 @@ class States:
     """The newest states of one run, written while training goes on."""
 
     def __init__(self, folder: Path) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        me = jax.process_index()  # each process of a run has a folder of its own
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=me,
+                active_processes={me},
+                barrier_sync_key_prefix=f"process{me}",
+            ),
+        )
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
         self._kept = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> States:
@@ -62,7 +75,8 @@ class States:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._kept.close()
+        with nullcontext() if error else saving(self._folder):
+            self._kept.close()
 
     def save(self, learner: Learner, position: Position) -> None:
         """Keep a state; an older one stays until this is whole."""
@@ -71,13 +85,12 @@ class States:
             return
         # A copy: the next step reuses the learner's memory while this is written.
         leaves = [np.array(leaf) for leaf in jax.tree.leaves(learner)]
-        self._kept.save(
-            step,
-            args=ocp.args.Composite(
-                learner=ocp.args.StandardSave(_named(leaves)),
-                position=ocp.args.JsonSave(asdict(position)),
-            ),
+        state = ocp.args.Composite(
+            learner=ocp.args.StandardSave(_named(leaves)),
+            position=ocp.args.JsonSave(asdict(position)),
         )
+        with saving(self._folder):
+            self._kept.save(step, args=state)
 
     def restore(self, like: Learner) -> tuple[Learner, Position]:
         """Return the newest state.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from model.training.composition import as_yaml
+from model.training.errors import InvalidSetting
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,38 @@ class RunFolder:
         (path / "config.yaml").write_text(as_yaml(values))
         (path / "run.json").write_text(json.dumps(origin, indent=1) + "\n")
         return cls(path)
+
+    @classmethod
+    @contextmanager
+    def thrown_away(cls, resumed: Path | None) -> Iterator[RunFolder]:
+        """Lend a folder that nobody keeps, for a process that is not the first.
+
+        Args:
+            resumed: The run that goes on; this process reads its state from a copy.
+        """
+        with TemporaryDirectory(prefix="saccade-") as name:
+            path = Path(name) / "run"
+            if resumed is None:
+                path.mkdir()
+            else:
+                shutil.copytree(resumed, path)
+            yield cls(path)
+
+    def continued(self, origin: Mapping[str, Any]) -> dict[str, Any]:
+        """Note who goes on with the run, and return its origin.
+
+        Raises:
+            InvalidSetting: The folder does not say how the run was begun.
+        """
+        file = self.path / "run.json"
+        try:
+            begun: dict[str, Any] = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise InvalidSetting("resume", f"{file} cannot be read: {error}") from error
+        later = {k: v for k, v in origin.items() if k in {"git", "python", "packages"}}
+        begun["continued"] = [*begun.get("continued", []), later]
+        file.write_text(json.dumps(begun, indent=1) + "\n")
+        return begun
 
     @property
     def best(self) -> Path:

@@ -116,10 +116,19 @@ class SystemSettings:
     Attributes:
         workers: Processes that simulate; 0 does it in this one, null uses every core.
         prefetch_batches: Batches prepared ahead of the device.
+        devices: Of this host that share a batch's rows; null takes every one, of a CPU
+            every core. What is learned is the same but for rounding.
+        coordinator: Address and port of the first of several processes; null is one.
+        processes: How many there are.
+        process: Which of them this is, from 0.
     """
 
     workers: int | None
     prefetch_batches: int
+    devices: int | None
+    coordinator: str | None
+    processes: int
+    process: int
 
 
 @dataclass(frozen=True)

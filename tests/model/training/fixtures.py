@@ -9,9 +9,18 @@ import h5py
 import numpy as np
 
 from model.events.types import EVENT_DTYPE, Events, Sensor
+from model.training.settings import SystemSettings
 from tests.model.events.aedat_files import aedat_31, packet_31
 
 SENSOR = Sensor(34, 34)
+SYSTEM = SystemSettings(
+    workers=0,
+    prefetch_batches=2,
+    devices=1,
+    coordinator=None,
+    processes=1,
+    process=0,
+)
 
 
 def make_events(count: int, seed: int = 0, sensor: Sensor = SENSOR) -> Events:

@@ -8,11 +8,9 @@ from hypothesis import given, strategies as st
 
 from model.training.dataset import hold_out
 from model.training.errors import MalformedDataSet, MissingDataSet
-from model.training.settings import SystemSettings
 from model.training.tasks import build_task
-from tests.model.training.fixtures import make_events, write_bin, write_digits
+from tests.model.training.fixtures import SYSTEM, make_events, write_bin, write_digits
 
-SYSTEM = SystemSettings(workers=0, prefetch_batches=2)
 NMNIST = {"name": "nmnist", "validation_share": 0.25}
 MOTIONS = {
     "name": "motions",

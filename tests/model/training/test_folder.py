@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from model.checkpoint import load
 from model.events.types import Sensor
+from model.training import cli
 from model.training.dataset import Task
 from model.training.errors import InvalidSetting, MalformedDataSet, MissingDataSet
-from model.training.settings import SystemSettings
 from model.training.tasks import build_task
-from tests.model.training.fixtures import make_events
+from tests.model.events.aedat_files import aedat_31, dvs128_2, packet_31
+from tests.model.events.test_recordings import (
+    csv_bytes,
+    dat_bytes,
+    evt2_bytes,
+    evt3_bytes,
+)
+from tests.model.training.fixtures import SYSTEM, make_events
+from tests.model.training.test_run import TINY
 
-SYSTEM = SystemSettings(workers=0, prefetch_batches=2)
 SETTINGS: dict[str, Any] = {
     "name": "folder",
     "width": 40,
@@ -78,6 +87,71 @@ def test_a_class_without_recordings_is_named(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(MalformedDataSet, match=r"test.wave: holds no recording"):
         build(folder, recorded=[40, 30]).load("test")
+
+
+def write_mixed(folder: Path) -> Path:
+    """Write the same kind of events in every format that a camera's software writes."""
+    for split, seed in (("train", 0), ("test", 50)):
+        for place, name in enumerate(("clap", "wave")):
+            home = folder / split / name
+            home.mkdir(parents=True)
+            events = make_events(80, seed + place, Sensor(30, 128))
+            events["x"] += 60 * place
+            rows = events.tolist()
+            (home / "a.csv").write_bytes(csv_bytes(rows))
+            (home / "b.dat").write_bytes(dat_bytes(rows))
+            (home / "c.raw").write_bytes(evt2_bytes(rows))
+            (home / "d.raw").write_bytes(evt3_bytes(rows))
+            (home / "e.aedat2").write_bytes(dvs128_2(rows))
+            (home / "f.aedat").write_bytes(aedat_31([packet_31(rows)]))
+            np.save(home / "g.npy", events)
+    return folder
+
+
+MIXED: dict[str, Any] = {"recorded": [128, 128], "width": 128, "height": 128}
+
+
+def test_recordings_of_every_format_are_the_same_events(tmp_path: Path) -> None:
+    samples = build(write_mixed(tmp_path), **MIXED).load("test")
+    assert samples.labels.tolist() == [0] * 7 + [1] * 7
+    for place, events in enumerate(samples.events):
+        assert events.tolist() == samples.events[place // 7 * 7].tolist(), place
+
+
+def test_a_folder_of_mixed_formats_trains_from_the_command_line(
+    tmp_path: Path,
+) -> None:
+    words = [
+        "task=folder",
+        f"data_dir={write_mixed(tmp_path / 'data')}",
+        f"output_dir={tmp_path / 'outputs'}",
+        "task.width=128",
+        "task.height=128",
+        "task.recorded=[128,128]",
+        *(word for word in TINY if not word.startswith("task=")),
+    ]
+    assert cli.train(words) == 0
+    (run,) = (tmp_path / "outputs" / "folder").iterdir()
+    assert load(run / "best").manifest.labels == ("clap", "wave")
+
+
+@pytest.mark.parametrize("damage", ["cut", "replaced", "emptied"])
+def test_a_corrupt_file_in_the_middle_of_a_set_is_named(
+    damage: str, tmp_path: Path
+) -> None:
+    file = write_mixed(tmp_path) / "train" / "clap" / "e.aedat2"
+    whole = file.read_bytes()
+    damaged = {"cut": whole[:-3], "replaced": b"no recording", "emptied": b""}
+    file.write_bytes(damaged[damage])
+    with pytest.raises(MalformedDataSet, match=r"clap.e\.aedat2: "):
+        build(tmp_path, **MIXED).load("train")
+
+
+def test_a_class_of_train_that_test_has_no_folder_of_is_named(tmp_path: Path) -> None:
+    folder = write_mixed(tmp_path)
+    shutil.rmtree(folder / "test" / "wave")
+    with pytest.raises(MalformedDataSet, match=r"test.wave: holds no recording"):
+        build(folder, **MIXED).load("test")
 
 
 def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:

@@ -13,13 +13,11 @@ import pytest
 from model.training import cli
 from model.training.dataset import Task
 from model.training.errors import MalformedDataSet, MissingDataSet
-from model.training.settings import SystemSettings
 from model.training.tasks import build_task
 from tests.model.events.aedat_files import aedat_31, packet_31
-from tests.model.training.fixtures import write_gestures, write_spikes
+from tests.model.training.fixtures import SYSTEM, write_gestures, write_spikes
 from tests.model.training.test_run import TINY
 
-SYSTEM = SystemSettings(workers=0, prefetch_batches=2)
 CHOICE = {"validation_share": 0.25, "validate_on_test": False}
 DIGITS = {"name": "spiking-heidelberg-digits", **CHOICE}
 COMMANDS = {"name": "spiking-speech-commands"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,24 @@ def test_a_jobs_number_is_in_the_folders_name(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert run([*words, "training.epochs=1"], tmp_path).name.endswith("_job4711")
+
+
+def test_a_full_disk_is_an_error_in_words_and_what_was_saved_stays(
+    words: list[str], tmp_path: Path
+) -> None:
+    folder = run([*words, "training.epochs=1"], tmp_path)
+    best = load(folder / "best").manifest
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(re.sub(r"(\n  epochs:) 1\n", r"\1 2\n", text))
+    # No file may grow beyond this: a disk that is full, without one that is small.
+    command = f"ulimit -f 16; exec {sys.executable} -m saccade train resume={folder}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.splitlines()
+    (told,) = [line for line in lines if line.startswith(f"saccade: {folder}")]
+    assert "cannot be saved" in told
+    assert load(folder / "best").manifest == best
+    assert cli.train([f"resume={folder}"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ TINY = [
     "task.validation_share=0.3",
     "logging.every_steps=1",
     "logging.progress=false",
+    "system.devices=1",
 ]
 
 

@@ -1,0 +1,169 @@
+"""Tokens per second of a training step, against training without our algebra.
+
+    python -m benchmarks.training [--quick] [--json PATH]
+
+The published shd/medium with its published optimiser, on batches of 4 × 8,192
+synthetic tokens: the step that `saccade train` takes, on one device and on one a core,
+and `benchmarks.plain_training`. All are timed in turn in one run. The reference's
+figure was measured elsewhere (33,000 tokens/s on 2 CPU cores) and is told as given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.plain_training import make_plain_step
+from benchmarks.timing import interleave
+from model.classifier import initialize
+from model.config import ModelConfig
+from model.training import devices, learner as learners, objective
+from model.training.batches import Batch
+from model.training.composition import resolve
+from model.training.settings import Settings
+from model.training.typed import build
+
+ROWS: Final = 4
+LENGTH: Final = 8192
+CHANNELS: Final = 700
+WORDS: Final = 20
+STEPS: Final = 1000
+REFERENCE: Final = 33_000.0
+PLAIN: Final = "plain associative scan"
+
+
+class Case(NamedTuple):
+    """One line of the result; `ratio` is to the plain case's median in this run."""
+
+    name: str
+    tokens_per_second: float
+    ratio: float
+    to_reference: float
+    step_ms: float
+
+
+def published() -> tuple[ModelConfig, Settings]:
+    """Return shd/medium and the settings it is trained with."""
+    settings = build(Settings, resolve("config", ["task=spiking-heidelberg-digits"]))
+    sizes = {"num_embeddings": CHANNELS, "num_classes": WORDS}
+    return build(ModelConfig, {**settings.model, **sizes}, "model."), settings
+
+
+def synthetic(config: ModelConfig) -> Batch:
+    """Return a batch without padding."""
+    rng = np.random.default_rng(0)
+    shape = (ROWS, LENGTH)
+    return Batch(
+        tokens=rng.integers(config.num_embeddings, size=shape).astype(np.int32),
+        dt_ms=rng.exponential(0.1, shape).astype(np.float32),
+        lengths=np.full(ROWS, LENGTH, np.int32),
+        targets=np.eye(config.num_classes, dtype=np.float32)[:ROWS],
+        weights=np.ones(ROWS, np.float32),
+    )
+
+
+def training(config: ModelConfig, settings: Settings, count: int) -> Callable[[], Any]:
+    """Return a call that takes one step of `saccade train` on so many devices."""
+    mesh = devices.mesh(replace(settings.system, devices=count))
+    optimizer = objective.optimizer(settings.optimizer, STEPS)
+    begun = learners.init(initialize(config, jax.random.key(0)), optimizer)
+    learner = jax.device_put(begun, devices.on_all(mesh))
+    recipe = settings.training
+    step = learners.make_step(
+        config, optimizer, recipe.label_smoothing, recipe.ema_decay, 0, mesh
+    )
+    batch = synthetic(config)
+
+    def call() -> Any:
+        nonlocal learner
+        learner, tally = step(learner, batch)
+        return learner, tally
+
+    return call
+
+
+def plain(config: ModelConfig, settings: Settings) -> Callable[[], Any]:
+    """Return a call that takes one step of plain training."""
+    optimizer = objective.optimizer(settings.optimizer, STEPS)
+    params = initialize(config, jax.random.key(0))["params"]
+    held: Any = (params, optimizer.init(params), jnp.int32(0))
+    step, batch = make_plain_step(config, optimizer), synthetic(config)
+
+    def call() -> Any:
+        nonlocal held
+        held, loss = step(held, batch)
+        return held, loss
+
+    return call
+
+
+def measure(budget_s: float) -> list[Case]:
+    """Measure every case."""
+    config, settings = published()
+    calls = {PLAIN: plain(config, settings)}
+    for count in sorted({1, len(jax.devices())}):
+        name = f"saccade train, {count} device{'s' if count > 1 else ''}"
+        calls[name] = training(config, settings, count)
+    taken = interleave(calls, budget_s)
+    seconds = {name: float(np.median(found)) for name, found in taken.items()}
+    return [
+        Case(
+            name,
+            ROWS * LENGTH / spent,
+            seconds[PLAIN] / spent,
+            ROWS * LENGTH / spent / REFERENCE,
+            1e3 * spent,
+        )
+        for name, spent in seconds.items()
+    ]
+
+
+def table(cases: Sequence[Case]) -> Table:
+    """Return the cases as a table."""
+    shown = Table(title=f"shd/medium, {ROWS} × {LENGTH:,} tokens a step")
+    shown.add_column("case")
+    for heading in ("tokens/s", "to plain", "to 33k", "step ms"):
+        shown.add_column(heading, justify="right")
+    for case in cases:
+        shown.add_row(
+            case.name,
+            f"{case.tokens_per_second:,.0f}",
+            f"{case.ratio:.1f}×",
+            f"{case.to_reference:.1f}×",
+            f"{case.step_ms:.0f}",
+        )
+    return shown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
+    parser.add_argument("--quick", action="store_true", help="end within two minutes")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
+    options = parser.parse_args(argv)
+    devices.get_ready(published()[1].system)
+    cases = measure(10.0 if options.quick else 60.0)
+    Console().print(table(cases))
+    if options.json:
+        written = {
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "cases": [case._asdict() for case in cases],
+        }
+        options.json.write_text(json.dumps(written, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

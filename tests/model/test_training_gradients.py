@@ -1,0 +1,98 @@
+"""What training differentiates gives the gradients that the definition does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from model import planes, recurrence
+from model.block import blocks, zero_state
+from model.classifier import Classifier
+from model.groups import Projected
+from model.long_recurrence import run_as_tree, run_from_zero, run_in_blocks
+from model.planes import Planes
+from model.whole_sequence import Spelled, run
+from tests.model.variants import VARIANTS, random_variables
+
+TOLERANCE = 1e-9  # float64
+
+
+def numbers(rng: Any, *shape: int) -> Planes:
+    real, imag = rng.normal(size=(2, *shape))
+    return Planes(jnp.asarray(real), jnp.asarray(imag))
+
+
+def close(ours: Any, theirs: Any) -> bool:
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    return bool(np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("length", [1, 2, 16, 37])
+def test_a_long_recurrence_and_its_gradient_are_those_of_single_steps(
+    length: int,
+) -> None:
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(length)
+        decay = jax.tree.map(lambda x: 0.5 * x, numbers(rng, 2, length, 3))
+        drive, weights = numbers(rng, 2, length, 3), numbers(rng, 2, length, 3)
+
+        def by_steps(decay: Planes, drive: Planes) -> Planes:
+            zero = jax.tree.map(lambda x: jnp.zeros_like(x[:, 0]), drive)
+            found = recurrence.run_sequential(zero, decay, drive, planes.times)
+            return Planes(*found)
+
+        def gradient(function: Any) -> Any:
+            def loss(*pair: Planes) -> Any:
+                after = planes.times(weights, function(*pair))
+                return (jnp.sin(after.real) + after.imag).sum()
+
+            return ravel_pytree(jax.grad(loss, argnums=(0, 1))(decay, drive))[0]
+
+        for way in (run_in_blocks, run_as_tree):
+            ours = ravel_pytree(way(decay, drive))[0]
+            assert close(ours, ravel_pytree(by_steps(decay, drive))[0])
+        assert close(gradient(run_from_zero), gradient(by_steps))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, len(VARIANTS)))],
+)
+def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
+    """Values and gradients, by the weights and by the table of words."""
+    config = VARIANTS[index]
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(index)
+        variables = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.float64), random_variables(config)
+        )
+        folded = Classifier(config).apply(variables, method="fold").layers[0]
+        block, (features, wide) = blocks(config)[0], folded.B.shape
+        table = Projected(
+            *(jnp.asarray(rng.normal(size=(9, n))) for n in (wide, features, features))
+        )
+        tokens = jnp.asarray(rng.integers(9, size=(2, 5, block.stride)))
+        dt_ms = jnp.asarray(rng.exponential(1.0, tokens.shape))
+
+        def train(weights: Any, table: Projected) -> Any:
+            return run(block, weights, Spelled(table, tokens, dt_ms))
+
+        def define(weights: Any, table: Projected) -> Any:
+            grouped = Spelled(table, tokens, dt_ms).by_place()
+            return block.recur(weights, zero_state(weights, (2,)), grouped)[1:]
+
+        def gradient(function: Any) -> Any:
+            def loss(*given: Any) -> Any:
+                flat = ravel_pytree(function(*given))[0]
+                return (jnp.sin(flat) * jnp.arange(flat.size)).sum()
+
+            return ravel_pytree(jax.grad(loss, argnums=(0, 1))(folded, table))[0]
+
+        ours, theirs = train(folded, table), define(folded, table)
+        assert close(ravel_pytree(ours)[0], ravel_pytree(theirs)[0])
+        assert close(gradient(train), gradient(define))

@@ -1,0 +1,143 @@
+"""A run becomes a checkpoint to serve, with a card that says where it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import saccade
+from model.checkpoint import load, read_manifest
+from model.training import cli
+from model.training.batches import evaluation_batches
+from model.training.experiment import encoder
+from model.training.prediction import predict_whole
+from model.training.tasks import build_task
+from server.engine.loading import load_model
+from tests.model.training.fixtures import SYSTEM, write_digits
+from tests.model.training.test_run import TINY
+from tests.transport.conftest import serving
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), each=3)
+
+
+@pytest.fixture(scope="module")
+def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("outputs")
+    words = [f"data_dir={digits}", f"output_dir={output}", "training.epochs=1"]
+    assert cli.train([*TINY, *words]) == 0
+    (folder,) = (output / "nmnist").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert (
+        saccade.main(["export", str(run), "--name", "digits", "--out", str(out)]) == 0
+    )
+    return out / "digits"
+
+
+def test_the_weights_are_those_of_the_best_epoch_under_the_new_name(
+    exported: Path, run: Path
+) -> None:
+    manifest = load(exported).manifest
+    assert manifest.name == "digits"
+    assert manifest.content_hash == load(run / "best").manifest.content_hash
+
+
+def test_the_card_tells_data_licence_command_and_accuracy(exported: Path) -> None:
+    text = (exported / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (\w[\w ]*?) \| (.+?) \|$", text, re.MULTILINE))
+    assert rows["Answers"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert rows["Trained on"].startswith("20 samples, 1 epochs, seed 0")
+    assert "CC BY-SA 4.0" in rows["Licence of the data"]
+    assert rows["Command"].startswith("`saccade train task=nmnist ")
+    assert re.match(r"\d+\.\d% of 10 samples", rows["Accuracy"])
+
+
+def test_no_path_of_the_writers_machine_is_exported(exported: Path, run: Path) -> None:
+    command = read_manifest(exported).provenance["command"]
+    assert "data_dir=FOLDER" in command
+    assert "output_dir" not in command
+    told = (exported / "README.md").read_text() + (
+        exported / "manifest.json"
+    ).read_text()
+    assert str(run.parent.parent) not in told
+
+
+def test_a_real_server_scores_every_sample_as_the_evaluation_does(
+    exported: Path, digits: Path
+) -> None:
+    checkpoint = load(exported)
+    manifest = checkpoint.manifest
+    values = {"name": "nmnist", "validation_share": 0.3}
+    samples = build_task(values, digits, SYSTEM).load("test")
+    encode = encoder(manifest.tokenization, manifest.timestep)
+    batches = evaluation_batches(samples, 10, 960, manifest.config.tick_events, encode)
+    whole = predict_whole(manifest.config, checkpoint.variables, batches)
+    assert whole.labels.tolist() == samples.labels.tolist()
+    with serving(load_model(exported)) as server:
+        for events, logits in zip(samples.events, whole.logits, strict=True):
+            with server.client() as client:
+                client.open("digits")
+                client.send(events)
+                heard = client.finish()
+            scale = np.abs(logits).max()
+            assert np.abs(np.asarray(heard.logits) - logits).max() <= 1e-4 * scale
+            assert heard.label == manifest.labels[int(logits.argmax())]
+
+
+def test_a_run_that_went_on_names_the_command_that_began_it(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(run, folder)
+    text = (folder / "config.yaml").read_text()
+    longer = re.sub(r"(\n  epochs:) 1\n", r"\1 2\n", text)
+    assert longer != text
+    (folder / "config.yaml").write_text(longer)
+    assert cli.train([f"resume={folder}"]) == 0
+    assert (
+        saccade.main(["export", str(folder), "--name", "n", "--out", str(tmp_path)])
+        == 0
+    )
+    for told in (
+        json.loads((folder / "run.json").read_text()),
+        read_manifest(tmp_path / "n").provenance,
+    ):
+        assert told["command"].startswith("saccade train task=nmnist")
+        assert "resume" not in told["command"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("../up", "letters, digits"), ("digits", "is there already")],
+)
+def test_what_cannot_be_exported_is_explained(
+    name: str,
+    reason: str,
+    exported: Path,
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["export", str(run), "--name", name, "--out", str(exported.parent)]
+    assert saccade.main(asked) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_folder_without_a_checkpoint_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["export", str(tmp_path / "nowhere"), "--name", "n", "--out", str(tmp_path)]
+    assert saccade.main(asked) == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "n").exists()
