@@ -45,19 +45,8 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         StoreUnavailable: Sessions cannot be kept where the settings say.
         ValueError: The keys cannot be read.
     """
-    allowed = Allowed(
-        sessions=settings.key_sessions,
-        requests=settings.key_requests,
-        events_per_s=settings.key_events_per_s,
-        bytes_per_s=settings.key_bytes_per_s,
-    )
-    limits = allowed.within(
-        Limits(
-            max_frame_bytes=settings.max_frame_bytes,
-            window_events=settings.window_events,
-            window_bytes=settings.window_bytes,
-        )
-    )
+    allowed = allowed_by(settings)
+    limits = allowed.within(limits_of(settings))
     metrics = Metrics(models)
     engine = Engine(
         [model.servable for model in models],
@@ -86,6 +75,25 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         limits,
         keys,
         Allowances(allowed),
+    )
+
+
+def allowed_by(settings: Settings) -> Allowed:
+    """Return what one key's holder may use."""
+    return Allowed(
+        sessions=settings.key_sessions,
+        requests=settings.key_requests,
+        events_per_s=settings.key_events_per_s,
+        bytes_per_s=settings.key_bytes_per_s,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what one session may have under way."""
+    return Limits(
+        max_frame_bytes=settings.max_frame_bytes,
+        window_events=settings.window_events,
+        window_bytes=settings.window_bytes,
     )
 
 
