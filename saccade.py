@@ -16,6 +16,10 @@ COMMANDS: Final = {
     "demo": ("clients.cli:demo", "see it all: a server, a stream, a batch, metrics"),
     "train": ("model.training.cli:train", "train a model"),
     "evaluate": ("model.training.cli:evaluate", "measure a checkpoint's accuracy"),
+    "download": (
+        "model.training.download_command:download",
+        "fetch a task's data set and check it",
+    ),
     "export": (
         "model.training.export_command:export",
         "make a run's best checkpoint one to serve, with a model card",
@@ -64,6 +68,7 @@ def _explain_missing(command: str, package: str | None) -> int:
         "key": "server",
         "train": "train",
         "evaluate": "train",
+        "download": "train",
         "export": "train",
         "import-upstream": "model",
     }

@@ -7,7 +7,8 @@ TrainingError
 ├── MalformedDataSet    the data is there, but not as it should be
 ├── EmptySplit          a split has no samples
 ├── TrainingDiverged    the loss is no longer a number
-└── CannotSave          a checkpoint or a state cannot be written
+├── CannotSave          a checkpoint or a state cannot be written
+└── CannotDownload      a file does not come as its publisher says
 """
 
 from __future__ import annotations
@@ -121,6 +122,18 @@ class CannotSave(TrainingError):
             f"{self.path} cannot be saved: {self.reason}. What was saved before is "
             "whole: make room, and go on with saccade train resume=RUN"
         )
+
+
+class CannotDownload(TrainingError):
+    """A file does not come, or not as its publisher says."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.reason}"
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> list[str]:

@@ -29,9 +29,9 @@ from model.training.typed import build
 COCHLEA: Final = Sensor(700, 1, polarities=1)
 SOURCE: Final = "{} (Cramer et al. 2022, doi 10.1109/TNNLS.2020.3044364), CC BY 4.0"
 INSTRUCTIONS: Final = """\
-Download {name} from zenkelab.org/datasets or compneuro.net/datasets (CC BY 4.0; the
-checksums lie beside the files), unpack the files into one folder and pass it as
-data_dir=FOLDER:
+`saccade download {task} --out FOLDER` fetches {name} (CC BY 4.0) and
+checks it. By hand: zenkelab.org/datasets or compneuro.net/datasets; the checksums lie
+beside the files. Unpack them into one folder and pass it as data_dir=FOLDER:
 {files}"""
 DIGITS_FILES: Final = """\
   FOLDER/shd_train.h5    8,156 recordings, from shd_train.h5.gz, about 130 MB
@@ -107,7 +107,7 @@ def digits(
     """Describe spiking-heidelberg-digits: ten digits in English and in German."""
     settings = build(DigitsSettings, values, "task.")
     name = "Spiking Heidelberg Digits"
-    told = INSTRUCTIONS.format(name=name, files=DIGITS_FILES)
+    told = INSTRUCTIONS.format(task=settings.name, name=name, files=DIGITS_FILES)
     source = Source(settings.name, data_dir, "shd", told)
     load = partial(_load_digits, source, settings)
     return Task(settings.name, source.words(), COCHLEA, SOURCE.format(name), load)
@@ -119,7 +119,7 @@ def commands(
     """Describe spiking-speech-commands: 35 English words of many speakers."""
     settings = build(CommandsSettings, values, "task.")
     name = "Spiking Speech Commands"
-    told = INSTRUCTIONS.format(name=name, files=COMMANDS_FILES)
+    told = INSTRUCTIONS.format(task=settings.name, name=name, files=COMMANDS_FILES)
     source = Source(settings.name, data_dir, "ssc", told)
     load = partial(_load_commands, source)
     return Task(settings.name, source.words(), COCHLEA, SOURCE.format(name), load)
