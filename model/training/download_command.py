@@ -85,7 +85,12 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="saccade download", description=download.__doc__
     )
-    result.add_argument("task", choices=[*PUBLISHERS, *BY_HAND], metavar="TASK")
+    result.add_argument(
+        "task",
+        choices=[*PUBLISHERS, *BY_HAND],
+        metavar="TASK",
+        help=", ".join([*PUBLISHERS, *BY_HAND]),
+    )
     result.add_argument(
         "--out",
         type=Path,

@@ -109,7 +109,7 @@ def test_a_missing_data_set_says_what_how_big_and_where(
         build_task(values, tmp_path, SYSTEM).load("train")
     text = str(caught.value)
     assert str(tmp_path) in text
-    assert "Download" in text
+    assert "download" in text.lower()
     assert "GB" in text or "MB" in text
     assert "FOLDER/" in text
     with pytest.raises(MissingDataSet, match="data_dir is not given"):
