@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from textwrap import indent
 from typing import Final
 
@@ -57,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
         "--sensor", metavar="WxH", type=arguments.sensor, help="geometry of SOURCE"
     )
     parser.add_argument(
+        "--clock-bits",
+        metavar="N",
+        type=arguments.clock_bits,
+        help="SOURCE's timestamps wrap after 2^N µs",
+    )
+    parser.add_argument(
         "--seconds",
         type=arguments.count,
         default=12,
@@ -78,7 +85,8 @@ def execute(options: argparse.Namespace) -> int:
     """
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     name = options.source or f"sim:motions?seed={seed}&seconds={options.seconds}"
-    source = open_source(name, options.sensor, options.clock_bits)
+    opened = partial(open_source, name, options.sensor, options.clock_bits)
+    source = opened()
     steps = Steps(Console(highlight=False))
     with _stoppable(), ServerProcess() as server:
         try:
@@ -87,8 +95,7 @@ def execute(options: argparse.Namespace) -> int:
             model = model or choose_model(server.url, source.sensor, steps.tell)
             steps.stream(server.url, model, source)
             if options.source:
-                again = open_source(name, options.sensor, options.clock_bits)
-                steps.classify_files(server.url, model, [load(name, again)])
+                steps.classify_files(server.url, model, [load(name, opened())])
             steps.classify_scenes(server.url, seed)
             steps.measure(server.url)
             steps.stop(server)
