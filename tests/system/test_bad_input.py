@@ -205,7 +205,7 @@ class Offender:
         messages = []
         with suppress(ConnectionClosed):
             while True:
-                data = self._socket.recv(timeout=20)
+                data = self._socket.recv(timeout=60)
                 text = isinstance(data, str)
                 messages.append(json.loads(data) if text else msgpack.unpackb(data))
         self.close_code = self._socket.close_code

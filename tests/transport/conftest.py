@@ -56,7 +56,7 @@ def serving(
         yield Server(service, url(http), loops[0])
     finally:
         http.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 

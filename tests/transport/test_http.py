@@ -21,7 +21,7 @@ def post(server: Any, body: Any, **options: Any) -> httpx.Response:
     headers = {"Content-Type": "application/json", **options}
     content = body if isinstance(body, (bytes, str)) else json.dumps(body)
     url = f"{server.base}/v1/classify"
-    return httpx.post(url, content=content, headers=headers, timeout=20)
+    return httpx.post(url, content=content, headers=headers, timeout=60)
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:

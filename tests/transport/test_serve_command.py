@@ -103,7 +103,7 @@ def test_a_checkpoint_is_served_as_the_offline_scan_scores_it(
         running.send_signal(signal.SIGTERM)
         assert client.hear_until(GoAway).reconnect_after_ms > 0
         assert client.finish().ticks == 1
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
 
 
 def test_a_missing_checkpoint_and_a_bad_option_say_what_is_wrong(
