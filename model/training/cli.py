@@ -154,11 +154,16 @@ def _folder(
 
 
 def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
-    """Return what saves a checkpoint; its canary is of the first validation sample."""
+    """Return what saves a checkpoint; its canary is of the first validation sample.
+
+    Of several processes the first alone saves; see `resumption.States.save`.
+    """
     samples = data.validation if len(data.validation.events) else data.train
     sample = samples.events[0]
 
     def save(path: Path, variables: Variables, progress: Progress) -> None:
+        if not is_first():
+            return
         with saving(path):
             release(path, wanted, variables, progress, origin, sample)
 

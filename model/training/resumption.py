@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from model.training.devices import is_first
 from model.training.errors import InvalidSetting
 from model.training.learner import Learner
 from model.training.saving import saving
@@ -79,9 +80,14 @@ class States:
             self._kept.close()
 
     def save(self, learner: Learner, position: Position) -> None:
-        """Keep a state; an older one stays until this is whole."""
+        """Keep a state; an older one stays until this is whole.
+
+        Of several processes the first alone does: Orbax tells one save from another by
+        a number that each process counts for itself, in a store that all of them share,
+        so two that write at once wait for each other's words in vain.
+        """
         step = int(learner.step)
-        if step in self._kept.all_steps():
+        if not is_first() or step in self._kept.all_steps():
             return
         # A copy: the next step reuses the learner's memory while this is written.
         leaves = [np.array(leaf) for leaf in jax.tree.leaves(learner)]
