@@ -196,6 +196,8 @@ def _stoppable() -> Iterator[None]:
     """Take a request to terminate as an interrupt, so that the server is stopped."""
 
     def interrupt(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun with `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, interrupt)
