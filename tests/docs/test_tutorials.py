@@ -40,14 +40,16 @@ def take_a_few(folder: Path) -> None:
                 (few / path.name).symlink_to(path.resolve())
 
 
+def outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    return [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+
+
 def said(notebook: dict[str, Any]) -> str:
-    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
-    return "".join("".join(output.get("text", [])) for output in outputs)
+    return "".join("".join(output.get("text", [])) for output in outputs(notebook))
 
 
 def pictures(notebook: dict[str, Any]) -> int:
-    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
+    return sum("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
 @pytest.mark.skipif(not DIGITS.is_dir(), reason=f"no N-MNIST in {DIGITS}")
@@ -73,5 +75,4 @@ def test_a_live_server_is_streamed_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_no_output_is_committed(path: Path) -> None:
-    cells = json.loads(path.read_text())["cells"]
-    assert not any(cell.get("outputs") for cell in cells)
+    assert not outputs(json.loads(path.read_text()))

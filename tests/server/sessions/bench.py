@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from model.events.packed import pack
 from model.events.types import Events
 from server.engine.device import Device
 from server.engine.engine import Engine
@@ -15,14 +14,13 @@ from server.engine.pool import InFlight
 from server.engine.recoveries import Recoveries
 from server.engine.scheduler import Bucket
 from server.protocol.conversation import Conversation, Limits
-from server.protocol.errors import ProtocolError
-from server.protocol.messages import EventsFrame, Open, Result, ServerMessage
-from server.protocol.requests import Feed
+from server.protocol.messages import Open, Result
 from server.sessions.grant import Grant
 from server.sessions.session import Session
 from server.sessions.snapshots import Snapshot
 from server.sessions.streams import Streams
 from tests.faults import Fault
+from tests.server.sessions.hearer import Hearer, say
 from tests.toy import Recorder, toy_model
 
 WINDOW = 200
@@ -31,12 +29,11 @@ LIMITS = Limits(
 )
 
 
-class Seat:
+class Seat(Hearer):
     """One client: carrier of its session, and what it said and heard."""
 
     def __init__(self, model: Any, opening: Open) -> None:
-        self.messages: list[ServerMessage] = []
-        self.errors: list[ProtocolError] = []
+        super().__init__()
         self.fed: list[Events] = []
         self.opening = opening
         self.conversation = Conversation(LIMITS)
@@ -53,25 +50,9 @@ class Seat:
     def scores(self) -> list[float]:
         return [result.logits[0] for result in self.of(Result)]
 
-    def put(self, message: ServerMessage) -> None:
-        self.messages.append(message)
-
-    def fail(self, error: ProtocolError) -> None:
-        self.errors.append(error)
-
-    def progressed(self) -> None:
-        pass
-
     def send(self, events: Events) -> None:
         self.seq += 1
-        base = int(events["t"][0]) if len(events) else 0
-        frame = EventsFrame(self.seq, pack(events, base), base)
-        for request in self.conversation.receive(frame):
-            assert isinstance(request, Feed)
-            self.session.feed(request.events, request.size)
-
-    def of(self, kind: type) -> list[Any]:
-        return [message for message in self.messages if isinstance(message, kind)]
+        say(self.conversation, self.session, self.seq, events)
 
     def watch(self) -> None:
         """Note what the tokenizer is fed."""

@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from model.events.packed import pack
 from model.tokens import TokenChunk
 from server.engine.errors import BacklogFull, EngineFailed
 from server.engine.leases import Lease
 from server.engine.pool import Scored
 from server.protocol.conversation import Conversation, Limits
-from server.protocol.errors import ProtocolError
 from server.protocol.messages import (
     Ack,
     Closed,
-    EventsFrame,
     Flush,
     Flushed,
     Open,
@@ -25,35 +22,24 @@ from server.protocol.messages import (
     Report,
     Reset,
     Result,
-    ServerMessage,
     WasReset,
 )
-from server.protocol.requests import Feed
 from server.sessions.grant import Grant
 from server.sessions.session import Session
+from tests.server.sessions.hearer import Hearer, say
 from tests.toy import event_scores, some_events, toy_model
 
 LEASE = Lease("toy", 0, 1)
 
 
-class Desk:
+class Desk(Hearer):
     """Carrier, streams and stream in one: remembers what it is given."""
 
     def __init__(self) -> None:
-        self.messages: list[ServerMessage] = []
-        self.errors: list[ProtocolError] = []
+        super().__init__()
         self.tokens: list[int] = []
         self.resets = 0
         self.closed = 0
-
-    def put(self, message: ServerMessage) -> None:
-        self.messages.append(message)
-
-    def fail(self, error: ProtocolError) -> None:
-        self.errors.append(error)
-
-    def progressed(self) -> None:
-        pass
 
     def open(self, *_: Any) -> Desk:
         return self
@@ -66,9 +52,6 @@ class Desk:
 
     def close(self) -> None:
         self.closed += 1
-
-    def of(self, kind: type) -> list[Any]:
-        return [message for message in self.messages if isinstance(message, kind)]
 
 
 class Client:
@@ -87,11 +70,7 @@ class Client:
 
     def send(self, events: Any) -> None:
         self.seq += 1
-        base = int(events["t"][0]) if len(events) else 0
-        frame = EventsFrame(self.seq, pack(events, base), base)
-        for request in self.conversation.receive(frame):
-            assert isinstance(request, Feed)
-            self.session.feed(request.events, request.size)
+        say(self.conversation, self.session, self.seq, events)
 
     def score(self, ticks: int, value: float = 1.0) -> None:
         logits = np.full((ticks, 2), value, np.float32) * [1, -1]
