@@ -35,12 +35,21 @@ class ClassScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Assessment:
-    """A model's predictions for a split, and what follows from them."""
+    """A model's predictions for a split, and what follows from them.
+
+    Attributes:
+        split: Of the task's samples.
+        mode: How they were scored.
+        labels: Class names.
+        predictions: The scores.
+        content_hash: Of the checkpoint whose they are.
+    """
 
     split: str
     mode: Mode
     labels: tuple[str, ...]
     predictions: Predictions
+    content_hash: str
 
     @property
     def score(self) -> Score:
@@ -105,6 +114,7 @@ class Assessment:
             "time_to_decision_ms": self._decision_quantiles(),
             "classes": [row._asdict() for row in self.classes],
             "confusion": self.confusion.tolist(),
+            "content_hash": self.content_hash,
         }
 
     def _decision_quantiles(self) -> dict[str, float] | None:

@@ -46,7 +46,13 @@ def assess(settings: EvaluationSettings) -> Assessment:
     )
     predict = PREDICTORS[settings.mode]
     predictions = predict(manifest.config, checkpoint.variables, batches)
-    return Assessment(settings.split, settings.mode, manifest.labels, predictions)
+    return Assessment(
+        settings.split,
+        settings.mode,
+        manifest.labels,
+        predictions,
+        manifest.content_hash,
+    )
 
 
 def _check_task(manifest: Manifest, task: Task) -> None:

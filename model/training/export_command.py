@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -25,7 +26,9 @@ def export(argv: Sequence[str]) -> int:
     """Copy a run's best checkpoint, under a name, with a model card."""
     arguments = parser().parse_args(argv)
     try:
-        folder = export_run(arguments.run, arguments.name, arguments.out)
+        folder = export_run(
+            arguments.run, arguments.name, arguments.out, arguments.evaluation
+        )
     except (TrainingError, CheckpointError, OSError) as error:
         sys.stderr.write(f"saccade export: {error}\n")
         return FAILED
@@ -36,7 +39,9 @@ def export(argv: Sequence[str]) -> int:
     return 0
 
 
-def export_run(run: Path, name: str, out: Path) -> Path:
+def export_run(
+    run: Path, name: str, out: Path, evaluations: Sequence[Path] = ()
+) -> Path:
     """Write `out/name`: the weights, their manifest and a card.
 
     Args:
@@ -44,9 +49,11 @@ def export_run(run: Path, name: str, out: Path) -> Path:
             validated), or a checkpoint's.
         name: What clients ask for.
         out: Where the new folder goes.
+        evaluations: What `saccade evaluate --json` said of this checkpoint.
 
     Raises:
-        InvalidSetting: The name is none, or the folder is there already.
+        InvalidSetting: The name is none, the folder is there already, or an evaluation
+            is of another checkpoint.
         CheckpointError: The run has no checkpoint that can be used.
     """
     if not NAME.fullmatch(name):
@@ -56,6 +63,8 @@ def export_run(run: Path, name: str, out: Path) -> Path:
         raise InvalidSetting("--name", f"{folder} is there already")
     checkpoint = load(locate(str(run)))
     named = _renamed(checkpoint.manifest, name)
+    for path in evaluations:
+        named = _measured(named, path)
     manifest = save(folder, named, checkpoint.variables)
     (folder / "README.md").write_text(card(manifest, checkpoint.variables))
     return folder
@@ -66,6 +75,24 @@ def _renamed(manifest: Manifest, name: str) -> Manifest:
     if "command" in origin:
         origin["command"] = portable(origin["command"])
     return replace(manifest, name=name, provenance=origin)
+
+
+def _measured(manifest: Manifest, path: Path) -> Manifest:
+    """Add an evaluation's score to what the manifest tells, under its split."""
+    try:
+        told = json.loads(path.read_text())
+        score = {key: float(told[key]) for key in ("accuracy", "loss")}
+        low, high = map(float, told["ci95"])
+        samples, split = int(told["samples"]), str(told["split"])
+        measured = told["content_hash"]
+    except (UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
+        reason = f"{path} is not what saccade evaluate --json writes: {error!r}"
+        raise InvalidSetting("--evaluation", reason) from error
+    if measured != manifest.content_hash:
+        reason = f"{path} is of a checkpoint with other weights, {measured}"
+        raise InvalidSetting("--evaluation", reason)
+    found = {**score, "samples": samples, "ci95": [low, high]}
+    return replace(manifest, metrics={**manifest.metrics, split: found})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,5 +110,14 @@ def parser() -> argparse.ArgumentParser:
         default=Path(),
         metavar="DIR",
         help="where the new folder goes (default: here)",
+    )
+    result.add_argument(
+        "--evaluation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="what `saccade evaluate checkpoint=RUN --json` wrote, for manifest and "
+        "card; once for each split",
     )
     return result

@@ -13,6 +13,12 @@ from model.config import ModelConfig
 from model.manifest import Manifest
 
 LEFT_OUT: Final = ("output_dir=", "logging", "system.")
+SPLITS: Final[Mapping[str, str]] = {
+    "test": "samples of the test split",
+    "validation": "samples held out to choose the best epoch",
+    "train": "samples that it was trained on",
+}
+"""What a split's samples are, the most telling first."""
 
 
 def portable(command: str) -> str:
@@ -53,13 +59,16 @@ def _model(config: ModelConfig, variables: Variables) -> str:
 
 
 def _accuracy(metrics: Mapping[str, Any]) -> str:
-    found = metrics.get("validation")
-    if found is None:
-        return "not measured: the run had no validation"
+    known = [split for split in SPLITS if split in metrics]
+    found = [_score(metrics[split], SPLITS[split]) for split in known]
+    return "; ".join(found) or "not measured: saccade evaluate does"
+
+
+def _score(found: Mapping[str, Any], what: str) -> str:
     low, high = found["ci95"]
     return (
-        f"{found['accuracy']:.1%} of {found['samples']} samples held out to choose "
-        f"the best epoch (95% interval {low:.1%} to {high:.1%})"
+        f"{found['accuracy']:.1%} of {found['samples']} {what} "
+        f"(95% interval {low:.1%} to {high:.1%})"
     )
 
 

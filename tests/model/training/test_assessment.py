@@ -59,7 +59,7 @@ def both() -> tuple[Predictions, Predictions]:
 def made(labels: list[int], told: list[int], courses: list[Course]) -> Assessment:
     logits = 4.0 * np.eye(3)[told]
     found = Predictions(np.array(labels), logits, courses, 100, 5.0)
-    return Assessment("test", "streaming", ("left", "right", "none"), found)
+    return Assessment("test", "streaming", ("left", "right", "none"), found, "a1b2")
 
 
 def test_streaming_scores_every_sample_as_batches_do(both) -> None:

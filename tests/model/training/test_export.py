@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,59 @@ def test_the_card_tells_data_licence_command_and_accuracy(exported: Path) -> Non
     assert "CC BY-SA 4.0" in rows["Licence of the data"]
     assert rows["Command"].startswith("`saccade train task=nmnist ")
     assert re.match(r"\d+\.\d% of 10 samples", rows["Accuracy"])
+
+
+@pytest.fixture(scope="module")
+def evaluation(
+    run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What the command writes about the run on the split `test`."""
+    words = [f"checkpoint={run}", "task=nmnist", f"data_dir={digits}", "split=test"]
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert cli.evaluate([*words, "--json"]) == 0
+    path = tmp_path_factory.mktemp("evaluation") / "test.json"
+    path.write_text(out.getvalue())
+    return path
+
+
+def export_measured(run: Path, out: Path, evaluation: Path) -> int:
+    asked = ["export", str(run), "--name", "digits", "--out", str(out)]
+    return saccade.main([*asked, "--evaluation", str(evaluation)])
+
+
+def test_what_was_measured_goes_into_manifest_and_card(
+    run: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    assert export_measured(run, tmp_path, evaluation) == 0
+    told = json.loads(evaluation.read_text())
+    found = read_manifest(tmp_path / "digits").metrics["test"]
+    assert found == {name: told[name] for name in found}
+    text = (tmp_path / "digits" / "README.md").read_text()
+    assert f"{told['accuracy']:.1%} of 30 samples of the test split" in text
+    assert "of 10 samples held out" in text
+
+
+@pytest.mark.parametrize("damage", ["another checkpoint", "no JSON", "no accuracy"])
+def test_an_evaluation_that_is_none_of_this_checkpoint_is_refused(
+    damage: str,
+    run: Path,
+    evaluation: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = json.loads(evaluation.read_text())
+    path = tmp_path / "evaluation.json"
+    path.write_text(
+        {
+            "another checkpoint": json.dumps({**told, "content_hash": "0" * 64}),
+            "no JSON": "accuracy: 100 %",
+            "no accuracy": json.dumps({**told, "accuracy": None}),
+        }[damage]
+    )
+    assert export_measured(run, tmp_path, path) == 1
+    assert f"--evaluation: {path} is" in capsys.readouterr().err
+    assert not (tmp_path / "digits").exists()
 
 
 def test_no_path_of_the_writers_machine_is_exported(exported: Path, run: Path) -> None:
