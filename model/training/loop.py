@@ -98,7 +98,7 @@ class Run:
         self._everywhere = devices.on_all(mesh)
         self._learner = self._place(learners.init(experiment.variables(), optimizer))
         self._step = learners.make_step(
-            config,
+            experiment.classifier,
             optimizer,
             settings.training.label_smoothing,
             settings.training.ema_decay,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from model import precision
 from model.tokens import Scheme, TimestepConvention
 from model.training.dataset import Split
 
@@ -37,6 +38,8 @@ class TrainingSettings:
         validate_every: Epochs between validations; the last always has one.
         patience: Validations without a better one after which the run ends; 0 never
             ends it early.
+        precision: What matrix products are made of. All that adds up over time, over
+            rows or over steps is float32 either way, and so is what is saved.
     """
 
     epochs: int
@@ -47,6 +50,7 @@ class TrainingSettings:
     ema_decay: float
     validate_every: int
     patience: int
+    precision: precision.Name
 
 
 @dataclass(frozen=True)
