@@ -10,6 +10,7 @@ from model.tokens import Scheme, TimestepConvention
 from model.training.dataset import Split
 
 Mode = Literal["batch", "streaming"]
+WandbMode = Literal["online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,29 @@ class LoggingSettings:
 
 
 @dataclass(frozen=True)
+class WandbSettings:
+    """The same, with Weights & Biases beside the run's folder.
+
+    Attributes:
+        every_steps: As in `LoggingSettings`; `progress` likewise.
+        mode: online sends metrics as they come; offline keeps them in the run's folder
+            for `wandb sync`; disabled does neither.
+        project: Where the run is shown.
+        entity: Whose project; null is the account's own.
+        group: Shows runs together.
+        tags: What to find it by.
+    """
+
+    every_steps: int
+    progress: bool
+    mode: WandbMode
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+
+@dataclass(frozen=True)
 class Settings:
     """One resolved configuration.
 
@@ -168,7 +192,7 @@ class Settings:
     optimizer: OptimizerSettings
     augmentation: AugmentationSettings
     system: SystemSettings
-    logging: LoggingSettings
+    logging: LoggingSettings | WandbSettings
     task: dict[str, Any]
     model: dict[str, Any]
 

@@ -38,7 +38,7 @@ CONFIG = ModelConfig(
 )
 ONE_STAGE = replace(CONFIG, num_stages=1)
 APART = 0.01
-"""Of a vector's length; up to 0.0042 was measured, of logits and of gradients."""
+"""Of the scores' length; 0.0026 to 0.0042 was measured."""
 
 PRODUCT = re.compile(
     r"dot_general .*: \(tensor<([0-9x]+)x(\w+)>, tensor<([0-9x]+)x(\w+)>\) "
@@ -64,14 +64,6 @@ def scores(config: ModelConfig, name: Name) -> Any:
     given = batch()
     variables = initialize(config, jax.random.key(1))
     return apply(variables, given.tokens, given.dt_ms, given.lengths)[0]
-
-
-def gradient(config: ModelConfig, name: Name) -> Any:
-    classifier = Classifier(config, PRECISIONS[name])
-    take = make_gradient(classifier, 0.0, devices.mesh(SYSTEM))
-    variables = initialize(config, jax.random.key(1))
-    rows = Rows(*map(jnp.asarray, batch()))
-    return jax.jit(take)(variables, rows, jax.random.key(0)).gradient
 
 
 def step_of(config: ModelConfig) -> tuple[Any, learners.Learner]:
@@ -144,8 +136,11 @@ def test_scores_in_bfloat16_are_those_of_float32_but_for_rounding(
     assert 1e-4 < apart(ours, theirs) < APART
 
 
-@pytest.mark.slow
-def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding() -> None:
-    ours, theirs = gradient(ONE_STAGE, "bfloat16"), gradient(ONE_STAGE, "float32")
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(ours)} == {"float32"}
-    assert 1e-4 < apart(ours, theirs) < APART
+def test_gradients_are_float32() -> None:
+    take = make_gradient(
+        Classifier(CONFIG, PRECISIONS["bfloat16"]), 0.0, devices.mesh(SYSTEM)
+    )
+    variables = initialize(CONFIG, jax.random.key(1))
+    rows = Rows(*map(jnp.asarray, batch()))
+    found = jax.eval_shape(take, variables, rows, jax.random.key(0)).gradient
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found)} == {"float32"}
