@@ -28,8 +28,8 @@ test: $(VENV)/.for-development
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.for-development
-	$(BIN)/pytest -m slow -n auto tests/model
-	$(BIN)/pytest -m slow --ignore tests/model
+	$(BIN)/pytest -m slow -n 2 tests/model/test_golden.py
+	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/model/test_golden.py
 
 check: lint types contracts test
 

@@ -6,7 +6,7 @@ and never none: where nothing would be left, the events come back as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -33,13 +33,15 @@ def compose(settings: AugmentationSettings, sensor: Sensor) -> Augment:
         (s.noise, partial(add_noise, share=s.noise, sensor=sensor)),
     ]
     active = [augment for strength, augment in chain if strength > 0]
+    return partial(_all, active)
 
-    def augmented(events: Events, rng: np.random.Generator) -> Events:
-        for augment in active:
-            events = augment(events, rng)
-        return events
 
-    return augmented
+def _all(
+    augments: Sequence[Augment], events: Events, rng: np.random.Generator
+) -> Events:
+    for augment in augments:
+        events = augment(events, rng)
+    return events
 
 
 def crop(events: Events, rng: np.random.Generator, *, length: int) -> Events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from model.config import ModelConfig
 from model.events.types import Events, Sensor
 from model.precision import PRECISIONS
 from model.tokens import TimestepConvention, Tokenization, Tokenizer
-from model.training.batches import Encode, Plan
+from model.training.batches import Encode
 from model.training.dataset import Task
 from model.training.errors import InvalidSetting
 from model.training.motion_energy import with_motion_energy
+from model.training.schedule import Plan
 from model.training.settings import Settings, TokenSettings
 from model.training.tasks import build_task
 from model.training.typed import build
@@ -47,13 +49,9 @@ class Experiment:
 
     @property
     def plan(self) -> Plan:
-        """How training batches are drawn."""
+        """How large training batches are."""
         training = self.settings.training
-        return Plan(
-            training.crop_events,
-            training.batch_events,
-            self.settings.augmentation.mix,
-        )
+        return Plan(training.crop_events, training.batch_events)
 
     def variables(self) -> Variables:
         """Draw the variables that training begins with.
@@ -111,14 +109,14 @@ def _tokenization(settings: TokenSettings, sensor: Sensor) -> Tokenization:
 
 def encoder(tokenization: Tokenization, timestep: TimestepConvention) -> Encode:
     """Return the function from a whole recording to tokens and timesteps."""
+    return partial(_encode, tokenization, timestep)
 
-    def encode(
-        events: Events,
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        chunk = Tokenizer(tokenization, timestep).feed(events)
-        return chunk.tokens, chunk.dt_ms
 
-    return encode
+def _encode(
+    tokenization: Tokenization, timestep: TimestepConvention, events: Events
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    chunk = Tokenizer(tokenization, timestep).feed(events)
+    return chunk.tokens, chunk.dt_ms
 
 
 def _check_crops(crops: list[int], tick_events: int) -> None:

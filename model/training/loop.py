@@ -7,7 +7,8 @@ thread ahead of it, and its metrics are fetched once in `logging.every_steps` st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,7 @@ import jax
 
 from model.classifier import Variables
 from model.training import augmentation, devices, learner as learners, objective
-from model.training.batches import (
-    Batch,
-    evaluation_batches,
-    prefetch,
-    training_batches,
-)
+from model.training.batches import Batch, evaluation_batches
 from model.training.dataset import Samples
 from model.training.display import Display, Report
 from model.training.errors import InvalidSetting
@@ -32,8 +28,10 @@ from model.training.interruption import Interruption
 from model.training.learner import Learner
 from model.training.log import Log, Validation
 from model.training.meter import Meter
+from model.training.pipeline import Draw, Loading, training_batches
 from model.training.resumption import Position, States
 from model.training.run_folder import RunFolder
+from model.training.schedule import Schedule
 
 
 class Progress(NamedTuple):
@@ -91,7 +89,13 @@ class Run:
         settings, config = experiment.settings, experiment.config
         self._train = data.train
         self._validation = self._whole(data.validation)
-        self._steps = experiment.plan.steps(len(self._train.events))
+        self._schedule = Schedule(
+            experiment.plan,
+            len(self._train.events),
+            settings.training.epochs,
+            settings.seed,
+        )
+        self._steps = self._schedule.steps
         self._at = Position(samples=len(self._train.events))
         self._meter = Meter(folder.diverged)
         optimizer = objective.optimizer(
@@ -109,9 +113,6 @@ class Run:
             mesh,
         )
         self._measure = learners.make_measure(config)
-        self._augment = augmentation.compose(
-            settings.augmentation, experiment.task.sensor
-        )
 
     def train(self, save: Save) -> Outcome:
         """Run every epoch, or as many as there are before an interruption.
@@ -126,18 +127,22 @@ class Run:
         with States(self._folder.state) as states:
             if settings.resume is not None:
                 self._take_up(states)
-            while self._at.epochs < epochs and not 0 < patience <= self._at.stale:
-                self._epoch(self._at.epochs + 1)
-                if self._interruption.requested:
+            with closing(self._batches()) as batches:
+                while self._at.epochs < epochs and not 0 < patience <= self._at.stale:
+                    self._epoch(batches, self._at.epochs + 1)
+                    if self._interruption.requested:
+                        self._keep(states)
+                        return self._leave(save, interrupted=True)
+                    self._end_epoch(save)
                     self._keep(states)
-                    return self._leave(save, interrupted=True)
-                self._at = replace(self._at, epochs=self._at.epochs + 1, batches=0)
-                if self._validation and self._due(self._at.epochs):
-                    self._validate(save, self._at.epochs)
-                self._keep(states)
         if self._at.best is None:
             return self._leave(save, interrupted=False)
         return Outcome(self._folder.best, _progress(self._at.best), interrupted=False)
+
+    def _end_epoch(self, save: Save) -> None:
+        self._at = replace(self._at, epochs=self._at.epochs + 1, batches=0)
+        if self._validation and self._due(self._at.epochs):
+            self._validate(save, self._at.epochs)
 
     def _place(self, learner: Learner) -> Learner:
         """Give every device the learner whole."""
@@ -185,31 +190,38 @@ class Run:
         training = self._experiment.settings.training
         return epoch % training.validate_every == 0 or epoch == training.epochs
 
-    def _epoch(self, epoch: int) -> None:
-        experiment = self._experiment
-        batches = training_batches(
-            self._train,
-            len(experiment.task.labels),
-            experiment.plan,
-            self._augment,
-            experiment.encode,
-            (experiment.settings.seed, epoch),
-        )
-        # What was done of this epoch before is drawn again, for the order's sake.
-        left = islice(batches, self._at.batches, None)
-        ahead = prefetch(left, experiment.settings.system.prefetch_batches)
-        first = (epoch - 1) * self._steps + self._at.batches + 1
-        for step, batch in enumerate(ahead, start=first):
+    def _epoch(self, batches: Iterator[Batch], epoch: int) -> None:
+        """Do what is left of an epoch, or until an interruption."""
+        first = self._at.batches + 1
+        ahead = islice(batches, self._steps - self._at.batches)
+        begun = (epoch - 1) * self._steps
+        for step, batch in enumerate(ahead, start=begun + first):
             self._learner, tally = self._step(self._learner, batch)
             self._meter.add(step, batch, tally)
             self._at = replace(self._at, batches=self._at.batches + 1)
-            if step % experiment.settings.logging.every_steps == 0:
+            if step % self._experiment.settings.logging.every_steps == 0:
                 self._report(self._meter.read(step, epoch))
             if self._interruption.requested:
-                ahead.close()
                 return
         if self._meter.tallies:
             self._report(self._meter.read(epoch * self._steps, epoch))
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Return the batches that are left, of all epochs, drawn ahead."""
+        experiment, system = self._experiment, self._experiment.settings.system
+        draw = Draw(
+            self._train,
+            len(experiment.task.labels),
+            experiment.settings.augmentation.mix,
+            augmentation.compose(
+                experiment.settings.augmentation, experiment.task.sensor
+            ),
+            experiment.encode,
+            experiment.config.tick_events,
+        )
+        first = self._schedule.find(self._at.epochs, self._at.batches)
+        loading = Loading(system.loaders, system.prefetch_batches)
+        return training_batches(self._schedule, draw, first, loading)
 
     def _report(self, report: Report) -> None:
         self._display.show(report)

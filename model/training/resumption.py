@@ -1,7 +1,7 @@
 """The state of a run on disk: what it needs to go on as if it had never stopped.
 
-An epoch's batches depend on the run's seed and the epoch alone, and dropout on the
-step; so the learner, a position and the length of the metrics are all there is.
+A batch depends on the run's seed and its place in the schedule alone, and dropout on
+the step; so the learner, a position and the length of the metrics are all there is.
 """
 
 from __future__ import annotations

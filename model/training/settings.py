@@ -120,7 +120,9 @@ class SystemSettings:
 
     Attributes:
         workers: Processes that simulate; 0 does it in this one, null uses every core.
-        prefetch_batches: Batches prepared ahead of the device.
+        loaders: Processes that draw batches; 0 leaves it to a thread of this one. What
+            is drawn is the same.
+        prefetch_batches: Batches drawn ahead of the device, by each loader.
         devices: Of this host that share a batch's rows; null takes every one, of a CPU
             every core. What is learned is the same but for rounding.
         coordinator: Address and port of the first of several processes; null is one.
@@ -129,6 +131,7 @@ class SystemSettings:
     """
 
     workers: int | None
+    loaders: int
     prefetch_batches: int
     devices: int | None
     coordinator: str | None

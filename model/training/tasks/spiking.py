@@ -1,10 +1,5 @@
 """The Heidelberg spiking data sets: spoken words as spikes of an artificial cochlea.
 
-Both come as HDF5 files of 700 channels, times in seconds:
-
-    spikes/times[i]   seconds        labels[i]     index of the word
-    spikes/units[i]   channel        extra/keys    the words, in the labels' order
-
 Source:
     Cramer et al. 2022, doi 10.1109/TNNLS.2020.3044364.
 """
@@ -17,16 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import h5py
-import numpy as np
-
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.training.dataset import OnDisk, Samples, Split, Task, hold_out
-from model.training.errors import MalformedDataSet, MissingDataSet
+from model.training.dataset import Samples, Split, Task, hold_out
+from model.training.errors import MissingDataSet
 from model.training.settings import SystemSettings
+from model.training.tasks.spike_file import COCHLEA, read_file, read_words
 from model.training.typed import build
 
-COCHLEA: Final = Sensor(700, 1, polarities=1)
 SOURCE: Final = "{} (Cramer et al. 2022, doi 10.1109/TNNLS.2020.3044364), CC BY 4.0"
 INSTRUCTIONS: Final = """\
 `saccade download {task} --out FOLDER` fetches {name} (CC BY 4.0) and
@@ -138,68 +129,3 @@ def _load_digits(source: Source, settings: DigitsSettings, split: Split) -> Samp
 def _load_commands(source: Source, split: Split) -> Samples:
     part = {"train": "train", "validation": "valid", "test": "test"}[split]
     return read_file(source.file(part))
-
-
-def read_words(path: Path) -> tuple[str, ...]:
-    """Return the classes of a file, in the order of its labels.
-
-    Raises:
-        MalformedDataSet: It has none, or is no HDF5 file.
-    """
-    with _opened(path) as file:
-        words = _dataset(path, file, "extra/keys")[:]
-    return tuple(w.decode() if isinstance(w, bytes) else str(w) for w in words)
-
-
-def read_file(path: Path) -> Samples:
-    """Open a file; its recordings are read when they are asked for.
-
-    Raises:
-        MalformedDataSet: It is no HDF5 file, or its parts contradict each other.
-    """
-    file = _opened(path)
-    times = _dataset(path, file, "spikes/times")
-    units = _dataset(path, file, "spikes/units")
-    labels = np.asarray(_dataset(path, file, "labels")[:], np.int64)
-    if not len(times) == len(units) == labels.size:
-        reason = f"{len(times)} times, {len(units)} units and {labels.size} labels"
-        raise MalformedDataSet(path, reason)
-    words = len(_dataset(path, file, "extra/keys"))
-    if labels.size and not 0 <= labels.min() <= labels.max() < words:
-        reason = f"labels {labels.min()} to {labels.max()} for {words} words"
-        raise MalformedDataSet(path, reason)
-    read = partial(_recording, path, times, units)
-    return Samples(OnDisk(range(labels.size), read), labels)
-
-
-def _recording(path: Path, times: Any, units: Any, index: int) -> Events:
-    """Read one recording, in time order, the first spike at 0 µs."""
-    try:
-        seconds, channels = times[index].astype(np.float64), units[index]
-    except OSError as error:
-        raise MalformedDataSet(path, f"recording {index}: {error}") from error
-    if not seconds.size or seconds.shape != channels.shape:
-        reason = f"recording {index} has {seconds.size} times, {channels.size} units"
-        raise MalformedDataSet(path, reason)
-    if not np.isfinite(seconds).all() or channels.max() >= COCHLEA.width:
-        reason = f"recording {index} has a channel above 699 or a time that is none"
-        raise MalformedDataSet(path, reason)
-    t_us = np.rint(seconds * 1e6).astype(np.int64)
-    order = np.argsort(t_us, kind="stable")
-    events = np.zeros(t_us.size, EVENT_DTYPE)
-    events["t"] = t_us[order] - t_us[order[0]]
-    events["x"] = channels[order]
-    return events
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise MalformedDataSet(path, f"no readable HDF5 file: {error}") from error
-
-
-def _dataset(path: Path, file: Any, name: str) -> Any:
-    if not isinstance(file.get(name), h5py.Dataset):
-        raise MalformedDataSet(path, f"it has no data set {name}")
-    return file[name]

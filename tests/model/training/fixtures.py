@@ -15,6 +15,7 @@ from tests.model.events.aedat_files import aedat_31, packet_31
 SENSOR = Sensor(34, 34)
 SYSTEM = SystemSettings(
     workers=0,
+    loaders=0,
     prefetch_batches=2,
     devices=1,
     coordinator=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def gestures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sizes(task: Task) -> list[int]:
     splits = ("train", "validation", "test")
     return [len(task.load(split).events) for split in splits]  # type: ignore[arg-type]
+
+
+def test_recordings_are_read_by_whoever_they_are_sent_to(shd: Path) -> None:
+    samples = build_task(DIGITS, shd, SYSTEM).load("train")
+    before = list(samples.events)  # the file is open now, and stays behind
+    sent = pickle.loads(pickle.dumps(samples))
+    for ours, theirs in zip(before, sent.events, strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def test_words_come_in_the_files_own_order(shd: Path) -> None:

@@ -1,0 +1,140 @@
+"""Training batches, drawn ahead of the device by grain: in threads or in processes.
+
+What a group of batches holds depends on its place in the schedule alone, so neither the
+number of workers nor where a run is taken up changes what it learns from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import grain
+import numpy as np
+import numpy.typing as npt
+from absl import flags
+
+from model.events.types import Events
+from model.training.augmentation import Augment, crop, mix
+from model.training.batches import Batch, Encode, pad
+from model.training.dataset import Samples
+from model.training.schedule import GROUP_BATCHES, Group, Place, Schedule
+
+
+class Loading(NamedTuple):
+    """Who draws batches, and how far ahead.
+
+    Attributes:
+        processes: That draw; 0 leaves it to a thread of this one.
+        batches_ahead: That wait for the device, at least one group of them.
+    """
+
+    processes: int
+    batches_ahead: int
+
+
+@dataclass(frozen=True, repr=False)
+class Draw:
+    """From a group of the schedule to its batches.
+
+    Attributes:
+        samples: What the group's indices mean.
+        classes: How many there are.
+        mix: Probability that a part of a sample comes from another one.
+        augment: Applied to each sample before it is cropped.
+        encode: Events to tokens.
+        tick_events: Events in a tick: padded lengths are whole ticks.
+    """
+
+    samples: Samples
+    classes: int
+    mix: float
+    augment: Augment
+    encode: Encode
+    tick_events: int
+
+    def __call__(self, group: Group) -> list[Batch]:
+        """Draw all rows, and put those of about the same length into one batch."""
+        rng = np.random.default_rng(group.seed)
+        indices = group.samples.tolist()
+        drawn = [self._row(index, group.length, rng) for index in indices]
+        by_size = np.argsort([events.size for events, _ in drawn], kind="stable")
+        parts = rng.permutation(by_size.reshape(-1, group.rows))
+        return [self._batch([drawn[i] for i in part], group.length) for part in parts]
+
+    def _row(
+        self, index: int, length: int, rng: np.random.Generator
+    ) -> tuple[Events, npt.NDArray[np.float32]]:
+        """Return one augmented crop and its class probabilities."""
+        samples = self.samples
+        events, share = self.augment(samples.events[index], rng), 1.0
+        target = np.zeros(self.classes, dtype=np.float32)
+        if rng.random() < self.mix:
+            other = int(rng.integers(len(samples.events)))
+            events, share = mix(events, self.augment(samples.events[other], rng), rng)
+            target[samples.labels[other]] += 1.0 - share
+        target[samples.labels[index]] += share
+        return crop(events, rng, length=length), target
+
+    def _batch(
+        self, rows: list[tuple[Events, npt.NDArray[np.float32]]], length: int
+    ) -> Batch:
+        events = [events for events, _ in rows]
+        longest = max(row.size for row in events)
+        padded = padded_length(longest, length, self.tick_events)
+        weights = np.ones(len(rows), dtype=np.float32)
+        targets = np.stack([target for _, target in rows])
+        return pad(events, targets, weights, padded, self.encode)
+
+
+def padded_length(size: int, crop_events: int, tick_events: int) -> int:
+    """Return the shortest length to pad to that holds so many events.
+
+    A crop's lengths are itself, 3/4 and 1/2 of it, and so on by halves, in whole ticks:
+    each at most 1.5 times the next, but for the rounding, and each a shape to compile.
+
+    Args:
+        size: Events, at most `crop_events`.
+        crop_events: Whole ticks.
+        tick_events: Events in a tick.
+    """
+    whole = crop_events // tick_events
+    ticks = (
+        -(-whole * quarters // (4 << halvings))
+        for halvings in reversed(range(whole.bit_length() + 1))
+        for quarters in (3, 4)
+    )
+    return next(n * tick_events for n in ticks if n * tick_events >= size)
+
+
+def training_batches(
+    schedule: Schedule, draw: Draw, first: Place, loading: Loading
+) -> Generator[Batch, None, None]:
+    """Yield a run's batches from one of them on, to the end of its last epoch.
+
+    An error while drawing comes out here. A consumer that leaves early closes
+    this generator, and the workers end.
+
+    Args:
+        schedule: Of the whole run.
+        draw: From a group to its batches.
+        first: Where to begin.
+        loading: Who draws, and how far ahead.
+    """
+    if not flags.FLAGS.is_parsed():  # grain reads its own, and no command line of ours
+        flags.FLAGS.mark_as_parsed()
+    groups = grain.MapDataset.source(schedule)[first.group :].map(draw)
+    ahead = max(loading.batches_ahead // GROUP_BATCHES, 1)
+    if loading.processes:
+        options = grain.MultiprocessingOptions(loading.processes, ahead)
+        drawn = groups.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(options)
+    else:
+        drawn = groups.to_iter_dataset(grain.ReadOptions(1, ahead))
+    batches, skipped = iter(drawn), first.skipped
+    try:
+        for group in batches:
+            yield from group[skipped:]
+            skipped = 0
+    finally:
+        batches.close()

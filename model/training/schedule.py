@@ -1,0 +1,121 @@
+"""Which samples a run draws, when, and how long: decided without looking at any.
+
+A run draws groups of batches. The rows of a group have one crop length and are shared
+out among its batches by how many events they hold, so that short ones are padded beside
+short ones. Everything follows from the run's seed and a group's place, so a run may
+begin anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+GROUP_BATCHES: Final = 4
+"""Batches whose rows are drawn together: more of them pad less, and shuffle less."""
+
+
+class Plan(NamedTuple):
+    """How large training batches are.
+
+    Attributes:
+        crop_events: Lengths of crops; each group of batches has one.
+        batch_events: Events in a batch of whole crops: a batch of crops of n events
+            has batch_events / n rows.
+    """
+
+    crop_events: Sequence[int]
+    batch_events: int
+
+    def rows(self, length: int) -> int:
+        """Return how many crops of this length a batch holds."""
+        return max(self.batch_events // length, 1)
+
+    def steps(self, samples: int) -> int:
+        """Return how many batches, on average, hold this many samples."""
+        rows = [self.rows(length) for length in self.crop_events]
+        return math.ceil(samples / float(np.mean(rows)))
+
+
+class Group(NamedTuple):
+    """Some batches to draw together.
+
+    Attributes:
+        seed: Decides all that is random about them.
+        samples: Indices, as many as all the batches have rows.
+        length: Of a crop, at most.
+        rows: In each batch.
+    """
+
+    seed: tuple[int, int, int]
+    samples: npt.NDArray[np.int64]
+    length: int
+    rows: int
+
+
+class Place(NamedTuple):
+    """Where a batch is: in which group, after how many others of it."""
+
+    group: int
+    skipped: int
+
+
+class Schedule:
+    """The groups of a whole run, epoch after epoch, each made when it is asked for."""
+
+    def __init__(self, plan: Plan, samples: int, epochs: int, seed: int) -> None:
+        """Plan a run.
+
+        Args:
+            plan: Sizes of batches.
+            samples: How many there are to draw from.
+            epochs: Passes over them. As batches of different lengths hold different
+                numbers, a few samples may come twice in a pass, or not at all.
+            seed: The run's.
+        """
+        self.steps = plan.steps(samples)
+        self._plan = plan
+        self._samples = samples
+        self._epochs = epochs
+        self._seed = seed
+        self._groups = -(-self.steps // GROUP_BATCHES)
+        self._epoch = lru_cache(maxsize=2)(self._drawn)
+
+    def __len__(self) -> int:
+        return self._epochs * self._groups
+
+    def __getitem__(self, place: int) -> Group:
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        epoch, number = divmod(place, self._groups)
+        return self._epoch(epoch)[number]
+
+    def __getstate__(self) -> tuple[Plan, int, int, int]:
+        return self._plan, self._samples, self._epochs, self._seed
+
+    def __setstate__(self, state: tuple[Plan, int, int, int]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def find(self, epochs: int, batches: int) -> Place:
+        """Return where the batch is that follows so many epochs and batches."""
+        whole, skipped = divmod(batches, GROUP_BATCHES)
+        return Place(epochs * self._groups + whole, skipped)
+
+    def _drawn(self, epoch: int) -> list[Group]:
+        """Return an epoch's groups, every crop length as often as can be."""
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(self._samples)
+        lengths = np.resize(rng.permutation(self._plan.crop_events), self._groups)
+        groups, start = [], 0
+        for number, length in enumerate(rng.permutation(lengths).tolist()):
+            rows = self._plan.rows(length)
+            batches = min(GROUP_BATCHES, self.steps - number * GROUP_BATCHES)
+            chosen = np.take(order, range(start, start + rows * batches), mode="wrap")
+            start += rows * batches
+            groups.append(Group((self._seed, epoch, number), chosen, length, rows))
+        return groups

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from model.events.types import Events, Sensor
+from model.tokens import Tokenization
+from model.training.augmentation import drop_events
+from model.training.batches import Batch
+from model.training.dataset import OnDisk, Samples
+from model.training.errors import MalformedDataSet
+from model.training.experiment import encoder
+from model.training.pipeline import Draw, Loading, padded_length, training_batches
+from model.training.schedule import Place, Plan, Schedule
+from tests.model.training.fixtures import make_events
+
+TICK = 16
+ENCODE = encoder(Tokenization("linear", Sensor(34, 34)), "preceding")
+THREAD = Loading(processes=0, batches_ahead=2)
+START = Place(0, 0)
+
+
+def unchanged(events: Events, rng: np.random.Generator) -> Events:
+    return events
+
+
+def make_draw(sizes: list[int], mix: float = 0.0, **options: object) -> Draw:
+    events = [make_events(size, seed) for seed, size in enumerate(sizes)]
+    samples = Samples(events, np.arange(len(sizes), dtype=np.int64) % 3)
+    values = {"augment": unchanged, "samples": samples, **options}
+    return Draw(classes=3, mix=mix, encode=ENCODE, tick_events=TICK, **values)  # type: ignore[arg-type]
+
+
+def make_schedule(samples: int, crop_events: list[int], epochs: int = 2) -> Schedule:
+    return Schedule(Plan(crop_events, batch_events=256), samples, epochs, seed=3)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@given(st.integers(1, 80), st.integers(1, 64), st.data())
+def test_padding_is_at_most_half_and_the_rounding_to_ticks(
+    ticks: int, tick_events: int, data: st.DataObject
+) -> None:
+    crop = ticks * tick_events
+    size = data.draw(st.integers(1, crop))
+    length = padded_length(size, crop, tick_events)
+    assert size <= length <= crop
+    assert length % tick_events == 0
+    assert length < 1.5 * size + tick_events
+
+
+def test_a_crop_has_few_padded_lengths() -> None:
+    lengths = {padded_length(size, 4096, TICK) for size in range(1, 4097)}
+    assert len(lengths) <= 2 * np.log2(4096 // TICK) + 1
+
+
+def test_batches_of_whole_crops_have_one_shape_for_each_length() -> None:
+    schedule = make_schedule(30, [32, 64], epochs=4)
+    batches = list(training_batches(schedule, make_draw([100] * 30), START, THREAD))
+    assert {batch.tokens.shape for batch in batches} == {(8, 32), (4, 64)}
+    assert len(batches) == 4 * schedule.steps
+
+
+def test_short_recordings_are_padded_beside_short_ones() -> None:
+    sizes = [16] * 8 + [128] * 8
+    schedule = make_schedule(16, [128], epochs=6)
+    batches = list(training_batches(schedule, make_draw(sizes), START, THREAD))
+    mixed = [batch for batch in batches if np.ptp(batch.lengths)]
+    assert len(mixed) <= len(schedule) < len(batches) / 3
+    assert {16, 128} == {batch.tokens.shape[1] for batch in batches}
+
+
+def test_a_run_taken_up_anywhere_goes_on_with_the_same_batches() -> None:
+    schedule = make_schedule(23, [32, 64])
+    draw = make_draw([100] * 23, mix=0.5)
+    whole = list(training_batches(schedule, draw, START, THREAD))
+    for done in range(len(whole) + 1):
+        first = schedule.find(*divmod(done, schedule.steps))
+        left = list(training_batches(schedule, draw, first, THREAD))
+        assert len(left) == len(whole) - done
+        assert all(map(same, left, whole[done:]))
+
+
+def test_processes_draw_what_a_thread_does() -> None:
+    schedule = make_schedule(23, [32, 64])
+    augment = partial(drop_events, share=0.4)
+    draw = make_draw([100] * 23, mix=0.5, augment=augment)
+    one = list(training_batches(schedule, draw, START, THREAD))
+    many = list(training_batches(schedule, draw, START, Loading(2, 4)))
+    assert len(one) == len(many)
+    assert all(map(same, one, many))
+
+
+def test_targets_of_mixed_samples_stay_distributions() -> None:
+    draw = make_draw([100] * 9, mix=1.0)
+    for batch in training_batches(make_schedule(9, [32]), draw, START, THREAD):
+        assert batch.targets.sum(axis=1) == pytest.approx(np.ones(8), abs=1e-6)
+
+
+def broken(place: int) -> Events:
+    path = Path(f"recording{place}.bin")
+    raise MalformedDataSet(path, "3 bytes are no whole event")
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_damaged_recording_is_named_wherever_it_is_read(processes: int) -> None:
+    samples = Samples(OnDisk(range(8), broken), np.zeros(8, np.int64))
+    draw = make_draw([], samples=samples)
+    batches = training_batches(
+        make_schedule(8, [32]), draw, START, Loading(processes, 2)
+    )
+    with pytest.raises(MalformedDataSet, match=r"recording\d\.bin: 3 bytes"):
+        next(batches)
+    batches.close()
+
+
+def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
+    return set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_consumer_that_leaves_early_ends_the_workers(processes: int) -> None:
+    before = set(threading.enumerate())
+    schedule = make_schedule(100, [32], epochs=1000)
+    batches = training_batches(
+        schedule, make_draw([100] * 100), START, Loading(processes, 8)
+    )
+    assert len(list(islice(batches, 3))) == 3
+    batches.close()
+    for worker in (*multiprocessing.active_children(), *new_threads(before)):
+        worker.join(timeout=20)
+    assert not multiprocessing.active_children()
+    assert not new_threads(before)
