@@ -28,6 +28,7 @@ from model.network import (
     move_by_event,
     move_by_ticks,
 )
+from model.portions import in_portions
 
 
 def fold(config: ModelConfig, variables: Variables) -> Weights:
@@ -119,6 +120,25 @@ def advance(
         The carries, and the logits after each tick, (s, k, c); past a session's
         own ticks they repeat its last.
     """
+    move = partial(_advance, config, weights)
+    return jax.lax.platform_dependent(
+        carry,
+        tokens,
+        dt_ms,
+        ticks,
+        cpu=partial(in_portions, move, config.tick_events),
+        default=move,
+    )
+
+
+def _advance(
+    config: ModelConfig,
+    weights: Weights,
+    carry: Carry,
+    tokens: Int[Array, "s l"],
+    dt_ms: Float[Array, "s l"],
+    ticks: Int[Array, " s"],
+) -> tuple[Carry, Float[Array, "s k c"]]:
     inputs = look_up(config, weights, tokens, dt_ms)
     moved, logits = move_by_ticks(config, weights, carry, inputs, ticks)
 
