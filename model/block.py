@@ -27,6 +27,7 @@ from model.groups import Grouped, Members, OpenGroup, Pooled, Projected
 from model.layer_weights import Affine, LayerWeights, affine_norm, layer_norm
 from model.planes import Planes
 from model.pooling import WEIGHTINGS, Weighting
+from model.precision import FLOAT32, Precision
 
 MOST_IN_A_ROW: Final = 16
 """Places of a group that one loop of machine code takes, its sums in registers.
@@ -53,6 +54,7 @@ class Block:
     discretization: Discretization
     weighting: Weighting
     norm: Callable[[Affine, Array], Array]
+    precision: Precision = FLOAT32
 
     def project(self, weights: LayerWeights, x: Float[Array, "*b h"]) -> Projected:
         """Do all that depends on an input alone."""
@@ -60,18 +62,23 @@ class Block:
 
     def enter(self, weights: LayerWeights, u: Array, x: Array) -> Projected:
         """Project an input `x` that is normalised already, to `u`."""
-        return Projected(drive=planes.halves(u @ weights.B), feed=u, skip=x)
+        drive = planes.halves(self.precision.multiply(u, weights.B))
+        return Projected(drive=drive, feed=u, skip=x)
 
     def mix(
         self, weights: LayerWeights, state: Planes, pooled: Pooled, keep: Keep
     ) -> Float[Array, "*b o"]:
         """Turn states into outputs: C and D, GLU, residual sum; before any norm."""
-        D, feed = weights.D, pooled.feed
-        y = planes.side_by_side(state) @ weights.C
-        y = y + (feed * D if D.ndim == 1 else feed @ D)
-        gate = nn.sigmoid(_apply(weights.gate, keep(nn.gelu(y))))
-        skip = _apply(weights.widen, pooled.skip) if weights.widen else pooled.skip
+        D, feed, multiply = weights.D, pooled.feed, self.precision.multiply
+        y = multiply(planes.side_by_side(state), weights.C)
+        y = y + (feed * D if D.ndim == 1 else multiply(feed, D))
+        gate = nn.sigmoid(self._apply(weights.gate, keep(nn.gelu(y))))
+        widen, skip = weights.widen, pooled.skip
+        skip = self._apply(widen, skip) if widen else skip
         return skip + keep(y * gate)
+
+    def _apply(self, affine: Affine, x: Array) -> Array:
+        return self.precision.multiply(x, affine.kernel) + affine.bias
 
     def finish(
         self, weights: LayerWeights, y: Float[Array, "*b h"]
@@ -250,7 +257,7 @@ def zero_state(weights: LayerWeights, axes: tuple[int, ...]) -> Planes:
     )
 
 
-def blocks(config: ModelConfig) -> tuple[Block, ...]:
+def blocks(config: ModelConfig, precision: Precision = FLOAT32) -> tuple[Block, ...]:
     """Return every layer's block, in order."""
     return tuple(
         Block(
@@ -259,11 +266,8 @@ def blocks(config: ModelConfig) -> tuple[Block, ...]:
             discretization=DISCRETIZATIONS[config.discretization],
             weighting=WEIGHTINGS[config.pooling_mode],
             norm=affine_norm if config.batchnorm else layer_norm,
+            precision=precision,
         )
         for _ in range(config.num_stages)
         for place in range(config.num_layers_per_stage)
     )
-
-
-def _apply(affine: Affine, x: Array) -> Array:
-    return x @ affine.kernel + affine.bias

@@ -30,6 +30,7 @@ from model.layer import SequenceLayer
 from model.layer_weights import Affine
 from model.network import Carry, State, Weights, look_up, through
 from model.planes import join
+from model.precision import FLOAT32, Precision
 from model.readout import READOUTS, accumulate, init_readout
 from model.whole_sequence import Spelled
 
@@ -41,6 +42,7 @@ class Stage(nn.Module):
     """A pooling layer followed by layers of stride 1."""
 
     config: ModelConfig
+    precision: Precision
     index: int
 
     def setup(self) -> None:
@@ -54,7 +56,7 @@ class Stage(nn.Module):
                 features_in if place == 0 else features,
                 features,
                 config.d_ssm * factor**self.index,
-                blocks(config)[place],
+                blocks(config, self.precision)[place],
                 name=f"SequenceLayer_{place}",
             )
             for place in range(config.num_layers_per_stage)
@@ -65,12 +67,13 @@ class Encoder(nn.Module):
     """The embedding and the stages."""
 
     config: ModelConfig
+    precision: Precision
 
     def setup(self) -> None:
         """Name the parts as the reference does."""
-        config = self.config
+        config, precision = self.config, self.precision
         self.encoder = nn.Embed(config.num_embeddings, config.d_model)
-        self.stages = [Stage(config, index) for index in range(config.num_stages)]
+        self.stages = [Stage(config, precision, i) for i in range(config.num_stages)]
 
     def layers(self) -> list[SequenceLayer]:
         """Return every layer in order."""
@@ -78,13 +81,17 @@ class Encoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """From tokens and integration timesteps to logits."""
+    """From tokens and integration timesteps to logits.
+
+    Training alone chooses a precision; the readout and the decoder are float32 always.
+    """
 
     config: ModelConfig
+    precision: Precision = FLOAT32
 
     def setup(self) -> None:
         """Make the encoder and the decoder."""
-        self.encoder = Encoder(self.config)
+        self.encoder = Encoder(self.config, self.precision)
         self.decoder = nn.Dense(self.config.num_classes)
 
     def __call__(

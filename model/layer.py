@@ -180,7 +180,8 @@ class SequenceLayer(nn.Module):
         weights = self.fold()
         states, pooled = whole_sequence.run(self.block, weights, inputs)
         y = self.block.mix(weights, states, pooled, partial(self._drop, rows))
-        return y if self.config.prenorm else self._normalize_batch(y, valid)
+        y = y if self.config.prenorm else self._normalize_batch(y, valid)
+        return self.block.precision.pass_on(y)
 
     def _drop(
         self, rows: Int[Array, " b"], x: Float[Array, "b g o"]

@@ -20,6 +20,7 @@ from model.training.evaluate_command import assess
 from model.training.experiment import Experiment, experiment
 from model.training.figures import write_curves, write_figures
 from model.training.interruption import interruptible
+from model.training.log_choice import choose_log
 from model.training.loop import Data, Outcome, Progress, Run, Save
 from model.training.provenance import provenance
 from model.training.release import release
@@ -117,13 +118,18 @@ def _check_flags(root: Root, flags: Sequence[str]) -> None:
 def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
     wanted = experiment(values)
     get_ready(wanted.settings.system)
+    open_log = choose_log(wanted.settings.logging)
     display = Display.on_terminal(bar=wanted.settings.logging.progress and is_first())
     display.say(f"preparing {wanted.task.name}")
     data = Data(wanted.task.load("train"), wanted.task.load("validation"))
     with _folder(wanted, values, provenance("train", argv)) as (folder, origin):
         display.say(f"run folder: {folder.path}")
-        with interruptible() as interruption, display:
-            run = Run(wanted, data, folder, display, interruption)
+        with (
+            open_log(folder, values, origin) as log,
+            interruptible() as interruption,
+            display,
+        ):
+            run = Run(wanted, data, folder, log, display, interruption)
             outcome = run.train(_saver(wanted, data, origin))
         write_curves(folder)
     sys.stdout.write(_farewell(outcome, folder))

@@ -8,6 +8,8 @@ TrainingError
 ├── EmptySplit          a split has no samples
 ├── TrainingDiverged    the loss is no longer a number
 ├── CannotSave          a checkpoint or a state cannot be written
+├── CannotLog           Weights & Biases does not take a run's metrics
+├── MissingPackage      what a setting needs is not installed
 └── CannotDownload      a file does not come as its publisher says
 """
 
@@ -121,6 +123,36 @@ class CannotSave(TrainingError):
         return (
             f"{self.path} cannot be saved: {self.reason}. What was saved before is "
             "whole: make room, and go on with saccade train resume=RUN"
+        )
+
+
+class CannotLog(TrainingError):
+    """Weights & Biases does not take a run's metrics; the run's folder has them."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return (
+            f"Weights & Biases: {self.reason.strip()}\n"
+            "Without account or network: logging.mode=offline, and later wandb sync"
+        )
+
+
+class MissingPackage(TrainingError):
+    """A setting needs a package that is not installed."""
+
+    def __init__(self, setting: str, package: str, extra: str) -> None:
+        self.setting = setting
+        self.package = package
+        self.extra = extra
+        super().__init__(setting, package, extra)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.setting} needs the package {self.package}: "
+            f"pip install 'saccade[{self.extra}]'"
         )
 
 

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from model.classifier import Variables, initialize
+from model.classifier import Classifier, Variables, initialize
 from model.config import ModelConfig
 from model.events.types import Events, Sensor
+from model.precision import PRECISIONS
 from model.tokens import TimestepConvention, Tokenization, Tokenizer
 from model.training.batches import Encode
 from model.training.dataset import Task
@@ -40,6 +41,11 @@ class Experiment:
     def encode(self) -> Encode:
         """The function from events to tokens and timesteps."""
         return encoder(self.tokenization, self.timestep)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network, in the precision that it is trained in."""
+        return Classifier(self.config, PRECISIONS[self.settings.training.precision])
 
     @property
     def plan(self) -> Plan:

@@ -18,7 +18,6 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from model.classifier import Classifier, Variables
-from model.config import ModelConfig
 from model.training.objective import cross_entropies, smooth
 
 EVENTS_AT_ONCE: Final = 8192
@@ -59,15 +58,17 @@ Gradient = Callable[[Variables, Rows, Array], Found]
 """Variables, a batch and the step's dropout key to what the batch says."""
 
 
-def make_gradient(config: ModelConfig, label_smoothing: float, mesh: Mesh) -> Gradient:
+def make_gradient(
+    classifier: Classifier, label_smoothing: float, mesh: Mesh
+) -> Gradient:
     """Return the function that takes a batch's gradient.
 
     Args:
-        config: The network's.
+        classifier: The network, in the precision to train it in.
         label_smoothing: See `objective.smooth`.
         mesh: The devices that share the rows of a batch. Batch norm wants one alone.
     """
-    differentiate = jax.value_and_grad(_loss(config, label_smoothing), has_aux=True)
+    differentiate = jax.value_and_grad(_loss(classifier, label_smoothing), has_aux=True)
 
     def few(
         params: Params, rest: Params, rows: Rows, first_row: Array, key: Array
@@ -81,19 +82,18 @@ def make_gradient(config: ModelConfig, label_smoothing: float, mesh: Mesh) -> Gr
         params = variables["params"]
         rest = {k: v for k, v in variables.items() if k != "params"}
         rows = rows._replace(weights=rows.weights / jnp.sum(rows.weights))
-        if config.batchnorm:  # it wants to see the whole batch
+        if classifier.config.batchnorm:  # it wants to see the whole batch
             return few(params, rest, rows, jnp.int32(0), key)
         return _spread(mesh, partial(few, params, rest), rows, key)
 
     return gradient
 
 
-def _loss(config: ModelConfig, label_smoothing: float) -> Callable[..., Any]:
+def _loss(classifier: Classifier, label_smoothing: float) -> Callable[..., Any]:
     """Return the loss of some rows, and beside it their scores and batch norm's news.
 
     The rows' weights are shares of the whole batch's, so that parts add up to its mean.
     """
-    classifier = Classifier(config)
 
     def loss(
         params: Params, rest: Params, rows: Rows, first_row: Array, key: Array

@@ -61,7 +61,7 @@ def init(variables: Variables, optimizer: optax.GradientTransformation) -> Learn
 
 
 def make_step(
-    config: ModelConfig,
+    classifier: Classifier,
     optimizer: optax.GradientTransformation,
     label_smoothing: float,
     ema_decay: float,
@@ -70,7 +70,7 @@ def make_step(
 ) -> Step:
     """Return the compiled training step; it consumes the learner it is given."""
     key = jax.random.key(seed)
-    take_gradient = make_gradient(config, label_smoothing, mesh)
+    take_gradient = make_gradient(classifier, label_smoothing, mesh)
 
     def step(learner: Learner, batch: Batch) -> tuple[Learner, Tally]:
         rows = Rows(*map(jnp.asarray, batch))

@@ -26,6 +26,7 @@ from model.training.evaluate import Score, evaluate
 from model.training.experiment import Experiment
 from model.training.interruption import Interruption
 from model.training.learner import Learner
+from model.training.log import Log, Validation
 from model.training.meter import Meter
 from model.training.pipeline import Draw, Loading, training_batches
 from model.training.resumption import Position, States
@@ -75,11 +76,13 @@ class Run:
         experiment: Experiment,
         data: Data,
         folder: RunFolder,
+        log: Log,
         display: Display,
         interruption: Interruption,
     ) -> None:
         self._experiment = experiment
         self._folder = folder
+        self._log = log
         self._display = display
         self._interruption = interruption
         self._begun = time.perf_counter()
@@ -102,7 +105,7 @@ class Run:
         self._everywhere = devices.on_all(mesh)
         self._learner = self._place(learners.init(experiment.variables(), optimizer))
         self._step = learners.make_step(
-            config,
+            experiment.classifier,
             optimizer,
             settings.training.label_smoothing,
             settings.training.ema_decay,
@@ -222,25 +225,15 @@ class Run:
 
     def _report(self, report: Report) -> None:
         self._display.show(report)
-        values = report._asdict()
-        speed = values.pop("events_per_s")
-        self._folder.record(kind="train", **values)
-        wall_s = round(time.perf_counter() - self._begun, 3)
-        self._folder.record_speed(step=report.step, events_per_s=speed, wall_s=wall_s)
+        self._log.train(report, time.perf_counter() - self._begun)
 
     def _validate(self, save: Save, epoch: int) -> None:
         variables = self._evaluated()
         result = evaluate(self._measure, variables, self._validation)
         progress = self._progress(epoch, result)
-        self._folder.record(
-            kind="validation",
-            epoch=epoch,
-            accuracy=result.accuracy,
-            loss=result.loss,
-            samples=result.samples,
-        )
         best = None if self._at.best is None else _progress(self._at.best).validation
         kept = _better(result, best)
+        self._log.validate(Validation(epoch * self._steps, epoch, result, kept))
         mark = " (best so far)" if kept else ""
         self._display.say(f"epoch {epoch:>4}: validation {result}{mark}")
         if not kept:

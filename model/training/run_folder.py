@@ -30,6 +30,7 @@ class RunFolder:
     last/            the newest, where the run ended early or had no validation
     state/           what the run goes on from (`resumption`)
     diverged.npz     the batch that made the loss no number
+    wandb/, wandb_id what Weights & Biases keeps of the run, and its name for it
     """
 
     path: Path
@@ -71,7 +72,7 @@ class RunFolder:
             if resumed is None:
                 path.mkdir()
             else:
-                shutil.copytree(resumed, path)
+                shutil.copytree(resumed, path, symlinks=True)
             yield cls(path)
 
     def continued(self, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +115,11 @@ class RunFolder:
     def diverged(self) -> Path:
         """The batch that made the loss no number."""
         return self.path / "diverged.npz"
+
+    @property
+    def wandb_id(self) -> Path:
+        """The run's id at Weights & Biases; there is none without it."""
+        return self.path / "wandb_id"
 
     def record(self, **values: str | int | float) -> None:
         """Append one line to the metrics."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from model import precision
 from model.tokens import Scheme, TimestepConvention
 from model.training.dataset import Split
 
 Mode = Literal["batch", "streaming"]
+WandbMode = Literal["online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TrainingSettings:
         validate_every: Epochs between validations; the last always has one.
         patience: Validations without a better one after which the run ends; 0 never
             ends it early.
+        precision: What matrix products are made of. All that adds up over time, over
+            rows or over steps is float32 either way, and so is what is saved.
     """
 
     epochs: int
@@ -47,6 +51,7 @@ class TrainingSettings:
     ema_decay: float
     validate_every: int
     patience: int
+    precision: precision.Name
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,29 @@ class LoggingSettings:
 
 
 @dataclass(frozen=True)
+class WandbSettings:
+    """The same, with Weights & Biases beside the run's folder.
+
+    Attributes:
+        every_steps: As in `LoggingSettings`; `progress` likewise.
+        mode: online sends metrics as they come; offline keeps them in the run's folder
+            for `wandb sync`; disabled does neither.
+        project: Where the run is shown.
+        entity: Whose project; null is the account's own.
+        group: Shows runs together.
+        tags: What to find it by.
+    """
+
+    every_steps: int
+    progress: bool
+    mode: WandbMode
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+
+@dataclass(frozen=True)
 class Settings:
     """One resolved configuration.
 
@@ -167,7 +195,7 @@ class Settings:
     optimizer: OptimizerSettings
     augmentation: AugmentationSettings
     system: SystemSettings
-    logging: LoggingSettings
+    logging: LoggingSettings | WandbSettings
     task: dict[str, Any]
     model: dict[str, Any]
 

@@ -57,9 +57,17 @@ def _one_of(allowed: tuple[Any, ...], value: Any, key: str) -> Any:
     return value
 
 
-def _optional(kinds: tuple[Any, ...], value: Any, key: str) -> Any:
-    (inner,) = [kind for kind in kinds if kind is not NoneType]
-    return None if value is None else convert(inner, value, key)
+def _either(kinds: tuple[Any, ...], value: Any, key: str) -> Any:
+    """Convert to null, or to the kind of dataclass that has most of the keys."""
+    if value is None and NoneType in kinds:
+        return None
+    first, *others = [kind for kind in kinds if kind is not NoneType]
+    given = set(value) if others and isinstance(value, Mapping) else set()
+
+    def shared(kind: Any) -> int:
+        return len(given & {field.name for field in fields(kind)})
+
+    return convert(max(first, *others, key=shared) if others else first, value, key)
 
 
 def _list(kinds: tuple[Any, ...], value: Any, key: str) -> list[Any]:
@@ -73,7 +81,7 @@ def _mapping(kinds: tuple[Any, ...], value: Any, key: str) -> dict[str, Any]:
 
 _GENERIC: Final[Mapping[Any, Callable[[tuple[Any, ...], Any, str], Any]]] = {
     Literal: _one_of,
-    UnionType: _optional,
+    UnionType: _either,
     list: _list,
     dict: _mapping,
 }
