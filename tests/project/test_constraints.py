@@ -19,7 +19,7 @@ LINES = [
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-EXTRAS = ("model", "server", "train", "recordings", "terminal", "redis", "dev")
+EXTRAS = ("model", "server", "train", "recordings", "terminal", "redis", "wandb", "dev")
 """All but `cuda`, whose libraries are NVIDIA's and not tested by CI."""
 
 
