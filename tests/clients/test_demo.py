@@ -17,6 +17,14 @@ from tests.clients.untrained import save_untrained
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def heeded_interrupts():
+    """Undo what a shell does to what it runs in the background: children inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     path = tmp_path_factory.mktemp("untrained") / "motions"
