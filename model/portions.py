@@ -7,6 +7,7 @@ next one reads it. An accelerator wants the whole batch at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ def in_portions(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Any, Float[Array, "s k c"]]:
-    """Move sessions by whole ticks, a portion after the other.
+    """Move sessions by whole ticks, on a CPU a portion after the other.
 
     Args:
         move: Moves a portion.
@@ -59,6 +60,23 @@ def in_portions(
     if part == (rows, events // tick_events):
         return move(carry, tokens, dt_ms, ticks)
 
+    moved: tuple[Any, Array] = jax.lax.platform_dependent(
+        carry,
+        tokens,
+        dt_ms,
+        ticks,
+        cpu=partial(_one_by_one, move, part, part.ticks * tick_events),
+        default=move,
+    )
+    return moved
+
+
+def _one_by_one(
+    move: Move, part: Portion, chunk_events: int, *call: Any
+) -> tuple[Any, Array]:
+    """Move a portion's rows through all their chunks, then the next rows."""
+    carry, tokens, dt_ms, ticks = call
+
     def by_rows(leaf: Array) -> Array:
         return leaf.reshape(-1, part.rows, *leaf.shape[1:])
 
@@ -66,11 +84,10 @@ def in_portions(
         moved: tuple[Any, Array] = _in_turn(move, part.ticks, *some)
         return moved
 
-    chunks = (x.reshape(rows, -1, part.ticks * tick_events) for x in (tokens, dt_ms))
+    chunks = (x.reshape(len(ticks), -1, chunk_events) for x in (tokens, dt_ms))
     parts = jax.tree.map(by_rows, (carry, *chunks, ticks))
-    moved, logits = jax.lax.map(some_rows, parts)
     joined: tuple[Any, Array] = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[2:]), (moved, logits)
+        lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(some_rows, parts)
     )
     return joined
 

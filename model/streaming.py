@@ -121,14 +121,7 @@ def advance(
         own ticks they repeat its last.
     """
     move = partial(_advance, config, weights)
-    return jax.lax.platform_dependent(
-        carry,
-        tokens,
-        dt_ms,
-        ticks,
-        cpu=partial(in_portions, move, config.tick_events),
-        default=move,
-    )
+    return in_portions(move, config.tick_events, carry, tokens, dt_ms, ticks)
 
 
 def _advance(
