@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -84,7 +83,6 @@ class Schedule:
         self._epochs = epochs
         self._seed = seed
         self._groups = -(-self.steps // GROUP_BATCHES)
-        self._epoch = lru_cache(maxsize=2)(self._drawn)
 
     def __len__(self) -> int:
         return self._epochs * self._groups
@@ -93,29 +91,18 @@ class Schedule:
         if not 0 <= place < len(self):
             raise IndexError(place)
         epoch, number = divmod(place, self._groups)
-        return self._epoch(epoch)[number]
-
-    def __getstate__(self) -> tuple[Plan, int, int, int]:
-        return self._plan, self._samples, self._epochs, self._seed
-
-    def __setstate__(self, state: tuple[Plan, int, int, int]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(self._samples)
+        # Every crop length as often as can be, in an order of the epoch's own.
+        lengths = np.resize(rng.permutation(self._plan.crop_events), self._groups)
+        *before, length = rng.permutation(lengths)[: number + 1].tolist()
+        rows = self._plan.rows(length)
+        start = GROUP_BATCHES * sum(map(self._plan.rows, before))
+        batches = min(GROUP_BATCHES, self.steps - number * GROUP_BATCHES)
+        drawn = np.take(order, range(start, start + rows * batches), mode="wrap")
+        return Group((self._seed, epoch, number), drawn, length, rows)
 
     def find(self, epochs: int, batches: int) -> Place:
         """Return where the batch is that follows so many epochs and batches."""
         whole, skipped = divmod(batches, GROUP_BATCHES)
         return Place(epochs * self._groups + whole, skipped)
-
-    def _drawn(self, epoch: int) -> list[Group]:
-        """Return an epoch's groups, every crop length as often as can be."""
-        rng = np.random.default_rng((self._seed, epoch))
-        order = rng.permutation(self._samples)
-        lengths = np.resize(rng.permutation(self._plan.crop_events), self._groups)
-        groups, start = [], 0
-        for number, length in enumerate(rng.permutation(lengths).tolist()):
-            rows = self._plan.rows(length)
-            batches = min(GROUP_BATCHES, self.steps - number * GROUP_BATCHES)
-            chosen = np.take(order, range(start, start + rows * batches), mode="wrap")
-            start += rows * batches
-            groups.append(Group((self._seed, epoch, number), chosen, length, rows))
-        return groups
