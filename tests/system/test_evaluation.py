@@ -10,6 +10,7 @@ import pytest
 
 from clients.connection import connect
 from model.events.types import Events
+from model.training.batches import bucket
 from model.training.composition import resolve
 from model.training.dataset import Samples
 from model.training.evaluate_command import assess, task_of
@@ -26,10 +27,9 @@ def evaluation(name: str, *words: str) -> EvaluationSettings:
 
 
 def as_evaluated(samples: Samples, tick_events: int) -> list[Events]:
-    """Return recordings as an evaluation scores them: by length, in octaves."""
-    ticks = [max(-(-events.size // tick_events), 1) for events in samples.events]
-    octaves = [(count - 1).bit_length() for count in ticks]
-    order = np.argsort(octaves, kind="stable")
+    """Return recordings in the order in which an evaluation scores them."""
+    sizes = [bucket(events.size, tick_events) for events in samples.events]
+    order = np.argsort(sizes, kind="stable")
     return [samples.events[place] for place in order.tolist()]
 
 
