@@ -28,7 +28,7 @@ def choose_log(settings: LoggingSettings | WandbSettings) -> Open:
     return _CHOICES[type(settings)](settings)
 
 
-def _local(settings: LoggingSettings) -> Open:
+def _local(_: LoggingSettings | WandbSettings) -> Open:
     @contextmanager
     def open_log(
         folder: RunFolder, values: Mapping[str, Any], origin: Mapping[str, Any]
@@ -49,7 +49,7 @@ def _wandb(settings: WandbSettings) -> Open:
             raise
         raise MissingPackage("logging=wandb", "wandb", "wandb") from error
     if not is_first():
-        return _local(LoggingSettings(settings.every_steps, settings.progress))
+        return _local(settings)
 
     @contextmanager
     def open_log(

@@ -1,7 +1,7 @@
 """The training loop: batches in, the best checkpoint out.
 
-The device never waits for the host within an epoch: batches are prepared in a
-thread ahead of it, and its metrics are fetched once in `logging.every_steps` steps.
+The device never waits for the host within an epoch: batches are drawn ahead of it
+(`pipeline`), and its metrics are fetched once in `logging.every_steps` steps.
 """
 
 from __future__ import annotations
