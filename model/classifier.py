@@ -48,8 +48,8 @@ class Stage(nn.Module):
     def setup(self) -> None:
         """Make the layers; all but the first stage widen."""
         config, factor = self.config, self.config.state_expansion_factor
-        features = config.d_model * factor**self.index
-        features_in = config.d_model * factor ** max(self.index - 1, 0)
+        features_in = config.features(self.index - 1)
+        features = config.features(self.index)
         self.layers = [
             SequenceLayer(
                 config,

@@ -72,6 +72,10 @@ class ModelConfig:
         """Events per tick: the product of the strides."""
         return int(self.pooling_stride**self.num_stages)
 
+    def features(self, stage: int) -> int:
+        """Return how many features a stage puts out; what enters the first is -1."""
+        return int(self.d_model * self.state_expansion_factor ** max(stage, 0))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
