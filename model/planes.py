@@ -93,7 +93,7 @@ def _real_exp(rate: Array, dt_ms: Float[Array, "..."]) -> Array:
     whole = jnp.round(doublings)
     exponent = (whole.astype(jnp.int32) + 127) << 23
     power = jax.lax.bitcast_convert_type(exponent, jnp.float32)
-    return _horner(_POWER, doublings - whole) * power
+    return _horner(POWER, doublings - whole) * power
 
 
 def _half_turn(rates: Planes, dt_ms: Float[Array, "..."]) -> tuple[Array, Array]:
@@ -103,7 +103,7 @@ def _half_turn(rates: Planes, dt_ms: Float[Array, "..."]) -> tuple[Array, Array]
     if turns.dtype == jnp.float64:
         return jnp.sin(np.pi * turns), jnp.cos(np.pi * turns)
     square = turns * turns
-    return turns * _horner(_SINE, square), _horner(_COSINE, square)
+    return turns * _horner(SINE, square), _horner(COSINE, square)
 
 
 def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
@@ -119,8 +119,19 @@ def _fit(function: Any, degree: int, domain: tuple[float, float]) -> tuple[float
     return tuple(fitted.convert(kind=Polynomial).coef.tolist())
 
 
+def _sinhc(x: Any) -> Any:
+    """Return sinh(x)/x."""
+    return np.sinc(1j * x / np.pi).real
+
+
 # Sine and cosine of half a turn's phase, by the square of turns in [-1/2, 1/2].
-_SINE: Final = _fit(lambda square: np.pi * np.sinc(np.sqrt(square)), 5, (0.0, 0.25))
-_COSINE: Final = _fit(lambda square: np.cos(np.pi * np.sqrt(square)), 5, (0.0, 0.25))
+SINE: Final = _fit(lambda square: np.pi * np.sinc(np.sqrt(square)), 5, (0.0, 0.25))
+COSINE: Final = _fit(lambda square: np.cos(np.pi * np.sqrt(square)), 5, (0.0, 0.25))
 # A part of a doubling; what is no time at all must leave a state bit for bit.
-_POWER: Final = (1.0, *_fit(np.exp2, 6, (-0.5, 0.5))[1:])
+POWER: Final = (1.0, *_fit(np.exp2, 6, (-0.5, 0.5))[1:])
+# What such a part adds to 1, over the part: so that a little is exact.
+GROWTH: Final = _fit(
+    lambda part: np.log(2.0) * np.exp2(part / 2.0) * _sinhc(part * np.log(2.0) / 2.0),
+    6,
+    (-0.5, 0.5),
+)

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from model.classifier import Variables
 from model.config import ModelConfig
-from model.streaming import advance, fold, init_carry
+from model.execution import fastest
+from model.streaming import fold, init_carry
 from model.training.batches import Batch
 from model.training.learner import make_predict
 
@@ -106,13 +107,14 @@ def predict_streams(
     config: ModelConfig, variables: Variables, batches: Iterable[Batch]
 ) -> Predictions:
     """Score recordings as streams, each row with a carry of its own."""
-    weights = jax.jit(partial(fold, config))(variables)
+    execution = fastest(config, fold(config, variables))
     fresh = init_carry(config, variables)
+    move = partial(_jitted(execution.advance, config), execution.weights)
 
     def score(batch: Batch) -> tuple[Reals, list[Course]]:
         tick = config.tick_events
         ticks = batch.lengths // tick
-        logits = _stream(config, weights, fresh, batch, ticks)
+        logits = _stream(config, move, fresh, batch, ticks)
         ends_ms = np.cumsum(batch.dt_ms, axis=1, dtype=np.float64)[:, tick - 1 :: tick]
         courses = [
             Course(ends_ms[row, :count], logits[row, :count])
@@ -125,7 +127,7 @@ def predict_streams(
 
 def _stream(
     config: ModelConfig,
-    weights: Any,
+    move: Callable[..., Any],
     fresh: Any,
     batch: Batch,
     ticks: npt.NDArray[np.int32],
@@ -133,20 +135,18 @@ def _stream(
     """Return the scores after each tick, (b, k, c); past a row's own they repeat."""
     rows, length = batch.tokens.shape
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), fresh)
-    move, heard = _move(config), []
+    heard = []
     for begin in range(0, length, CHUNK_TICKS * config.tick_events):
         part = slice(begin, begin + CHUNK_TICKS * config.tick_events)
         done = begin // config.tick_events
         moving = np.clip(ticks - done, 0, CHUNK_TICKS)
-        carry, logits = move(
-            weights, carry, batch.tokens[:, part], batch.dt_ms[:, part], moving
-        )
+        carry, logits = move(carry, batch.tokens[:, part], batch.dt_ms[:, part], moving)
         heard.append(logits)
     return np.concatenate([np.asarray(part, np.float64) for part in heard], axis=1)
 
 
 @cache
-def _move(config: ModelConfig) -> Callable[..., Any]:
+def _jitted(advance: Callable[..., Any], config: ModelConfig) -> Callable[..., Any]:
     return jax.jit(partial(advance, config), donate_argnums=1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import pytest
 from model import streaming
 from model.classifier import Classifier, Variables
 from model.config import ModelConfig
+from model.execution import by_native_code, by_xla
 
 GOLDEN = Path(
     os.environ.get(
@@ -146,6 +148,20 @@ def test_published_models_score_prefixes_tick_by_tick(
         assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
 
 
+@published
+@single
+@pytest.mark.usefixtures("exact")
+def test_published_models_score_prefixes_in_native_code(
+    path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    pytest.importorskip("numba", reason="no native code without numba")
+    golden = read(path, dtype)
+    logits = by_advance(golden, dtype, execute=by_native_code)(*longest(golden))
+    for length, truth in prefixes(golden):
+        tick = length // golden.config.tick_events
+        assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
+
+
 def prefixes(golden: Golden) -> list[tuple[int, Any]]:
     lengths = golden.arrays["prefix/lengths"].tolist()
     return list(zip(lengths, golden.arrays["prefix/logits_f64"], strict=True))
@@ -180,19 +196,20 @@ def by_step(
 
 
 def by_advance(
-    golden: Golden, dtype: type[np.floating[Any]], options: dict[str, Any] = SERVED
+    golden: Golden,
+    dtype: type[np.floating[Any]],
+    options: dict[str, Any] = SERVED,
+    execute: Any = by_xla,
 ) -> Any:
     """Return what gives the logits after each tick, by `advance` alone.
 
     The session sits in the middle row of three; its neighbours stay idle.
     """
     config, tick = golden.config, golden.config.tick_events
-    weights = streaming.fold(config, golden.variables)
+    _, weights, advance, _ = execute(config, streaming.fold(config, golden.variables))
     fresh = streaming.init_carry(config, golden.variables)
     pool = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
-    move = jax.jit(
-        functools.partial(streaming.advance, config), compiler_options=options
-    )
+    move = jax.jit(functools.partial(advance, config), compiler_options=options)
 
     def score(tokens: Any, gaps: Any) -> Any:
         carry, scores = pool, []
@@ -210,7 +227,7 @@ def by_advance(
 def check_synthetic(
     path: Path, dtype: type[np.floating[Any]], options: dict[str, Any]
 ) -> None:
-    """Hold one small model to the reference in all three functions.
+    """Hold one small model to the reference in all three functions, and natively.
 
     Row b[2] is padded: it holds the events of a, whose score it must have.
     """
@@ -232,13 +249,16 @@ def check_synthetic(
     assert deviation(logits[0], full) <= LIMIT[dtype]
     assert deviation(logits[2], short) <= LIMIT[dtype]
     step = by_step(golden, dtype, options)
-    advance = by_advance(golden, dtype, options)
+    advances = [by_advance(golden, dtype, options)]
+    if dtype is np.float32 and find_spec("numba"):
+        advances.append(by_advance(golden, dtype, options, by_native_code))
     for row, truth in ((0, full), (2, short)):
         tokens = arrays["input/b/tokens"][row] % golden.config.num_embeddings
         gaps = arrays["input/b/timesteps_ms"][row]
         ticks = arrays["input/b/lengths"][row] // tick
         assert deviation(step(tokens, gaps)[ticks * tick - 1], truth) <= LIMIT[dtype]
-        assert deviation(advance(tokens, gaps)[ticks - 1], truth) <= LIMIT[dtype]
+        for advance in advances:
+            assert deviation(advance(tokens, gaps)[ticks - 1], truth) <= LIMIT[dtype]
 
 
 @pytest.mark.parametrize("path", SYNTHETIC[::48], ids=lambda path: path.stem)

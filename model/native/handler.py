@@ -1,0 +1,155 @@
+"""What XLA calls: it makes a job of a call, in which XLA's threads may take part."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import types
+
+from model.native import foreign
+from model.native.call import (
+    CHOICES,
+    MOVED,
+    PLAN,
+    TICKS,
+    Call,
+    arguments,
+    call_of,
+    layer_of,
+    results,
+)
+from model.native.compiler import compiled, instruction, merged
+from model.native.layers import run_block
+from model.native.memory import allocate, copy, free, long, put_long, room, whole
+from model.native.readout import repeat_last
+from model.native.scratch import bytes_of, scratch_of, sizes_of
+from model.native.vectors import LONG
+from model.native.work import (
+    finish,
+    give_up,
+    leave,
+    moved,
+    new_job,
+    take,
+    tell,
+    wait_for_all,
+    work_of,
+)
+
+ROWS_AT_ONCE: Final = 64
+"""Rows after the first pooling that a block holds at most, if a tick has no more."""
+
+
+@merged
+def handle(frame: int) -> int:
+    """Answer a call of XLA's; return 0, or the address of an error."""
+    if foreign.answer_metadata(frame):
+        return 0
+    request = room()
+    job = _job_of(frame)
+    if job == 0:
+        return foreign.no_memory(frame, request)
+    work = work_of(job)
+    helpers = min(foreign.count_threads(frame, request), work.blocks) - 1
+    for _ in range(helpers):
+        tell(job, 1)
+        if not foreign.schedule(frame, request, _task(help_out), job):
+            leave(job)
+    done = _work_on(job)
+    if not done:
+        give_up(work)
+    # The arrays are ours only until we return.
+    wait_for_all(work)
+    if done:
+        _repeat_last(call_of(work.addresses))
+    leave(job)
+    return 0 if done else foreign.no_memory(frame, request)
+
+
+@merged
+def _job_of(frame: int) -> int:
+    """Return the job that a call is, or 0 without memory; move its states first."""
+    plan = foreign.argument(frame, PLAN)
+    layers, tick = whole(plan, 2), whole(plan, 3)
+    stride = whole(plan, CHOICES)
+    size = max(ROWS_AT_ONCE * stride // tick, 1)
+    count = arguments(layers)
+    ticks = foreign.argument(frame, TICKS)
+    most = whole(plan, 1) // tick
+    job = new_job(
+        ticks, whole(plan, 0), most, size, layers + 1, count + results(layers)
+    )
+    if job != 0:
+        addresses = work_of(job).addresses
+        for i in range(count):
+            put_long(addresses, i, foreign.argument(frame, i))
+        for i in range(results(layers)):
+            put_long(addresses, count + i, foreign.result(frame, i))
+        states = count - layers - MOVED - 1
+        for i in range(layers + MOVED):
+            source, target = (
+                foreign.argument(frame, states + i),
+                foreign.result(frame, i),
+            )
+            if source != target:
+                element = 8 if i < layers else 4
+                copy(target, source, foreign.argument_bytes(frame, states + i, element))
+    return job
+
+
+@merged
+def _work_on(job: int) -> bool:
+    """Work until no block is left to take; return False without memory."""
+    work = work_of(job)
+    call = call_of(work.addresses)
+    sizes = sizes_of(call, min(work.size, work.items) * call.tick)
+    memory = allocate(bytes_of(sizes))
+    if memory == 0:
+        return False
+    scratch = scratch_of(sizes, memory)
+    block = take(work)
+    while block < work.blocks:
+        run_block(call, work, scratch, block)
+        finish(work)
+        block = take(work)
+    free(memory)
+    return True
+
+
+@merged
+def _repeat_last(call: Call) -> None:
+    ticks, most = long(call.arguments, TICKS), call.events // call.tick
+    width = layer_of(call, call.layers - 1).real_outputs
+    for session in range(call.sessions):
+        repeat_last(call, session, moved(ticks, session, most), width)
+
+
+@compiled
+def help_out(job: int) -> None:
+    """Take part in a job; it may be done already."""
+    _work_on(job)
+    leave(job)
+
+
+@instruction
+def _task(typing: Any, function: Any) -> Any:
+    """Return the address of a C function that calls a compiled one of one address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        called = signature.args[0].dispatcher
+        compilation = called.get_compile_result(inner)
+        context.active_code_library.add_linking_library(compilation.library)
+        name = f"{builder.function.name}.task"
+        task = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [LONG]), name)
+        task.linkage = "internal"
+        within = ir.IRBuilder(task.append_basic_block())
+        context.call_internal_no_propagate(
+            within, compilation.fndesc, inner, [task.args[0]]
+        )
+        within.ret_void()
+        return builder.ptrtoint(task, LONG)
+
+    inner = types.none(types.int64)
+    function.get_call_type(typing, (types.int64,), {})  # compiles it
+    return types.int64(function), generate

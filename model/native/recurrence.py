@@ -1,0 +1,129 @@
+"""The recurrences of a layer from row to row; states lie as in `sums`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from model.native.compiler import compiled
+from model.native.functions import PER_DOUBLING, PER_TURN, decay, hold
+from model.native.memory import number, put
+from model.native.vectors import fill, fma, fnma, load, store
+
+_ZERO: Final = np.float32(0.0)
+
+
+@compiled
+def decays(ms: int, rows: int, rates: tuple[int, int], size: int, result: int) -> None:
+    """Write what is left of states after some times, (rows, 2·size).
+
+    Args:
+        ms: Address of the times, (rows,).
+        rows: How many.
+        rates: Addresses of both planes of ΛΔ, (size,).
+        size: States.
+        result: Address.
+    """
+    for v in range(0, size, 16):
+        doublings = load(rates[0], v) * fill(PER_DOUBLING)
+        turns = load(rates[1], v) * fill(PER_TURN)
+        for row in range(rows):
+            real, imag = decay(doublings, turns, fill(number(ms, row)))
+            store(result, 2 * row * size + v, real)
+            store(result, 2 * row * size + size + v, imag)
+
+
+@compiled
+def hold_inputs(
+    ms: int, rows: int, rates: tuple[int, int], size: int, drive: int
+) -> None:
+    """Multiply what rows drive, (rows, 2·size), by e^(r·ms) - 1; else as `decays`."""
+    for v in range(0, size, 16):
+        doublings = load(rates[0], v) * fill(PER_DOUBLING)
+        turns = load(rates[1], v) * fill(PER_TURN)
+        for row in range(rows):
+            at = 2 * row * size + v
+            a = load(drive, at)
+            b = load(drive, at + size)
+            c, d = hold(doublings, turns, fill(number(ms, row)))
+            store(drive, at, fnma(b, d, a * c))
+            store(drive, at + size, fma(b, c, a * d))
+
+
+@compiled
+def run(state: int, size: int, rows: int, decay: int, drive: int, after: int) -> None:
+    """Run x = decay·x + drive over some rows.
+
+    Args:
+        state: x, (2·size,); is moved.
+        size: States.
+        rows: How many.
+        decay: (rows, 2·size).
+        drive: Likewise.
+        after: Likewise, every x; may be `drive`.
+    """
+    for v in range(0, size, 16):
+        a = load(state, v)
+        b = load(state, size + v)
+        for at in range(v, v + 2 * size * rows, 2 * size):
+            c = load(decay, at)
+            d = load(decay, size + at)
+            real = fnma(b, d, fma(a, c, load(drive, at)))
+            b = fma(b, c, fma(a, d, load(drive, size + at)))
+            a = real
+            store(after, at, a)
+            store(after, size + at, b)
+        store(state, v, a)
+        store(state, size + v, b)
+
+
+@compiled
+def run_groups(
+    state: int, size: int, rows: int, decay: int, total: int, reach: int, first: int
+) -> None:
+    """Run from stride group to stride group.
+
+    Args:
+        state: Before the first, (2·size,); is moved.
+        size: States.
+        rows: Groups.
+        decay: What a group's duration leaves, (rows, 2·size).
+        total: What a group adds, likewise.
+        reach: What its first gap leaves, likewise.
+        first: What its first token adds, likewise; becomes the state after that.
+    """
+    for v in range(0, size, 16):
+        a = load(state, v)
+        b = load(state, size + v)
+        for at in range(v, v + 2 * size * rows, 2 * size):
+            c = load(reach, at)
+            d = load(reach, size + at)
+            store(first, at, fnma(b, d, fma(a, c, load(first, at))))
+            store(first, size + at, fma(b, c, fma(a, d, load(first, size + at))))
+            c = load(decay, at)
+            d = load(decay, size + at)
+            real = fnma(b, d, fma(a, c, load(total, at)))
+            b = fma(b, c, fma(a, d, load(total, size + at)))
+            a = real
+        store(state, v, a)
+        store(state, size + v, b)
+
+
+@compiled
+def split(source: int, real_size: int, size: int, state: int) -> None:
+    """Read complex numbers, (real_size,), as two planes, (2·size,)."""
+    for p in range(real_size):
+        put(state, p, number(source, 2 * p))
+        put(state, size + p, number(source, 2 * p + 1))
+    for p in range(real_size, size):
+        put(state, p, _ZERO)
+        put(state, size + p, _ZERO)
+
+
+@compiled
+def join(state: int, real_size: int, size: int, target: int) -> None:
+    """Write two planes, (2·size,), as complex numbers, (real_size,)."""
+    for p in range(real_size):
+        put(target, 2 * p, number(state, p))
+        put(target, 2 * p + 1, number(state, size + p))
