@@ -52,6 +52,7 @@ OPTIONS: Final = {
     "open_s": "seconds that a client may take to open a session (default 20)",
     "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
     "snapshot_s": "seconds between two snapshots of a session that moves",
+    "execution": "what runs the models: fastest (default), or xla",
     "compiled": "folder that keeps what is compiled for the next start",
     "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
     "drain_s": "seconds that sessions may go on after a stop signal",
@@ -80,7 +81,9 @@ def serve(argv: Sequence[str] | None = None) -> int:
     from server.sessions.stores.store import StoreUnavailable
 
     try:
-        service = create_service(settings, load_models(settings.models))
+        service = create_service(
+            settings, load_models(settings.models, settings.execution)
+        )
     except (CheckpointError, StoreUnavailable, ValueError) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 1

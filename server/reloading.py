@@ -92,7 +92,8 @@ class Reloading:
 
     async def _replace(self, folder: Path, name: str) -> None:
         try:
-            model = await asyncio.to_thread(load_model, folder)
+            execution = self._catalogue.current[name].execution
+            model = await asyncio.to_thread(load_model, folder, execution)
             if model.name != name:
                 raise WrongName(name, model.name)
             if model.content_hash == self._catalogue.current[name].content_hash:

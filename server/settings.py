@@ -14,6 +14,7 @@ from server.tls import check_certificate
 
 PREFIX: Final = "SACCADE_"
 
+EXECUTIONS: Final = ("fastest", "xla")
 STORES: Final = ("sqlite", "memory", "redis")
 POSITIVE: Final = (
     "slots",
@@ -93,6 +94,8 @@ class Settings:
         snapshot_events: And after how many events.
         reload_s: Time between two looks for new versions of the served checkpoints;
             0 never looks.
+        execution: What runs the models: `fastest`, which on a CPU is machine code of
+            our own, or `xla` everywhere.
         compiled: Folder that keeps what is compiled, for the next start.
     """
 
@@ -129,12 +132,17 @@ class Settings:
     snapshot_s: float = 1.0
     snapshot_events: int = 1 << 20
     reload_s: float = 2.0
+    execution: str = "fastest"
     compiled: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:
         _check_numbers(self)
         if self.store not in STORES:
             raise ValueError(f"store {self.store!r} is not one of {', '.join(STORES)}")
+        if self.execution not in EXECUTIONS:
+            raise ValueError(
+                f"execution {self.execution!r} is not one of {', '.join(EXECUTIONS)}"
+            )
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
         if not 0 <= self.port <= 65535:

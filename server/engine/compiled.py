@@ -68,7 +68,8 @@ def compile_all(
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
     extracting = jax.jit(extract).lower(pool, row).compile()
-    step = jax.jit(partial(advance_rows, servable.advance), donate_argnums=1)
+    move = servable.advance_rows or partial(advance_rows, servable.advance)
+    step = jax.jit(partial(_move, move), donate_argnums=1)
 
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
         progress(f"bucket {bucket}")
@@ -80,6 +81,15 @@ def compile_all(
             zip(buckets, threads.map(compile_bucket, buckets), strict=True)
         )
     return Executables(fresh, inserting, extracting, advancing), pool
+
+
+def _move(
+    move: Callable[..., tuple[PyTree, Any]],
+    weights: PyTree,
+    pool: PyTree,
+    batch: PackedBatch,
+) -> tuple[PyTree, Any]:
+    return move(weights, pool, *batch)
 
 
 def keep_compiled(folder: Path) -> None:

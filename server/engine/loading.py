@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from importlib import resources
@@ -12,11 +13,13 @@ import jax
 import numpy as np
 
 from model.checkpoint import load
-from model.streaming import advance, fold, init_carry
+from model.execution import EXECUTIONS
+from model.streaming import fold, init_carry
 from model.tokens import Tokenizer
 from server.engine.models import ServedModel
 from server.engine.servable import Canary, Servable
 
+LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12
 
 
@@ -26,14 +29,18 @@ def released() -> list[Path]:
     return sorted(path.parent for path in root.glob("*/manifest.json"))
 
 
-def load_models(paths: Sequence[Path]) -> list[ServedModel]:
+def load_models(paths: Sequence[Path], execution: str = "fastest") -> list[ServedModel]:
     """Load checkpoints, the released ones where none is named.
+
+    Args:
+        paths: Their folders.
+        execution: How to run them, one of `EXECUTIONS`.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
         ValueError: Two have the same name, or there is none at all.
     """
-    models = [load_model(path) for path in paths or released()]
+    models = [load_model(path, execution) for path in paths or released()]
     if not models:
         raise ValueError("there is no checkpoint to serve; name one with --model PATH")
     names = [model.name for model in models]
@@ -42,8 +49,8 @@ def load_models(paths: Sequence[Path]) -> list[ServedModel]:
     return models
 
 
-def load_model(path: Path) -> ServedModel:
-    """Load one checkpoint.
+def load_model(path: Path, execution: str = "fastest") -> ServedModel:
+    """Load one checkpoint; arguments as for `load_models`.
 
     Raises:
         CheckpointError: The folder holds no sound checkpoint.
@@ -53,20 +60,25 @@ def load_model(path: Path) -> ServedModel:
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config, tokenization = manifest.config, manifest.tokenization
     canary = manifest.canary
+    chosen = EXECUTIONS[execution](config, fold(config, variables))
     servable = Servable(
         name=manifest.name,
         tick_events=config.tick_events,
         classes=config.num_classes,
-        weights=fold(config, variables),
+        weights=chosen.weights,
         fresh=partial(init_carry, config, variables),
-        advance=partial(advance, config),
+        advance=partial(chosen.advance, config),
         canary=Canary(
             np.asarray(canary.tokens, np.int32),
             np.asarray(canary.dt_ms, np.float32),
             np.asarray(canary.logits, np.float64),
         ),
         version=manifest.content_hash[:VERSION_DIGITS],
+        advance_rows=partial(chosen.advance_rows, config)
+        if chosen.advance_rows
+        else None,
     )
+    LOG.info("%s: executed as %s", servable.key, chosen.name)
     return ServedModel(
         servable=servable,
         labels=tuple(manifest.labels),
@@ -74,4 +86,5 @@ def load_model(path: Path) -> ServedModel:
         content_hash=manifest.content_hash,
         new_tokenizer=partial(Tokenizer, tokenization, manifest.timestep),
         folder=path,
+        execution=execution,
     )

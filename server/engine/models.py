@@ -22,6 +22,7 @@ class ServedModel:
         content_hash: Tells versions apart.
         new_tokenizer: Makes one stream's tokenizer.
         folder: The checkpoint that it was read from.
+        execution: How it was to be run, one of `EXECUTIONS`.
     """
 
     servable: Servable
@@ -30,6 +31,7 @@ class ServedModel:
     content_hash: str
     new_tokenizer: Callable[[], Tokenizer]
     folder: Path | None = None
+    execution: str = "fastest"
 
     @property
     def name(self) -> str:

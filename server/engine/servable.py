@@ -42,6 +42,8 @@ class Servable(NamedTuple):
             (infinite: the whole session counts alike); JAX traces it.
         advance: Moves row i of a batch of carries by `ticks[i]` ticks.
         canary: What every compiled bucket must reproduce.
+        advance_rows: (weights, pool, rows[s], tokens, dt_ms, ticks) -> pool, logits;
+            moves those rows of a pool where they are. Without it `advance` is used.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Servable(NamedTuple):
     advance: Advance
     canary: Canary
     version: str = ""
+    advance_rows: Advance | None = None
 
     @property
     def key(self) -> str:

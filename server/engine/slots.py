@@ -60,8 +60,14 @@ def extract(pool: PyTree, row: Int[Array, ""]) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[row], pool)
 
 
-def advance_rows(
-    advance: Advance, weights: PyTree, pool: PyTree, batch: PackedBatch
+def advance_rows(  # noqa: PLR0913
+    advance: Advance,
+    weights: PyTree,
+    pool: PyTree,
+    rows: Int[Array, " s"],
+    tokens: Int[Array, "s l"],
+    dt_ms: Float[Array, "s l"],
+    ticks: Int[Array, " s"],
 ) -> tuple[PyTree, Array]:
     """Move some rows of the pool and leave the rest as they are.
 
@@ -69,12 +75,14 @@ def advance_rows(
         advance: The model's `Servable.advance`.
         weights: The model's weights.
         pool: All rows; donated by the compiled caller.
-        batch: Which rows move, by how many ticks, over which events.
+        rows: A batch; see `PackedBatch`.
+        tokens: Likewise.
+        dt_ms: Likewise.
+        ticks: Likewise.
 
     Returns:
         The pool, and the logits `(s, k, c)` of the batch's rows after each tick.
     """
-    rows, tokens, dt_ms, ticks = batch
     carry = jax.tree.map(lambda leaf: leaf[rows], pool)
     moved, logits = advance(weights, carry, tokens, dt_ms, ticks)
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from model.streaming import advance, fold, init_carry, scan
+from model.execution import EXECUTIONS
+from model.streaming import fold, init_carry, scan
 from server.engine.compiled import WHOLE_SESSION, Executables, compile_all
 from server.engine.scheduler import Bucket
 from server.engine.servable import Canary, Servable
@@ -23,27 +24,27 @@ SLOTS = 64
 BUCKETS = tuple(Bucket(*shape) for shape in Settings().buckets)
 TOLERANCE = 2e-5  # of max |logit|, float32
 
-pytestmark = pytest.mark.slow  # the engine's own tests do it with a toy model
-
 
 class Served:
     """The network's compiled calls and the pool that they move."""
 
-    def __init__(self) -> None:
+    def __init__(self, execution: str) -> None:
         self.variables = jax.device_put(random_variables(CONFIG))
+        weights = fold(CONFIG, self.variables)
+        _, self.weights, advance, in_rows = EXECUTIONS[execution](CONFIG, weights)
         nothing = np.zeros(TICK)
         servable = Servable(
             name="network",
             tick_events=TICK,
             classes=CONFIG.num_classes,
-            weights=fold(CONFIG, self.variables),
+            weights=self.weights,
             fresh=partial(init_carry, CONFIG, self.variables),
             advance=partial(advance, CONFIG),
             canary=Canary(
                 nothing.astype(np.int32), nothing.astype(np.float32), nothing
             ),
+            advance_rows=partial(in_rows, CONFIG) if in_rows else None,
         )
-        self.weights = servable.weights
         self.calls: Executables
         self.calls, self.pool = compile_all(servable, SLOTS, BUCKETS, lambda _: None)
         self.scan = jax.jit(partial(scan, CONFIG))
@@ -59,9 +60,12 @@ class Served:
         return np.asarray(logits)
 
 
-@pytest.fixture(scope="module")
-def served() -> Served:
-    return Served()
+# The engine's own tests do it with a toy model, as a program of XLA's.
+@pytest.fixture(
+    scope="module", params=["fastest", pytest.param("xla", marks=pytest.mark.slow)]
+)
+def served(request: pytest.FixtureRequest) -> Served:
+    return Served(request.param)
 
 
 def drawn(bucket: Bucket) -> PackedBatch:
