@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ import numpy as np
 from benchmarks.baseline import WINDOW_EVENTS, score_windows
 from model.classifier import Variables, initialize
 from model.config import ModelConfig
+from model.execution import EXECUTIONS, Execution
 from model.network import Carry, Weights
-from model.streaming import advance, fold, init_carry
+from model.streaming import fold, init_carry
 
 BASELINE: Final = "stateless windows"
 BASELINE_EVENTS: Final = 4096
@@ -22,6 +24,8 @@ CHUNKS: Final = (4096, 65536)
 SESSIONS: Final = (8, 64, 256, 1024)
 SESSION_TICKS: Final = (1, 16)
 EVENT_RATE_PER_MS: Final = 100.0
+DISTINCT_EVENTS: Final = 1 << 17
+"""Calls go round so many, so that no cache holds all that they read of a table."""
 
 
 class Shape(NamedTuple):
@@ -83,15 +87,16 @@ def quick_shapes(tick_events: int) -> list[Shape]:
     return [Shape(1, 1), Shape(1, CHUNKS[0] // tick_events), Shape(8, 1), Shape(64, 1)]
 
 
-def cases(model: Model, shapes: list[Shape]) -> list[Case]:
-    """Return the baseline first, then ours."""
+def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list[Case]:
+    """Return the baseline first, then ours, run as one of `EXECUTIONS`."""
     tick_events = model.config.tick_events
+    chosen = EXECUTIONS[execution](model.config, model.weights)
     ours = [
         Case(
             shape.name(tick_events),
             shape.sessions * shape.ticks * tick_events,
             shape,
-            _advancing(model, shape),
+            _advancing(model, chosen, shape),
         )
         for shape in shapes
     ]
@@ -100,29 +105,37 @@ def cases(model: Model, shapes: list[Shape]) -> list[Case]:
 
 def _baseline(model: Model) -> Callable[[], Any]:
     windows = BASELINE_EVENTS // WINDOW_EVENTS
-    tokens, dt_ms = _events(model.config, windows, WINDOW_EVENTS)
+    batches = _events(model.config, windows, WINDOW_EVENTS)
     score = jax.jit(partial(score_windows, model.config))
-    return partial(score, model.variables, tokens, dt_ms)
+
+    def call() -> Any:
+        return score(model.variables, *next(batches))
+
+    return call
 
 
-def _advancing(model: Model, shape: Shape) -> Callable[[], Any]:
+def _advancing(model: Model, execution: Execution, shape: Shape) -> Callable[[], Any]:
     """Return a call that moves its sessions on from where the last call left them."""
     config, rows = model.config, shape.sessions
-    tokens, dt_ms = _events(config, rows, shape.ticks * config.tick_events)
+    batches = _events(config, rows, shape.ticks * config.tick_events)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)
     moving = jnp.full(rows, shape.ticks, jnp.int32)
-    move = jax.jit(partial(advance, config), donate_argnums=1)
+    move = jax.jit(partial(execution.advance, config), donate_argnums=1)
 
     def call() -> Any:
         nonlocal carry
-        carry, logits = move(model.weights, carry, tokens, dt_ms, moving)
+        carry, logits = move(execution.weights, carry, *next(batches), moving)
         return logits
 
     return call
 
 
-def _events(config: ModelConfig, rows: int, length: int) -> tuple[jax.Array, jax.Array]:
+def _events(
+    config: ModelConfig, rows: int, length: int
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Return tokens and gaps for one call after another, for ever."""
     rng = np.random.default_rng(0)
-    tokens = rng.integers(config.num_embeddings, size=(rows, length))
-    dt_ms = rng.exponential(1 / EVENT_RATE_PER_MS, size=(rows, length))
-    return jnp.asarray(tokens, jnp.int32), jnp.asarray(dt_ms, jnp.float32)
+    size = (max(DISTINCT_EVENTS // (rows * length), 1), rows, length)
+    tokens = rng.integers(config.num_embeddings, size=size, dtype=np.int32)
+    dt_ms = rng.exponential(1 / EVENT_RATE_PER_MS, size=size).astype(np.float32)
+    return cycle([*zip(map(jnp.asarray, tokens), map(jnp.asarray, dt_ms), strict=True)])

@@ -1,6 +1,6 @@
 """Events per second of the jitted recurrent mode, against windows without memory.
 
-    python -m benchmarks.engine [--quick] [--json PATH] [--plot PATH]
+    python -m benchmarks.engine [--quick] [--execution xla] [--json PATH] [--plot PATH]
 
 The baseline scores 256-event windows, each from a zero state (`benchmarks.baseline`).
 Ours keeps the state: one stream in single ticks and in larger chunks, and many
@@ -27,6 +27,7 @@ from benchmarks.configurations import CONFIGURATIONS, NAMES
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave
+from model.execution import EXECUTIONS
 
 BUDGET_S: Final = 60.0
 QUICK_BUDGET_S: Final = 3.0
@@ -48,7 +49,7 @@ def _latency(seconds: Seconds) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-def run(names: Sequence[str], *, quick: bool) -> Report:
+def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
     """Measure these configurations; `quick` takes fewer cases, for less long."""
     report = Report(measure_ceilings(), {}, [], [])
     for name in names:
@@ -56,7 +57,8 @@ def run(names: Sequence[str], *, quick: bool) -> Report:
         shapes = quick_shapes(tick) if quick else all_shapes(tick)
         budget_s = QUICK_BUDGET_S if quick else BUDGET_S
         most = report.bounds[name] = bound(model, report.ceilings)
-        report.rows.extend(measure(name, cases(model, shapes), most, budget_s))
+        timed = cases(model, shapes, execution)
+        report.rows.extend(measure(name, timed, most, budget_s))
         report.readiness.extend(until_ready(name, model))
     return report
 
@@ -68,11 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="few cases of one model, within a minute"
     )
     parser.add_argument("--model", action="append", choices=NAMES, help="not all")
+    parser.add_argument(
+        "--execution", choices=EXECUTIONS, default="fastest", help="what runs ours"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw them, as PNG")
     options = parser.parse_args(argv)
     names = options.model or (NAMES[:1] if options.quick else NAMES)
-    report = run(names, quick=options.quick)
+    report = run(names, options.execution, quick=options.quick)
     console = Console()
     for table in tables(report):
         console.print(table)
