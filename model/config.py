@@ -76,6 +76,11 @@ class ModelConfig:
         """Return how many features a stage puts out; what enters the first is -1."""
         return int(self.d_model * self.state_expansion_factor ** max(stage, 0))
 
+    def states(self, stage: int) -> int:
+        """Return how many complex states a stage's layers keep."""
+        states = self.d_ssm * self.state_expansion_factor**stage
+        return int(states // 2 if self.conj_sym else states)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)

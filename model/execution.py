@@ -53,7 +53,7 @@ def by_native_code(config: ModelConfig, weights: Weights) -> Execution | None:
     from model.native.advance import advance, advance_rows
     from model.native.packing import pack
 
-    return Execution("native", pack(weights), advance, advance_rows)
+    return Execution("native", pack(config, weights), advance, advance_rows)
 
 
 def fastest(config: ModelConfig, weights: Weights) -> Execution:

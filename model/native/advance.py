@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,9 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from model.block import blocks
 from model.config import ModelConfig
-from model.layer_weights import LayerWeights
 from model.native.call import MOVED
-from model.native.packing import Packed
+from model.native.packing import PARTS, begins, filled, sizes
 from model.native.readout import RULES
 from model.native.registered import target
 from model.native.sums import WEIGHTINGS
@@ -23,7 +21,7 @@ from model.readout import Readout
 
 def advance(
     config: ModelConfig,
-    weights: Packed,
+    weights: Float[Array, " n"],
     carry: Carry,
     tokens: Int[Array, "s l"],
     dt_ms: Float[Array, "s l"],
@@ -36,7 +34,7 @@ def advance(
 
 def advance_rows(
     config: ModelConfig,
-    weights: Packed,
+    weights: Float[Array, " n"],
     pool: Carry,
     rows: Int[Array, " s"],
     tokens: Int[Array, "s l"],
@@ -61,9 +59,8 @@ def advance_rows(
     dt_ms = jnp.asarray(dt_ms, jnp.float32)
     states = [*pool.ssm, *pool.readout[:MOVED]]
     half_life_ms = pool.readout.half_life_ms
-    plan = _plan(config, weights, pool, tokens.shape)
-    before = [plan, rows, tokens, dt_ms, ticks, weights.table, *weights.decoder]
-    before += [leaf for layer in weights.layers for leaf in _leaves(layer)]
+    plan = _plan(config, pool.readout.weight.size, tokens.shape)
+    before = [plan, rows, tokens, dt_ms, ticks, weights]
     sessions, events = tokens.shape
     logits = (sessions, events // config.tick_events, config.num_classes)
     results = [_shape(leaf.shape, leaf.dtype) for leaf in states]
@@ -80,35 +77,26 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
-def _plan(
-    config: ModelConfig, weights: Packed, pool: Carry, shape: tuple[int, ...]
-) -> Array:
-    """Return sizes and choices in the order of `call.Call` and `call.Layer`."""
+def _plan(config: ModelConfig, rows: int, shape: tuple[int, ...]) -> Array:
+    """Return sizes, choices and places in the order of `call.Call` and `call.Layer`."""
+    table, kernel, bias, *parts = begins(config)
+    layers = sizes(config)
     plan: list[Any] = [
         *shape,
-        len(weights.layers),
+        len(layers),
         config.tick_events,
         WEIGHTINGS[config.pooling_mode],
         config.prenorm,
         config.batchnorm,
-        weights.table.shape[0],
+        config.num_embeddings,
         config.num_classes,
         *RULES[config.classification_mode],
         config.discretization == "zoh",
-        pool.readout.weight.shape[0],
+        rows,
+        *(table, kernel, bias),
     ]
-    chain = zip(blocks(config), weights.layers, pool.ssm, strict=True)
-    for place, (block, layer, state) in enumerate(chain):
-        stage, within = divmod(place, config.num_layers_per_stage)
-        entered = config.features(stage if within else stage - 1)
-        inputs, outputs = layer.B.shape[0], layer.C.shape[1]
-        full, widens = layer.D.ndim > 1, layer.widen is not None
-        plan += [block.stride, inputs, layer.rates.real.shape[0], outputs, full, widens]
-        plan += [entered, state.shape[-1], config.features(stage)]
+    for place, (block, size) in enumerate(zip(blocks(config), layers, strict=True)):
+        wide = size.inputs != size.outputs  # then D is a matrix and the skip has one
+        plan += [block.stride, *map(filled, size), wide, wide, *size]
+        plan += parts[PARTS * place : PARTS * (place + 1)]
     return jnp.asarray(plan, jnp.int32)
-
-
-def _leaves(layer: LayerWeights) -> Iterator[Array]:
-    nothing = jnp.zeros(1)
-    yield from (*layer.rates, layer.B, layer.C, layer.D, *layer.gate, *layer.norm)
-    yield from layer.widen or (nothing, nothing)

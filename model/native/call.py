@@ -2,11 +2,11 @@
 
 The arguments are arrays in this order, each row after row:
 
-    plan | rows, tokens, gaps, ticks | table | decoder's kernel and bias |
-    each layer's weights | each layer's states | the readout's accumulators
+    plan | rows, tokens, gaps, ticks | weights | each layer's states | accumulators
 
 and the results likewise: each layer's states, the accumulators but the half-life, all
-in the place of the arguments, and the logits. The plan says the rest, as int32.
+in the place of the arguments, and the logits. The plan says the rest, as int32: sizes,
+choices, and where in the weights each part begins.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ ROWS: Final = 1
 TOKENS: Final = 2
 GAPS: Final = 3
 TICKS: Final = 4
-TABLE: Final = 5
-DECODER: Final = 6
-WEIGHTS: Final = 8
-"""Where the layers' weights begin."""
+WEIGHTS: Final = 5
+STATES: Final = 6
+"""Where each layer's states begin."""
 
-WEIGHTS_PER_LAYER: Final = 11
-CHOICES: Final = 14
-"""Entries of the plan before those of the layers."""
+TABLE: Final = 14
+"""Where the plan says where the table begins, then the decoder's kernel and bias."""
 
-CHOICES_PER_LAYER: Final = 9
+LAYERS: Final = 17
+"""Where the plan's entries of layers begin."""
+
+PER_LAYER: Final = 20
 MOVED: Final = 5
 """Accumulators that a call moves: all but the half-life."""
 
@@ -152,8 +153,8 @@ def row_of(call: Call, session: int) -> int:
 
 @compiled
 def arguments(layers: int) -> int:
-    """Return how many arguments a call has; of the results there are fewer."""
-    return WEIGHTS + (WEIGHTS_PER_LAYER + 1) * layers + MOVED + 1
+    """Return how many arguments a call has."""
+    return STATES + layers + MOVED + 1
 
 
 @compiled
@@ -163,30 +164,36 @@ def results(layers: int) -> int:
 
 
 @compiled
+def part_of(call: Call, entry: int) -> int:
+    """Return the address of the weights that begin where an entry of the plan says."""
+    return long(call.arguments, WEIGHTS) + 4 * whole(call.plan, entry)
+
+
+@compiled
 def layer_of(call: Call, place: int) -> Layer:
     """Return a layer."""
-    choices = CHOICES + CHOICES_PER_LAYER * place
-    weights = WEIGHTS + WEIGHTS_PER_LAYER * place
+    sizes = LAYERS + PER_LAYER * place
+    parts = sizes + 9
     return Layer(
-        whole(call.plan, choices),
-        whole(call.plan, choices + 1),
-        whole(call.plan, choices + 2),
-        whole(call.plan, choices + 3),
-        whole(call.plan, choices + 4),
-        whole(call.plan, choices + 5),
-        whole(call.plan, choices + 6),
-        whole(call.plan, choices + 7),
-        whole(call.plan, choices + 8),
-        long(call.arguments, weights),
-        long(call.arguments, weights + 1),
-        long(call.arguments, weights + 2),
-        long(call.arguments, weights + 3),
-        long(call.arguments, weights + 4),
-        long(call.arguments, weights + 5),
-        long(call.arguments, weights + 6),
-        long(call.arguments, weights + 7),
-        long(call.arguments, weights + 8),
-        long(call.arguments, weights + 9),
-        long(call.arguments, weights + 10),
+        whole(call.plan, sizes),
+        whole(call.plan, sizes + 1),
+        whole(call.plan, sizes + 2),
+        whole(call.plan, sizes + 3),
+        whole(call.plan, sizes + 4),
+        whole(call.plan, sizes + 5),
+        whole(call.plan, sizes + 6),
+        whole(call.plan, sizes + 7),
+        whole(call.plan, sizes + 8),
+        part_of(call, parts),
+        part_of(call, parts + 1),
+        part_of(call, parts + 2),
+        part_of(call, parts + 3),
+        part_of(call, parts + 4),
+        part_of(call, parts + 5),
+        part_of(call, parts + 6),
+        part_of(call, parts + 7),
+        part_of(call, parts + 8),
+        part_of(call, parts + 9),
+        part_of(call, parts + 10),
         long(call.results, place),
     )

@@ -9,9 +9,10 @@ from numba import types
 
 from model.native import foreign
 from model.native.call import (
-    CHOICES,
+    LAYERS,
     MOVED,
     PLAN,
+    STATES,
     TICKS,
     Call,
     arguments,
@@ -72,7 +73,7 @@ def _job_of(frame: int) -> int:
     """Return the job that a call is, or 0 without memory; move its states first."""
     plan = foreign.argument(frame, PLAN)
     layers, tick = whole(plan, 2), whole(plan, 3)
-    stride = whole(plan, CHOICES)
+    stride = whole(plan, LAYERS)
     size = max(ROWS_AT_ONCE * stride // tick, 1)
     count = arguments(layers)
     ticks = foreign.argument(frame, TICKS)
@@ -86,15 +87,14 @@ def _job_of(frame: int) -> int:
             put_long(addresses, i, foreign.argument(frame, i))
         for i in range(results(layers)):
             put_long(addresses, count + i, foreign.result(frame, i))
-        states = count - layers - MOVED - 1
         for i in range(layers + MOVED):
             source, target = (
-                foreign.argument(frame, states + i),
+                foreign.argument(frame, STATES + i),
                 foreign.result(frame, i),
             )
             if source != target:
                 element = 8 if i < layers else 4
-                copy(target, source, foreign.argument_bytes(frame, states + i, element))
+                copy(target, source, foreign.argument_bytes(frame, STATES + i, element))
     return job
 
 

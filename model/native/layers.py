@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from model.native import mixing, recurrence, sums
-from model.native.call import GAPS, TABLE, TOKENS, Call, Layer, layer_of, row_of
+from model.native.call import (
+    GAPS,
+    TABLE,
+    TOKENS,
+    Call,
+    Layer,
+    layer_of,
+    part_of,
+    row_of,
+)
 from model.native.compiler import compiled, merged
 from model.native.memory import copy, long, number, put_whole, whole
 from model.native.products import multiply
@@ -148,7 +157,7 @@ def _sum_up(call: Call, layer: Layer, scratch: Scratch, inputs: int, place: int)
 @compiled
 def _table(call: Call, layer: Layer) -> Projections:
     """Return the tokens' projections: a row of the table holds all of one's."""
-    drive = long(call.arguments, TABLE)
+    drive = part_of(call, TABLE)
     feed = drive + 8 * layer.states
     step = 2 * (layer.states + layer.inputs)
     return Projections(drive, step, feed, feed + 4 * layer.inputs, step, step)

@@ -7,10 +7,11 @@ same to the last bit however many rows there are.
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 from llvmlite import ir
-from numba import types
+from llvmlite.binding import get_host_cpu_features
+from numba import config, types
 
 from model.native.compiler import compiled, instruction
 from model.native.vectors import FLOAT, LONG, VECTOR, WIDTH, fused, pointer, spread
@@ -96,11 +97,19 @@ def _strip(rows: int, vectors: int) -> Any:
     return multiply_rows
 
 
-# As many sums as fit into registers, and enough for the next to be ready in time.
-_eights: Final = _strip(8, 2)
-_four: Final = _strip(4, 4)
-_two: Final = _strip(2, 8)
-_one: Final = _strip(1, 8)
+def _shapes() -> tuple[tuple[int, int], ...]:
+    """Return tiles for eight rows at a time, for four, two and one.
+
+    As many sums as fit into registers, which AVX-512 has 32 of, and enough of them for
+    the next to be ready when it is its turn.
+    """
+    wide = get_host_cpu_features().get("avx512f", False) and not config.CPU_NAME
+    return (
+        ((8, 2), (4, 4), (2, 8), (1, 16)) if wide else ((4, 1), (4, 1), (2, 2), (1, 4))
+    )
+
+
+_eights, _four, _two, _one = (_strip(*shape) for shape in _shapes())
 
 
 @compiled

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.native.call import DECODER, MOVED, WEIGHTS, WEIGHTS_PER_LAYER, Call, row_of
+from model.native.call import MOVED, STATES, TABLE, Call, part_of, row_of
 from model.native.compiler import compiled
 from model.native.functions import power
 from model.native.memory import copy, long, number, put
@@ -67,9 +67,7 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
     weights = long(call.results, call.layers + 2)
     weight_errors = long(call.results, call.layers + 3)
     excesses = long(call.results, call.layers + 4)
-    half_lives = long(
-        call.arguments, WEIGHTS + (WEIGHTS_PER_LAYER + 1) * call.layers + MOVED
-    )
+    half_lives = long(call.arguments, STATES + call.layers + MOVED)
     new = elapsed_ms if call.timed else _ONE
     kept = _ZERO
     if call.keeps:
@@ -107,7 +105,7 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
 @compiled
 def _decode(call: Call, mean: int, scale: Any, width: int, place: int) -> None:
     """Write the logits of a scaled mean, so many bytes from the first."""
-    kernel, bias = long(call.arguments, DECODER), long(call.arguments, DECODER + 1)
+    kernel, bias = part_of(call, TABLE + 1), part_of(call, TABLE + 2)
     logits = long(call.results, call.layers + MOVED) + place
     for v in range(0, call.classes, 16):
         some = min(call.classes - v, 16)
