@@ -69,10 +69,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
     started_s = time.perf_counter()
-    # XLA takes its own tuning hints in a kept executable for features that this CPU
-    # lacks and says so at length, each time. The canary is what decides. JAX reads
-    # this when it is first imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _prepare_environment(settings)
     # Imported here so that a mistaken option is answered at once, too.
     from model.checkpoint import CheckpointError
     from server.app import create_service
@@ -89,6 +86,14 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 1
     keep_compiled(settings.compiled)
     return asyncio.run(run(service, started_s))
+
+
+def _prepare_environment(settings: Settings) -> None:
+    """Say what JAX and numba read when they are first imported."""
+    # XLA takes its own tuning hints in a kept executable for features that this CPU
+    # lacks and says so at length, each time. The canary is what decides.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.compiled / "native"))
 
 
 def key(argv: Sequence[str] | None = None) -> int:
