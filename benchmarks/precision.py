@@ -25,7 +25,8 @@ from rich.table import Table
 from benchmarks.sequential import Network
 from model.classifier import initialize
 from model.config import ModelConfig
-from model.streaming import advance, fold, init_carry
+from model.execution import fastest
+from model.streaming import fold, init_carry
 from model.upstream.recipes import presets, recipe
 
 EVENTS: Final = 1 << 20
@@ -45,14 +46,14 @@ class Row(NamedTuple):
 def measure(name: str, config: ModelConfig, events: int) -> Iterator[Row]:
     """Stream both ways; yield a row at each power of four, and at the end."""
     variables = initialize(config, jax.random.key(0))
-    weights = fold(config, variables)
-    move = jax.jit(partial(advance, config), donate_argnums=1)
+    served = fastest(config, fold(config, variables))
+    move = jax.jit(partial(served.advance, config), donate_argnums=1)
     carry = jax.tree.map(lambda x: jnp.asarray(x)[None], init_carry(config, variables))
     exact = Network(config, variables)
     done, mark = 0, FIRST_MARK
     for tokens, dt_ms in _stream(config, events):
         ticks = np.asarray([len(tokens) // config.tick_events], np.int32)
-        carry, logits = move(weights, carry, tokens[None], dt_ms[None], ticks)
+        carry, logits = move(served.weights, carry, tokens[None], dt_ms[None], ticks)
         truth = exact.feed(tokens, dt_ms.astype(np.float64))
         done += len(tokens)
         if done >= min(mark, events):

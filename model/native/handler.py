@@ -31,6 +31,8 @@ from model.native.work import (
     give_up,
     leave,
     moved,
+    need,
+    needed,
     new_job,
     take,
     tell,
@@ -70,49 +72,53 @@ def handle(frame: int) -> int:
 
 @merged
 def _job_of(frame: int) -> int:
-    """Return the job that a call is, or 0 without memory; move its states first."""
+    """Return the job that a call is, or 0 without memory."""
     plan = foreign.argument(frame, PLAN)
-    layers, tick = whole(plan, 2), whole(plan, 3)
-    stride = whole(plan, LAYERS)
-    size = max(ROWS_AT_ONCE * stride // tick, 1)
-    count = arguments(layers)
+    events, layers, tick = whole(plan, 1), whole(plan, 2), whole(plan, 3)
+    size = max(ROWS_AT_ONCE * whole(plan, LAYERS) // tick, 1)
     ticks = foreign.argument(frame, TICKS)
-    most = whole(plan, 1) // tick
-    job = new_job(
-        ticks, whole(plan, 0), most, size, layers + 1, count + results(layers)
-    )
+    addresses = arguments(layers) + results(layers)
+    job = new_job(ticks, whole(plan, 0), events // tick, size, layers + 1, addresses)
     if job != 0:
-        addresses = work_of(job).addresses
-        for i in range(count):
-            put_long(addresses, i, foreign.argument(frame, i))
-        for i in range(results(layers)):
-            put_long(addresses, count + i, foreign.result(frame, i))
-        for i in range(layers + MOVED):
-            source, target = (
-                foreign.argument(frame, STATES + i),
-                foreign.result(frame, i),
-            )
-            if source != target:
-                element = 8 if i < layers else 4
-                copy(target, source, foreign.argument_bytes(frame, STATES + i, element))
+        work = work_of(job)
+        _hand_over(frame, work.addresses, layers)
+        sizes = sizes_of(call_of(work.addresses), min(size, work.items) * tick)
+        need(work, bytes_of(sizes))
     return job
+
+
+@compiled
+def _hand_over(frame: int, addresses: int, layers: int) -> None:
+    """Write down where a call's arrays are, and the states where they will move."""
+    count = arguments(layers)
+    for i in range(count):
+        put_long(addresses, i, foreign.argument(frame, i))
+    for i in range(results(layers)):
+        put_long(addresses, count + i, foreign.result(frame, i))
+    for i in range(layers + MOVED):
+        source = foreign.argument(frame, STATES + i)
+        target = foreign.result(frame, i)
+        if source != target:
+            element = 8 if i < layers else 4
+            copy(target, source, foreign.argument_bytes(frame, STATES + i, element))
 
 
 @merged
 def _work_on(job: int) -> bool:
     """Work until no block is left to take; return False without memory."""
     work = work_of(job)
-    call = call_of(work.addresses)
-    sizes = sizes_of(call, min(work.size, work.items) * call.tick)
-    memory = allocate(bytes_of(sizes))
+    memory = allocate(needed(work))
     if memory == 0:
         return False
-    scratch = scratch_of(sizes, memory)
     block = take(work)
-    while block < work.blocks:
-        run_block(call, work, scratch, block)
-        finish(work)
-        block = take(work)
+    if block < work.blocks:
+        call = call_of(work.addresses)
+        sizes = sizes_of(call, min(work.size, work.items) * call.tick)
+        scratch = scratch_of(sizes, memory)
+        while block < work.blocks:
+            run_block(call, work, scratch, block)
+            finish(work)
+            block = take(work)
     free(memory)
     return True
 

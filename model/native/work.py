@@ -7,7 +7,7 @@ one session. Blocks are taken in order, so what is waited for is in somebody's h
 
 A job is one piece of memory that threads share, and the last to leave frees it:
 
-    int64: next block | blocks finished | threads that know of it | sizes |
+    int64: next block | blocks finished | threads that know of it | room | sizes |
         a flag for each recurrence of each block | the call's addresses
     int32: each item's session | each item's tick
 """
@@ -33,8 +33,9 @@ from model.native.memory import (
 _NEXT: Final = 0
 _FINISHED: Final = 1
 _KNOWN: Final = 2
-_SIZES: Final = 3
-_HEADER: Final = 8
+_ROOM: Final = 3
+_SIZES: Final = 4
+_HEADER: Final = 9
 
 PATIENCE: Final = 200
 """How often a thread looks before it offers its core to others."""
@@ -120,8 +121,23 @@ def work_of(job: int) -> Work:
 
 
 @compiled
+def need(work: Work, size: int) -> None:
+    """Say how many bytes a thread needs to work in."""
+    put_long(work.job, _ROOM, size)
+
+
+@compiled
+def needed(work: Work) -> int:
+    """Return how many bytes a thread needs to work in."""
+    return long(work.job, _ROOM)
+
+
+@compiled
 def take(work: Work) -> int:
-    """Return a block that is now the caller's; past the last, none is left."""
+    """Return a block that is now the caller's; past the last, none is left.
+
+    Only who has one may touch the call: without, it may be over already.
+    """
     return add_up(work.job, _NEXT, 1)
 
 
