@@ -50,12 +50,12 @@ def handle(frame: int) -> int:
     if foreign.answer_metadata(frame):
         return 0
     request = room()
-    job = _job_of(frame)
+    threads = foreign.count_threads(frame, request)
+    job = _job_of(frame, threads)
     if job == 0:
         return foreign.no_memory(frame, request)
     work = work_of(job)
-    helpers = min(foreign.count_threads(frame, request), work.blocks) - 1
-    for _ in range(helpers):
+    for _ in range(min(threads, work.blocks) - 1):
         tell(job, 1)
         if not foreign.schedule(frame, request, _task(help_out), job):
             leave(job)
@@ -71,18 +71,19 @@ def handle(frame: int) -> int:
 
 
 @merged
-def _job_of(frame: int) -> int:
+def _job_of(frame: int, threads: int) -> int:
     """Return the job that a call is, or 0 without memory."""
     plan = foreign.argument(frame, PLAN)
     events, layers, tick = whole(plan, 1), whole(plan, 2), whole(plan, 3)
     size = max(ROWS_AT_ONCE * whole(plan, LAYERS) // tick, 1)
     ticks = foreign.argument(frame, TICKS)
     addresses = arguments(layers) + results(layers)
-    job = new_job(ticks, whole(plan, 0), events // tick, size, layers + 1, addresses)
+    sessions, most = whole(plan, 0), events // tick
+    job = new_job(ticks, sessions, most, size, threads, layers + 1, addresses)
     if job != 0:
         work = work_of(job)
         _hand_over(frame, work.addresses, layers)
-        sizes = sizes_of(call_of(work.addresses), min(size, work.items) * tick)
+        sizes = sizes_of(call_of(work.addresses), work.size * tick)
         need(work, bytes_of(sizes))
     return job
 
@@ -113,7 +114,7 @@ def _work_on(job: int) -> bool:
     block = take(work)
     if block < work.blocks:
         call = call_of(work.addresses)
-        sizes = sizes_of(call, min(work.size, work.items) * call.tick)
+        sizes = sizes_of(call, work.size * call.tick)
         scratch = scratch_of(sizes, memory)
         while block < work.blocks:
             run_block(call, work, scratch, block)

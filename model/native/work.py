@@ -73,7 +73,13 @@ def moved(ticks: int, session: int, most: int) -> int:
 
 @compiled
 def new_job(
-    ticks: int, sessions: int, most: int, size: int, turns: int, addresses: int
+    ticks: int,
+    sessions: int,
+    most: int,
+    size: int,
+    threads: int,
+    turns: int,
+    addresses: int,
 ) -> int:
     """Return a job that nobody has begun, or 0 without memory.
 
@@ -81,13 +87,15 @@ def new_job(
         ticks: Address of how many ticks each session moves, int32.
         sessions: How many.
         most: No session moves more.
-        size: Items in a block.
+        size: Items in a block, if that leaves one for each thread.
+        threads: That may take part.
         turns: Recurrences of a block.
         addresses: Room for so many.
     """
     items = 0
     for session in range(sessions):
         items += moved(ticks, session, most)
+    size = max(min(size, (items + threads - 1) // threads), 1)
     blocks = (items + size - 1) // size
     head = 8 * (_HEADER + blocks * turns + addresses)
     job = allocate(head + 8 * items)
