@@ -31,32 +31,13 @@ def run_block(call: Call, work: Work, scratch: Scratch, block: int) -> None:
     rows = (end - begin) * call.tick
     for place in range(call.layers):
         layer = layer_of(call, place)
-        if place > 0:
-            _project(call, layer, scratch, rows)
-        elif layer.stride == 1:
-            _look_up(call, layer, scratch, rows)
-        rates = layer.rates_real, layer.rates_imag
-        if layer.stride > 1:
-            rows = _sum_up(call, layer, scratch, rows, place)
-        elif call.holds:
-            recurrence.hold_inputs(
-                scratch.gaps, rows, rates, layer.states, scratch.wide
-            )
-        recurrence.decays(scratch.gaps, rows, rates, layer.states, scratch.decay)
+        rows = _enter(call, layer, scratch, rows, place)
         wait_for_turn(work, block, place)
         _recur(call, work, layer, scratch, (begin, end), rows // (end - begin))
         end_turn(work, block, place)
         _mix(call, layer, scratch, rows)
     wait_for_turn(work, block, call.layers)
-    last = layer_of(call, call.layers - 1)
-    for row in range(rows):
-        session, tick = (
-            whole(work.sessions, begin + row),
-            whole(work.ticks, begin + row),
-        )
-        x = scratch.x + 4 * row * last.outputs
-        elapsed_ms = number(scratch.gaps, row)
-        read_out(call, session, tick, elapsed_ms, x, last.real_outputs)
+    _read_out(call, work, scratch, begin, end)
     end_turn(work, block, call.layers)
 
 
@@ -72,6 +53,33 @@ def _read(call: Call, work: Work, scratch: Scratch, begin: int, end: int) -> Non
         for i in range(call.tick):
             token = min(max(whole(tokens + source, i), 0), call.words - 1)
             put_whole(scratch.members, (item - begin) * call.tick + i, token)
+
+
+@compiled
+def _read_out(call: Call, work: Work, scratch: Scratch, begin: int, end: int) -> None:
+    """Take what the last layer puts out, one row a tick, into the readouts."""
+    last = layer_of(call, call.layers - 1)
+    for item in range(begin, end):
+        session, tick = whole(work.sessions, item), whole(work.ticks, item)
+        x = scratch.x + 4 * (item - begin) * last.outputs
+        elapsed_ms = number(scratch.gaps, item - begin)
+        read_out(call, session, tick, elapsed_ms, x, last.real_outputs)
+
+
+@compiled
+def _enter(call: Call, layer: Layer, scratch: Scratch, rows: int, place: int) -> int:
+    """Do what a layer can do before its turn; return how many rows are left."""
+    rates = layer.rates_real, layer.rates_imag
+    if place > 0:
+        _project(call, layer, scratch, rows)
+    elif layer.stride == 1:
+        _look_up(call, layer, scratch, rows)
+    if layer.stride > 1:
+        rows = _sum_up(call, layer, scratch, rows, place)
+    elif call.holds:
+        recurrence.hold_inputs(scratch.gaps, rows, rates, layer.states, scratch.wide)
+    recurrence.decays(scratch.gaps, rows, rates, layer.states, scratch.decay)
+    return rows
 
 
 @compiled

@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 from math import prod
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from model.config import ModelConfig
-from model.layer_weights import LayerWeights
 from model.native.vectors import WIDTH
 from model.network import Weights
-from model.planes import Planes, halves, side_by_side
+
+Floats = npt.NDArray[np.float32]
 
 PARTS: Final = 11
 """Arrays of a layer."""
+
+_NOTHING: Final = np.zeros(0, np.float32)
 
 
 class Sizes(NamedTuple):
@@ -58,25 +63,20 @@ def filled(size: int) -> int:
 
 def pack(config: ModelConfig, weights: Weights) -> Float[Array, " n"]:
     """Lay weights out for `advance`."""
-    drive, feed, skip = weights.table
-    table = jnp.concatenate([_fill(part, -1) for part in (*drive, feed, skip)], -1)
-    parts = [table, *weights.decoder]
-    parts += [part for layer in weights.layers for part in _parts(layer)]
+    host: Any = jax.tree.map(np.asarray, weights)  # XLA would compile each step
+    drive, feed, skip = host.table
+    table = np.concatenate([_fill(part, -1) for part in (*drive, feed, skip)], -1)
+    parts = [table, *host.decoder]
+    parts += [part for layer in host.layers for part in _parts(layer)]
     flat = [_fill(part.ravel(), 0) for part in parts]
-    begins, size = _layout(config)
-    assert [*accumulate(map(len, flat), initial=0)] == [*begins, size]
-    return jnp.concatenate(flat)
-
-
-def _layout(config: ModelConfig) -> tuple[list[int], int]:
-    """Return where each part begins in the array, and the array's size."""
-    ends = [*accumulate(filled(prod(shape)) for shape in _shapes(config))]
-    return [0, *ends[:-1]], ends[-1]
+    assert [*accumulate(map(len, flat[:-1]), initial=0)] == begins(config)
+    return jnp.asarray(np.concatenate(flat))
 
 
 def begins(config: ModelConfig) -> list[int]:
     """Return where each part begins: the table, the decoder's, then each layer's."""
-    return _layout(config)[0]
+    *sizes, _ = (filled(prod(shape)) for shape in _shapes(config))
+    return [*accumulate(sizes, initial=0)]
 
 
 def _shapes(config: ModelConfig) -> Iterator[tuple[int, ...]]:
@@ -87,34 +87,37 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[int, ...]]:
     for size in sizes(config):
         inputs, states, outputs = map(filled, size)
         wide = size.inputs != size.outputs
+        norm = inputs if config.prenorm else outputs
         yield from ((states,), (states,), (inputs, 2 * states), (2 * states, outputs))
         yield (inputs, outputs) if wide else (inputs,)
         yield from ((outputs, outputs), (outputs,))
-        yield from ((outputs if config.prenorm is False else inputs,),) * 2
+        yield from ((norm,), (norm,))
         yield from ((inputs, outputs), (outputs,)) if wide else ((0,), (0,))
 
 
-def _parts(layer: LayerWeights) -> Iterator[Array]:
-    """Yield a layer's arrays in the order of `call.Layer`."""
-    drive = Planes(*(_fill(plane, -1) for plane in halves(layer.B)))
-    read = Planes(*(_fill(plane, -1) for plane in halves(layer.C.T)))
+def _parts(layer: Any) -> Iterator[Floats]:
+    """Yield the arrays of `LayerWeights` on the host in the order of `call.Layer`."""
     yield from (_fill(plane, 0) for plane in layer.rates)
-    yield _fill(side_by_side(drive), 0)
-    yield _fill(side_by_side(read).T, -1)
+    yield _fill(_fill_planes(layer.B), 0)
+    yield _fill(_fill_planes(layer.C.T).T, -1)
     yield _fill_all(layer.D)
     yield from map(_fill_all, layer.gate)
     yield from map(_fill_all, layer.norm)
-    yield from map(_fill_all, layer.widen or (jnp.zeros(0), jnp.zeros(0)))
+    yield from map(_fill_all, layer.widen or (_NOTHING, _NOTHING))
 
 
-def _fill_all(x: Array) -> Array:
+def _fill_planes(rows: Floats) -> Floats:
+    return np.concatenate([_fill(plane, -1) for plane in np.split(rows, 2, -1)], -1)
+
+
+def _fill_all(x: Floats) -> Floats:
     for axis in range(x.ndim):
         x = _fill(x, axis)
     return x
 
 
-def _fill(x: Array, axis: int) -> Array:
+def _fill(x: Floats, axis: int) -> Floats:
     """Return x with zeros at an axis's end, up to a whole number of vectors."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, filled(x.shape[axis]) - x.shape[axis])
-    return jnp.pad(x, widths)
+    return np.pad(x, widths)
