@@ -6,6 +6,7 @@ cache, and does the work in blocks on as many threads as XLA has.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
@@ -50,9 +51,12 @@ def by_native_code(config: ModelConfig, weights: Weights) -> Execution | None:
     single = weights.decoder.kernel.dtype == jnp.float32
     if not single or jax.default_backend() != "cpu" or find_spec("numba") is None:
         return None
-    from model.native.advance import advance, advance_rows
-    from model.native.packing import pack
-
+    try:
+        from model.native.advance import advance, advance_rows
+        from model.native.packing import pack
+    except ImportError as error:  # numba does not know this Python, or this NumPy
+        warnings.warn(f"no native code, XLA runs it: {error}", stacklevel=2)
+        return None
     return Execution("native", pack(config, weights), advance, advance_rows)
 
 

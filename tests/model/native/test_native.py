@@ -223,6 +223,26 @@ def test_double_precision_is_left_to_xla() -> None:
         assert fastest(config, weights).name == "xla"
 
 
+UNUSABLE = """
+import sys, warnings
+sys.modules["llvmlite"] = None  # as if it could not be loaded
+import jax
+from model import streaming
+from model.classifier import initialize
+from model.config import ModelConfig
+from model.execution import fastest
+config = ModelConfig(num_embeddings=8, num_classes=2, d_model=8, d_ssm=16)
+weights = streaming.fold(config, initialize(config, jax.random.key(0)))
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    print(fastest(config, weights).name, [str(w.message)[:14] for w in told])
+"""
+
+
+def test_a_numba_that_cannot_be_loaded_is_told_of_and_done_without() -> None:
+    assert in_a_process(UNUSABLE) == "xla ['no native code']"
+
+
 COUNT_HITS = """
 from model.native import registered
 registered.target()
