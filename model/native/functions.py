@@ -7,7 +7,16 @@ from typing import Final
 import numpy as np
 
 from model.native.compiler import inlined
-from model.native.vectors import Lanes, fill, fma, largest, least, nearest, power_of_two
+from model.native.vectors import (
+    Lanes,
+    fill,
+    fma,
+    fnma,
+    largest,
+    least,
+    nearest,
+    power_of_two,
+)
 from model.planes import COSINE, GROWTH, POWER, SINE
 
 _S0, _S1, _S2, _S3, _S4, _S5 = (np.float32(c) for c in SINE)
@@ -101,3 +110,17 @@ def sigmoid(x: Lanes) -> Lanes:
 def gelu(y: Lanes) -> Lanes:
     """Return GELU, by the hyperbolic tangent as Flax's own."""
     return y * sigmoid(y * fma(y * y, fill(_GELU_3), fill(_GELU_1)))
+
+
+@inlined
+def times(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> tuple[Lanes, Lanes]:
+    """Return both planes of (a + bi)·(c + di)."""
+    return fnma(b, d, a * c), fma(b, c, a * d)
+
+
+@inlined
+def times_plus(
+    a: Lanes, b: Lanes, c: Lanes, d: Lanes, e: Lanes, f: Lanes
+) -> tuple[Lanes, Lanes]:
+    """Return both planes of (a + bi)·(c + di) + (e + fi)."""
+    return fnma(b, d, fma(a, c, e)), fma(b, c, fma(a, d, f))

@@ -7,9 +7,16 @@ from typing import Final
 import numpy as np
 
 from model.native.compiler import compiled
-from model.native.functions import PER_DOUBLING, PER_TURN, decay, hold
+from model.native.functions import (
+    PER_DOUBLING,
+    PER_TURN,
+    decay,
+    hold,
+    times,
+    times_plus,
+)
 from model.native.memory import number, put
-from model.native.vectors import fill, fma, fnma, load, store
+from model.native.vectors import fill, load, store
 
 _ZERO: Final = np.float32(0.0)
 
@@ -47,8 +54,9 @@ def hold_inputs(
             a = load(drive, at)
             b = load(drive, at + size)
             c, d = hold(doublings, turns, fill(number(ms, row)))
-            store(drive, at, fnma(b, d, a * c))
-            store(drive, at + size, fma(b, c, a * d))
+            a, b = times(a, b, c, d)
+            store(drive, at, a)
+            store(drive, at + size, b)
 
 
 @compiled
@@ -69,9 +77,7 @@ def run(state: int, size: int, rows: int, decay: int, drive: int, after: int) ->
         for at in range(v, v + 2 * size * rows, 2 * size):
             c = load(decay, at)
             d = load(decay, size + at)
-            real = fnma(b, d, fma(a, c, load(drive, at)))
-            b = fma(b, c, fma(a, d, load(drive, size + at)))
-            a = real
+            a, b = times_plus(a, b, c, d, load(drive, at), load(drive, size + at))
             store(after, at, a)
             store(after, size + at, b)
         store(state, v, a)
@@ -99,13 +105,12 @@ def run_groups(
         for at in range(v, v + 2 * size * rows, 2 * size):
             c = load(reach, at)
             d = load(reach, size + at)
-            store(first, at, fnma(b, d, fma(a, c, load(first, at))))
-            store(first, size + at, fma(b, c, fma(a, d, load(first, size + at))))
+            real, imag = times_plus(a, b, c, d, load(first, at), load(first, size + at))
+            store(first, at, real)
+            store(first, size + at, imag)
             c = load(decay, at)
             d = load(decay, size + at)
-            real = fnma(b, d, fma(a, c, load(total, at)))
-            b = fma(b, c, fma(a, d, load(total, size + at)))
-            a = real
+            a, b = times_plus(a, b, c, d, load(total, at), load(total, size + at))
         store(state, v, a)
         store(state, size + v, b)
 

@@ -11,9 +11,16 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from model.native.compiler import compiled
-from model.native.functions import PER_DOUBLING, PER_TURN, decay, hold
+from model.native.functions import (
+    PER_DOUBLING,
+    PER_TURN,
+    decay,
+    hold,
+    times,
+    times_plus,
+)
 from model.native.memory import number, put, whole
-from model.native.vectors import fill, fma, fnma, load, prefetch, store
+from model.native.vectors import fill, fma, load, prefetch, store
 from model.pooling import EPSILON_MS
 
 WEIGHTINGS: Final = {"last": 0, "avgpool": 1, "timepool": 2}
@@ -141,9 +148,7 @@ def sum_states(
         head_imag = load(imag, at)
         if holds:
             c, d = hold(doublings, turns, fill(number(groups.held, begin)))
-            a = fnma(head_imag, d, head_real * c)
-            head_imag = fma(head_imag, c, head_real * d)
-            head_real = a
+            head_real, head_imag = times(head_real, head_imag, c, d)
         sum_real = fill(_ZERO)
         sum_imag = fill(_ZERO)
         for i in range(begin, begin + groups.stride):
@@ -152,12 +157,9 @@ def sum_states(
             b = load(imag, at)
             if holds:
                 c, d = hold(doublings, turns, fill(number(groups.held, i)))
-                e = fnma(b, d, a * c)
-                b = fma(b, c, a * d)
-                a = e
+                a, b = times(a, b, c, d)
             c, d = decay(doublings, turns, fill(number(groups.left, i)))
-            sum_real = fnma(b, d, fma(a, c, sum_real))
-            sum_imag = fma(b, c, fma(a, d, sum_imag))
+            sum_real, sum_imag = times_plus(a, b, c, d, sum_real, sum_imag)
         store(total, out + v, sum_real)
         store(total, out + size + v, sum_imag)
         store(first, out + v, head_real)

@@ -20,7 +20,7 @@ from model import streaming
 from model.config import ModelConfig
 from model.execution import by_native_code, by_xla, fastest
 from tests.model.test_every_variant import Variant, drawing, variants
-from tests.model.variants import VARIANTS, random_variables
+from tests.model.variants import VARIANTS, random_variables, small
 
 pytest.importorskip("numba", reason="no native code without numba")
 pytestmark = pytest.mark.skipif(
@@ -163,6 +163,37 @@ def test_past_its_own_ticks_a_session_repeats_its_last_scores() -> None:
         rest = np.asarray(ours[row, max(count, 1) - 1 :])
         assert (rest == rest[0]).all()
         assert np.abs(rest - theirs[row, -1]).max() <= TOLERANCE * scale
+
+
+@pytest.mark.parametrize("before", [2**24, 2**31])
+def test_the_mean_goes_on_where_float32_alone_would_stand_still(before: int) -> None:
+    """Where the newest tick alone counts, the scores tell what each puts out."""
+    ticks, calls, start = 1 << 16, 6, 3.0
+    shape = {"num_stages": 1, "num_layers_per_stage": 1, "pooling_stride": 1}
+    newest, pooled = (
+        Network(small(classification_mode=mode, **shape)) for mode in ("last", "pool")
+    )
+    fresh = pooled.carries(np.inf, rows=1)
+    readout = fresh.readout._replace(
+        mean=jnp.full_like(fresh.readout.mean, start),
+        weight=jnp.full_like(fresh.readout.weight, before),
+    )
+    carry, other = fresh._replace(readout=readout), newest.carries(np.inf, rows=1)
+    nothing = np.zeros((1, ticks), np.int32), np.zeros((1, ticks), np.float32)
+    _, first = pooled.native(carry, *nothing, np.zeros(1, np.int32))
+    total, rng = before * np.float64(first[0, 0]), np.random.default_rng(0)
+    for _ in range(calls):
+        tokens = rng.integers(50, size=(1, ticks), dtype=np.int32)
+        dt_ms = rng.exponential(1.0, (1, ticks)).astype(np.float32)
+        batch = tokens, dt_ms, np.full(1, ticks, np.int32)
+        carry, logits = pooled.native(carry, *batch)
+        other, each = newest.native(other, *batch)
+        total = total + np.asarray(each[0], np.float64).sum(axis=0)
+    exact = total / (before + calls * ticks)
+    moved = np.abs(exact - np.asarray(first[0, 0])).max()
+    error = np.abs(np.asarray(logits[0, -1], np.float64) - exact).max()
+    assert error <= 1e-4 * np.abs(exact).max()
+    assert error <= 0.02 * moved, "it has moved as far as it should"
 
 
 def test_rows_of_a_pool_are_moved_where_they_are_and_no_others() -> None:
