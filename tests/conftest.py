@@ -1,9 +1,18 @@
-"""How every property is tried: for as long as it takes. No test is about time."""
+"""What holds for every test.
+
+A property is tried for as long as it takes: no test is about time. Native code is made
+once, for the tests' own process and for the servers that they start.
+"""
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 
+from server.settings import cache_folder
+
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "native"))
 settings.register_profile(
     "saccade", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -34,7 +34,8 @@ def _register() -> str:
     name = f"saccade_advance_{version:014x}"
     try:
         function = _c_function(version, keep=True)
-    except RuntimeError:  # there is no folder to keep it in
+    except Exception:  # nothing can be kept, or what was kept is damaged
+        _forget()
         function = _c_function(version, keep=False)
     pointer = ctypes.cast(function.address, ctypes.c_void_p)
     capsule = jax.ffi.pycapsule(pointer)  # type: ignore[no-untyped-call]
@@ -50,6 +51,14 @@ def _c_function(version: int, *, keep: bool) -> Any:
 
     compile_to_c = numba.cfunc(types.int64(types.int64), cache=keep)
     return compile_to_c(inspect.unwrap(respond))
+
+
+def _forget() -> None:
+    """Remove what is kept, for the next process to keep it anew."""
+    here = Path(__file__)
+    folder = Path(numba.config.CACHE_DIR or here.parent / "__pycache__")
+    for path in folder.rglob(f"{here.stem}.*.nb?"):
+        path.unlink(missing_ok=True)
 
 
 def _version() -> int:

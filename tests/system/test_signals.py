@@ -51,6 +51,12 @@ def assert_nothing_is_left_of(process: ServerProcess) -> None:
         pass
 
 
+@pytest.fixture
+def _native_code_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let servers keep native code where they keep the rest."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "native"))
+
+
 def compiling(folder: Path) -> ServerProcess:
     """Return a server that has everything still to compile."""
     return ServerProcess(["--compiled", str(folder), "--drain-s", str(DRAIN_S)])
@@ -104,6 +110,7 @@ def test_sigkill_leaves_nothing_and_a_client_hears_of_it_at_once(own):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_native_code_too")
 def test_sigterm_while_it_compiles_ends_a_server_too(tmp_path):
     with compiling(tmp_path) as process:
         wait_until_it_answers(process)
@@ -114,6 +121,7 @@ def test_sigterm_while_it_compiles_ends_a_server_too(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_native_code_too")
 def test_what_a_kill_left_half_written_does_not_hinder_the_next_start(tmp_path):
     with compiling(tmp_path) as process:
         process.wait_until_ready(lambda text: None)

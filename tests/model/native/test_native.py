@@ -306,6 +306,16 @@ def test_machine_code_is_kept_for_the_next_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_machine_code_that_is_damaged_is_made_again(tmp_path: Path) -> None:
+    in_a_process(USE, NUMBA_CACHE_DIR=str(tmp_path))
+    for path in tmp_path.rglob("*.nb?"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    told = in_a_process(USE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert told == "saccade_advance_"
+    assert not list(tmp_path.rglob("*.nb?")), "the next process keeps it anew"
+
+
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_it_is_made_again(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.touch()
