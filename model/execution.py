@@ -30,12 +30,15 @@ class Execution(NamedTuple):
         advance_rows: (config, weights, pool, rows, tokens, dt_ms, ticks) -> pool,
             logits: the same for some rows of a pool of carries, where there is a
             quicker way than to read them, move them, and write them back.
+        prepare: Compiles what all networks share, if there is such; calls its argument
+            again and again, and ends with what that raises.
     """
 
     name: str
     weights: Any
     advance: Callable[..., tuple[Any, Any]]
     advance_rows: Callable[..., tuple[Any, Any]] | None = None
+    prepare: Callable[[Callable[[], None]], None] | None = None
 
 
 def by_xla(config: ModelConfig, weights: Weights) -> Execution:
@@ -54,10 +57,12 @@ def by_native_code(config: ModelConfig, weights: Weights) -> Execution | None:
     try:
         from model.native.advance import advance, advance_rows
         from model.native.packing import pack
+        from model.native.registered import prepare
     except ImportError as error:  # numba does not know this Python, or this NumPy
         warnings.warn(f"no native code, XLA runs it: {error}", stacklevel=2)
         return None
-    return Execution("native", pack(config, weights), advance, advance_rows)
+    packed = pack(config, weights)
+    return Execution("native", packed, advance, advance_rows, prepare)
 
 
 def fastest(config: ModelConfig, weights: Weights) -> Execution:

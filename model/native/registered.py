@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import inspect
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from threading import Lock
 from typing import Any, Final
 
 import jax
 import numba
 from numba import types
+from numba.core import event
 
 from model.native import handler
 
@@ -28,13 +31,37 @@ def target() -> str:
         return _register()
 
 
+class _Steps(event.Listener):  # type: ignore[misc]
+    """Tells of each function that numba begins to compile."""
+
+    def __init__(self, progress: Callable[[], None]) -> None:
+        self._progress = progress
+
+    def on_start(self, event: Any) -> None:
+        self._progress()
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+def prepare(progress: Callable[[], None]) -> None:
+    """Compile what is not yet, or read what was kept.
+
+    Args:
+        progress: Is called some eighty times in 12 s; what it raises ends it.
+    """
+    with event.install_listener("numba:compile", _Steps(progress)):
+        target()
+
+
 @cache
 def _register() -> str:
     version = _version()
     name = f"saccade_advance_{version:014x}"
     try:
         function = _c_function(version, keep=True)
-    except Exception:  # nothing can be kept, or what was kept is damaged
+    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError):
+        # Nothing can be kept, or what was kept is damaged.
         _forget()
         function = _c_function(version, keep=False)
     pointer = ctypes.cast(function.address, ctypes.c_void_p)

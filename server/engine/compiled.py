@@ -61,6 +61,8 @@ def compile_all(
     progress: Callable[[str], None],
 ) -> tuple[Executables, PyTree]:
     """Compile every call for a pool of this size; return them and the pool."""
+    if servable.prepare:
+        servable.prepare(partial(progress, "native code"))
     progress("fresh rows")
     fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
     carry = fresh(WHOLE_SESSION)

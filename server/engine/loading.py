@@ -77,6 +77,7 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
         advance_rows=partial(chosen.advance_rows, config)
         if chosen.advance_rows
         else None,
+        prepare=chosen.prepare,
     )
     LOG.info("%s: executed as %s", servable.key, chosen.name)
     return ServedModel(

@@ -44,6 +44,8 @@ class Servable(NamedTuple):
         canary: What every compiled bucket must reproduce.
         advance_rows: (weights, pool, rows[s], tokens, dt_ms, ticks) -> pool, logits;
             moves those rows of a pool where they are. Without it `advance` is used.
+        prepare: Compiles what it shares with other models, and calls its argument
+            meanwhile, which may raise to end it.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Servable(NamedTuple):
     canary: Canary
     version: str = ""
     advance_rows: Advance | None = None
+    prepare: Callable[[Callable[[], None]], None] | None = None
 
     @property
     def key(self) -> str:

@@ -17,7 +17,7 @@ from model.classifier import Classifier
 from model.config import ModelConfig
 from model.events.types import EVENT_DTYPE, Events, Sensor
 from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
-from tests.model.variants import random_variables, small
+from tests.model.variants import QUICKLY, random_variables, small
 
 TOLERANCE = 1e-9  # of max |logit|, float64: what is left is no matter of rounding
 SLOTS = 3
@@ -99,10 +99,11 @@ class Runner:
         )
         self.weights = streaming.fold(config, self.variables)
         self.fresh = streaming.init_state(config, self.variables)
-        self._scan = jax.jit(functools.partial(Classifier(config).apply, train=False))
-        self._advance = jax.jit(functools.partial(streaming.advance, config))
+        quickly = functools.partial(jax.jit, compiler_options=QUICKLY)
+        self._scan = quickly(functools.partial(Classifier(config).apply, train=False))
+        self._advance = quickly(functools.partial(streaming.advance, config))
 
-        @jax.jit
+        @quickly
         def walk(weights: Any, state: Any, tokens: Any, dt_ms: Any, count: Any) -> Any:
             def move(carried: Any, event: Any) -> Any:
                 place, state = carried

@@ -20,6 +20,7 @@ from model import streaming
 from model.classifier import Classifier, Variables
 from model.config import ModelConfig
 from model.execution import by_native_code, by_xla, fastest
+from tests.model.variants import QUICKLY
 
 GOLDEN = Path(
     os.environ.get(
@@ -30,11 +31,6 @@ PUBLISHED = sorted(GOLDEN.glob("*.npz"))
 SYNTHETIC = sorted(GOLDEN.glob("synth/*.npz"))
 LIMIT = {np.float32: 3e-5, np.float64: 1e-9}
 SERVED: dict[str, Any] = {}
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-"""How to compile. Hundreds of models prove the mathematics, in a third of the time that
-their compilation would take; the published ones and a sample of the others are compiled
-as they serve."""
-
 pytestmark = pytest.mark.skipif(
     not PUBLISHED, reason=f"no golden files in {GOLDEN} (set SACCADE_GOLDEN_DIR)"
 )
@@ -205,7 +201,7 @@ def by_advance(
     The session sits in the middle row of three; its neighbours stay idle.
     """
     config, tick = golden.config, golden.config.tick_events
-    _, weights, advance, _ = execute(config, streaming.fold(config, golden.variables))
+    _, weights, advance, *_ = execute(config, streaming.fold(config, golden.variables))
     fresh = streaming.init_carry(config, golden.variables)
     pool = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
     move = jax.jit(functools.partial(advance, config), compiler_options=options)

@@ -14,6 +14,14 @@ from model.classifier import Classifier, Variables
 from model.config import ModelConfig
 from model.network import Carry
 
+QUICKLY: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}
+"""How to compile. Hundreds of models prove the mathematics, in a third of the time that
+their compilation would take; the published ones and a sample of the others are compiled
+as they serve."""
+
 SMALL = {
     "num_embeddings": 50,
     "num_classes": 5,

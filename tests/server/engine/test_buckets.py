@@ -31,7 +31,7 @@ class Served:
     def __init__(self, execution: str) -> None:
         self.variables = jax.device_put(random_variables(CONFIG))
         weights = fold(CONFIG, self.variables)
-        _, self.weights, advance, in_rows = EXECUTIONS[execution](CONFIG, weights)
+        _, self.weights, advance, in_rows, _ = EXECUTIONS[execution](CONFIG, weights)
         nothing = np.zeros(TICK)
         servable = Servable(
             name="network",
