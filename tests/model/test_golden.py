@@ -145,6 +145,7 @@ def test_published_models_score_prefixes_tick_by_tick(
 
 @published
 @single
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="that is for a CPU")
 @pytest.mark.usefixtures("exact")
 def test_published_models_score_prefixes_in_native_code(
     path: Path, dtype: type[np.floating[Any]]
