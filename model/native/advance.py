@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from model.native.registered import target
 from model.native.sums import WEIGHTINGS
 from model.network import Carry
 from model.readout import Readout
+
+_SINGLE: Final = {"complex64", "float32"}
 
 
 def advance(
@@ -54,11 +56,16 @@ def advance_rows(
 
     Returns:
         The pool, and the logits after each tick, (s, k, c).
+
+    Raises:
+        TypeError: The pool is in double precision.
     """
     rows, tokens, ticks = (jnp.asarray(x, jnp.int32) for x in (rows, tokens, ticks))
     dt_ms = jnp.asarray(dt_ms, jnp.float32)
     states = [*pool.ssm, *pool.readout[:MOVED]]
     half_life_ms = pool.readout.half_life_ms
+    if wrong := {str(leaf.dtype) for leaf in (*states, half_life_ms)} - _SINGLE:
+        raise TypeError(f"native code moves {_SINGLE}, not {wrong}: use XLA for these")
     plan = _plan(config, pool.readout.weight.size, tokens.shape)
     before = [plan, rows, tokens, dt_ms, ticks, weights]
     sessions, events = tokens.shape

@@ -256,6 +256,15 @@ def test_double_precision_is_left_to_xla() -> None:
         assert fastest(config, weights).name == "xla"
 
 
+def test_carries_in_double_precision_are_refused_in_words() -> None:
+    of = network(0)
+    single = of.carries(np.inf)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), single.readout)
+        with pytest.raises(TypeError, match=r"not .'float64'.: use XLA"):
+            of.native(single._replace(readout=wide), *of.batch(0))
+
+
 UNUSABLE = """
 import sys, warnings
 sys.modules["llvmlite"] = None  # as if it could not be loaded
