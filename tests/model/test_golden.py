@@ -221,7 +221,12 @@ def by_advance(
 
 
 def check_synthetic(
-    path: Path, dtype: type[np.floating[Any]], options: dict[str, Any], execute: Any
+    path: Path,
+    dtype: type[np.floating[Any]],
+    options: dict[str, Any],
+    execute: Any,
+    *,
+    stepwise: bool = True,
 ) -> None:
     """Hold one small model to the reference in all three functions.
 
@@ -244,14 +249,16 @@ def check_synthetic(
     tick = golden.config.tick_events
     assert deviation(logits[0], full) <= LIMIT[dtype]
     assert deviation(logits[2], short) <= LIMIT[dtype]
-    step = by_step(golden, dtype, options)
     advance = by_advance(golden, dtype, options, execute)
+    step = by_step(golden, dtype, options) if stepwise else None
     for row, truth in ((0, full), (2, short)):
         tokens = arrays["input/b/tokens"][row] % golden.config.num_embeddings
         gaps = arrays["input/b/timesteps_ms"][row]
         ticks = arrays["input/b/lengths"][row] // tick
-        assert deviation(step(tokens, gaps)[ticks * tick - 1], truth) <= LIMIT[dtype]
         assert deviation(advance(tokens, gaps)[ticks - 1], truth) <= LIMIT[dtype]
+        if step is not None:
+            last = step(tokens, gaps)[ticks * tick - 1]
+            assert deviation(last, truth) <= LIMIT[dtype]
 
 
 @pytest.mark.parametrize("path", SYNTHETIC[::48], ids=lambda path: path.stem)
@@ -270,5 +277,6 @@ def test_a_sample_of_the_small_models_scores_as_the_reference_does(
 def test_every_small_model_scores_as_the_reference_does(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
-    """In float32 `advance` is what serves here, in float64 always XLA's program."""
-    check_synthetic(path, dtype, QUICKLY, fastest)
+    """`advance` in float32 is what serves here; float64 has XLA's, and `step` too."""
+    stepwise = dtype is np.float64
+    check_synthetic(path, dtype, QUICKLY, fastest, stepwise=stepwise)
