@@ -21,7 +21,7 @@ from jaxlib.version import __version__ as jaxlib_version
 
 from server.engine.errors import CanaryMismatch
 from server.engine.scheduler import Bucket
-from server.engine.servable import PyTree, Servable
+from server.engine.servable import Advance, PyTree, Servable
 from server.engine.slots import (
     PackedBatch,
     advance_rows,
@@ -70,8 +70,10 @@ def compile_all(
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
     extracting = jax.jit(extract).lower(pool, row).compile()
-    move = servable.advance_rows or partial(advance_rows, servable.advance)
-    step = jax.jit(partial(_move, move), donate_argnums=1)
+    move = partial(advance_rows, servable.advance)
+    if servable.advance_rows:
+        move = partial(_in_place, servable.advance_rows)
+    step = jax.jit(move, donate_argnums=1)
 
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
         progress(f"bucket {bucket}")
@@ -85,11 +87,8 @@ def compile_all(
     return Executables(fresh, inserting, extracting, advancing), pool
 
 
-def _move(
-    move: Callable[..., tuple[PyTree, Any]],
-    weights: PyTree,
-    pool: PyTree,
-    batch: PackedBatch,
+def _in_place(
+    move: Advance, weights: PyTree, pool: PyTree, batch: PackedBatch
 ) -> tuple[PyTree, Any]:
     return move(weights, pool, *batch)
 

@@ -60,14 +60,8 @@ def extract(pool: PyTree, row: Int[Array, ""]) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[row], pool)
 
 
-def advance_rows(  # noqa: PLR0913
-    advance: Advance,
-    weights: PyTree,
-    pool: PyTree,
-    rows: Int[Array, " s"],
-    tokens: Int[Array, "s l"],
-    dt_ms: Float[Array, "s l"],
-    ticks: Int[Array, " s"],
+def advance_rows(
+    advance: Advance, weights: PyTree, pool: PyTree, batch: PackedBatch
 ) -> tuple[PyTree, Array]:
     """Move some rows of the pool and leave the rest as they are.
 
@@ -75,14 +69,12 @@ def advance_rows(  # noqa: PLR0913
         advance: The model's `Servable.advance`.
         weights: The model's weights.
         pool: All rows; donated by the compiled caller.
-        rows: A batch; see `PackedBatch`.
-        tokens: Likewise.
-        dt_ms: Likewise.
-        ticks: Likewise.
+        batch: Which rows move, by how many ticks, over which events.
 
     Returns:
         The pool, and the logits `(s, k, c)` of the batch's rows after each tick.
     """
+    rows, tokens, dt_ms, ticks = batch
     carry = jax.tree.map(lambda leaf: leaf[rows], pool)
     moved, logits = advance(weights, carry, tokens, dt_ms, ticks)
 

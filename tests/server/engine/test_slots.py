@@ -17,7 +17,7 @@ from tests.toy import TICK, toy_advance, toy_scores
 
 SLOTS = 5
 FRESH = {"state": jnp.float32(0.0), "half_life_ms": jnp.float32(np.inf)}
-ADVANCE = jax.jit(lambda pool, batch: advance_rows(toy_advance, 1.0, pool, *batch))
+ADVANCE = jax.jit(lambda pool, batch: advance_rows(toy_advance, 1.0, pool, batch))
 
 
 def packed(rows: list[int], ticks: list[int], value: int, k: int = 4) -> PackedBatch:
