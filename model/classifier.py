@@ -47,7 +47,7 @@ class Stage(nn.Module):
 
     def setup(self) -> None:
         """Make the layers; all but the first stage widen."""
-        config, factor = self.config, self.config.state_expansion_factor
+        config = self.config
         features_in = config.features(self.index - 1)
         features = config.features(self.index)
         self.layers = [
@@ -55,7 +55,7 @@ class Stage(nn.Module):
                 config,
                 features_in if place == 0 else features,
                 features,
-                config.d_ssm * factor**self.index,
+                config.states(self.index),
                 blocks(config, self.precision)[place],
                 name=f"SequenceLayer_{place}",
             )

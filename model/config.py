@@ -77,9 +77,8 @@ class ModelConfig:
         return int(self.d_model * self.state_expansion_factor ** max(stage, 0))
 
     def states(self, stage: int) -> int:
-        """Return how many complex states a stage's layers keep."""
-        states = self.d_ssm * self.state_expansion_factor**stage
-        return int(states // 2 if self.conj_sym else states)
+        """Return how many states a stage's layers have; `conj_sym` keeps half."""
+        return int(self.d_ssm * self.state_expansion_factor**stage)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -45,10 +45,11 @@ class Sizes(NamedTuple):
 
 def sizes(config: ModelConfig) -> list[Sizes]:
     """Return every layer's sizes, in order."""
+    share = 2 if config.conj_sym else 1
     return [
         Sizes(
             config.features(stage if place else stage - 1),
-            config.states(stage),
+            config.states(stage) // share,
             config.features(stage),
         )
         for stage in range(config.num_stages)
