@@ -103,7 +103,6 @@ def _plan(config: ModelConfig, rows: int, shape: tuple[int, ...]) -> Array:
         *(table, kernel, bias),
     ]
     for place, (block, size) in enumerate(zip(blocks(config), layers, strict=True)):
-        wide = size.inputs != size.outputs  # then D is a matrix and the skip has one
-        plan += [block.stride, *map(filled, size), wide, wide, *size]
+        plan += [block.stride, *map(filled, size), *size]
         plan += parts[PARTS * place : PARTS * (place + 1)]
     return jnp.asarray(plan, jnp.int32)

@@ -25,13 +25,13 @@ WEIGHTS: Final = 5
 STATES: Final = 6
 """Where each layer's states begin."""
 
-TABLE: Final = 14
+TABLE: Final = 13
 """Where the plan says where the table begins, then the decoder's kernel and bias."""
 
-LAYERS: Final = 17
+LAYERS: Final = 16
 """Where the plan's entries of layers begin."""
 
-PER_LAYER: Final = 20
+PER_LAYER: Final = 18
 MOVED: Final = 5
 """Accumulators that a call moves: all but the half-life."""
 
@@ -51,8 +51,8 @@ class Call(NamedTuple):
         affine: Whether a norm is a scale and a shift alone.
         words: Rows of the table.
         classes: Logits of a tick.
-        timed: Whether a tick weighs its duration in the mean.
-        excess: Whether its weight in the sum has an epsilon more.
+        timed: Whether a tick weighs its duration in the mean, and in the sum an
+            epsilon more.
         keeps: Whether ticks before the newest count.
         holds: Whether an input acts during its whole gap (zero-order hold).
         rows: Rows of states and of accumulators, of which each session has one.
@@ -71,7 +71,6 @@ class Call(NamedTuple):
     words: int
     classes: int
     timed: int
-    excess: int
     keeps: int
     holds: int
     rows: int
@@ -87,8 +86,6 @@ class Layer(NamedTuple):
         inputs: Features in, filled up.
         states: Complex states, filled up.
         outputs: Features out, filled up.
-        full: Whether D is a matrix.
-        widens: Whether the skip has weights.
         real_inputs: Features in.
         real_states: Complex states.
         real_outputs: Features out.
@@ -100,8 +97,6 @@ class Layer(NamedTuple):
     inputs: int
     states: int
     outputs: int
-    full: int
-    widens: int
     real_inputs: int
     real_states: int
     real_outputs: int
@@ -141,7 +136,6 @@ def call_of(addresses: int) -> Call:
         whole(plan, 10),
         whole(plan, 11),
         whole(plan, 12),
-        whole(plan, 13),
     )
 
 
@@ -173,7 +167,7 @@ def part_of(call: Call, entry: int) -> int:
 def layer_of(call: Call, place: int) -> Layer:
     """Return a layer."""
     sizes = LAYERS + PER_LAYER * place
-    parts = sizes + 9
+    parts = sizes + 7
     return Layer(
         whole(call.plan, sizes),
         whole(call.plan, sizes + 1),
@@ -182,8 +176,6 @@ def layer_of(call: Call, place: int) -> Layer:
         whole(call.plan, sizes + 4),
         whole(call.plan, sizes + 5),
         whole(call.plan, sizes + 6),
-        whole(call.plan, sizes + 7),
-        whole(call.plan, sizes + 8),
         part_of(call, parts),
         part_of(call, parts + 1),
         part_of(call, parts + 2),

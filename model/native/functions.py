@@ -14,6 +14,7 @@ from model.native.vectors import (
     fnma,
     largest,
     least,
+    load,
     nearest,
     power_of_two,
 )
@@ -23,12 +24,11 @@ _S0, _S1, _S2, _S3, _S4, _S5 = (np.float32(c) for c in SINE)
 _C0, _C1, _C2, _C3, _C4, _C5 = (np.float32(c) for c in COSINE)
 _P0, _P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(c) for c in POWER)
 _G0, _G1, _G2, _G3, _G4, _G5, _G6 = (np.float32(c) for c in GROWTH)
-PER_DOUBLING: Final = np.float32(1.0 / np.log(2.0))
-PER_TURN: Final = np.float32(1.0 / (2.0 * np.pi))
+_PER_DOUBLING: Final = np.float32(1.0 / np.log(2.0))
+_PER_TURN: Final = np.float32(1.0 / (2.0 * np.pi))
 _LEAST: Final = np.float32(-126.0)
 _MOST: Final = np.float32(127.0)
 _ONE: Final = np.float32(1.0)
-_TWO: Final = np.float32(2.0)
 # GELU by tanh is y·σ(2z), z = √(2/π)·(y + 0.044715·y³).
 _GELU_1: Final = np.float32(2.0 * np.sqrt(2.0 / np.pi))
 _GELU_3: Final = np.float32(2.0 * np.sqrt(2.0 / np.pi) * 0.044715)
@@ -83,6 +83,13 @@ def half_turn(turns: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @inlined
+def rates_at(rates: tuple[int, int], v: int) -> tuple[Lanes, Lanes]:
+    """Read ΛΔ from the addresses of its planes: in doublings and in turns a ms."""
+    doublings = load(rates[0], v) * fill(_PER_DOUBLING)
+    return doublings, load(rates[1], v) * fill(_PER_TURN)
+
+
+@inlined
 def decay(doublings: Lanes, turns: Lanes, ms: Lanes) -> tuple[Lanes, Lanes]:
     """Return both planes of e^(r·ms), r given in doublings and in turns a ms."""
     size = power(doublings * ms)
@@ -103,7 +110,7 @@ def hold(doublings: Lanes, turns: Lanes, ms: Lanes) -> tuple[Lanes, Lanes]:
 @inlined
 def sigmoid(x: Lanes) -> Lanes:
     """Return 1/(1 + e^-x)."""
-    return fill(_ONE) / (fill(_ONE) + power(x * fill(-PER_DOUBLING)))
+    return fill(_ONE) / (fill(_ONE) + power(x * fill(-_PER_DOUBLING)))
 
 
 @inlined

@@ -56,7 +56,7 @@ def handle(frame: int) -> int:
         return foreign.no_memory(frame, request)
     work = work_of(job)
     for _ in range(min(threads, work.blocks) - 1):
-        tell(job, 1)
+        tell(job)
         if not foreign.schedule(frame, request, _task(help_out), job):
             leave(job)
     done = _work_on(job)

@@ -194,7 +194,7 @@ def _recur(
             total, reach = scratch.total + at, scratch.reach + at
             recurrence.run_groups(scratch.state, size, rows, decay, total, reach, wide)
         else:
-            recurrence.run(scratch.state, size, rows, decay, wide, wide)
+            recurrence.run(scratch.state, size, rows, decay, wide)
         if item + 1 == end or whole(work.ticks, item + 1) == 0:
             recurrence.join(scratch.state, layer.real_states, size, moved)
 
@@ -203,15 +203,16 @@ def _recur(
 def _mix(call: Call, layer: Layer, scratch: Scratch, rows: int) -> None:
     """Turn states into outputs, in the place of the inputs; see `Block.mix`."""
     width = layer.outputs
+    widens = layer.real_inputs != layer.real_outputs  # D is a matrix then
     y, active, other, skip = scratch.y, scratch.active, scratch.other, scratch.x
     multiply(scratch.wide, layer.C, y, rows, 2 * layer.states, width)
-    if layer.full:
+    if widens:
         multiply(scratch.feed, layer.D, other, rows, layer.inputs, width)
         mixing.add(other, rows, width, y, active)
     else:
         mixing.pass_on(scratch.feed, layer.D, rows, width, y, active)
     multiply(active, layer.gate, other, rows, width, width)
-    if layer.widens:
+    if widens:
         skip = scratch.skip
         multiply(scratch.x, layer.widen, skip, rows, layer.inputs, width)
         mixing.shift(skip, layer.widen_bias, rows, width)

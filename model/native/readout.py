@@ -13,8 +13,8 @@ from model.native.memory import copy, long, number, put
 from model.native.vectors import fill, fma, lane, load, load_some, store, store_some
 from model.pooling import EPSILON_MS
 
-RULES: Final = {"pool": (0, 0, 1), "timepool": (1, 1, 1), "last": (0, 0, 0)}
-"""Of `model.readout.READOUTS`: `timed`, `excess` and `keeps` of a call."""
+RULES: Final = {"pool": (0, 1), "timepool": (1, 1), "last": (0, 0)}
+"""Of `model.readout.READOUTS`: `timed` and `keeps` of a call."""
 
 _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)
@@ -75,7 +75,7 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
     before = kept * number(weights, row)
     excess = kept * number(excesses, row)
     share = new
-    if call.excess:
+    if call.timed:
         share = new + _EPSILON_MS
         excess = excess + _EPSILON_MS
     weight = before + new

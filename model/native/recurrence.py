@@ -8,10 +8,9 @@ import numpy as np
 
 from model.native.compiler import compiled
 from model.native.functions import (
-    PER_DOUBLING,
-    PER_TURN,
     decay,
     hold,
+    rates_at,
     times,
     times_plus,
 )
@@ -33,8 +32,7 @@ def decays(ms: int, rows: int, rates: tuple[int, int], size: int, result: int) -
         result: Address.
     """
     for v in range(0, size, 16):
-        doublings = load(rates[0], v) * fill(PER_DOUBLING)
-        turns = load(rates[1], v) * fill(PER_TURN)
+        doublings, turns = rates_at(rates, v)
         for row in range(rows):
             real, imag = decay(doublings, turns, fill(number(ms, row)))
             store(result, 2 * row * size + v, real)
@@ -47,8 +45,7 @@ def hold_inputs(
 ) -> None:
     """Multiply what rows drive, (rows, 2·size), by e^(r·ms) - 1; else as `decays`."""
     for v in range(0, size, 16):
-        doublings = load(rates[0], v) * fill(PER_DOUBLING)
-        turns = load(rates[1], v) * fill(PER_TURN)
+        doublings, turns = rates_at(rates, v)
         for row in range(rows):
             at = 2 * row * size + v
             a = load(drive, at)
@@ -60,7 +57,7 @@ def hold_inputs(
 
 
 @compiled
-def run(state: int, size: int, rows: int, decay: int, drive: int, after: int) -> None:
+def run(state: int, size: int, rows: int, decay: int, drive: int) -> None:
     """Run x = decay·x + drive over some rows.
 
     Args:
@@ -68,8 +65,7 @@ def run(state: int, size: int, rows: int, decay: int, drive: int, after: int) ->
         size: States.
         rows: How many.
         decay: (rows, 2·size).
-        drive: Likewise.
-        after: Likewise, every x; may be `drive`.
+        drive: Likewise; becomes every x.
     """
     for v in range(0, size, 16):
         a = load(state, v)
@@ -78,8 +74,8 @@ def run(state: int, size: int, rows: int, decay: int, drive: int, after: int) ->
             c = load(decay, at)
             d = load(decay, size + at)
             a, b = times_plus(a, b, c, d, load(drive, at), load(drive, size + at))
-            store(after, at, a)
-            store(after, size + at, b)
+            store(drive, at, a)
+            store(drive, size + at, b)
         store(state, v, a)
         store(state, size + v, b)
 

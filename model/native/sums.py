@@ -10,17 +10,16 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.native.compiler import compiled
+from model.native.compiler import compiled, inlined
 from model.native.functions import (
-    PER_DOUBLING,
-    PER_TURN,
     decay,
     hold,
+    rates_at,
     times,
     times_plus,
 )
 from model.native.memory import number, put, whole
-from model.native.vectors import fill, fma, load, prefetch, store
+from model.native.vectors import Lanes, fill, fma, load, prefetch, store
 from model.pooling import EPSILON_MS
 
 WEIGHTINGS: Final = {"last": 0, "avgpool": 1, "timepool": 2}
@@ -112,6 +111,25 @@ def fetch(
             prefetch(tokens.drive, v)
 
 
+@inlined
+def entering(
+    groups: Groups,
+    i: int,
+    tokens: Projections,
+    v: int,
+    size: int,
+    holds: int,
+    rates: tuple[Lanes, Lanes],
+) -> tuple[Lanes, Lanes]:
+    """Return what a token adds to some states when it comes; see `sum_states`."""
+    at = tokens.drive_step * whole(groups.members, i) + v
+    real, imag = load(tokens.drive, at), load(tokens.drive, at + size)
+    if holds:
+        c, d = hold(rates[0], rates[1], fill(number(groups.held, i)))
+        real, imag = times(real, imag, c, d)
+    return real, imag
+
+
 @compiled
 def sum_states(
     groups: Groups,
@@ -137,28 +155,16 @@ def sum_states(
             of what is summed up: no group lies before its own row.
     """
     begin, out = group * groups.stride, 2 * group * size
-    real, imag = tokens.drive, tokens.drive + 4 * size
     for v in range(0, size, 16):
         if group + 1 < groups.rows:
             fetch(groups, group + 1, tokens, v, size)
-        doublings = load(rates[0], v) * fill(PER_DOUBLING)
-        turns = load(rates[1], v) * fill(PER_TURN)
-        at = tokens.drive_step * whole(groups.members, begin) + v
-        head_real = load(real, at)
-        head_imag = load(imag, at)
-        if holds:
-            c, d = hold(doublings, turns, fill(number(groups.held, begin)))
-            head_real, head_imag = times(head_real, head_imag, c, d)
+        some = rates_at(rates, v)
+        head_real, head_imag = entering(groups, begin, tokens, v, size, holds, some)
         sum_real = fill(_ZERO)
         sum_imag = fill(_ZERO)
         for i in range(begin, begin + groups.stride):
-            at = tokens.drive_step * whole(groups.members, i) + v
-            a = load(real, at)
-            b = load(imag, at)
-            if holds:
-                c, d = hold(doublings, turns, fill(number(groups.held, i)))
-                a, b = times(a, b, c, d)
-            c, d = decay(doublings, turns, fill(number(groups.left, i)))
+            a, b = entering(groups, i, tokens, v, size, holds, some)
+            c, d = decay(some[0], some[1], fill(number(groups.left, i)))
             sum_real, sum_imag = times_plus(a, b, c, d, sum_real, sum_imag)
         store(total, out + v, sum_real)
         store(total, out + size + v, sum_imag)

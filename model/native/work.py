@@ -165,20 +165,21 @@ def give_up(work: Work) -> None:
 @compiled
 def wait_for_all(work: Work) -> None:
     """Wait until all blocks are done."""
-    looked = 0
-    while seen(work.job, _FINISHED) < work.blocks:
-        looked += 1
-        if looked > PATIENCE:
-            let_others_run()
+    _wait(work.job, _FINISHED, work.blocks)
 
 
 @compiled
 def wait_for_turn(work: Work, block: int, turn: int) -> None:
     """Wait until the block before has run a recurrence, if this one goes on from it."""
-    if whole(work.ticks, block * work.size) == 0:
-        return
+    if whole(work.ticks, block * work.size) > 0:
+        _wait(work.job, _HEADER + (block - 1) * work.turns + turn, 1)
+
+
+@compiled
+def _wait(job: int, index: int, least: int) -> None:
+    """Wait until a number that other threads add to is as large."""
     looked = 0
-    while seen(work.job, _HEADER + (block - 1) * work.turns + turn) == 0:
+    while seen(job, index) < least:
         looked += 1
         if looked > PATIENCE:
             let_others_run()
@@ -191,9 +192,9 @@ def end_turn(work: Work, block: int, turn: int) -> None:
 
 
 @compiled
-def tell(job: int, threads: int) -> None:
-    """Count threads that are told of a job, before they are."""
-    add_up(job, _KNOWN, threads)
+def tell(job: int) -> None:
+    """Count a thread that is told of a job, before it is."""
+    add_up(job, _KNOWN, 1)
 
 
 @compiled
