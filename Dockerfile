@@ -4,7 +4,8 @@
 FROM python:3.12-slim-bookworm AS build
 ARG DEVICE=cpu
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE saccade.py ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY src ./src
 COPY model ./model
 COPY server ./server
 COPY clients ./clients

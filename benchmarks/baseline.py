@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from model.classifier import Variables
-from model.config import ModelConfig
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
 
 WINDOW_EVENTS: Final = 256
 LAYER_NORM_EPSILON: Final = 1e-6

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.cases import Model
-from model.block import Block, blocks
-from model.layer_weights import LayerWeights
+from saccade.model.block import Block, blocks
+from saccade.model.layer_weights import LayerWeights
 
 MATRIX: Final = 1024
 EXPONENTIALS: Final = 1 << 20

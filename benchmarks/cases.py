@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baseline import WINDOW_EVENTS, score_windows
-from model.classifier import Variables, initialize
-from model.config import ModelConfig
-from model.execution import EXECUTIONS, Execution
-from model.network import Carry, Weights
-from model.streaming import fold, init_carry
+from saccade.model.classifier import Variables, initialize
+from saccade.model.config import ModelConfig
+from saccade.model.execution import EXECUTIONS, Execution
+from saccade.model.network import Carry, Weights
+from saccade.model.streaming import fold, init_carry
 
 BASELINE: Final = "stateless windows"
 BASELINE_EVENTS: Final = 4096

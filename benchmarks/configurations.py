@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from model.config import ModelConfig
-from model.upstream.recipes import recipe
+from saccade.model.config import ModelConfig
+from saccade.model.upstream.recipes import recipe
 
 NAMES: Final = ("dvs/small", "shd/medium", "ssc/medium")
 CONFIGURATIONS: Final[dict[str, ModelConfig]] = {

@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.nuisances import some_events
-from clients import http
-from clients.connection import Stream, connect
-from clients.credentials import KEY_VARIABLE
-from clients.server_process import ServerProcess
-from server.keys import digest_of, new_key
+from saccade.clients import http
+from saccade.clients.connection import Stream, connect
+from saccade.clients.credentials import KEY_VARIABLE
+from saccade.clients.server_process import ServerProcess
+from saccade.server.keys import digest_of, new_key
 
 MODEL: Final = "nmnist"
 SESSIONS: Final = 50

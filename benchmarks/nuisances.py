@@ -24,11 +24,11 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from clients.credentials import authorization
-from model.events.packed import pack
-from model.events.types import EVENT_DTYPE, Events
-from server.protocol.codec import encode_client
-from server.protocol.messages import EventsFrame, Open
+from saccade.clients.credentials import authorization
+from saccade.model.events.packed import pack
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.server.protocol.codec import encode_client
+from saccade.server.protocol.messages import EventsFrame, Open
 
 FRAME_EVENTS: Final = 8192
 SIDE: Final = 34

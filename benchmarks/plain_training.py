@@ -20,10 +20,10 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from benchmarks.baseline import complex_pairs, dense, normalised, states
-from model.config import ModelConfig
-from model.training.batches import Batch
-from model.training.gradient import Rows
-from model.training.objective import cross_entropy
+from saccade.model.config import ModelConfig
+from saccade.model.training.batches import Batch
+from saccade.model.training.gradient import Rows
+from saccade.model.training.objective import cross_entropy
 
 Keep = Callable[[Array], Array]
 Plain = tuple[dict[str, Any], Any, Array]

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.sequential import Network
-from model.classifier import initialize
-from model.config import ModelConfig
-from model.execution import fastest
-from model.streaming import fold, init_carry
-from model.upstream.recipes import presets, recipe
+from saccade.model.classifier import initialize
+from saccade.model.config import ModelConfig
+from saccade.model.execution import fastest
+from saccade.model.streaming import fold, init_carry
+from saccade.model.upstream.recipes import presets, recipe
 
 EVENTS: Final = 1 << 20
 FIRST_MARK: Final = 1 << 12

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 
 from benchmarks.cases import EVENT_RATE_PER_MS, Model
-from clients.server_process import ServerProcess
-from model.checkpoint import save
-from model.manifest import Canary, Manifest
-from model.streaming import scan
-from model.upstream.recipes import recipe
+from saccade.clients.server_process import ServerProcess
+from saccade.model.checkpoint import save
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.streaming import scan
+from saccade.model.upstream.recipes import recipe
 
 CANARY_TICKS: Final = 2
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.classifier import Variables
-from model.config import ModelConfig
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
 
 Floats = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]

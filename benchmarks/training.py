@@ -27,14 +27,14 @@ from rich.table import Table
 
 from benchmarks.plain_training import make_plain_step
 from benchmarks.timing import interleave
-from model.classifier import Classifier, initialize
-from model.config import ModelConfig
-from model.precision import PRECISIONS
-from model.training import devices, learner as learners, objective
-from model.training.batches import Batch
-from model.training.composition import resolve
-from model.training.settings import Settings
-from model.training.typed import build
+from saccade.model.classifier import Classifier, initialize
+from saccade.model.config import ModelConfig
+from saccade.model.precision import PRECISIONS
+from saccade.model.training import devices, learner as learners, objective
+from saccade.model.training.batches import Batch
+from saccade.model.training.composition import resolve
+from saccade.model.training.settings import Settings
+from saccade.model.training.typed import build
 
 ROWS: Final = 4
 LENGTH: Final = 8192

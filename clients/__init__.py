@@ -4,8 +4,8 @@
 asyncio, and `clients.http` the REST interface.
 """
 
-from clients.connection import Stream, connect
-from clients.errors import ClientError, StreamError
-from clients.session import Bounds
+from saccade.clients.connection import Stream, connect
+from saccade.clients.errors import ClientError, StreamError
+from saccade.clients.session import Bounds
 
 __all__ = ["Bounds", "ClientError", "Stream", "StreamError", "connect"]

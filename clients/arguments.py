@@ -6,11 +6,11 @@ import argparse
 import math
 import re
 
-from clients.addresses import stream_url
-from clients.pacing import AS_FAST_AS_POSSIBLE
-from model.events.types import Sensor
-from server.protocol.messages import ReadoutWindow, Report
-from server.protocol.schema import CLOCK_BITS
+from saccade.clients.addresses import stream_url
+from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import ReadoutWindow, Report
+from saccade.server.protocol.schema import CLOCK_BITS
 
 
 def speed(text: str) -> float:

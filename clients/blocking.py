@@ -16,11 +16,11 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack
 
-from clients import connection
-from clients.handshake import Choices
-from clients.reconnecting import RECONNECTING, Reconnecting
-from clients.session import DEFAULT_BOUNDS, Bounds, Traffic
-from server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
+from saccade.clients import connection
+from saccade.clients.handshake import Choices
+from saccade.clients.reconnecting import RECONNECTING, Reconnecting
+from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Traffic
+from saccade.server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from clients import http
-from clients.command import base_parser, choose_model, say
-from clients.http import Answer
-from clients.sources import Source, open_source
-from clients.tables import answer_table
-from model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.clients import http
+from saccade.clients.command import base_parser, choose_model, say
+from saccade.clients.http import Answer
+from saccade.clients.sources import Source, open_source
+from saccade.clients.tables import answer_table
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 
 COMMAND: Final = "classify"
 BATCH_FILES: Final = 32

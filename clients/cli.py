@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clients import stream_command
-from clients.command import guarded
+from saccade.clients import stream_command
+from saccade.clients.command import guarded
 
 
 def stream(argv: list[str]) -> int:
@@ -16,7 +16,7 @@ def classify(argv: list[str]) -> int:
     """Run `saccade classify`."""
 
     def action() -> int:
-        from clients import classify_command
+        from saccade.clients import classify_command
 
         return classify_command.execute(classify_command.parser().parse_args(argv))
 
@@ -27,7 +27,7 @@ def demo(argv: list[str]) -> int:
     """Run `saccade demo`."""
 
     def action() -> int:
-        from clients import demo as demonstration
+        from saccade.clients import demo as demonstration
 
         return demonstration.execute(demonstration.parser().parse_args(argv))
 

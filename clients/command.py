@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Final, get_args
 
-from clients import arguments
-from clients.errors import ClientError, RequestRefused, ServerUnreachable
-from model.events.errors import EventsError
-from model.events.types import Sensor
-from server.protocol.messages import FitPolicy
+from saccade.clients import arguments
+from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
+from saccade.model.events.errors import EventsError
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import FitPolicy
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000"
 INTERRUPTED: Final = 130
@@ -88,7 +88,7 @@ def choose_model(url: str, sensor: Sensor, tell: Callable[[str], None]) -> str:
         ServerUnreachable: Nobody answers at `url`.
         RequestRefused: The server lists no model.
     """
-    from clients import http
+    from saccade.clients import http
 
     models = http.models(url)
     if not models:

@@ -16,14 +16,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
-from clients.errors import StreamClosed
-from clients.framing import Payload, split_raw
-from clients.handshake import Choices, shake_hands
-from clients.reconnecting import RECONNECTING, Reconnecting
-from clients.session import DEFAULT_BOUNDS, Bounds, Session, Traffic
-from clients.wire import Wire
-from model.events.types import as_events
-from server.protocol.messages import (
+from saccade.clients.errors import StreamClosed
+from saccade.clients.framing import Payload, split_raw
+from saccade.clients.handshake import Choices, shake_hands
+from saccade.clients.reconnecting import RECONNECTING, Reconnecting
+from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, Traffic
+from saccade.clients.wire import Wire
+from saccade.model.events.types import as_events
+from saccade.server.protocol.messages import (
     ClientMessage,
     Close,
     Closed,

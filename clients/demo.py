@@ -17,23 +17,23 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from clients import arguments, http
-from clients.classify_command import Loaded, load
-from clients.command import choose_model
-from clients.errors import ClientError
-from clients.handshake import Choices
-from clients.pacing import by_time
-from clients.plain import PlainView
-from clients.playback import Playback, run
-from clients.server_process import ServerFailed, ServerProcess
-from clients.sources import MOTIONS_MODEL, Source, open_source
-from clients.stream_command import FRAME_US, default_readout
-from clients.tables import answer_table, throughput_table, truth_table
-from clients.terminal import ACCENT, QUIET, LiveView
-from clients.wording import brief
-from model.events.errors import EventsError
-from model.events.scenes import MOTIONS
-from model.events.simulator import DEFAULT_SENSOR, simulate
+from saccade.clients import arguments, http
+from saccade.clients.classify_command import Loaded, load
+from saccade.clients.command import choose_model
+from saccade.clients.errors import ClientError
+from saccade.clients.handshake import Choices
+from saccade.clients.pacing import by_time
+from saccade.clients.plain import PlainView
+from saccade.clients.playback import Playback, run
+from saccade.clients.server_process import ServerFailed, ServerProcess
+from saccade.clients.sources import MOTIONS_MODEL, Source, open_source
+from saccade.clients.stream_command import FRAME_US, default_readout
+from saccade.clients.tables import answer_table, throughput_table, truth_table
+from saccade.clients.terminal import ACCENT, QUIET, LiveView
+from saccade.clients.wording import brief
+from saccade.model.events.errors import EventsError
+from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.simulator import DEFAULT_SENSOR, simulate
 
 SCENE_US: Final = 500_000
 

@@ -11,7 +11,7 @@ ClientError
 
 from __future__ import annotations
 
-from server.protocol.messages import ErrorMessage
+from saccade.server.protocol.messages import ErrorMessage
 
 
 class ClientError(Exception):

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.events.clock import count_on
-from model.events.errors import UnsortedEvents
-from model.events.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
-from model.events.types import Events
+from saccade.model.events.clock import count_on
+from saccade.model.events.errors import UnsortedEvents
+from saccade.model.events.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
+from saccade.model.events.types import Events
 
 FRAMES_PER_WINDOW: Final = 4
 """Frames are cut so small that sending and consuming can overlap."""

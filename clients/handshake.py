@@ -9,19 +9,19 @@ from typing import Final, Literal, TypedDict
 from websockets.asyncio.client import ClientConnection, connect as connect_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from clients.addresses import is_loopback, stream_url
-from clients.credentials import authorization
-from clients.errors import (
+from saccade.clients.addresses import is_loopback, stream_url
+from saccade.clients.credentials import authorization
+from saccade.clients.errors import (
     ConnectionLost,
     RequestRefused,
     ServerUnreachable,
     stream_error,
 )
-from clients.trust import trusted
-from model.events.types import Sensor
-from server.protocol.codec import decode_server, encode_client
-from server.protocol.errors import ProtocolError
-from server.protocol.messages import (
+from saccade.clients.trust import trusted
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.codec import decode_server, encode_client
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import (
     Encoding,
     ErrorMessage,
     FitPolicy,

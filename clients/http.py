@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 import httpx
 import msgpack
 
-from clients.addresses import is_loopback, rest_url
-from clients.credentials import authorization
-from clients.errors import RequestRefused, ServerUnreachable
-from clients.trust import trusted
-from model.events.packed import pack
-from model.events.types import Events, Sensor
-from server.protocol.messages import FitPolicy
+from saccade.clients.addresses import is_loopback, rest_url
+from saccade.clients.credentials import authorization
+from saccade.clients.errors import RequestRefused, ServerUnreachable
+from saccade.clients.trust import trusted
+from saccade.model.events.packed import pack
+from saccade.model.events.types import Events, Sensor
+from saccade.server.protocol.messages import FitPolicy
 
 TIMEOUT_S: Final = 120.0
 MSGPACK: Final = "application/msgpack"

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from server.protocol.messages import ClientMessage, Close, EventsFrame, Flush, Reset
+from saccade.server.protocol.messages import (
+    ClientMessage,
+    Close,
+    EventsFrame,
+    Flush,
+    Reset,
+)
 
 
 class Entry(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.events.types import Events
+from saccade.model.events.types import Events
 
 AS_FAST_AS_POSSIBLE: Final = math.inf
 

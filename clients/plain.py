@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from typing import Final, Self, TextIO
 
-from clients.summary import summary_lines
-from clients.tally import Snapshot, Summary
-from clients.wording import brief, clock, milliseconds, percent
-from server.protocol.messages import Result
+from saccade.clients.summary import summary_lines
+from saccade.clients.tally import Snapshot, Summary
+from saccade.clients.wording import brief, clock, milliseconds, percent
+from saccade.server.protocol.messages import Result
 
 LINE_EVERY_S: Final = 1.0
 

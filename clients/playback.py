@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from clients.connection import Stream, connect
-from clients.errors import StreamError
-from clients.handshake import Choices
-from clients.pacing import play
-from clients.session import Bounds
-from clients.sources import Source
-from clients.tally import Summary, Tally
-from clients.views import View
-from model.events.types import Events
+from saccade.clients.connection import Stream, connect
+from saccade.clients.errors import StreamError
+from saccade.clients.handshake import Choices
+from saccade.clients.pacing import play
+from saccade.clients.session import Bounds
+from saccade.clients.sources import Source
+from saccade.clients.tally import Summary, Tally
+from saccade.clients.views import View
+from saccade.model.events.types import Events
 
 DRAW_EVERY_S: Final = 0.08
 RESULTS_KEPT: Final = 1 << 16

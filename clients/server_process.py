@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
-from clients import http
-from clients.errors import ClientError, ServerUnreachable
+from saccade.clients import http
+from saccade.clients.errors import ClientError, ServerUnreachable
 
 READY_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 15.0

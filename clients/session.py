@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from clients.credit import Credit
-from clients.errors import ClientError, StreamError, stream_error
-from clients.framing import Framer, Payload, largest_frame
-from clients.latency import LatencyLedger
-from clients.outgoing import Outgoing
-from model.events.types import Events
-from server.protocol.messages import (
+from saccade.clients.credit import Credit
+from saccade.clients.errors import ClientError, StreamError, stream_error
+from saccade.clients.framing import Framer, Payload, largest_frame
+from saccade.clients.latency import LatencyLedger
+from saccade.clients.outgoing import Outgoing
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import (
     Ack,
     Closed,
     ErrorMessage,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
 
-from clients.errors import UnplayableSource
-from model.events.errors import RecordingError
-from model.events.recordings import open_recording
-from model.events.simulator import MotionStream
-from model.events.types import Events, Sensor
+from saccade.clients.errors import UnplayableSource
+from saccade.model.events.errors import RecordingError
+from saccade.model.events.recordings import open_recording
+from saccade.model.events.simulator import MotionStream
+from saccade.model.events.types import Events, Sensor
 
 SIMULATED: Final = "sim:"
 MOTIONS_MODEL: Final = "motions"

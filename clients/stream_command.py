@@ -9,16 +9,16 @@ import sys
 from collections.abc import Iterator
 from typing import Final, get_args
 
-from clients import arguments
-from clients.command import base_parser, choose_model, say
-from clients.handshake import Choices
-from clients.pacing import by_events, by_time
-from clients.plain import JsonView, PlainView
-from clients.playback import Playback, run
-from clients.sources import Source, open_source
-from clients.views import View
-from model.events.types import Events
-from server.protocol.messages import ReadoutWindow, WhenFull
+from saccade.clients import arguments
+from saccade.clients.command import base_parser, choose_model, say
+from saccade.clients.handshake import Choices
+from saccade.clients.pacing import by_events, by_time
+from saccade.clients.plain import JsonView, PlainView
+from saccade.clients.playback import Playback, run
+from saccade.clients.sources import Source, open_source
+from saccade.clients.views import View
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import ReadoutWindow, WhenFull
 
 COMMAND: Final = "stream"
 FRAME_US: Final = 10_000
@@ -139,7 +139,7 @@ def choose_view(*, as_json: bool) -> View:
         return PlainView(sys.stdout)
     from rich.console import Console
 
-    from clients.terminal import LiveView
+    from saccade.clients.terminal import LiveView
 
     return LiveView(Console())
 

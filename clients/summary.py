@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clients.tally import Summary
-from clients.wording import brief, clock, milliseconds, percent
+from saccade.clients.tally import Summary
+from saccade.clients.wording import brief, clock, milliseconds, percent
 
 
 def summary_lines(summary: Summary) -> list[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clients.http import Answer, Sample
-from clients.wording import brief, columns, percent
+from saccade.clients.http import Answer, Sample
+from saccade.clients.wording import brief, columns, percent
 
 
 def answer_table(answers: list[tuple[str, Answer]]) -> str:

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from clients.history import History, Moment
-from clients.session import Traffic
-from clients.sources import Timeline
-from server.protocol.messages import Closed, Opened, Result
+from saccade.clients.history import History, Moment
+from saccade.clients.session import Traffic
+from saccade.clients.sources import Timeline
+from saccade.server.protocol.messages import Closed, Opened, Result
 
 RATE_WINDOW_S: Final = 2.0
 RECENT_LATENCIES: Final = 256

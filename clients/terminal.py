@@ -12,11 +12,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from clients.history import HISTORY_COLUMNS, Moment
-from clients.summary import summary_lines
-from clients.tally import Snapshot, Summary
-from clients.wording import brief, clock, milliseconds, percent
-from server.protocol.messages import Result
+from saccade.clients.history import HISTORY_COLUMNS, Moment
+from saccade.clients.summary import summary_lines
+from saccade.clients.tally import Snapshot, Summary
+from saccade.clients.wording import brief, clock, milliseconds, percent
+from saccade.server.protocol.messages import Result
 
 ACCENT: Final = "cyan"
 QUIET: Final = "bright_black"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, Self
 
-from clients.tally import Snapshot, Summary
-from server.protocol.messages import Result
+from saccade.clients.tally import Snapshot, Summary
+from saccade.server.protocol.messages import Result
 
 
 class View(Protocol):

@@ -10,12 +10,17 @@ from typing import Final, TypeAlias
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from clients.errors import ClientError, ConnectionLost, RequestRefused, StreamError
-from clients.reconnecting import Reconnecting
-from clients.session import Session
-from server.protocol.codec import decode_server, encode_client
-from server.protocol.errors import ProtocolError
-from server.protocol.messages import Opened
+from saccade.clients.errors import (
+    ClientError,
+    ConnectionLost,
+    RequestRefused,
+    StreamError,
+)
+from saccade.clients.reconnecting import Reconnecting
+from saccade.clients.session import Session
+from saccade.server.protocol.codec import decode_server, encode_client
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import Opened
 
 Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]
 TEMPORARY: Final = frozenset(

@@ -14,14 +14,14 @@ from typing import Self
 
 from rich.console import Console
 
-from clients.handshake import Choices
-from clients.pacing import by_time
-from clients.playback import Playback, run
-from clients.sources import open_source
-from clients.stream_command import FRAME_US, default_readout
-from clients.tally import Snapshot, Summary
-from clients.terminal import picture
-from server.protocol.messages import Result
+from saccade.clients.handshake import Choices
+from saccade.clients.pacing import by_time
+from saccade.clients.playback import Playback, run
+from saccade.clients.sources import open_source
+from saccade.clients.stream_command import FRAME_US, default_readout
+from saccade.clients.tally import Snapshot, Summary
+from saccade.clients.terminal import picture
+from saccade.server.protocol.messages import Result
 
 SOURCE = "sim:motions?seed=11&seconds=15"
 COLUMNS = 88

@@ -20,14 +20,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from model import planes, recurrence
-from model.config import ModelConfig
-from model.discretization import DISCRETIZATIONS, Discretization
-from model.groups import Grouped, Members, OpenGroup, Pooled, Projected
-from model.layer_weights import Affine, LayerWeights, affine_norm, layer_norm
-from model.planes import Planes
-from model.pooling import WEIGHTINGS, Weighting
-from model.precision import FLOAT32, Precision
+from saccade.model import planes, recurrence
+from saccade.model.config import ModelConfig
+from saccade.model.discretization import DISCRETIZATIONS, Discretization
+from saccade.model.groups import Grouped, Members, OpenGroup, Pooled, Projected
+from saccade.model.layer_weights import Affine, LayerWeights, affine_norm, layer_norm
+from saccade.model.planes import Planes
+from saccade.model.pooling import WEIGHTINGS, Weighting
+from saccade.model.precision import FLOAT32, Precision
 
 MOST_IN_A_ROW: Final = 16
 """Places of a group that one loop of machine code takes, its sums in registers.

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from model.classifier import Variables
-from model.config import ModelConfig
-from model.leaves import expected_shapes, leaves
-from model.manifest import Manifest, content_hash
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
+from saccade.model.leaves import expected_shapes, leaves
+from saccade.model.manifest import Manifest, content_hash
 
 MANIFEST: Final = "manifest.json"
 WEIGHTS: Final = "weights"

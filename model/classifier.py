@@ -23,16 +23,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from model.block import blocks, zero_state
-from model.config import ModelConfig
-from model.groups import Grouped, Projected, grouped
-from model.layer import SequenceLayer
-from model.layer_weights import Affine
-from model.network import Carry, State, Weights, look_up, through
-from model.planes import join
-from model.precision import FLOAT32, Precision
-from model.readout import READOUTS, accumulate, init_readout
-from model.whole_sequence import Spelled
+from saccade.model.block import blocks, zero_state
+from saccade.model.config import ModelConfig
+from saccade.model.groups import Grouped, Projected, grouped
+from saccade.model.layer import SequenceLayer
+from saccade.model.layer_weights import Affine
+from saccade.model.network import Carry, State, Weights, look_up, through
+from saccade.model.planes import join
+from saccade.model.precision import FLOAT32, Precision
+from saccade.model.readout import READOUTS, accumulate, init_readout
+from saccade.model.whole_sequence import Spelled
 
 Variables = dict[str, Any]
 """Linen's nested dictionary: `params` and, with batch norm, `batch_stats`."""

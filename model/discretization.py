@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from model import planes
-from model.array_types import States, Timescales
-from model.planes import Planes
+from saccade.model import planes
+from saccade.model.array_types import States, Timescales
+from saccade.model.planes import Planes
 
 
 class Discretization(NamedTuple):

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from model import streaming
-from model.config import ModelConfig
-from model.network import Weights
+from saccade.model import streaming
+from saccade.model.config import ModelConfig
+from saccade.model.network import Weights
 
 
 class Execution(NamedTuple):
@@ -55,9 +55,9 @@ def by_native_code(config: ModelConfig, weights: Weights) -> Execution | None:
     if not single or jax.default_backend() != "cpu" or find_spec("numba") is None:
         return None
     try:
-        from model.native.advance import advance, advance_rows
-        from model.native.packing import pack
-        from model.native.registered import prepare
+        from saccade.model.native.advance import advance, advance_rows
+        from saccade.model.native.packing import pack
+        from saccade.model.native.registered import prepare
     except ImportError as error:  # numba does not know this Python, or this NumPy
         warnings.warn(f"no native code, XLA runs it: {error}", stacklevel=2)
         return None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from model.planes import Planes
+from saccade.model.planes import Planes
 
 
 class Projected(NamedTuple):

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from model import initialization, planes, whole_sequence
-from model.array_types import States, Timescales
-from model.block import Block
-from model.config import ModelConfig
-from model.discretization import Discretization
-from model.groups import Grouped, Projected
-from model.layer_weights import NORM_EPSILON, Affine, LayerWeights
-from model.whole_sequence import Spelled
+from saccade.model import initialization, planes, whole_sequence
+from saccade.model.array_types import States, Timescales
+from saccade.model.block import Block
+from saccade.model.config import ModelConfig
+from saccade.model.discretization import Discretization
+from saccade.model.groups import Grouped, Projected
+from saccade.model.layer_weights import NORM_EPSILON, Affine, LayerWeights
+from saccade.model.whole_sequence import Spelled
 
 BATCH_EPSILON: Final = 1e-5
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from model.planes import Planes
+from saccade.model.planes import Planes
 
 NORM_EPSILON: Final = 1e-6
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from model.classifier import Classifier, Variables
-from model.config import ModelConfig
+from saccade.model.classifier import Classifier, Variables
+from saccade.model.config import ModelConfig
 
 Shape = tuple[int, ...]
 

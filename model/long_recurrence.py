@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from model import planes, recurrence
-from model.planes import Planes
+from saccade.model import planes, recurrence
+from saccade.model.planes import Planes
 
 
 @jax.custom_vjp

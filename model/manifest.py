@@ -9,10 +9,10 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from model.classifier import Variables
-from model.config import ModelConfig
-from model.leaves import leaves
-from model.tokens import TimestepConvention, Tokenization
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
+from saccade.model.leaves import leaves
+from saccade.model.tokens import TimestepConvention, Tokenization
 
 FORMAT: Final = 1
 

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
-from model import planes
-from model.block import blocks
-from model.config import ModelConfig
-from model.groups import Grouped, OpenGroup, Projected, grouped, rows
-from model.layer_weights import Affine, LayerWeights
-from model.planes import Planes
-from model.readout import READOUTS, Readout, accumulate
+from saccade.model import planes
+from saccade.model.block import blocks
+from saccade.model.config import ModelConfig
+from saccade.model.groups import Grouped, OpenGroup, Projected, grouped, rows
+from saccade.model.layer_weights import Affine, LayerWeights
+from saccade.model.planes import Planes
+from saccade.model.readout import READOUTS, Readout, accumulate
 
 
 class Weights(NamedTuple):

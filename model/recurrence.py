@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from model import planes
-from model.planes import Planes
+from saccade.model import planes
+from saccade.model.planes import Planes
 
 Numbers: TypeAlias = Any
 """A real array, or `Planes`."""

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from model.classifier import Classifier, Variables
-from model.config import ModelConfig
-from model.network import (
+from saccade.model.classifier import Classifier, Variables
+from saccade.model.config import ModelConfig
+from saccade.model.network import (
     Carry,
     State,
     Weights,
@@ -28,7 +28,7 @@ from model.network import (
     move_by_event,
     move_by_ticks,
 )
-from model.portions import in_portions
+from saccade.model.portions import in_portions
 
 
 def fold(config: ModelConfig, variables: Variables) -> Weights:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 
 Scheme = Literal["linear", "product"]
 TimestepConvention = Literal["preceding", "following"]

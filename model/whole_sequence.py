@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from model import planes
-from model.block import Block
-from model.discretization import enter_whole
-from model.groups import Grouped, Pooled, Projected, rows
-from model.layer_weights import LayerWeights
-from model.long_recurrence import one_later, run_from_zero
-from model.planes import Planes
-from model.word_sums import Words, sum_words
+from saccade.model import planes
+from saccade.model.block import Block
+from saccade.model.discretization import enter_whole
+from saccade.model.groups import Grouped, Pooled, Projected, rows
+from saccade.model.layer_weights import LayerWeights
+from saccade.model.long_recurrence import one_later, run_from_zero
+from saccade.model.planes import Planes
+from saccade.model.word_sums import Words, sum_words
 
 
 class Spelled(NamedTuple):

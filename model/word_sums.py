@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from model import planes
-from model.planes import Planes
+from saccade.model import planes
+from saccade.model.planes import Planes
 
 
 class Words(NamedTuple):

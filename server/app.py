@@ -10,30 +10,30 @@ from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
 
-from server.engine.catalogue import Catalogue
-from server.engine.engine import Engine
-from server.engine.models import ServedModel
-from server.engine.scheduler import Bucket
-from server.keys import Keys
-from server.protocol.conversation import Limits
-from server.reloading import Reloading
-from server.sessions.keeper import Terms
-from server.sessions.roster import Roster
-from server.sessions.stores.memory import MemoryStore
-from server.sessions.stores.sqlite import SqliteStore
-from server.sessions.stores.store import Store, StoreUnavailable
-from server.sessions.streams import Streams
-from server.settings import Settings, is_loopback
-from server.transport.allowance import Allowances, Allowed
-from server.transport.answers import answer_errors
-from server.transport.classify_routes import classify_routes
-from server.transport.guard import App, Guard
-from server.transport.metrics import Metrics
-from server.transport.model_routes import model_routes
-from server.transport.probe_routes import probe_routes
-from server.transport.service import Service
-from server.transport.session_routes import session_routes
-from server.transport.websocket import stream
+from saccade.server.engine.catalogue import Catalogue
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.models import ServedModel
+from saccade.server.engine.scheduler import Bucket
+from saccade.server.keys import Keys
+from saccade.server.protocol.conversation import Limits
+from saccade.server.reloading import Reloading
+from saccade.server.sessions.keeper import Terms
+from saccade.server.sessions.roster import Roster
+from saccade.server.sessions.stores.memory import MemoryStore
+from saccade.server.sessions.stores.sqlite import SqliteStore
+from saccade.server.sessions.stores.store import Store, StoreUnavailable
+from saccade.server.sessions.streams import Streams
+from saccade.server.settings import Settings, is_loopback
+from saccade.server.transport.allowance import Allowances, Allowed
+from saccade.server.transport.answers import answer_errors
+from saccade.server.transport.classify_routes import classify_routes
+from saccade.server.transport.guard import App, Guard
+from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.model_routes import model_routes
+from saccade.server.transport.probe_routes import probe_routes
+from saccade.server.transport.service import Service
+from saccade.server.transport.session_routes import session_routes
+from saccade.server.transport.websocket import stream
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def create_store(settings: Settings) -> Store:
 
 def _redis_store(settings: Settings) -> Store:
     try:
-        from server.sessions.stores.redis import RedisStore
+        from saccade.server.sessions.stores.redis import RedisStore
     except ModuleNotFoundError:
         raise StoreUnavailable("pip install 'saccade[redis]' brings it") from None
     return RedisStore(settings.store_url)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from server.keys import digest_of, new_key
-from server.logs import configure_logs
-from server.settings import Settings
+from saccade.server.keys import digest_of, new_key
+from saccade.server.logs import configure_logs
+from saccade.server.settings import Settings
 
 if TYPE_CHECKING:
-    from server.transport.service import Service
+    from saccade.server.transport.service import Service
 
 RECONNECT_AFTER_MS: Final = 2000
 PING_S: Final = 20.0
@@ -71,11 +71,11 @@ def serve(argv: Sequence[str] | None = None) -> int:
     started_s = time.perf_counter()
     _prepare_environment(settings)
     # Imported here so that a mistaken option is answered at once, too.
-    from model.checkpoint import CheckpointError
-    from server.app import create_service
-    from server.engine.compiled import keep_compiled
-    from server.engine.loading import load_models
-    from server.sessions.stores.store import StoreUnavailable
+    from saccade.model.checkpoint import CheckpointError
+    from saccade.server.app import create_service
+    from saccade.server.engine.compiled import keep_compiled
+    from saccade.server.engine.loading import load_models
+    from saccade.server.sessions.stores.store import StoreUnavailable
 
     try:
         service = create_service(
@@ -140,7 +140,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, str | None]:
 
 async def run(service: Service, started_s: float) -> int:
     """Serve until a signal comes, then let sessions end."""
-    from server.app import create_app
+    from saccade.server.app import create_app
 
     server = uvicorn.Server(configuration(create_app(service), service.settings))
     serving = asyncio.create_task(server.serve())

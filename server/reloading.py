@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from model.checkpoint import CheckpointError
-from server.engine.catalogue import Catalogue
-from server.engine.engine import Engine
-from server.engine.errors import EngineError
-from server.engine.loading import load_model
-from server.engine.models import ServedModel
+from saccade.model.checkpoint import CheckpointError
+from saccade.server.engine.catalogue import Catalogue
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.errors import EngineError
+from saccade.server.engine.loading import load_model
+from saccade.server.engine.models import ServedModel
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, get_type_hints
 
-from server.tls import check_certificate
+from saccade.server.tls import check_certificate
 
 PREFIX: Final = "SACCADE_"
 

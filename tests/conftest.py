@@ -10,7 +10,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-from server.settings import cache_folder
+from saccade.server.settings import cache_folder
 
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "native"))
 settings.register_profile(

@@ -10,13 +10,20 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 
-from model.events.fit import fit
-from model.events.packed import pack
-from model.events.recordings import open_recording
-from model.events.simulator import DEFAULT_SENSOR, simulate
-from model.events.types import Events, Sensor
-from server.protocol.codec import Wire, encode_client
-from server.protocol.messages import Close, EventsFrame, Flush, Open, Report, Reset
+from saccade.model.events.fit import fit
+from saccade.model.events.packed import pack
+from saccade.model.events.recordings import open_recording
+from saccade.model.events.simulator import DEFAULT_SENSOR, simulate
+from saccade.model.events.types import Events, Sensor
+from saccade.server.protocol.codec import Wire, encode_client
+from saccade.server.protocol.messages import (
+    Close,
+    EventsFrame,
+    Flush,
+    Open,
+    Report,
+    Reset,
+)
 
 SENSOR = Sensor(34, 34)
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"

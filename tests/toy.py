@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
-from server.engine.engine import Engine
-from server.engine.models import ServedModel
-from server.engine.outcomes import Failed, Outcome
-from server.engine.pool import Scored
-from server.engine.scheduler import Batch, Bucket
-from server.engine.servable import Canary, Servable
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.models import ServedModel
+from saccade.server.engine.outcomes import Failed, Outcome
+from saccade.server.engine.pool import Scored
+from saccade.server.engine.scheduler import Batch, Bucket
+from saccade.server.engine.servable import Canary, Servable
 
 TICK = 2
 SENSOR = Sensor(4, 4)

@@ -9,10 +9,10 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from model.events.packed import pack
-from model.events.types import Events
-from server.protocol.codec import decode_server, encode_client
-from server.protocol.messages import (
+from saccade.model.events.packed import pack
+from saccade.model.events.types import Events
+from saccade.server.protocol.codec import decode_server, encode_client
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,

@@ -17,9 +17,9 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.events.clock import Unwrapper
-from model.events.errors import MalformedRecording, UnsupportedRecording
-from model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.clock import Unwrapper
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 
 CHUNK_EVENTS: Final = 1 << 16
 RECORD_BYTES: Final = 8

@@ -16,9 +16,9 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from model.events.errors import MalformedRecording, UnsupportedRecording
-from model.events.geometry import smallest_sensor
-from model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.geometry import smallest_sensor
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 
 CHUNK_EVENTS: Final = 1 << 16
 MAX_LINE_BYTES: Final = 1 << 12

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from model.events import aedat2_file, aedat3_file, faery_file
-from model.events.errors import UnsupportedRecording
-from model.events.types import Events, Sensor
+from saccade.model.events import aedat2_file, aedat3_file, faery_file
+from saccade.model.events.errors import UnsupportedRecording
+from saccade.model.events.types import Events, Sensor
 
 MAGIC: Final = b"#!AER-DAT"
 MAX_VERSION_BYTES: Final = 8

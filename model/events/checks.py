@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.events.errors import EventOutsideSensor, UnsortedEvents
-from model.events.types import Events, Sensor
+from saccade.model.events.errors import EventOutsideSensor, UnsortedEvents
+from saccade.model.events.types import Events, Sensor
 
 
 def check(events: Events, sensor: Sensor, last_t_us: int | None) -> None:

@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from model.events.errors import EventsError, MalformedRecording
-from model.events.geometry import smallest_sensor
-from model.events.types import FIELD_NAMES, Events, Sensor, as_events
+from saccade.model.events.errors import EventsError, MalformedRecording
+from saccade.model.events.geometry import smallest_sensor
+from saccade.model.events.types import FIELD_NAMES, Events, Sensor, as_events
 
 CHUNK_LINES: Final = 1 << 15
 

@@ -16,11 +16,11 @@ from typing import Final
 
 import numpy as np
 
-from model.events.clock import Unwrapper
-from model.events.errors import MalformedRecording, UnsupportedRecording
-from model.events.geometry import parse_sensor, smallest_sensor
-from model.events.raw_file import read_header
-from model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.clock import Unwrapper
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.geometry import parse_sensor, smallest_sensor
+from saccade.model.events.raw_file import read_header
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 
 CHUNK_EVENTS: Final = 1 << 16
 RECORD_BYTES: Final = 8

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from model.events.types import Sensor
+    from saccade.model.events.types import Sensor
 
 
 class EventsError(ValueError):

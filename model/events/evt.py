@@ -17,9 +17,9 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from model.events.clock import Lifter, Unwrapper
-from model.events.errors import MalformedPayload, ReaderMissing
-from model.events.types import EVENT_DTYPE, Events
+from saccade.model.events.clock import Lifter, Unwrapper
+from saccade.model.events.errors import MalformedPayload, ReaderMissing
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 STEP_BACK_US: Final = 4096
 """One TIME_HIGH of EVT3: what a TIME_LOW that steps back can amount to."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model.events.errors import MalformedRecording, ReaderMissing
-from model.events.types import Events, Sensor, as_events
+from saccade.model.events.errors import MalformedRecording, ReaderMissing
+from saccade.model.events.types import Events, Sensor, as_events
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:

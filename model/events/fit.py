@@ -8,9 +8,9 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from model.events.checks import check_inside
-from model.events.errors import SensorMismatch
-from model.events.types import Events, Sensor
+from saccade.model.events.checks import check_inside
+from saccade.model.events.errors import SensorMismatch
+from saccade.model.events.types import Events, Sensor
 
 Fit: TypeAlias = Literal["reject", "scale", "crop"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.events.errors import MalformedRecording
-from model.events.types import Events, Sensor
+from saccade.model.events.errors import MalformedRecording
+from saccade.model.events.types import Events, Sensor
 
 
 def parse_sensor(path: Path, width: str, height: str) -> Sensor:

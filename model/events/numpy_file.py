@@ -17,9 +17,13 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from model.events.errors import EventsError, MalformedRecording, UnsupportedRecording
-from model.events.geometry import smallest_sensor
-from model.events.types import Events, Sensor, as_events
+from saccade.model.events.errors import (
+    EventsError,
+    MalformedRecording,
+    UnsupportedRecording,
+)
+from saccade.model.events.geometry import smallest_sensor
+from saccade.model.events.types import Events, Sensor, as_events
 
 Bytes: TypeAlias = IO[bytes] | BufferedIOBase
 

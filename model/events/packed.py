@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from model.events.errors import EventNotPackable, MalformedPayload
-from model.events.types import EVENT_DTYPE, Events
+from saccade.model.events.errors import EventNotPackable, MalformedPayload
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 RECORD_BYTES: Final = 8
 OFFSET_LIMIT_US: Final = 1 << 32

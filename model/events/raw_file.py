@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from model.events.errors import (
+from saccade.model.events.errors import (
     MalformedPayload,
     MalformedRecording,
     UnsupportedRecording,
 )
-from model.events.evt import Evt2Decoder, Evt3Decoder, EvtDecoder
-from model.events.geometry import parse_sensor, smallest_sensor
-from model.events.types import Events, Sensor
+from saccade.model.events.evt import Evt2Decoder, Evt3Decoder, EvtDecoder
+from saccade.model.events.geometry import parse_sensor, smallest_sensor
+from saccade.model.events.types import Events, Sensor
 
 CHUNK_BYTES: Final = 1 << 17
 MAX_LINE_BYTES: Final = 1 << 12

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from model.events import (
+from saccade.model.events import (
     aedat_file,
     csv_file,
     dat_file,
@@ -21,9 +21,9 @@ from model.events import (
     numpy_file,
     raw_file,
 )
-from model.events.clock import count_on
-from model.events.errors import MalformedRecording, UnsupportedRecording
-from model.events.types import Events, Sensor
+from saccade.model.events.clock import count_on
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.types import Events, Sensor
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,13 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from model.events.patterns import CANVAS, paint_plaid, paint_shapes, paint_texture
-from model.events.types import Sensor
+from saccade.model.events.patterns import (
+    CANVAS,
+    paint_plaid,
+    paint_shapes,
+    paint_texture,
+)
+from saccade.model.events.types import Sensor
 
 FloatImage: TypeAlias = npt.NDArray[np.float32]
 

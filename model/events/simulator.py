@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.events.scenes import MOTIONS, FloatImage, Scene, draw_scene
-from model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.scenes import MOTIONS, FloatImage, Scene, draw_scene
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 
 DEFAULT_SENSOR: Final = Sensor(128, 128)
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from model.events.errors import EventOutsideSensor, NotEvents
+from saccade.model.events.errors import EventOutsideSensor, NotEvents
 
 EVENT_DTYPE: Final = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 """t: timestamp, µs; x, y: pixel; p: polarity, 0 (darker) or 1 (brighter)."""

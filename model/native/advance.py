@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from model.block import blocks
-from model.config import ModelConfig
-from model.native.call import MOVED
-from model.native.packing import PARTS, begins, filled, sizes
-from model.native.readout import RULES
-from model.native.registered import target
-from model.native.sums import WEIGHTINGS
-from model.network import Carry
-from model.readout import Readout
+from saccade.model.block import blocks
+from saccade.model.config import ModelConfig
+from saccade.model.native.call import MOVED
+from saccade.model.native.packing import PARTS, begins, filled, sizes
+from saccade.model.native.readout import RULES
+from saccade.model.native.registered import target
+from saccade.model.native.sums import WEIGHTINGS
+from saccade.model.network import Carry
+from saccade.model.readout import Readout
 
 _SINGLE: Final = {"complex64", "float32"}
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from model.native.compiler import compiled
-from model.native.memory import long, whole
+from saccade.model.native.compiler import compiled
+from saccade.model.native.memory import long, whole
 
 PLAN: Final = 0
 ROWS: Final = 1

@@ -11,9 +11,9 @@ from typing import Any, Final
 from llvmlite import ir
 from numba import types
 
-from model.native.compiler import compiled, instruction
-from model.native.memory import long, put_long, put_whole, whole
-from model.native.vectors import LONG
+from saccade.model.native.compiler import compiled, instruction
+from saccade.model.native.memory import long, put_long, put_whole, whole
+from saccade.model.native.vectors import LONG
 
 VERSION: Final = (0, 3)
 """Of the interface, major and minor."""

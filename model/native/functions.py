@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from model.native.compiler import inlined
-from model.native.vectors import (
+from saccade.model.native.compiler import inlined
+from saccade.model.native.vectors import (
     Lanes,
     fill,
     fma,
@@ -18,7 +18,7 @@ from model.native.vectors import (
     nearest,
     power_of_two,
 )
-from model.planes import COSINE, GROWTH, POWER, SINE
+from saccade.model.planes import COSINE, GROWTH, POWER, SINE
 
 _S0, _S1, _S2, _S3, _S4, _S5 = (np.float32(c) for c in SINE)
 _C0, _C1, _C2, _C3, _C4, _C5 = (np.float32(c) for c in COSINE)

@@ -7,8 +7,8 @@ from typing import Any, Final
 from llvmlite import ir
 from numba import types
 
-from model.native import foreign
-from model.native.call import (
+from saccade.model.native import foreign
+from saccade.model.native.call import (
     LAYERS,
     MOVED,
     PLAN,
@@ -20,13 +20,21 @@ from model.native.call import (
     layer_of,
     results,
 )
-from model.native.compiler import compiled, instruction, merged
-from model.native.layers import run_block
-from model.native.memory import allocate, copy, free, long, put_long, room, whole
-from model.native.readout import repeat_last
-from model.native.scratch import bytes_of, scratch_of, sizes_of
-from model.native.vectors import LONG
-from model.native.work import (
+from saccade.model.native.compiler import compiled, instruction, merged
+from saccade.model.native.layers import run_block
+from saccade.model.native.memory import (
+    allocate,
+    copy,
+    free,
+    long,
+    put_long,
+    room,
+    whole,
+)
+from saccade.model.native.readout import repeat_last
+from saccade.model.native.scratch import bytes_of, scratch_of, sizes_of
+from saccade.model.native.vectors import LONG
+from saccade.model.native.work import (
     finish,
     give_up,
     leave,

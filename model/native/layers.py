@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from model.native import mixing, recurrence, sums
-from model.native.call import (
+from saccade.model.native import mixing, recurrence, sums
+from saccade.model.native.call import (
     GAPS,
     TABLE,
     TOKENS,
@@ -13,13 +13,13 @@ from model.native.call import (
     part_of,
     row_of,
 )
-from model.native.compiler import compiled, merged
-from model.native.memory import copy, long, number, put_whole, whole
-from model.native.products import multiply
-from model.native.readout import read_out
-from model.native.scratch import Scratch
-from model.native.sums import Groups, Projections
-from model.native.work import Work, end_turn, wait_for_turn
+from saccade.model.native.compiler import compiled, merged
+from saccade.model.native.memory import copy, long, number, put_whole, whole
+from saccade.model.native.products import multiply
+from saccade.model.native.readout import read_out
+from saccade.model.native.scratch import Scratch
+from saccade.model.native.sums import Groups, Projections
+from saccade.model.native.work import Work, end_turn, wait_for_turn
 
 
 @merged

@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from model.native.compiler import instruction
-from model.native.vectors import FLOAT, INT, LONG, call, pointer
+from saccade.model.native.compiler import instruction
+from saccade.model.native.vectors import FLOAT, INT, LONG, call, pointer
 
 _BYTE: Final = ir.IntType(8)
 _PLACE: Final = ir.PointerType(_BYTE)

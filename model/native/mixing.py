@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from model.layer_weights import NORM_EPSILON
-from model.native.compiler import compiled
-from model.native.functions import gelu, sigmoid
-from model.native.vectors import fill, fma, load, root, store, total
+from saccade.model.layer_weights import NORM_EPSILON
+from saccade.model.native.compiler import compiled
+from saccade.model.native.functions import gelu, sigmoid
+from saccade.model.native.vectors import fill, fma, load, root, store, total
 
 _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)

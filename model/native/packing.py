@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Float
 
-from model.config import ModelConfig
-from model.native.vectors import WIDTH
-from model.network import Weights
+from saccade.model.config import ModelConfig
+from saccade.model.native.vectors import WIDTH
+from saccade.model.network import Weights
 
 Floats = npt.NDArray[np.float32]
 

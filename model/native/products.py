@@ -13,8 +13,16 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import config, types
 
-from model.native.compiler import compiled, instruction
-from model.native.vectors import FLOAT, LONG, VECTOR, WIDTH, fused, pointer, spread
+from saccade.model.native.compiler import compiled, instruction
+from saccade.model.native.vectors import (
+    FLOAT,
+    LONG,
+    VECTOR,
+    WIDTH,
+    fused,
+    pointer,
+    spread,
+)
 
 
 def _tile(rows: int, vectors: int) -> Any:

@@ -6,12 +6,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.native.call import MOVED, STATES, TABLE, Call, part_of, row_of
-from model.native.compiler import compiled
-from model.native.functions import power
-from model.native.memory import copy, long, number, put
-from model.native.vectors import fill, fma, lane, load, load_some, store, store_some
-from model.pooling import EPSILON_MS
+from saccade.model.native.call import MOVED, STATES, TABLE, Call, part_of, row_of
+from saccade.model.native.compiler import compiled
+from saccade.model.native.functions import power
+from saccade.model.native.memory import copy, long, number, put
+from saccade.model.native.vectors import (
+    fill,
+    fma,
+    lane,
+    load,
+    load_some,
+    store,
+    store_some,
+)
+from saccade.model.pooling import EPSILON_MS
 
 RULES: Final = {"pool": (0, 1), "timepool": (1, 1), "last": (0, 0)}
 """Of `model.readout.READOUTS`: `timed` and `keeps` of a call."""

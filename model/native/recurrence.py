@@ -6,16 +6,16 @@ from typing import Final
 
 import numpy as np
 
-from model.native.compiler import compiled
-from model.native.functions import (
+from saccade.model.native.compiler import compiled
+from saccade.model.native.functions import (
     decay,
     hold,
     rates_at,
     times,
     times_plus,
 )
-from model.native.memory import number, put
-from model.native.vectors import fill, load, store
+from saccade.model.native.memory import number, put
+from saccade.model.native.vectors import fill, load, store
 
 _ZERO: Final = np.float32(0.0)
 

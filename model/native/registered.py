@@ -17,7 +17,7 @@ import numba
 from numba import types
 from numba.core import event
 
-from model.native import handler
+from saccade.model.native import handler
 
 _COMPILING: Final = Lock()
 

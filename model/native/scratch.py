@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from model.native.call import Call, layer_of
-from model.native.compiler import compiled
+from saccade.model.native.call import Call, layer_of
+from saccade.model.native.compiler import compiled
 
 
 class Scratch(NamedTuple):

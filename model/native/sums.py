@@ -10,17 +10,17 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.native.compiler import compiled, inlined
-from model.native.functions import (
+from saccade.model.native.compiler import compiled, inlined
+from saccade.model.native.functions import (
     decay,
     hold,
     rates_at,
     times,
     times_plus,
 )
-from model.native.memory import number, put, whole
-from model.native.vectors import Lanes, fill, fma, load, prefetch, store
-from model.pooling import EPSILON_MS
+from saccade.model.native.memory import number, put, whole
+from saccade.model.native.vectors import Lanes, fill, fma, load, prefetch, store
+from saccade.model.pooling import EPSILON_MS
 
 WEIGHTINGS: Final = {"last": 0, "avgpool": 1, "timepool": 2}
 _FIRST: Final = WEIGHTINGS["last"]

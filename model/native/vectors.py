@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import overload, register_model
 
-from model.native.compiler import instruction
+from saccade.model.native.compiler import instruction
 
 WIDTH: Final = 16
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from model.native.compiler import compiled
-from model.native.memory import (
+from saccade.model.native.compiler import compiled
+from saccade.model.native.memory import (
     add_up,
     allocate,
     clear,

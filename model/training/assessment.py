@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.training.evaluate import Score, wilson
-from model.training.prediction import Course, Predictions, Reals
-from model.training.settings import Mode
+from saccade.model.training.evaluate import Score, wilson
+from saccade.model.training.prediction import Course, Predictions, Reals
+from saccade.model.training.settings import Mode
 
 Counts = npt.NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.training.settings import AugmentationSettings
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.training.settings import AugmentationSettings
 
 Augment = Callable[[Events, np.random.Generator], Events]
 Reals = npt.NDArray[np.float64]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import Events
-from model.training.dataset import Samples
+from saccade.model.events.types import Events
+from saccade.model.training.dataset import Samples
 
 Encode = Callable[[Events], tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]
 """Events to tokens and integration timesteps."""

@@ -14,8 +14,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from model.config import ModelConfig
-from model.training.errors import InvalidSetting, UnknownSetting
+from saccade.model.config import ModelConfig
+from saccade.model.training.errors import InvalidSetting, UnknownSetting
 
 CONF: Final = Path(__file__).parent / "conf"
 Root = Literal["config", "evaluate"]

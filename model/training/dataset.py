@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import Events, Sensor
+from saccade.model.events.types import Events, Sensor
 
 Split = Literal["train", "validation", "test"]
 Labels = npt.NDArray[np.int64]

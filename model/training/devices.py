@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from model.training.errors import InvalidSetting
-from model.training.gradient import DEVICES
-from model.training.settings import SystemSettings
+from saccade.model.training.errors import InvalidSetting
+from saccade.model.training.gradient import DEVICES
+from saccade.model.training.settings import SystemSettings
 
 # mallopt's parameters, from malloc.h
 _TRIM_THRESHOLD: Final = -1

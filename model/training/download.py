@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from model.training.errors import CannotDownload
+from saccade.model.training.errors import CannotDownload
 
 LIST: Final = "md5sums.txt"
 CHUNK_BYTES: Final = 1 << 20

@@ -18,9 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from model.training.download import Progress, Publisher, fetch
-from model.training.errors import TrainingError
-from model.training.tasks import dvs_gesture, nmnist, spiking
+from saccade.model.training.download import Progress, Publisher, fetch
+from saccade.model.training.errors import TrainingError
+from saccade.model.training.tasks import dvs_gesture, nmnist, spiking
 
 FAILED: Final = 1
 HEIDELBERG: Final = "https://zenkelab.org/datasets"

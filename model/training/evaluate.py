@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 import jax
 
-from model.classifier import Variables
-from model.training.batches import Batch
-from model.training.learner import Measure, Tally
+from saccade.model.classifier import Variables
+from saccade.model.training.batches import Batch
+from saccade.model.training.learner import Measure, Tally
 
 Z_95: Final = 1.959963984540054
 

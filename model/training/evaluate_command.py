@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import checkpoints
-from model.checkpoint import load
-from model.manifest import Manifest
-from model.training.assessment import Assessment
-from model.training.batches import evaluation_batches
-from model.training.dataset import Task
-from model.training.errors import EmptySplit, InvalidSetting
-from model.training.experiment import encoder, task_of
-from model.training.prediction import Predictor, predict_streams, predict_whole
-from model.training.settings import EvaluationSettings, Mode
+from saccade import checkpoints
+from saccade.model.checkpoint import load
+from saccade.model.manifest import Manifest
+from saccade.model.training.assessment import Assessment
+from saccade.model.training.batches import evaluation_batches
+from saccade.model.training.dataset import Task
+from saccade.model.training.errors import EmptySplit, InvalidSetting
+from saccade.model.training.experiment import encoder, task_of
+from saccade.model.training.prediction import Predictor, predict_streams, predict_whole
+from saccade.model.training.settings import EvaluationSettings, Mode
 
 PREDICTORS: Final[Mapping[Mode, Predictor]] = {
     "batch": predict_whole,

@@ -12,19 +12,19 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from model.classifier import Classifier, Variables, initialize
-from model.config import ModelConfig
-from model.events.types import Events, Sensor
-from model.precision import PRECISIONS
-from model.tokens import TimestepConvention, Tokenization, Tokenizer
-from model.training.batches import Encode
-from model.training.dataset import Task
-from model.training.errors import InvalidSetting
-from model.training.motion_energy import with_motion_energy
-from model.training.schedule import Plan
-from model.training.settings import Settings, TokenSettings
-from model.training.tasks import build_task
-from model.training.typed import build
+from saccade.model.classifier import Classifier, Variables, initialize
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import Events, Sensor
+from saccade.model.precision import PRECISIONS
+from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
+from saccade.model.training.batches import Encode
+from saccade.model.training.dataset import Task
+from saccade.model.training.errors import InvalidSetting
+from saccade.model.training.motion_energy import with_motion_energy
+from saccade.model.training.schedule import Plan
+from saccade.model.training.settings import Settings, TokenSettings
+from saccade.model.training.tasks import build_task
+from saccade.model.training.typed import build
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from model.checkpoint import CheckpointError, load, save
-from model.manifest import Manifest
-from model.training.errors import InvalidSetting, TrainingError
-from model.training.evaluate_command import locate
-from model.training.model_card import card, portable
+from saccade.model.checkpoint import CheckpointError, load, save
+from saccade.model.manifest import Manifest
+from saccade.model.training.errors import InvalidSetting, TrainingError
+from saccade.model.training.evaluate_command import locate
+from saccade.model.training.model_card import card, portable
 
 FAILED: Final = 1
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

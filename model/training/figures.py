@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from model.training.assessment import Assessment, log_softmax
-from model.training.prediction import Reals
-from model.training.run_folder import RunFolder
+from saccade.model.training.assessment import Assessment, log_softmax
+from saccade.model.training.prediction import Reals
+from saccade.model.training.run_folder import RunFolder
 
 TIMES: Final = 200
 """Moments at which the confidence is drawn."""

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from model.classifier import Classifier, Variables
-from model.training.objective import cross_entropies, smooth
+from saccade.model.classifier import Classifier, Variables
+from saccade.model.training.objective import cross_entropies, smooth
 
 EVENTS_AT_ONCE: Final = 8192
 """What one device takes at a time of a batch, on a CPU."""

@@ -12,11 +12,11 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from model.classifier import Classifier, Variables
-from model.config import ModelConfig
-from model.training.batches import Batch
-from model.training.gradient import Rows, make_gradient
-from model.training.objective import correct, cross_entropy
+from saccade.model.classifier import Classifier, Variables
+from saccade.model.config import ModelConfig
+from saccade.model.training.batches import Batch
+from saccade.model.training.gradient import Rows, make_gradient
+from saccade.model.training.objective import correct, cross_entropy
 
 
 class Learner(NamedTuple):

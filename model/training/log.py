@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from model.training.display import Report
-from model.training.evaluate import Score
-from model.training.run_folder import RunFolder
+from saccade.model.training.display import Report
+from saccade.model.training.evaluate import Score
+from saccade.model.training.run_folder import RunFolder
 
 
 class Validation(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeAlias
 
-from model.training.devices import is_first
-from model.training.errors import MissingPackage
-from model.training.log import FolderLog, Log, Logs
-from model.training.run_folder import RunFolder
-from model.training.settings import LoggingSettings, WandbSettings
+from saccade.model.training.devices import is_first
+from saccade.model.training.errors import MissingPackage
+from saccade.model.training.log import FolderLog, Log, Logs
+from saccade.model.training.run_folder import RunFolder
+from saccade.model.training.settings import LoggingSettings, WandbSettings
 
 Open: TypeAlias = Callable[
     [RunFolder, Mapping[str, Any], Mapping[str, Any]], AbstractContextManager[Log]
@@ -43,7 +43,7 @@ def _wandb(settings: WandbSettings) -> Open:
     # It would tell its makers of every error of this process, from its import on.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        from model.training.wandb_log import wandb_log
+        from saccade.model.training.wandb_log import wandb_log
     except ModuleNotFoundError as error:
         if error.name != "wandb":
             raise

@@ -16,22 +16,22 @@ from typing import Any, NamedTuple
 
 import jax
 
-from model.classifier import Variables
-from model.training import augmentation, devices, learner as learners, objective
-from model.training.batches import Batch, evaluation_batches
-from model.training.dataset import Samples
-from model.training.display import Display, Report
-from model.training.errors import InvalidSetting
-from model.training.evaluate import Score, evaluate
-from model.training.experiment import Experiment
-from model.training.interruption import Interruption
-from model.training.learner import Learner
-from model.training.log import Log, Validation
-from model.training.meter import Meter
-from model.training.pipeline import Draw, Loading, training_batches
-from model.training.resumption import Position, States
-from model.training.run_folder import RunFolder
-from model.training.schedule import Schedule
+from saccade.model.classifier import Variables
+from saccade.model.training import augmentation, devices, learner as learners, objective
+from saccade.model.training.batches import Batch, evaluation_batches
+from saccade.model.training.dataset import Samples
+from saccade.model.training.display import Display, Report
+from saccade.model.training.errors import InvalidSetting
+from saccade.model.training.evaluate import Score, evaluate
+from saccade.model.training.experiment import Experiment
+from saccade.model.training.interruption import Interruption
+from saccade.model.training.learner import Learner
+from saccade.model.training.log import Log, Validation
+from saccade.model.training.meter import Meter
+from saccade.model.training.pipeline import Draw, Loading, training_batches
+from saccade.model.training.resumption import Position, States
+from saccade.model.training.run_folder import RunFolder
+from saccade.model.training.schedule import Schedule
 
 
 class Progress(NamedTuple):

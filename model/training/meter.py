@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model.training.batches import Batch
-from model.training.display import Report
-from model.training.errors import TrainingDiverged
-from model.training.evaluate import score
-from model.training.learner import Tally
+from saccade.model.training.batches import Batch
+from saccade.model.training.display import Report
+from saccade.model.training.errors import TrainingDiverged
+from saccade.model.training.evaluate import score
+from saccade.model.training.learner import Tally
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import jax
 
-from model.classifier import Variables
-from model.config import ModelConfig
-from model.manifest import Manifest
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
+from saccade.model.manifest import Manifest
 
 LEFT_OUT: Final = ("output_dir=", "logging", "system.")
 SPLITS: Final[Mapping[str, str]] = {

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from model.classifier import Variables
-from model.config import ModelConfig
-from model.events.types import EVENT_DTYPE, Events
-from model.tokens import Tokenization
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.model.tokens import Tokenization
 
 FIRST_LAYER: Final = ("encoder", "stages_0", "SequenceLayer_0", "S5SSM_0")
 WAVENUMBERS: Final = (0.3, 1.5)

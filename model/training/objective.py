@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from model.training.settings import OptimizerSettings
+from saccade.model.training.settings import OptimizerSettings
 
 STATE_MATRICES: Final = frozenset({"B", "Lambda_re", "Lambda_im"})
 """Learn at `ssm_lr`, undecayed: they decide which memories last how long."""

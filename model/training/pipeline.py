@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from model.events.types import Events
-from model.training.augmentation import Augment, crop, mix
-from model.training.batches import Batch, Encode, pad
-from model.training.dataset import Samples
-from model.training.schedule import GROUP_BATCHES, Group, Place, Schedule
+from saccade.model.events.types import Events
+from saccade.model.training.augmentation import Augment, crop, mix
+from saccade.model.training.batches import Batch, Encode, pad
+from saccade.model.training.dataset import Samples
+from saccade.model.training.schedule import GROUP_BATCHES, Group, Place, Schedule
 
 
 class Loading(NamedTuple):

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from model.classifier import Variables
-from model.config import ModelConfig
-from model.execution import fastest
-from model.streaming import fold, init_carry
-from model.training.batches import Batch
-from model.training.learner import make_predict
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
+from saccade.model.execution import fastest
+from saccade.model.streaming import fold, init_carry
+from saccade.model.training.batches import Batch
+from saccade.model.training.learner import make_predict
 
 CHUNK_TICKS: Final = 16
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 import jax.numpy as jnp
 import numpy as np
 
-from model.checkpoint import save
-from model.classifier import Variables
-from model.events.types import Events
-from model.manifest import Canary, Manifest
-from model.training.experiment import Experiment
-from model.training.learner import make_predict
-from model.training.loop import Progress
+from saccade.model.checkpoint import save
+from saccade.model.classifier import Variables
+from saccade.model.events.types import Events
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.training.experiment import Experiment
+from saccade.model.training.learner import make_predict
+from saccade.model.training.loop import Progress
 
 CANARY_TICKS: Final = 3
 

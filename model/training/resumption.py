@@ -16,10 +16,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from model.training.devices import is_first
-from model.training.errors import InvalidSetting
-from model.training.learner import Learner
-from model.training.saving import saving
+from saccade.model.training.devices import is_first
+from saccade.model.training.errors import InvalidSetting
+from saccade.model.training.learner import Learner
+from saccade.model.training.saving import saving
 
 KEPT: Final = 2
 

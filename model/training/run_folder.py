@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from model.training.composition import as_yaml
-from model.training.errors import InvalidSetting
+from saccade.model.training.composition import as_yaml
+from saccade.model.training.errors import InvalidSetting
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model.training.errors import CannotSave
+from saccade.model.training.errors import CannotSave
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from model import precision
-from model.tokens import Scheme, TimestepConvention
-from model.training.dataset import Split
+from saccade.model import precision
+from saccade.model.tokens import Scheme, TimestepConvention
+from saccade.model.training.dataset import Split
 
 Mode = Literal["batch", "streaming"]
 WandbMode = Literal["online", "offline", "disabled"]

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from model.training.errors import InvalidSetting, UnknownSetting
+from saccade.model.training.errors import InvalidSetting, UnknownSetting
 
 T = TypeVar("T")
 

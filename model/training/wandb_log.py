@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import wandb
 
-from model.training.display import Report
-from model.training.errors import CannotLog
-from model.training.log import Validation
-from model.training.run_folder import RunFolder
-from model.training.settings import WandbMode, WandbSettings
+from saccade.model.training.display import Report
+from saccade.model.training.errors import CannotLog
+from saccade.model.training.log import Validation
+from saccade.model.training.run_folder import RunFolder
+from saccade.model.training.settings import WandbMode, WandbSettings
 
 # Without a server there is nothing to ask whether a run is there already: files that
 # carry the same id are put together when they are sent.

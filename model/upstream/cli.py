@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from model.checkpoint import CheckpointError
-from model.manifest import Manifest
-from model.upstream.conversion import convert
-from model.upstream.files import read
-from model.upstream.recipes import Recipe, presets, recipe
+from saccade.model.checkpoint import CheckpointError
+from saccade.model.manifest import Manifest
+from saccade.model.upstream.conversion import convert
+from saccade.model.upstream.files import read
+from saccade.model.upstream.recipes import Recipe, presets, recipe
 
 FAILED: Final = 1
 PACKAGES: Final = ("saccade", "jax", "jaxlib", "flax", "numpy")

@@ -10,14 +10,14 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from model.checkpoint import save
-from model.classifier import Variables
-from model.leaves import expected_shapes, leaves
-from model.manifest import Canary, Manifest
-from model.streaming import scan
-from model.upstream.errors import Disagreement, LeavesDisagree
-from model.upstream.files import UpstreamFile
-from model.upstream.recipes import Recipe
+from saccade.model.checkpoint import save
+from saccade.model.classifier import Variables
+from saccade.model.leaves import expected_shapes, leaves
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.streaming import scan
+from saccade.model.upstream.errors import Disagreement, LeavesDisagree
+from saccade.model.upstream.files import UpstreamFile
+from saccade.model.upstream.recipes import Recipe
 
 CANARY_TICKS: Final = 3
 SOURCE: Final = "Schöne et al. 2024, arXiv:2404.18508"

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from model.checkpoint import CheckpointError
-from model.leaves import Shape
+from saccade.model.checkpoint import CheckpointError
+from saccade.model.leaves import Shape
 
 LISTED: Final = 8
 """Disagreements that a message spells out; a wrong configuration has hundreds."""

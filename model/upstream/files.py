@@ -20,9 +20,13 @@ from typing import Any, Final, NamedTuple
 import msgpack
 import numpy as np
 
-from model.checkpoint import MANIFEST, WeightsDamaged, restore
-from model.classifier import Variables
-from model.upstream.errors import UnknownLayout, UpstreamDamaged, UpstreamMissing
+from saccade.model.checkpoint import MANIFEST, WeightsDamaged, restore
+from saccade.model.classifier import Variables
+from saccade.model.upstream.errors import (
+    UnknownLayout,
+    UpstreamDamaged,
+    UpstreamMissing,
+)
 
 ARRAY: Final = 1
 SCALAR: Final = 3

@@ -20,11 +20,11 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from model.config import ModelConfig
-from model.events.types import Sensor
-from model.tokens import TimestepConvention, Tokenization
-from model.upstream.errors import InvalidRecipe, UnknownRecipe
-from model.upstream.tasks import TASKS, Task, named
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import Sensor
+from saccade.model.tokens import TimestepConvention, Tokenization
+from saccade.model.upstream.errors import InvalidRecipe, UnknownRecipe
+from saccade.model.upstream.tasks import TASKS, Task, named
 
 PRESETS: Final = Path(__file__).parents[1] / "training" / "conf" / "model"
 """The presets of `saccade train`; the authors' are among them. Read as plain data."""

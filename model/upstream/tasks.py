@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from model.events.types import Sensor
-from model.tokens import Tokenization
+from saccade.model.events.types import Sensor
+from saccade.model.tokens import Tokenization
 
 _DIGITS: Final = "zero one two three four five six seven eight nine"
 _ZIFFERN: Final = "null eins zwei drei vier fünf sechs sieben acht neun"

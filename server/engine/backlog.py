@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from model.tokens import TokenChunk
-from server.engine.errors import BacklogFull
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.errors import BacklogFull
 
 
 class Backlog:

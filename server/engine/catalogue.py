@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from server.engine.models import ServedModel
+from saccade.server.engine.models import ServedModel
 
 
 class Catalogue:

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxlib.version import __version__ as jaxlib_version
 
-from server.engine.errors import CanaryMismatch
-from server.engine.scheduler import Bucket
-from server.engine.servable import Advance, PyTree, Servable
-from server.engine.slots import (
+from saccade.server.engine.errors import CanaryMismatch
+from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.servable import Advance, PyTree, Servable
+from saccade.server.engine.slots import (
     PackedBatch,
     advance_rows,
     extract,

@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from server.engine.errors import EngineError, EngineFailed, NotReady
-from server.engine.health import Status
-from server.engine.leases import Lease
-from server.engine.newcomer import Newcomer
-from server.engine.outcomes import Deliver, Failed, Observer, Outcome
-from server.engine.pool import InFlight, Pool, collect
-from server.engine.recoveries import Recoveries
-from server.engine.rows import collect_row
+from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
+from saccade.server.engine.health import Status
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.newcomer import Newcomer
+from saccade.server.engine.outcomes import Deliver, Failed, Observer, Outcome
+from saccade.server.engine.pool import InFlight, Pool, collect
+from saccade.server.engine.recoveries import Recoveries
+from saccade.server.engine.rows import collect_row
 
 LOG: Final = logging.getLogger(__name__)
 

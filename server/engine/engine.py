@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from model.tokens import TokenChunk
-from server.engine.device import Device
-from server.engine.errors import AlreadyServed, StillServed, UnknownServable
-from server.engine.health import Health, Status
-from server.engine.leases import Lease, Leases
-from server.engine.newcomer import Newcomer
-from server.engine.outcomes import Deliver, Observer
-from server.engine.pool import Pool
-from server.engine.rows import RowState
-from server.engine.scheduler import Bucket
-from server.engine.servable import Servable
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.device import Device
+from saccade.server.engine.errors import AlreadyServed, StillServed, UnknownServable
+from saccade.server.engine.health import Health, Status
+from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.newcomer import Newcomer
+from saccade.server.engine.outcomes import Deliver, Observer
+from saccade.server.engine.pool import Pool
+from saccade.server.engine.rows import RowState
+from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.servable import Servable
 
 
 class Engine:

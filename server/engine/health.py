@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from server.engine.errors import EngineError, NotReady
+from saccade.server.engine.errors import EngineError, NotReady
 
 HUNG_S: Final = 30.0
 """A turn of the device takes milliseconds; after so long it has hung."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
-from server.engine.errors import SlotsExhausted, StaleLease
+from saccade.server.engine.errors import SlotsExhausted, StaleLease
 
 
 class Lease(NamedTuple):

@@ -12,12 +12,12 @@ from typing import Final
 import jax
 import numpy as np
 
-from model.checkpoint import load
-from model.execution import EXECUTIONS
-from model.streaming import fold, init_carry
-from model.tokens import Tokenizer
-from server.engine.models import ServedModel
-from server.engine.servable import Canary, Servable
+from saccade.model.checkpoint import load
+from saccade.model.execution import EXECUTIONS
+from saccade.model.streaming import fold, init_carry
+from saccade.model.tokens import Tokenizer
+from saccade.server.engine.models import ServedModel
+from saccade.server.engine.servable import Canary, Servable
 
 LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12
@@ -25,7 +25,7 @@ VERSION_DIGITS: Final = 12
 
 def released() -> list[Path]:
     """Return the folders of the checkpoints that come with Saccade."""
-    root = Path(str(resources.files("checkpoints")))
+    root = Path(str(resources.files("saccade.checkpoints")))
     return sorted(path.parent for path in root.glob("*/manifest.json"))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.events.types import Sensor
-from model.tokens import Tokenizer
-from server.engine.servable import Servable
+from saccade.model.events.types import Sensor
+from saccade.model.tokens import Tokenizer
+from saccade.server.engine.servable import Servable
 
 
 @dataclass(frozen=True)

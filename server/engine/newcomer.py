@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from server.engine.errors import NotReady
-from server.engine.pool import Pool
+from saccade.server.engine.errors import NotReady
+from saccade.server.engine.pool import Pool
 
 LOG: Final = logging.getLogger(__name__)
 LIFE_SIGN_S: Final = 0.5

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
-from server.engine.errors import EngineError
-from server.engine.leases import Lease
-from server.engine.pool import Scored
-from server.engine.rows import Exported
-from server.engine.scheduler import Batch
+from saccade.server.engine.errors import EngineError
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.pool import Scored
+from saccade.server.engine.rows import Exported
+from saccade.server.engine.scheduler import Batch
 
 
 class Failed(NamedTuple):

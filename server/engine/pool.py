@@ -15,14 +15,19 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from model.tokens import TokenChunk
-from server.engine.backlog import Backlog
-from server.engine.compiled import WHOLE_SESSION, Executables, check_canary, compile_all
-from server.engine.leases import Lease
-from server.engine.rows import Exporting, RowState, carry_of
-from server.engine.scheduler import Batch, Bucket, Scheduler
-from server.engine.servable import PyTree, Servable
-from server.engine.slots import PackedBatch, make_pool
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.backlog import Backlog
+from saccade.server.engine.compiled import (
+    WHOLE_SESSION,
+    Executables,
+    check_canary,
+    compile_all,
+)
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.rows import Exporting, RowState, carry_of
+from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
+from saccade.server.engine.servable import PyTree, Servable
+from saccade.server.engine.slots import PackedBatch, make_pool
 
 
 class Scored(NamedTuple):

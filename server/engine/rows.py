@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from model.tokens import TokenChunk
-from server.engine.errors import RowMismatch
-from server.engine.leases import Lease
-from server.engine.servable import PyTree
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.errors import RowMismatch
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.servable import PyTree
 
 
 class RowState(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from server.protocol.messages import Ack
+from saccade.server.protocol.messages import Ack
 
 
 class Counts(NamedTuple):

@@ -13,25 +13,30 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from server.protocol.errors import (
+from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
     MalformedMessage,
     UnsupportedProtocol,
 )
-from server.protocol.fields import did_you_mean
-from server.protocol.forms import read_binary, read_text, write_binary, write_text
-from server.protocol.messages import (
+from saccade.server.protocol.fields import did_you_mean
+from saccade.server.protocol.forms import (
+    read_binary,
+    read_text,
+    write_binary,
+    write_text,
+)
+from saccade.server.protocol.messages import (
     PROTOCOL_VERSION,
     ClientMessage,
     Encoding,
     EventsFrame,
     ServerMessage,
 )
-from server.protocol.quoting import clip
-from server.protocol.records import Map, Record
-from server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS, seq
-from server.protocol.text_events import as_packed, counted_bytes
+from saccade.server.protocol.quoting import clip
+from saccade.server.protocol.records import Map, Record
+from saccade.server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS, seq
+from saccade.server.protocol.text_events import as_packed, counted_bytes
 
 Wire = bytes | str
 """One websocket message: binary is msgpack, text is JSON."""

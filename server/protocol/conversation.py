@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from model.events.packed import RECORD_BYTES
-from model.events.types import Sensor
-from server.protocol.accounting import Counts, Ledger
-from server.protocol.codec import Wire, decode_client, encode_server, type_name
-from server.protocol.errors import (
+from saccade.model.events.packed import RECORD_BYTES
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.accounting import Counts, Ledger
+from saccade.server.protocol.codec import Wire, decode_client, encode_server, type_name
+from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
     ProtocolError,
@@ -29,8 +29,8 @@ from server.protocol.errors import (
     UnexpectedMessage,
     error_message,
 )
-from server.protocol.framing import FrameReader, ReaderMemory
-from server.protocol.messages import (
+from saccade.server.protocol.framing import FrameReader, ReaderMemory
+from saccade.server.protocol.messages import (
     Ack,
     ClientMessage,
     Close,
@@ -40,7 +40,7 @@ from server.protocol.messages import (
     ServerMessage,
     WhenFull,
 )
-from server.protocol.requests import Feed, Repeat, Reply, Request
+from saccade.server.protocol.requests import Feed, Repeat, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)

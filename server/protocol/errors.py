@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from model.events.types import Sensor
-from server.protocol.messages import PROTOCOL_VERSION, ErrorMessage
-from server.protocol.quoting import MESSAGE_CHARACTERS, clip, describe, quotable
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import PROTOCOL_VERSION, ErrorMessage
+from saccade.server.protocol.quoting import MESSAGE_CHARACTERS, clip, describe, quotable
 
 
 class ProtocolError(Exception):

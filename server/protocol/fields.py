@@ -11,10 +11,10 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
-from model.events.types import Sensor
-from server.protocol.errors import InvalidField
-from server.protocol.messages import Fact
-from server.protocol.quoting import quotable
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.messages import Fact
+from saccade.server.protocol.quoting import quotable
 
 Parse: TypeAlias = Callable[[Any, str], Any]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgpack
 
-from server.protocol.errors import MalformedMessage
-from server.protocol.quoting import clip
-from server.protocol.records import Map
+from saccade.server.protocol.errors import MalformedMessage
+from saccade.server.protocol.quoting import clip
+from saccade.server.protocol.records import Map
 
 LONGEST_STRING: Final = 65536
 LONGEST_ARRAY: Final = 65536

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from model.events.checks import check
-from model.events.clock import count_on
-from model.events.errors import (
+from saccade.model.events.checks import check
+from saccade.model.events.clock import count_on
+from saccade.model.events.errors import (
     EventOutsideSensor,
     EventsError,
     MalformedPayload,
@@ -17,11 +17,11 @@ from model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from model.events.evt import Evt2Decoder, Evt3Decoder, EvtDecoder, Memory
-from model.events.fit import fit
-from model.events.packed import unpack
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from server.protocol.errors import (
+from saccade.model.events.evt import Evt2Decoder, Evt3Decoder, EvtDecoder, Memory
+from saccade.model.events.fit import fit
+from saccade.model.events.packed import unpack
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.server.protocol.errors import (
     FrameOutsideSensor,
     FrameUndecodable,
     FrameUnsorted,
@@ -29,7 +29,7 @@ from server.protocol.errors import (
     ProtocolError,
     SensorRefused,
 )
-from server.protocol.messages import Encoding, EventsFrame, FitPolicy
+from saccade.server.protocol.messages import Encoding, EventsFrame, FitPolicy
 
 Decode: TypeAlias = Callable[[EventsFrame], Events]
 

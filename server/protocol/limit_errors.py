@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from server.protocol.errors import ProtocolError
+from saccade.server.protocol.errors import ProtocolError
 
 
 @dataclass(eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from model.events.types import Sensor
-from server.protocol.messages import Fact
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import Fact
 
 QUOTED_CHARACTERS: Final = 80
 MESSAGE_CHARACTERS: Final = 600

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from server.protocol.errors import InvalidField
-from server.protocol.fields import Parse, did_you_mean, wrong_type
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.fields import Parse, did_you_mean, wrong_type
 
 T = TypeVar("T")
 Map: TypeAlias = dict[str, Any]

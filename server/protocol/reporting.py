@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from server.protocol.messages import Closed, Every, Flushed, Report, Result
+from saccade.server.protocol.messages import Closed, Every, Flushed, Report, Result
 
 _US_IN_MS: Final = 1000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from model.events.types import Events
-from server.protocol.messages import Close, ErrorMessage, Flush, Open, Reset
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import Close, ErrorMessage, Flush, Open, Reset
 
 
 @dataclass(frozen=True, slots=True)

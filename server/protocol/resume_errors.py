@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from server.protocol.errors import ProtocolError
-from server.protocol.quoting import clip
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.quoting import clip
 
 
 @dataclass(eq=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-from model.events.types import Sensor
-from server.protocol.errors import InvalidField
-from server.protocol.fields import (
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.fields import (
     array,
     binary,
     boolean,
@@ -19,7 +19,7 @@ from server.protocol.fields import (
     sensor,
     text,
 )
-from server.protocol.messages import (
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,
@@ -42,7 +42,7 @@ from server.protocol.messages import (
     WhenFull,
     Window,
 )
-from server.protocol.records import Record
+from saccade.server.protocol.records import Record
 
 LARGEST_INTEGER: Final = 2**53
 """The largest that JavaScript holds exactly; the bound on ids, seqs and counts."""

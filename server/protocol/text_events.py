@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.events.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
-from model.events.types import EVENT_DTYPE
-from server.protocol.errors import InvalidField
-from server.protocol.fields import Parse, integer, wrong_type
-from server.protocol.messages import Encoding
-from server.protocol.records import Map
-from server.protocol.schema import LARGEST_TIME_US, time_base_us
+from saccade.model.events.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
+from saccade.model.events.types import EVENT_DTYPE
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.fields import Parse, integer, wrong_type
+from saccade.server.protocol.messages import Encoding
+from saccade.server.protocol.records import Map
+from saccade.server.protocol.schema import LARGEST_TIME_US, time_base_us
 
 _COLUMNS: Final[tuple[tuple[str, Parse], ...]] = (
     ("t", integer(0, LARGEST_TIME_US - 1)),

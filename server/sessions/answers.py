@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from server.sessions.snapshots import FlushMark, Reply
+from saccade.server.sessions.snapshots import FlushMark, Reply
 
 REPLIES_KEPT: Final = 16
 

@@ -6,12 +6,12 @@ from dataclasses import fields
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from server.engine.models import ServedModel
-from server.protocol.errors import InvalidField
-from server.protocol.messages import Open
-from server.protocol.resume_errors import ModelChanged, UnknownSession
-from server.sessions.carrier import Carrier
-from server.sessions.snapshots import Snapshot
+from saccade.server.engine.models import ServedModel
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.messages import Open
+from saccade.server.protocol.resume_errors import ModelChanged, UnknownSession
+from saccade.server.sessions.carrier import Carrier
+from saccade.server.sessions.snapshots import Snapshot
 
 CHOICES: Final = tuple(
     field.name for field in fields(Open) if field.name not in {"protocol", "resume"}

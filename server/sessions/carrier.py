@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from server.protocol.errors import ProtocolError
-from server.protocol.messages import ServerMessage
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import ServerMessage
 
 
 class Carrier(Protocol):

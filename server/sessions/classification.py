@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import Events
-from server.engine.errors import EngineError, EngineFailed
-from server.engine.models import ServedModel
-from server.engine.pool import Scored
-from server.sessions.pulse import Pulse
-from server.sessions.refusals import refusal
-from server.sessions.stream import Stream
-from server.sessions.streams import Streams
+from saccade.model.events.types import Events
+from saccade.server.engine.errors import EngineError, EngineFailed
+from saccade.server.engine.models import ServedModel
+from saccade.server.engine.pool import Scored
+from saccade.server.sessions.pulse import Pulse
+from saccade.server.sessions.refusals import refusal
+from saccade.server.sessions.stream import Stream
+from saccade.server.sessions.streams import Streams
 
 
 class Classification(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from server.engine.models import ServedModel
-from server.protocol.conversation import Conversation
-from server.protocol.messages import Opened
+from saccade.server.engine.models import ServedModel
+from saccade.server.protocol.conversation import Conversation
+from saccade.server.protocol.messages import Opened
 
 
 class Grant(NamedTuple):

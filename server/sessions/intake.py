@@ -16,14 +16,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.events.types import EVENT_DTYPE, Events
-from server.engine.models import ServedModel
-from server.engine.rows import RowState
-from server.protocol.conversation import Limits
-from server.protocol.messages import WhenFull
-from server.sessions.gaps import Gap, Gaps
-from server.sessions.line import UNBOUNDED, Line, Room
-from server.sessions.stream import Stream
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.server.engine.models import ServedModel
+from saccade.server.engine.rows import RowState
+from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.messages import WhenFull
+from saccade.server.sessions.gaps import Gap, Gaps
+from saccade.server.sessions.line import UNBOUNDED, Line, Room
+from saccade.server.sessions.stream import Stream
 
 LEAD_TICKS: Final = 64
 """More than two batches of the longest bucket, so that the device is never idle."""

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from server.sessions.carrier import Carrier
-from server.sessions.session import Session
-from server.sessions.snapshots import Snapshot, encode
-from server.sessions.stores.store import Record, Store
+from saccade.server.sessions.carrier import Carrier
+from saccade.server.sessions.session import Session
+from saccade.server.sessions.snapshots import Snapshot, encode
+from saccade.server.sessions.stores.store import Record, Store
 
 
 class Terms(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.events.types import EVENT_DTYPE, Events
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 UNBOUNDED: Final = sys.maxsize
 

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from model.tokens import TokenChunk
-from server.engine.rows import RowState
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.rows import RowState
 
 Done: TypeAlias = Callable[[RowState | None], None]
 """Hears a stream's row, or None where no event of it ever came."""

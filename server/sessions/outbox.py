@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from server.protocol.messages import Ack, Result, ServerMessage
+from saccade.server.protocol.messages import Ack, Result, ServerMessage
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.engine import errors as engine
-from server.protocol import errors as wire
+from saccade.server.engine import errors as engine
+from saccade.server.protocol import errors as wire
 
 
 def refusal(

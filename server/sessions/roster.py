@@ -15,24 +15,29 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
-from server.engine.catalogue import Catalogue
-from server.engine.models import ServedModel
-from server.protocol.errors import InternalError, NotReady
-from server.protocol.resume_errors import TakenOver, UnknownSession
-from server.sessions.arrival import Arrival, check, key_of
-from server.sessions.carrier import Carrier
-from server.sessions.grant import Grant
-from server.sessions.keeper import Keeper, Terms
-from server.sessions.session import Session
-from server.sessions.snapshots import Snapshot, UnreadableSnapshot, decode, encode
-from server.sessions.stores.store import (
+from saccade.server.engine.catalogue import Catalogue
+from saccade.server.engine.models import ServedModel
+from saccade.server.protocol.errors import InternalError, NotReady
+from saccade.server.protocol.resume_errors import TakenOver, UnknownSession
+from saccade.server.sessions.arrival import Arrival, check, key_of
+from saccade.server.sessions.carrier import Carrier
+from saccade.server.sessions.grant import Grant
+from saccade.server.sessions.keeper import Keeper, Terms
+from saccade.server.sessions.session import Session
+from saccade.server.sessions.snapshots import (
+    Snapshot,
+    UnreadableSnapshot,
+    decode,
+    encode,
+)
+from saccade.server.sessions.stores.store import (
     Fenced,
     Record,
     Store,
     StoreError,
     StoreUnavailable,
 )
-from server.sessions.streams import Streams
+from saccade.server.sessions.streams import Streams
 
 LOG: Final = logging.getLogger(__name__)
 LOOK_S: Final = 0.05

@@ -10,34 +10,34 @@ from functools import partial
 
 import numpy as np
 
-from model.events.types import Events
-from server.engine.errors import EngineError
-from server.engine.models import ServedModel
-from server.engine.pool import Scored
-from server.engine.rows import RowState
-from server.protocol.conversation import Conversation
-from server.protocol.errors import InternalError
-from server.protocol.messages import (
+from saccade.model.events.types import Events
+from saccade.server.engine.errors import EngineError
+from saccade.server.engine.models import ServedModel
+from saccade.server.engine.pool import Scored
+from saccade.server.engine.rows import RowState
+from saccade.server.protocol.conversation import Conversation
+from saccade.server.protocol.errors import InternalError
+from saccade.server.protocol.messages import (
     ErrorMessage,
     Flush,
     Open,
     Reset,
     WasReset,
 )
-from server.protocol.reporting import Reporter, Tick, closed, flushed, result
-from server.sessions.answers import Answers
-from server.sessions.carrier import Carrier
-from server.sessions.grant import Grant, opened
-from server.sessions.intake import ROOMS, Intake
-from server.sessions.refusals import refusal
-from server.sessions.snapshots import (
+from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from saccade.server.sessions.answers import Answers
+from saccade.server.sessions.carrier import Carrier
+from saccade.server.sessions.grant import Grant, opened
+from saccade.server.sessions.intake import ROOMS, Intake
+from saccade.server.sessions.refusals import refusal
+from saccade.server.sessions.snapshots import (
     Cut,
     FlushMark,
     Reply,
     Snapshot,
     Taken,
 )
-from server.sessions.streams import Streams
+from saccade.server.sessions.streams import Streams
 
 
 class Session:

@@ -14,22 +14,22 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from model.events.types import EVENT_DTYPE
-from model.tokens import TokenChunk
-from server.engine.rows import RowState
-from server.protocol.accounting import Counts
-from server.protocol.codec import (
+from saccade.model.events.types import EVENT_DTYPE
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.rows import RowState
+from saccade.server.protocol.accounting import Counts
+from saccade.server.protocol.codec import (
     decode_client,
     decode_server,
     encode_client,
     encode_server,
 )
-from server.protocol.conversation import Memory
-from server.protocol.framing import ReaderMemory
-from server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
-from server.protocol.reporting import Position, Tick
-from server.sessions.gaps import Gap
-from server.sessions.intake import IntakeMemory
+from saccade.server.protocol.conversation import Memory
+from saccade.server.protocol.framing import ReaderMemory
+from saccade.server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
+from saccade.server.protocol.reporting import Position, Tick
+from saccade.server.sessions.gaps import Gap
+from saccade.server.sessions.intake import IntakeMemory
 
 FORMAT: Final = 2
 NOTHING_SENT: Final = Memory()

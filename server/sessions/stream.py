@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from model.tokens import TokenChunk
-from server.engine.errors import EngineError
-from server.engine.leases import Lease
-from server.engine.outcomes import Failed, Outcome
-from server.engine.pool import Scored
-from server.engine.rows import Exported, RowState
-from server.sessions.luggage import Done, Luggage
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.errors import EngineError
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.outcomes import Failed, Outcome
+from saccade.server.engine.pool import Scored
+from saccade.server.engine.rows import Exported, RowState
+from saccade.server.sessions.luggage import Done, Luggage
 
 if TYPE_CHECKING:
-    from server.sessions.streams import Streams
+    from saccade.server.sessions.streams import Streams
 
 
 class Receiver(Protocol):

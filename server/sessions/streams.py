@@ -14,13 +14,13 @@ import asyncio
 from collections import Counter, defaultdict
 from contextlib import suppress
 
-from server.engine.engine import Engine
-from server.engine.errors import EngineError, SlotsExhausted
-from server.engine.leases import Lease
-from server.engine.outcomes import Outcome
-from server.engine.rows import RowState
-from server.sessions.berths import Berths
-from server.sessions.stream import Receiver, Stream
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.errors import EngineError, SlotsExhausted
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.outcomes import Outcome
+from saccade.server.engine.rows import RowState
+from saccade.server.sessions.berths import Berths
+from saccade.server.sessions.stream import Receiver, Stream
 
 
 class Streams:

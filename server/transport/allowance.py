@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from model.events.packed import RECORD_BYTES
-from server.protocol.conversation import Limits
-from server.protocol.limit_errors import RateExceeded, TooManySessions
-from server.transport.problems import Problem, from_protocol
-from server.transport.token_bucket import TokenBucket
+from saccade.model.events.packed import RECORD_BYTES
+from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.limit_errors import RateExceeded, TooManySessions
+from saccade.server.transport.problems import Problem, from_protocol
+from saccade.server.transport.token_bucket import TokenBucket
 
 WINDOW_S: Final = 4.0
 """A session is granted no more credit than its key's rate lets in within this."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from server.transport.description import methods_of
-from server.transport.problems import Problem, answer
+from saccade.server.transport.description import methods_of
+from saccade.server.transport.problems import Problem, answer
 
 
 def answer_errors(app: FastAPI, refused: Callable[[str], None]) -> None:

@@ -14,11 +14,11 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from model.events.errors import EventOutsideSensor, EventsError
-from model.events.fit import POLICIES, Fit
-from model.events.packed import unpack
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from server.transport.problems import Problem, from_events
+from saccade.model.events.errors import EventOutsideSensor, EventsError
+from saccade.model.events.fit import POLICIES, Fit
+from saccade.model.events.packed import unpack
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.server.transport.problems import Problem, from_events
 
 FIELDS: Final = {"model", "sensor", "fit", "recordings"}
 COLUMNS: Final = ("t", "x", "y", "p")

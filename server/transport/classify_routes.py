@@ -10,21 +10,21 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from model.events.checks import check
-from model.events.errors import EventsError
-from model.events.fit import fit
-from model.events.types import Events
-from server.engine.models import ServedModel
-from server.protocol.errors import ProtocolError
-from server.sessions.classification import Classification, classify
-from server.transport.allowance import Allowance
-from server.transport.bodies import ClassifyBody, parse_body
-from server.transport.description import CLASSIFY_REQUEST, CLASSIFYING
-from server.transport.guard import HOLDER
-from server.transport.intake import take_in
-from server.transport.model_routes import describe
-from server.transport.problems import from_events, from_protocol
-from server.transport.service import Service
+from saccade.model.events.checks import check
+from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import fit
+from saccade.model.events.types import Events
+from saccade.server.engine.models import ServedModel
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.sessions.classification import Classification, classify
+from saccade.server.transport.allowance import Allowance
+from saccade.server.transport.bodies import ClassifyBody, parse_body
+from saccade.server.transport.description import CLASSIFY_REQUEST, CLASSIFYING
+from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.intake import take_in
+from saccade.server.transport.model_routes import describe
+from saccade.server.transport.problems import from_events, from_protocol
+from saccade.server.transport.service import Service
 
 
 def classify_routes(service: Service) -> APIRouter:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.routing import compile_path
 
-from model.events.fit import POLICIES
+from saccade.model.events.fit import POLICIES
 
 PROBLEM: Final[dict[str, Any]] = {
     "type": "object",

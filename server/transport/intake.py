@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from fastapi import Request
 
-from server.transport.problems import Problem
+from saccade.server.transport.problems import Problem
 
 GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 

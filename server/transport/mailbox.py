@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from server.protocol.errors import ProtocolError, error_message
-from server.protocol.messages import ServerMessage
-from server.sessions.outbox import Outbox
-from server.sessions.pulse import Pulse
+from saccade.server.protocol.errors import ProtocolError, error_message
+from saccade.server.protocol.messages import ServerMessage
+from saccade.server.sessions.outbox import Outbox
+from saccade.server.sessions.pulse import Pulse
 
 
 class Ending(NamedTuple):

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from server.protocol.limit_errors import RateExceeded
-from server.transport.allowance import Allowance
+from saccade.server.protocol.limit_errors import RateExceeded
+from saccade.server.transport.allowance import Allowance
 
 LONGEST_PAUSE_S: Final = 15.0
 """A client that is not read for longer would take the server for dead: a websocket

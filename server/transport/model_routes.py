@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from model.events.types import Sensor
-from server.engine.models import ServedModel
-from server.transport.description import GUARDED
-from server.transport.service import Service
+from saccade.model.events.types import Sensor
+from saccade.server.engine.models import ServedModel
+from saccade.server.transport.description import GUARDED
+from saccade.server.transport.service import Service
 
 
 def model_routes(service: Service) -> APIRouter:

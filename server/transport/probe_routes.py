@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from server.transport.description import GUARDED, UNWELL
-from server.transport.service import Service
+from saccade.server.transport.description import GUARDED, UNWELL
+from saccade.server.transport.service import Service
 
 
 def probe_routes(service: Service) -> APIRouter:

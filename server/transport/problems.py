@@ -8,16 +8,16 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from model.events.errors import (
+from saccade.model.events.errors import (
     EventOutsideSensor,
     EventsError,
     SensorMismatch,
     UnsortedEvents,
 )
-from server.protocol import errors as wire
-from server.protocol.errors import ProtocolError
-from server.protocol.limit_errors import RateExceeded
-from server.protocol.quoting import MESSAGE_CHARACTERS, clip, quotable
+from saccade.server.protocol import errors as wire
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.limit_errors import RateExceeded
+from saccade.server.protocol.quoting import MESSAGE_CHARACTERS, clip, quotable
 
 STATUS: Final[dict[type[ProtocolError], int]] = {
     wire.UnknownModel: 404,

@@ -7,21 +7,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from server.engine.catalogue import Catalogue
-from server.engine.engine import Engine
-from server.engine.models import ServedModel
-from server.keys import Keys
-from server.protocol.conversation import Limits
-from server.protocol.errors import NotReady, UnknownModel
-from server.protocol.messages import GoAway
-from server.sessions.pulse import Pulse
-from server.sessions.roster import Roster
-from server.sessions.streams import Streams
-from server.settings import Settings
-from server.transport.allowance import Allowances
-from server.transport.mailbox import Ending, Mailbox
-from server.transport.metrics import Metrics
-from server.transport.tickets import Tickets
+from saccade.server.engine.catalogue import Catalogue
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.models import ServedModel
+from saccade.server.keys import Keys
+from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.errors import NotReady, UnknownModel
+from saccade.server.protocol.messages import GoAway
+from saccade.server.sessions.pulse import Pulse
+from saccade.server.sessions.roster import Roster
+from saccade.server.sessions.streams import Streams
+from saccade.server.settings import Settings
+from saccade.server.transport.allowance import Allowances
+from saccade.server.transport.mailbox import Ending, Mailbox
+from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.tickets import Tickets
 
 RESTART: Final = Ending(1012, "the server is stopping")
 LISTENING: Final = 0.75

@@ -7,13 +7,13 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from server.protocol.resume_errors import SessionDeleted
-from server.sessions.keeper import Keeper
-from server.transport.description import GUARDED, problems
-from server.transport.guard import HOLDER
-from server.transport.problems import Problem
-from server.transport.service import Service
-from server.transport.tickets import TICKET_S
+from saccade.server.protocol.resume_errors import SessionDeleted
+from saccade.server.sessions.keeper import Keeper
+from saccade.server.transport.description import GUARDED, problems
+from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.problems import Problem
+from saccade.server.transport.service import Service
+from saccade.server.transport.tickets import TICKET_S
 
 ONE: Final = GUARDED | problems(s404="this key has no such session with a client here")
 

@@ -23,19 +23,19 @@ from typing import Final
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
-from server.protocol.codec import Wire
-from server.protocol.conversation import Conversation
-from server.protocol.errors import InternalError, ProtocolError
-from server.protocol.messages import Close, Flush, Open, Reset
-from server.protocol.requests import Feed, Repeat, Reply, Request
-from server.protocol.resume_errors import SessionIdle
-from server.sessions.arrival import Arrival
-from server.sessions.keeper import Keeper
-from server.sessions.session import Session
-from server.transport.guard import HOLDER
-from server.transport.mailbox import Ending, Mailbox
-from server.transport.meter import Meter
-from server.transport.service import Service
+from saccade.server.protocol.codec import Wire
+from saccade.server.protocol.conversation import Conversation
+from saccade.server.protocol.errors import InternalError, ProtocolError
+from saccade.server.protocol.messages import Close, Flush, Open, Reset
+from saccade.server.protocol.requests import Feed, Repeat, Reply, Request
+from saccade.server.protocol.resume_errors import SessionIdle
+from saccade.server.sessions.arrival import Arrival
+from saccade.server.sessions.keeper import Keeper
+from saccade.server.sessions.session import Session
+from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.mailbox import Ending, Mailbox
+from saccade.server.transport.meter import Meter
+from saccade.server.transport.service import Service
 
 LOG: Final = logging.getLogger(__name__)
 GONE: Final = Ending(1001, "the client went away")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ingest import MODEL_SENSOR, WAYS, Ingest, Way, frame, measure
-from model.tokens import Tokenization
+from saccade.model.tokens import Tokenization
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)

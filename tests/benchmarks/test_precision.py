@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.precision import measure
 from benchmarks.sequential import Network
-from model.streaming import scan
-from model.upstream.recipes import presets, recipe
+from saccade.model.streaming import scan
+from saccade.model.upstream.recipes import presets, recipe
 from tests.model.variants import VARIANTS, random_variables
 
 LIMIT = 1e-4

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.plain_training import score
 from benchmarks.training import published
-from model.classifier import Classifier, initialize
+from saccade.model.classifier import Classifier, initialize
 
 
 def test_plain_training_scores_as_the_model_does() -> None:

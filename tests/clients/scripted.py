@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from server.protocol.codec import decode_client, encode_server
-from server.protocol.messages import Open, Opened, Result, ServerMessage
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.server.protocol.codec import decode_client, encode_server
+from saccade.server.protocol.messages import Open, Opened, Result, ServerMessage
 
 M = TypeVar("M")
 

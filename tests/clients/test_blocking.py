@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from clients.blocking import connect
-from clients.errors import ServerUnreachable, StreamError
-from server.protocol.messages import (
+from saccade.clients.blocking import connect
+from saccade.clients.errors import ServerUnreachable, StreamError
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from clients import arguments
-from clients.cli import classify, stream
-from clients.command import guarded
-from clients.sources import open_source
-from clients.stream_command import default_readout
-from clients.wording import brief, clock, columns, milliseconds
-from model.events.types import Sensor
-from server.protocol.messages import ReadoutWindow, Report
+from saccade.clients import arguments
+from saccade.clients.cli import classify, stream
+from saccade.clients.command import guarded
+from saccade.clients.sources import open_source
+from saccade.clients.stream_command import default_readout
+from saccade.clients.wording import brief, clock, columns, milliseconds
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import ReadoutWindow, Report
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.connection import connect
-from clients.errors import (
+from saccade.clients.connection import connect
+from saccade.clients.errors import (
     ConnectionLost,
     ServerUnreachable,
     StreamClosed,
     StreamError,
 )
-from clients.session import Bounds
-from model.events.packed import unpack
-from model.events.types import Sensor
-from server.protocol.errors import UnknownModel, error_message
-from server.protocol.messages import (
+from saccade.clients.session import Bounds
+from saccade.model.events.packed import unpack
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.errors import UnknownModel, error_message
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from clients.framing import Framer, largest_frame, split
-from model.events.errors import UnsortedEvents
-from model.events.packed import unpack
+from saccade.clients.framing import Framer, largest_frame, split
+from saccade.model.events.errors import UnsortedEvents
+from saccade.model.events.packed import unpack
 from tests.clients.scripted import moving
 
 EPOCH_US = 1_700_000_000_000_000

@@ -7,11 +7,11 @@ import threading
 import msgpack
 import pytest
 
-from clients import http as rest
-from clients.errors import RequestRefused, ServerUnreachable
-from clients.tables import answer_table, throughput_table, truth_table
-from model.events.packed import unpack
-from model.events.types import Sensor
+from saccade.clients import http as rest
+from saccade.clients.errors import RequestRefused, ServerUnreachable
+from saccade.clients.tables import answer_table, throughput_table, truth_table
+from saccade.model.events.packed import unpack
+from saccade.model.events.types import Sensor
 from tests.clients.scripted import moving
 
 ANSWER = {

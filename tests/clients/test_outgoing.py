@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from clients.outgoing import Outgoing
-from server.protocol.messages import EventsFrame, Flush, Reset
+from saccade.clients.outgoing import Outgoing
+from saccade.server.protocol.messages import EventsFrame, Flush, Reset
 
 
 def frame(seq):

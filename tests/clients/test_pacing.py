@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from clients.pacing import Clock, Pacer, by_events, by_time, play
+from saccade.clients.pacing import Clock, Pacer, by_events, by_time, play
 from tests.clients.scripted import moving
 
 

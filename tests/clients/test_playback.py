@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from clients.errors import ConnectionLost
-from clients.plain import JsonView
-from clients.playback import Playback, run
-from clients.sources import Source
-from model.events.types import Sensor
-from server.protocol.messages import (
+from saccade.clients.errors import ConnectionLost
+from saccade.clients.plain import JsonView
+from saccade.clients.playback import Playback, run
+from saccade.clients.sources import Source
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,

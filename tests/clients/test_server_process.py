@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from clients import http
-from clients.blocking import connect as connect_blocking
-from clients.cli import classify, stream
-from clients.connection import connect
-from clients.errors import ServerUnreachable, StreamError
-from clients.server_process import ServerFailed, ServerProcess
-from model.events.scenes import MOTIONS
-from model.events.simulator import DEFAULT_SENSOR, simulate
-from model.events.types import Events
+from saccade.clients import http
+from saccade.clients.blocking import connect as connect_blocking
+from saccade.clients.cli import classify, stream
+from saccade.clients.connection import connect
+from saccade.clients.errors import ServerUnreachable, StreamError
+from saccade.clients.server_process import ServerFailed, ServerProcess
+from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.simulator import DEFAULT_SENSOR, simulate
+from saccade.model.events.types import Events
 from tests.clients.untrained import TICK_EVENTS, save_untrained
 
 EPOCH_US = 1_700_000_000_000_000

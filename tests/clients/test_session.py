@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from clients.errors import ConnectionLost, StreamError
-from clients.session import Bounds, Session
-from model.events.types import Sensor
-from server.protocol.messages import Ack, Closed, ErrorMessage, Open
+from saccade.clients.errors import ConnectionLost, StreamError
+from saccade.clients.session import Bounds, Session
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import Ack, Closed, ErrorMessage, Open
 from tests.clients.scripted import moving, opened, result
 
 

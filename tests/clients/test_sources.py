@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from clients.errors import UnplayableSource
-from clients.sources import Timeline, open_source
-from model.events.types import Sensor
+from saccade.clients.errors import UnplayableSource
+from saccade.clients.sources import Timeline, open_source
+from saccade.model.events.types import Sensor
 
 
 def write_nmnist(path, count):

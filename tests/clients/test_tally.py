@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from clients.session import Traffic
-from clients.sources import Timeline
-from clients.tally import Tally, softmax
-from server.protocol.messages import Closed
+from saccade.clients.session import Traffic
+from saccade.clients.sources import Timeline
+from saccade.clients.tally import Tally, softmax
+from saccade.server.protocol.messages import Closed
 from tests.clients.scripted import opened, result
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from clients.history import Moment
-from clients.plain import JsonView, PlainView
-from clients.tally import Latency, Snapshot, Summary
-from clients.terminal import LiveView, bar, captions, picture, summary_picture
+from saccade.clients.history import Moment
+from saccade.clients.plain import JsonView, PlainView
+from saccade.clients.tally import Latency, Snapshot, Summary
+from saccade.clients.terminal import LiveView, bar, captions, picture, summary_picture
 from tests.clients.scripted import result
 
 SNAPSHOT = Snapshot(

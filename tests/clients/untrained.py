@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model.checkpoint import save
-from model.classifier import Classifier
-from model.config import ModelConfig
-from model.events.scenes import MOTIONS
-from model.events.types import Sensor
-from model.manifest import Canary, Manifest
-from model.streaming import scan
-from model.tokens import Tokenization
+from saccade.model.checkpoint import save
+from saccade.model.classifier import Classifier
+from saccade.model.config import ModelConfig
+from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.types import Sensor
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.streaming import scan
+from saccade.model.tokens import Tokenization
 
 TICK_EVENTS = 16
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model import planes, recurrence
-from model.block import blocks, identity
-from model.groups import Members, Projected
-from model.planes import Planes
+from saccade.model import planes, recurrence
+from saccade.model.block import blocks, identity
+from saccade.model.groups import Members, Projected
+from saccade.model.planes import Planes
 from tests.model.variants import VARIANTS
 
 

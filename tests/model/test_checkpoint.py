@@ -12,17 +12,17 @@ import jax
 import numpy as np
 import pytest
 
-from model import checkpoint
-from model.checkpoint import (
+from saccade.model import checkpoint
+from saccade.model.checkpoint import (
     Checkpoint,
     CheckpointMismatch,
     CheckpointMissing,
     ManifestInvalid,
     WeightsDamaged,
 )
-from model.events.types import Sensor
-from model.manifest import Canary, Manifest
-from model.tokens import Tokenization
+from saccade.model.events.types import Sensor
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.tokens import Tokenization
 from tests.model.variants import random_variables, small
 
 CONFIG = small(num_stages=1, pooling_stride=4, num_layers_per_stage=1)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from model import streaming
-from model.classifier import Classifier
-from model.config import ModelConfig
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
+from saccade.model import streaming
+from saccade.model.classifier import Classifier
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from tests.model.variants import QUICKLY, random_variables, small
 
 TOLERANCE = 1e-9  # of max |logit|, float64: what is left is no matter of rounding

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model import streaming
-from model.classifier import Classifier, Variables
-from model.config import ModelConfig
-from model.execution import by_native_code, by_xla, fastest
+from saccade.model import streaming
+from saccade.model.classifier import Classifier, Variables
+from saccade.model.config import ModelConfig
+from saccade.model.execution import by_native_code, by_xla, fastest
 from tests.model.variants import QUICKLY
 
 GOLDEN = Path(

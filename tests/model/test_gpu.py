@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model import streaming
-from model.config import ModelConfig
-from model.execution import fastest
-from server.engine.compiled import WHOLE_SESSION, check_canary, compile_all
-from server.engine.scheduler import Bucket
-from server.engine.servable import Canary, Servable
+from saccade.model import streaming
+from saccade.model.config import ModelConfig
+from saccade.model.execution import fastest
+from saccade.server.engine.compiled import WHOLE_SESSION, check_canary, compile_all
+from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.servable import Canary, Servable
 from tests.model.test_golden import PUBLISHED, deviation, prefixes, read, whole_rows
 from tests.model.variants import VARIANTS, random_variables
 

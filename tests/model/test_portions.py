@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model import portions, streaming
-from model.classifier import initialize
-from model.portions import portion
+from saccade.model import portions, streaming
+from saccade.model.classifier import initialize
+from saccade.model.portions import portion
 from tests.model.variants import VARIANTS
 
 CONFIG = VARIANTS[0]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.readout import READOUTS, Readout, accumulate, init_readout
+from saccade.model.readout import READOUTS, Readout, accumulate, init_readout
 
 
 def take(rule: str, readout: Readout, outputs: Any, dt_ms: Any) -> tuple[Readout, Any]:

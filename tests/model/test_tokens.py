@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.types import EVENT_DTYPE, Sensor
-from model.tokens import Tokenization, Tokenizer
+from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.tokens import Tokenization, Tokenizer
 
 SENSOR = Sensor(6, 4)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from model import planes, recurrence
-from model.block import blocks, zero_state
-from model.classifier import Classifier
-from model.groups import Projected
-from model.long_recurrence import run_as_tree, run_from_zero, run_in_blocks
-from model.planes import Planes
-from model.whole_sequence import Spelled, run
+from saccade.model import planes, recurrence
+from saccade.model.block import blocks, zero_state
+from saccade.model.classifier import Classifier
+from saccade.model.groups import Projected
+from saccade.model.long_recurrence import run_as_tree, run_from_zero, run_in_blocks
+from saccade.model.planes import Planes
+from saccade.model.whole_sequence import Spelled, run
 from tests.model.variants import VARIANTS, random_variables
 
 TOLERANCE = 1e-9  # float64

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model import streaming
-from model.classifier import Classifier, Variables
-from model.config import ModelConfig
-from model.network import Carry
+from saccade.model import streaming
+from saccade.model.classifier import Classifier, Variables
+from saccade.model.config import ModelConfig
+from saccade.model.network import Carry
 
 EMITTERS = (
     {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}

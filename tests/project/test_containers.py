@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from server.settings import Settings
+from saccade.server.settings import Settings
 from tests.project.repository import ROOT
 
 INSTRUCTIONS = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text()).splitlines()

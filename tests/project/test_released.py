@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.checkpoint import load, read_manifest
-from model.streaming import scan
+from saccade.model.checkpoint import load, read_manifest
+from saccade.model.streaming import scan
 from tests.project.repository import ROOT
 
 CHECKPOINTS = ROOT / "checkpoints"

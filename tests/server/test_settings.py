@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings, parse_buckets
+from saccade.server.settings import Settings, parse_buckets
 
 
 def test_the_command_line_wins_over_the_environment() -> None:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from clients import http
-from clients.connection import connect
-from clients.pacing import by_events, play
-from model.events.scenes import MOTIONS
-from model.events.simulator import simulate
-from model.events.types import Events, Sensor
+from saccade.clients import http
+from saccade.clients.connection import connect
+from saccade.clients.pacing import by_events, play
+from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.simulator import simulate
+from saccade.model.events.types import Events, Sensor
 from tests.system.offline import TOLERANCE, deviation
 
 SENSOR = Sensor(34, 34)

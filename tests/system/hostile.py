@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from server.protocol.codec import Wire, decode_server
+from saccade.server.protocol.codec import Wire, decode_server
 from tests.fuzzing import Mutator, captures
 
 PATIENCE_S = 30.0

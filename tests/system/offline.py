@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from model.checkpoint import Checkpoint, load
-from model.events.fit import fit
-from model.events.simulator import DEFAULT_SENSOR, simulate
-from model.events.types import Events
-from model.streaming import scan
-from model.tokens import Tokenizer
+from saccade.model.checkpoint import Checkpoint, load
+from saccade.model.events.fit import fit
+from saccade.model.events.simulator import DEFAULT_SENSOR, simulate
+from saccade.model.events.types import Events
+from saccade.model.streaming import scan
+from saccade.model.tokens import Tokenizer
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 RELEASED = sorted(path.parent.name for path in CHECKPOINTS.glob("*/manifest.json"))

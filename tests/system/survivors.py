@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.connection import connect
-from clients.reconnecting import Reconnecting
-from clients.server_process import ServerProcess
-from model.events.types import Events
-from server.protocol.messages import Closed
+from saccade.clients.connection import connect
+from saccade.clients.reconnecting import Reconnecting
+from saccade.clients.server_process import ServerProcess
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import Closed
 from tests.system.offline import CHECKPOINTS, filmed
 
 FRAME = 256

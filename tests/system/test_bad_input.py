@@ -16,9 +16,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from clients.server_process import ServerProcess
-from model.events.packed import pack
-from model.events.types import Events
+from saccade.clients.server_process import ServerProcess
+from saccade.model.events.packed import pack
+from saccade.model.events.types import Events
 from tests.system.offline import deviation, filmed
 from tests.wire import client_of
 

@@ -9,12 +9,12 @@ import time
 import numpy as np
 import pytest
 
-from clients import http
-from clients.connection import connect
-from clients.pacing import AS_FAST_AS_POSSIBLE, by_events, play
-from model.events.nmnist import read
-from model.events.types import Events, Sensor
-from server.protocol.messages import Closed, Report
+from saccade.clients import http
+from saccade.clients.connection import connect
+from saccade.clients.pacing import AS_FAST_AS_POSSIBLE, by_events, play
+from saccade.model.events.nmnist import read
+from saccade.model.events.types import Events, Sensor
+from saccade.server.protocol.messages import Closed, Report
 from tests.system.crowd import crowd
 from tests.system.offline import (
     RELEASED,

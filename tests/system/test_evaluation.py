@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.connection import connect
-from model.events.types import Events
-from model.training.batches import bucket
-from model.training.composition import resolve
-from model.training.dataset import Samples
-from model.training.evaluate_command import assess, task_of
-from model.training.settings import EvaluationSettings
-from model.training.typed import build
+from saccade.clients.connection import connect
+from saccade.model.events.types import Events
+from saccade.model.training.batches import bucket
+from saccade.model.training.composition import resolve
+from saccade.model.training.dataset import Samples
+from saccade.model.training.evaluate_command import assess, task_of
+from saccade.model.training.settings import EvaluationSettings
+from saccade.model.training.typed import build
 from tests.system.offline import TOLERANCE, Scores, deviation, released
 
 AT_ONCE = 4

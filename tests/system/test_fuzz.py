@@ -13,8 +13,8 @@ import httpx
 import msgpack
 import pytest
 
-from clients import http
-from clients.server_process import ServerProcess
+from saccade.clients import http
+from saccade.clients.server_process import ServerProcess
 from tests.fuzzing import Mutator
 from tests.system.crowd import crowd
 from tests.system.hostile import Hostile

@@ -15,16 +15,16 @@ import jax
 import numpy as np
 import pytest
 
-from clients import http
-from clients.server_process import ServerProcess
-from model import checkpoint
-from model.classifier import Classifier
-from model.config import ModelConfig
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.manifest import Canary, Manifest
-from model.tokens import Tokenization, Tokenizer
-from model.upstream.cli import import_upstream
-from server.protocol.messages import Flush, Flushed, Open, Report
+from saccade.clients import http
+from saccade.clients.server_process import ServerProcess
+from saccade.model import checkpoint
+from saccade.model.classifier import Classifier
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.tokens import Tokenization, Tokenizer
+from saccade.model.upstream.cli import import_upstream
+from saccade.server.protocol.messages import Flush, Flushed, Open, Report
 from tests.model.variants import random_variables, small
 from tests.system.offline import deviation
 from tests.wire import Client, client_of

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.events.scenes import MOTIONS
-from model.events.simulator import simulate
-from model.events.types import Events
-from server.protocol.messages import ReadoutWindow, Report, Result
+from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.simulator import simulate
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import ReadoutWindow, Report, Result
 from tests.system.offline import TOLERANCE, deviation, scanned
 from tests.wire import client_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.connection import connect
-from model.events.fit import fit
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from server.protocol.messages import Report
+from saccade.clients.connection import connect
+from saccade.model.events.fit import fit
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.server.protocol.messages import Report
 from tests.system.offline import TOLERANCE, deviation, released, scanned
 
 CAMERA = Sensor(640, 480)

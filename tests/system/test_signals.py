@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from clients import http
-from clients.errors import ServerUnreachable
-from clients.server_process import ServerProcess
-from server.protocol.messages import GoAway
+from saccade.clients import http
+from saccade.clients.errors import ServerUnreachable
+from saccade.clients.server_process import ServerProcess
+from saccade.server.protocol.messages import GoAway
 from tests.system.offline import TOLERANCE, deviation, filmed, scanned
 from tests.wire import client_of
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from server.app import create_app, create_service
-from server.cli import configuration, url
-from server.settings import Settings
-from server.transport.service import Service
+from saccade.server.app import create_app, create_service
+from saccade.server.cli import configuration, url
+from saccade.server.settings import Settings
+from saccade.server.transport.service import Service
 from tests.toy import toy_model, wait_until
 from tests.wire import Client, client_of
 

@@ -10,8 +10,8 @@ import msgpack
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from model.events.types import Sensor
-from server.protocol.messages import (
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import (
     Close,
     ErrorMessage,
     EventsFrame,

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.connection import connect
-from clients.errors import StreamError
-from server.protocol.messages import Ack, Result
+from saccade.clients.connection import connect
+from saccade.clients.errors import StreamError
+from saccade.server.protocol.messages import Ack, Result
 from tests.faults import Fault
 from tests.toy import event_scores, some_events, toy_model, wait_until
 

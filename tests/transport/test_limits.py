@@ -15,15 +15,15 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from model.events.packed import pack
-from server.keys import digest_of, new_key
-from server.protocol.conversation import Limits
-from server.protocol.limit_errors import RateExceeded
-from server.protocol.messages import Ack, EventsFrame, Open
-from server.settings import Settings
-from server.transport.allowance import WINDOW_S, Allowances, Allowed
-from server.transport.meter import LONGEST_PAUSE_S, Meter
-from server.transport.token_bucket import BURST_S
+from saccade.model.events.packed import pack
+from saccade.server.keys import digest_of, new_key
+from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.limit_errors import RateExceeded
+from saccade.server.protocol.messages import Ack, EventsFrame, Open
+from saccade.server.settings import Settings
+from saccade.server.transport.allowance import WINDOW_S, Allowances, Allowed
+from saccade.server.transport.meter import LONGEST_PAUSE_S, Meter
+from saccade.server.transport.token_bucket import BURST_S
 from tests.toy import event_scores, some_events, wait_until
 from tests.wire import client_of
 

@@ -11,10 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
-from model.checkpoint import MANIFEST, WEIGHTS
-from model.events.types import EVENT_DTYPE, Events
-from server.engine.loading import load_model
-from server.protocol.messages import Ack
+from saccade.model.checkpoint import MANIFEST, WEIGHTS
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.server.engine.loading import load_model
+from saccade.server.protocol.messages import Ack
 from tests.clients.untrained import save_untrained
 from tests.toy import wait_until
 from tests.transport.conftest import Server

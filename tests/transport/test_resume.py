@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.protocol.messages import (
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,

@@ -16,13 +16,13 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from clients.connection import connect as connect_stream
-from clients.errors import RequestRefused
-from server.app import create_routes, create_service
-from server.keys import Keys, digest_of, new_key
-from server.protocol.messages import Ack, Open
-from server.settings import Settings
-from server.transport.tickets import TICKET_S, Tickets
+from saccade.clients.connection import connect as connect_stream
+from saccade.clients.errors import RequestRefused
+from saccade.server.app import create_routes, create_service
+from saccade.server.keys import Keys, digest_of, new_key
+from saccade.server.protocol.messages import Ack, Open
+from saccade.server.settings import Settings
+from saccade.server.transport.tickets import TICKET_S, Tickets
 from tests.toy import some_events, toy_model, wait_until
 from tests.wire import Client
 

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.checkpoint import save
-from model.classifier import Classifier
-from model.config import ModelConfig
-from model.events.types import Sensor
-from model.manifest import Canary, Manifest
-from model.streaming import scan
-from model.tokens import Tokenization, Tokenizer
-from server.cli import serve
-from server.protocol.messages import GoAway
+from saccade.model.checkpoint import save
+from saccade.model.classifier import Classifier
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import Sensor
+from saccade.model.manifest import Canary, Manifest
+from saccade.model.streaming import scan
+from saccade.model.tokens import Tokenization, Tokenizer
+from saccade.server.cli import serve
+from saccade.server.protocol.messages import GoAway
 from tests.toy import some_events
 from tests.wire import client_of
 

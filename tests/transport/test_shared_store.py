@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.protocol.messages import Ack, ErrorMessage
+from saccade.server.protocol.messages import Ack, ErrorMessage
 from tests.redis_server import RedisServer
 from tests.toy import event_scores, some_events, wait_until
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.connection import connect
-from server.protocol.messages import Ack, Flush, Flushed, Open
+from saccade.clients.connection import connect
+from saccade.server.protocol.messages import Ack, Flush, Flushed, Open
 from tests.toy import event_scores, some_events, wait_until
 
 FEW = {"slots": 2, "snapshot_s": 0.05}

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.events.types import Sensor
-from server.engine.errors import EngineFailed
-from server.protocol.messages import (
+from saccade.model.events.types import Sensor
+from saccade.server.engine.errors import EngineFailed
+from saccade.server.protocol.messages import (
     Ack,
     Flush,
     Flushed,
@@ -21,7 +21,7 @@ from server.protocol.messages import (
     Result,
     WasReset,
 )
-from server.sessions.snapshots import decode
+from saccade.server.sessions.snapshots import decode
 from tests.faults import Fault, Gate
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 

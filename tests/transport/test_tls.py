@@ -13,11 +13,11 @@ import trustme
 from websockets.exceptions import InvalidHandshake
 from websockets.sync.client import connect
 
-from clients import http
-from clients.connection import connect as connect_stream
-from clients.errors import ServerUnreachable
-from model.events.types import Sensor
-from server.settings import Settings
+from saccade.clients import http
+from saccade.clients.connection import connect as connect_stream
+from saccade.clients.errors import ServerUnreachable
+from saccade.model.events.types import Sensor
+from saccade.server.settings import Settings
 from tests.system.command import saccade
 from tests.toy import event_scores, some_events
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from model.training.dataset import Task
-from model.training.errors import UnknownSetting
-from model.training.settings import SystemSettings
-from model.training.tasks import dvs_gesture, folder, motions, nmnist, spiking
+from saccade.model.training.dataset import Task
+from saccade.model.training.errors import UnknownSetting
+from saccade.model.training.settings import SystemSettings
+from saccade.model.training.tasks import dvs_gesture, folder, motions, nmnist, spiking
 
 Builder = Callable[[Mapping[str, Any], Path | None, SystemSettings], Task]
 TASKS: Final[Mapping[str, Builder]] = {

@@ -10,15 +10,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.events.checks import check
-from model.events.errors import EventsError
-from model.events.fit import Fit, fit
-from model.events.recordings import OPENERS, open_recording
-from model.events.types import Events, Sensor
-from model.training.dataset import Samples, Split, Task, gather, hold_out
-from model.training.errors import InvalidSetting, MalformedDataSet, MissingDataSet
-from model.training.settings import SystemSettings
-from model.training.typed import build
+from saccade.model.events.checks import check
+from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import Fit, fit
+from saccade.model.events.recordings import OPENERS, open_recording
+from saccade.model.events.types import Events, Sensor
+from saccade.model.training.dataset import Samples, Split, Task, gather, hold_out
+from saccade.model.training.errors import (
+    InvalidSetting,
+    MalformedDataSet,
+    MissingDataSet,
+)
+from saccade.model.training.settings import SystemSettings
+from saccade.model.training.typed import build
 
 INSTRUCTIONS: Final = f"""\
 Lay your recordings out by class and pass the folder as data_dir=FOLDER:

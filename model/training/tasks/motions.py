@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.events.scenes import MOTIONS
-from model.events.simulator import simulate
-from model.events.types import Events, Sensor
-from model.training.dataset import Samples, Split, Task, gather
-from model.training.settings import SystemSettings
-from model.training.typed import build
+from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.simulator import simulate
+from saccade.model.events.types import Events, Sensor
+from saccade.model.training.dataset import Samples, Split, Task, gather
+from saccade.model.training.settings import SystemSettings
+from saccade.model.training.typed import build
 
 FIRST_SEED: Final[Mapping[str, int]] = {
     "train": 1_000_000_000,

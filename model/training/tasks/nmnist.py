@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.events.recordings import open_recording
-from model.events.types import Events, Sensor
-from model.training.dataset import Samples, Split, Task, gather, hold_out
-from model.training.errors import MalformedDataSet, MissingDataSet
-from model.training.settings import SystemSettings
-from model.training.typed import build
+from saccade.model.events.recordings import open_recording
+from saccade.model.events.types import Events, Sensor
+from saccade.model.training.dataset import Samples, Split, Task, gather, hold_out
+from saccade.model.training.errors import MalformedDataSet, MissingDataSet
+from saccade.model.training.settings import SystemSettings
+from saccade.model.training.typed import build
 
 SENSOR: Final = Sensor(34, 34)
 LABELS: Final = tuple(str(digit) for digit in range(10))

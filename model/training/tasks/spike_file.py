@@ -15,9 +15,9 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.training.dataset import OnDisk, Samples
-from model.training.errors import MalformedDataSet
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.training.dataset import OnDisk, Samples
+from saccade.model.training.errors import MalformedDataSet
 
 COCHLEA: Final = Sensor(700, 1, polarities=1)
 

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from model.training.dataset import Samples, Split, Task, hold_out
-from model.training.errors import MissingDataSet
-from model.training.settings import SystemSettings
-from model.training.tasks.spike_file import COCHLEA, read_file, read_words
-from model.training.typed import build
+from saccade.model.training.dataset import Samples, Split, Task, hold_out
+from saccade.model.training.errors import MissingDataSet
+from saccade.model.training.settings import SystemSettings
+from saccade.model.training.tasks.spike_file import COCHLEA, read_file, read_words
+from saccade.model.training.typed import build
 
 SOURCE: Final = "{} (Cramer et al. 2022, doi 10.1109/TNNLS.2020.3044364), CC BY 4.0"
 INSTRUCTIONS: Final = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from server.sessions.stores.store import Fenced, Record, Store
+from saccade.server.sessions.stores.store import Fenced, Record, Store
 
 
 class MemoryStore(Store):

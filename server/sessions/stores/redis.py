@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
-from server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
+from saccade.server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
 
 PREFIX: Final = "saccade:session:"
 ANSWER_S: Final = 5.0

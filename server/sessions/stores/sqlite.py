@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
+from saccade.server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.events import aedat3_file
-from model.events.errors import MalformedRecording, UnsupportedRecording
-from model.events.recordings import open_recording
-from model.events.types import Sensor
+from saccade.model.events import aedat3_file
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.recordings import open_recording
+from saccade.model.events.types import Sensor
 from tests.model.events.aedat_files import (
     HEADER_31,
     aedat_31,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.checks import check
-from model.events.errors import EventOutsideSensor, EventsError, UnsortedEvents
-from model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.checks import check
+from saccade.model.events.errors import EventOutsideSensor, EventsError, UnsortedEvents
+from saccade.model.events.types import EVENT_DTYPE, Sensor
 
 SENSOR = Sensor(4, 3)
 

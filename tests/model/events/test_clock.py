@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.clock import Lifter, Unwrapper, count_on
+from saccade.model.events.clock import Lifter, Unwrapper, count_on
 
 BITS = 8
 STEPS = st.lists(st.integers(-100, 100), min_size=1, max_size=40)

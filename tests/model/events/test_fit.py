@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.checks import check_inside
-from model.events.errors import EventOutsideSensor, SensorMismatch
-from model.events.fit import fit
-from model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.checks import check_inside
+from saccade.model.events.errors import EventOutsideSensor, SensorMismatch
+from saccade.model.events.fit import fit
+from saccade.model.events.types import EVENT_DTYPE, Sensor
 
 SENSORS = st.builds(Sensor, st.integers(1, 300), st.integers(1, 300))
 

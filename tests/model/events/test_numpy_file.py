@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.events.errors import MalformedRecording, UnsupportedRecording
-from model.events.recordings import open_recording
-from model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.recordings import open_recording
+from saccade.model.events.types import EVENT_DTYPE, Sensor
 
 ROWS = [(1_000, 3, 2, 1), (1_000, 0, 0, 0), (1_250, 9, 6, 1)]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.errors import EventNotPackable, MalformedPayload
-from model.events.packed import pack, unpack
-from model.events.types import EVENT_DTYPE
+from saccade.model.events.errors import EventNotPackable, MalformedPayload
+from saccade.model.events.packed import pack, unpack
+from saccade.model.events.types import EVENT_DTYPE
 
 ROWS = st.lists(
     st.tuples(

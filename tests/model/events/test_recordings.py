@@ -8,15 +8,15 @@ import faery
 import numpy as np
 import pytest
 
-from model.events import csv_file, dat_file, numpy_file
-from model.events.checks import check
-from model.events.errors import (
+from saccade.model.events import csv_file, dat_file, numpy_file
+from saccade.model.events.checks import check
+from saccade.model.events.errors import (
     MalformedRecording,
     RecordingError,
     UnsupportedRecording,
 )
-from model.events.recordings import OPENERS, open_recording
-from model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.recordings import OPENERS, open_recording
+from saccade.model.events.types import EVENT_DTYPE, Sensor
 
 ROWS = [(1_000, 3, 2, 1), (1_000, 0, 0, 0), (1_250, 9, 6, 1)]
 REBASED = [(0, 3, 2, 1), (0, 0, 0, 0), (250, 9, 6, 1)]

@@ -7,10 +7,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from model.events.checks import check
-from model.events.scenes import DIRECTIONS, MOTIONS
-from model.events.simulator import CameraSettings, MotionStream, simulate
-from model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.checks import check
+from saccade.model.events.scenes import DIRECTIONS, MOTIONS
+from saccade.model.events.simulator import CameraSettings, MotionStream, simulate
+from saccade.model.events.types import EVENT_DTYPE, Sensor
 
 SENSOR = Sensor(128, 128)
 QUIET = CameraSettings(noise_hz=0.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.events.errors import EventOutsideSensor, NotEvents
-from model.events.types import EVENT_DTYPE, Sensor, as_events
+from saccade.model.events.errors import EventOutsideSensor, NotEvents
+from saccade.model.events.types import EVENT_DTYPE, Sensor, as_events
 
 
 def array_of(fields, *rows):

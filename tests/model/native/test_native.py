@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from model import streaming
-from model.config import ModelConfig
-from model.execution import by_native_code, by_xla, fastest
+from saccade.model import streaming
+from saccade.model.config import ModelConfig
+from saccade.model.execution import by_native_code, by_xla, fastest
 from tests.model.test_every_variant import Variant, drawing, variants
 from tests.model.variants import QUICKLY, VARIANTS, random_variables, small
 

@@ -10,10 +10,10 @@ from hypothesis import given, strategies as st
 
 pytest.importorskip("numba", reason="no native code without numba")
 
-from model.native import functions, mixing, recurrence
-from model.native.compiler import compiled
-from model.native.products import multiply
-from model.native.vectors import fill, load, load_some, store, store_some
+from saccade.model.native import functions, mixing, recurrence
+from saccade.model.native.compiler import compiled
+from saccade.model.native.products import multiply
+from saccade.model.native.vectors import fill, load, load_some, store, store_some
 
 EPSILON = 2.0**-24  # of a float32, half a unit in the last place
 

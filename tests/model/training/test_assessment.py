@@ -9,17 +9,17 @@ import jax
 import numpy as np
 import pytest
 
-from model.classifier import initialize
-from model.config import ModelConfig
-from model.events.types import Sensor
-from model.tokens import Tokenization
-from model.training import prediction
-from model.training.assessment import Assessment, decision_ms
-from model.training.batches import Batch, evaluation_batches
-from model.training.dataset import Samples
-from model.training.experiment import encoder
-from model.training.figures import confidence_over_time, write_figures
-from model.training.prediction import (
+from saccade.model.classifier import initialize
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import Sensor
+from saccade.model.tokens import Tokenization
+from saccade.model.training import prediction
+from saccade.model.training.assessment import Assessment, decision_ms
+from saccade.model.training.batches import Batch, evaluation_batches
+from saccade.model.training.dataset import Samples
+from saccade.model.training.experiment import encoder
+from saccade.model.training.figures import confidence_over_time, write_figures
+from saccade.model.training.prediction import (
     Course,
     Predictions,
     predict_streams,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.training.augmentation import compose, crop, mix
-from model.training.settings import AugmentationSettings
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.training.augmentation import compose, crop, mix
+from saccade.model.training.settings import AugmentationSettings
 
 NOTHING = AugmentationSettings(
     **{field.name: 0.0 for field in fields(AugmentationSettings)}

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.events.types import Sensor
-from model.tokens import Tokenization
-from model.training.batches import bucket, evaluation_batches
-from model.training.dataset import Samples
-from model.training.experiment import encoder
+from saccade.model.events.types import Sensor
+from saccade.model.tokens import Tokenization
+from saccade.model.training.batches import bucket, evaluation_batches
+from saccade.model.training.dataset import Samples
+from saccade.model.training.experiment import encoder
 from tests.model.training.fixtures import make_events
 
 TICK = 16

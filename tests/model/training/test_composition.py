@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from model.training.composition import CONF, as_yaml, resolve
-from model.training.errors import InvalidSetting, UnknownSetting
-from model.training.experiment import experiment
-from model.training.settings import TokenSettings
-from model.training.typed import build
+from saccade.model.training.composition import CONF, as_yaml, resolve
+from saccade.model.training.errors import InvalidSetting, UnknownSetting
+from saccade.model.training.experiment import experiment
+from saccade.model.training.settings import TokenSettings
+from saccade.model.training.typed import build
 
 MODELS = sorted(
     path.relative_to(CONF / "model").with_suffix("").as_posix()

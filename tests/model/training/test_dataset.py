@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.training.dataset import hold_out
-from model.training.errors import MalformedDataSet, MissingDataSet
-from model.training.tasks import build_task
+from saccade.model.training.dataset import hold_out
+from saccade.model.training.errors import MalformedDataSet, MissingDataSet
+from saccade.model.training.tasks import build_task
 from tests.model.training.fixtures import SYSTEM, make_events, write_bin, write_digits
 
 NMNIST = {"name": "nmnist", "validation_share": 0.25}

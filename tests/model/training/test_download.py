@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from model.training.download_command import download
+from saccade.model.training.download_command import download
 from tests.model.training.fixtures import write_spikes
 
 TASK = "spiking-heidelberg-digits"

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import saccade
-from model.checkpoint import load, read_manifest
-from model.training import cli
-from model.training.batches import evaluation_batches
-from model.training.experiment import encoder
-from model.training.prediction import predict_whole
-from model.training.tasks import build_task
-from server.engine.loading import load_model
+from saccade.model.checkpoint import load, read_manifest
+from saccade.model.training import cli
+from saccade.model.training.batches import evaluation_batches
+from saccade.model.training.experiment import encoder
+from saccade.model.training.prediction import predict_whole
+from saccade.model.training.tasks import build_task
+from saccade.server.engine.loading import load_model
 from tests.model.training.fixtures import SYSTEM, write_digits
 from tests.model.training.test_run import TINY
 from tests.transport.conftest import serving

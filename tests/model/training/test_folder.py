@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.checkpoint import load
-from model.events.types import Sensor
-from model.training import cli
-from model.training.dataset import Task
-from model.training.errors import InvalidSetting, MalformedDataSet, MissingDataSet
-from model.training.tasks import build_task
+from saccade.model.checkpoint import load
+from saccade.model.events.types import Sensor
+from saccade.model.training import cli
+from saccade.model.training.dataset import Task
+from saccade.model.training.errors import (
+    InvalidSetting,
+    MalformedDataSet,
+    MissingDataSet,
+)
+from saccade.model.training.tasks import build_task
 from tests.model.events.aedat_files import aedat_31, dvs128_2, packet_31
 from tests.model.events.test_recordings import (
     csv_bytes,

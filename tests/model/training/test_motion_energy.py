@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model import streaming
-from model.classifier import initialize
-from model.config import ModelConfig
-from model.events.types import EVENT_DTYPE, Events, Sensor
-from model.tokens import Tokenization, Tokenizer
-from model.training.motion_energy import FIRST_LAYER, with_motion_energy
+from saccade.model import streaming
+from saccade.model.classifier import initialize
+from saccade.model.config import ModelConfig
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.tokens import Tokenization, Tokenizer
+from saccade.model.training.motion_energy import FIRST_LAYER, with_motion_energy
 
 TOKENIZATION = Tokenization("linear", Sensor(32, 32))
 CONFIG = ModelConfig(

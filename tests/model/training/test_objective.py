@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.classifier import initialize
-from model.config import ModelConfig
-from model.training import learner as learners
-from model.training.objective import (
+from saccade.model.classifier import initialize
+from saccade.model.config import ModelConfig
+from saccade.model.training import learner as learners
+from saccade.model.training.objective import (
     correct,
     cross_entropy,
     groups,
@@ -19,7 +19,7 @@ from model.training.objective import (
     schedule,
     smooth,
 )
-from model.training.settings import OptimizerSettings
+from saccade.model.training.settings import OptimizerSettings
 
 SETTINGS = OptimizerSettings(
     lr=1e-2,

@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.types import Events, Sensor
-from model.tokens import Tokenization
-from model.training.augmentation import drop_events
-from model.training.batches import Batch
-from model.training.dataset import OnDisk, Samples
-from model.training.errors import MalformedDataSet
-from model.training.experiment import encoder
-from model.training.pipeline import Draw, Loading, padded_length, training_batches
-from model.training.schedule import Place, Plan, Schedule
+from saccade.model.events.types import Events, Sensor
+from saccade.model.tokens import Tokenization
+from saccade.model.training.augmentation import drop_events
+from saccade.model.training.batches import Batch
+from saccade.model.training.dataset import OnDisk, Samples
+from saccade.model.training.errors import MalformedDataSet
+from saccade.model.training.experiment import encoder
+from saccade.model.training.pipeline import (
+    Draw,
+    Loading,
+    padded_length,
+    training_batches,
+)
+from saccade.model.training.schedule import Place, Plan, Schedule
 from tests.model.training.fixtures import make_events
 
 TICK = 16

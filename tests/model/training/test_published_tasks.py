@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from model.training import cli
-from model.training.dataset import Task
-from model.training.errors import MalformedDataSet, MissingDataSet
-from model.training.tasks import build_task
+from saccade.model.training import cli
+from saccade.model.training.dataset import Task
+from saccade.model.training.errors import MalformedDataSet, MissingDataSet
+from saccade.model.training.tasks import build_task
 from tests.model.events.aedat_files import aedat_31, packet_31
 from tests.model.training.fixtures import SYSTEM, write_gestures, write_spikes
 from tests.model.training.test_run import TINY

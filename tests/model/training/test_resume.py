@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.checkpoint import load
-from model.training import cli, learner as learners
+from saccade.model.checkpoint import load
+from saccade.model.training import cli, learner as learners
 from tests.model.training.fixtures import write_digits
 from tests.model.training.test_run import TINY
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.checkpoint import load
-from model.training import cli, learner as learners
-from model.training.batches import Batch
-from model.training.errors import TrainingDiverged
-from model.training.interruption import interruptible
-from model.training.learner import Learner, Tally, make_predict
-from model.training.meter import Meter
+from saccade.model.checkpoint import load
+from saccade.model.training import cli, learner as learners
+from saccade.model.training.batches import Batch
+from saccade.model.training.errors import TrainingDiverged
+from saccade.model.training.interruption import interruptible
+from saccade.model.training.learner import Learner, Tally, make_predict
+from saccade.model.training.meter import Meter
 from tests.model.training.fixtures import write_digits
 from tests.model.training.test_evaluate import tally
 

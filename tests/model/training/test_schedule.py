@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.training.schedule import GROUP_BATCHES, Group, Plan, Schedule
+from saccade.model.training.schedule import GROUP_BATCHES, Group, Plan, Schedule
 
 plans = st.builds(
     Plan,

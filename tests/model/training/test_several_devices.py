@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import pytest
 
-from model.training.devices import get_ready, mesh
-from model.training.errors import InvalidSetting
-from model.training.gradient import rows_at_once
+from saccade.model.training.devices import get_ready, mesh
+from saccade.model.training.errors import InvalidSetting
+from saccade.model.training.gradient import rows_at_once
 from tests.model.training.fixtures import SYSTEM, write_digits
 from tests.model.training.test_run import TINY
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from model.training import cli
+from saccade.model.training import cli
 from tests.model.training.fixtures import write_digits
 from tests.model.training.test_run import TINY
 
@@ -130,7 +130,7 @@ def test_without_the_package_the_error_says_what_to_install(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.delitem(sys.modules, "model.training.wandb_log", raising=False)
+    monkeypatch.delitem(sys.modules, "saccade.model.training.wandb_log", raising=False)
     assert cli.train([*TINY, *OFFLINE, f"output_dir={tmp_path}"]) == 1
     assert "pip install 'saccade[wandb]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

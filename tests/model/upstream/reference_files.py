@@ -8,8 +8,8 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from model.classifier import Variables
-from model.config import ModelConfig
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
 from tests.model.variants import random_variables
 
 SETTINGS = {

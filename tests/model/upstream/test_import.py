@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import yaml
 
-from model.checkpoint import CheckpointError, load
-from model.classifier import Classifier
-from model.streaming import scan
-from model.training.composition import resolve
-from model.upstream.cli import import_upstream
-from model.upstream.conversion import check
-from model.upstream.errors import (
+from saccade.model.checkpoint import CheckpointError, load
+from saccade.model.classifier import Classifier
+from saccade.model.streaming import scan
+from saccade.model.training.composition import resolve
+from saccade.model.upstream.cli import import_upstream
+from saccade.model.upstream.conversion import check
+from saccade.model.upstream.errors import (
     InvalidRecipe,
     LeavesDisagree,
     UnknownLayout,
@@ -29,8 +29,8 @@ from model.upstream.errors import (
     UpstreamDamaged,
     UpstreamMissing,
 )
-from model.upstream.files import read
-from model.upstream.recipes import presets, recipe
+from saccade.model.upstream.files import read
+from saccade.model.upstream.recipes import presets, recipe
 from tests.model.upstream.reference_files import (
     CONFIG,
     LABELS,

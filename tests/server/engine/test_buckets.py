@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from model.execution import EXECUTIONS
-from model.streaming import fold, init_carry, scan
-from server.engine.compiled import WHOLE_SESSION, Executables, compile_all
-from server.engine.scheduler import Bucket
-from server.engine.servable import Canary, Servable
-from server.engine.slots import PackedBatch
-from server.settings import Settings
+from saccade.model.execution import EXECUTIONS
+from saccade.model.streaming import fold, init_carry, scan
+from saccade.server.engine.compiled import WHOLE_SESSION, Executables, compile_all
+from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.servable import Canary, Servable
+from saccade.server.engine.slots import PackedBatch
+from saccade.server.settings import Settings
 from tests.model.variants import VARIANTS, random_variables
 
 CONFIG = VARIANTS[0]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from jaxlib.version import __version__ as jaxlib_version
 
-from server.engine.engine import Engine
-from server.engine.errors import (
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.errors import (
     AlreadyServed,
     BacklogFull,
     CanaryMismatch,
@@ -24,10 +24,10 @@ from server.engine.errors import (
     StillServed,
     UnknownServable,
 )
-from server.engine.leases import Lease
-from server.engine.recoveries import MOST, Recoveries
-from server.engine.rows import Exported, RowState
-from server.engine.scheduler import Bucket
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.recoveries import MOST, Recoveries
+from saccade.server.engine.rows import Exported, RowState
+from saccade.server.engine.scheduler import Bucket
 from tests.faults import Fault, Gate
 from tests.toy import (
     BUCKETS,
@@ -385,7 +385,7 @@ def test_events_that_always_break_the_device_do_not_break_it_for_ever() -> None:
 def test_a_device_that_hangs_turns_health_red_until_it_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.engine.health.HUNG_S", 0.2)
+    monkeypatch.setattr("saccade.server.engine.health.HUNG_S", 0.2)
     gate = Gate()
     with running(toy_servable(advance=gate.advance)) as (engine, recorder):
         lease = engine.open("toy", INF)

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from server.engine.leases import Lease, Leases
-from server.engine.pool import InFlight, Pool, collect
-from server.engine.rows import RowState, collect_row
-from server.engine.scheduler import Bucket
+from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.pool import InFlight, Pool, collect
+from saccade.server.engine.rows import RowState, collect_row
+from saccade.server.engine.scheduler import Bucket
 from tests.toy import chunk, toy_scores, toy_servable
 
 SLOTS = 3

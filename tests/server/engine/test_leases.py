@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from server.engine.errors import SlotsExhausted, StaleLease
-from server.engine.leases import Leases
+from saccade.server.engine.errors import SlotsExhausted, StaleLease
+from saccade.server.engine.leases import Leases
 
 
 def test_each_slot_is_lent_once() -> None:

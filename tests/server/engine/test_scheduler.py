@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from server.engine.scheduler import Bucket, Scheduler
+from saccade.server.engine.scheduler import Bucket, Scheduler
 
 BUCKETS = (Bucket(1, 1), Bucket(1, 4), Bucket(1, 16), Bucket(8, 1), Bucket(8, 4))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from server.engine.slots import (
+from saccade.server.engine.slots import (
     PackedBatch,
     advance_rows,
     extract,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from model.events.types import Sensor
-from server.protocol.messages import (
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import (
     Ack,
     Close,
     Closed,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from server.protocol.accounting import Counts, Ledger
-from server.protocol.messages import Ack
+from saccade.server.protocol.accounting import Counts, Ledger
+from saccade.server.protocol.messages import Ack
 
 
 def add(ledger: Ledger, events: int, kept: int | None = None) -> None:

@@ -8,22 +8,22 @@ import msgpack
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.types import Sensor
-from server.protocol.codec import (
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.codec import (
     decode_client,
     decode_server,
     encode_client,
     encode_server,
     type_name,
 )
-from server.protocol.errors import (
+from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
     MalformedMessage,
     UnsupportedProtocol,
     error_message,
 )
-from server.protocol.messages import (
+from saccade.server.protocol.messages import (
     Ack,
     EventsFrame,
     Flushed,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from server.protocol.codec import decode_server, encode_client
-from server.protocol.conversation import Conversation, Limits, Stage
-from server.protocol.errors import (
+from saccade.server.protocol.codec import decode_server, encode_client
+from saccade.server.protocol.conversation import Conversation, Limits, Stage
+from saccade.server.protocol.errors import (
     InvalidField,
     MalformedMessage,
     ProtocolError,
@@ -14,7 +14,7 @@ from server.protocol.errors import (
     UnexpectedMessage,
     UnsupportedProtocol,
 )
-from server.protocol.messages import (
+from saccade.server.protocol.messages import (
     Close,
     Flush,
     Open,

@@ -11,18 +11,18 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from model.events.packed import unpack
-from model.events.types import Sensor
-from server.protocol import errors, limit_errors, resume_errors
-from server.protocol.codec import (
+from saccade.model.events.packed import unpack
+from saccade.model.events.types import Sensor
+from saccade.server.protocol import errors, limit_errors, resume_errors
+from saccade.server.protocol.codec import (
     decode_client,
     decode_server,
     encode_client,
     encode_server,
 )
-from server.protocol.errors import ProtocolError, error_message
-from server.protocol.messages import ErrorMessage, Open
-from server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
+from saccade.server.protocol.errors import ProtocolError, error_message
+from saccade.server.protocol.messages import ErrorMessage, Open
+from saccade.server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
 
 LEAVES = ProtocolError.__subclasses__()
 assert {resume_errors.TakenOver, limit_errors.RateExceeded} <= set(LEAVES), (
@@ -142,7 +142,7 @@ def test_every_close_code_is_explained():
 
 
 def test_the_limits_are_the_defaults_of_the_code():
-    from server.protocol.conversation import Limits
+    from saccade.server.protocol.conversation import Limits
 
     documented = {row[0].strip("`"): row[1] for row in rows(section("Limits"))}
     for name, value in dataclasses.asdict(Limits()).items():

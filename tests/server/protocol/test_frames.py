@@ -3,18 +3,18 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from model.events.packed import pack
-from model.events.types import Sensor
-from server.protocol.codec import encode_client
-from server.protocol.conversation import Conversation, Limits, Stage
-from server.protocol.errors import (
+from saccade.model.events.packed import pack
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.codec import encode_client
+from saccade.server.protocol.conversation import Conversation, Limits, Stage
+from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
     SensorRefused,
     SequenceGap,
     UnexpectedMessage,
 )
-from server.protocol.messages import (
+from saccade.server.protocol.messages import (
     Ack,
     EventsFrame,
     Open,

@@ -14,14 +14,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from model.events.packed import pack
-from model.events.types import EVENT_DTYPE, Sensor
-from server.protocol.accounting import Counts
-from server.protocol.codec import decode_client, decode_server, encode_client
-from server.protocol.conversation import Conversation, Limits
-from server.protocol.errors import ProtocolError, error_message
-from server.protocol.messages import EventsFrame, Flush, Open, Reset
-from server.protocol.requests import Feed, Reply
+from saccade.model.events.packed import pack
+from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.server.protocol.accounting import Counts
+from saccade.server.protocol.codec import decode_client, decode_server, encode_client
+from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.errors import ProtocolError, error_message
+from saccade.server.protocol.messages import EventsFrame, Flush, Open, Reset
+from saccade.server.protocol.requests import Feed, Reply
 from tests.server.protocol import strategies
 
 SENSOR = Sensor(8, 8)

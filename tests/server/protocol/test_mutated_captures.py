@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 
-from model.events.checks import check
-from server.protocol.codec import Wire
-from server.protocol.conversation import Conversation, Limits
-from server.protocol.errors import ProtocolError, error_message
-from server.protocol.messages import ErrorMessage, Open
-from server.protocol.requests import Feed, Reply
+from saccade.model.events.checks import check
+from saccade.server.protocol.codec import Wire
+from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.errors import ProtocolError, error_message
+from saccade.server.protocol.messages import ErrorMessage, Open
+from saccade.server.protocol.requests import Feed, Reply
 from tests.fuzzing import SENSOR, Capture, Mutator, Said, captures
 
 MUTATED = 100_000

@@ -6,13 +6,13 @@ import msgpack
 import numpy as np
 import pytest
 
-from server.protocol.conversation import Conversation, Limits
-from server.protocol.errors import (
+from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.errors import (
     FrameTooLarge,
     FrameUndecodable,
     InvalidField,
 )
-from server.protocol.messages import (
+from saccade.server.protocol.messages import (
     Ack,
     EventsFrame,
     Open,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from server.protocol.messages import Closed, Flushed, Report
-from server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from saccade.server.protocol.messages import Closed, Flushed, Report
+from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
 
 LABELS = ["left", "right"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.protocol.conversation import Conversation, Limits, Repeat
-from server.protocol.errors import SequenceGap
-from server.protocol.messages import Ack, EventsFrame, Open
+from saccade.server.protocol.conversation import Conversation, Limits, Repeat
+from saccade.server.protocol.errors import SequenceGap
+from saccade.server.protocol.messages import Ack, EventsFrame, Open
 from tests.server.protocol.scripted import SENSOR, fed, frame, opened, refused
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.events.packed import unpack
-from server.protocol.codec import decode_client
-from server.protocol.errors import InvalidField
-from server.protocol.messages import EventsFrame
+from saccade.model.events.packed import unpack
+from saccade.server.protocol.codec import decode_client
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.messages import EventsFrame
 
 
 def listed(rows, **more) -> str:

@@ -7,18 +7,18 @@ from typing import Any
 
 import jax
 
-from model.events.types import Events
-from server.engine.device import Device
-from server.engine.engine import Engine
-from server.engine.pool import InFlight
-from server.engine.recoveries import Recoveries
-from server.engine.scheduler import Bucket
-from server.protocol.conversation import Conversation, Limits
-from server.protocol.messages import Open, Result
-from server.sessions.grant import Grant
-from server.sessions.session import Session
-from server.sessions.snapshots import Snapshot
-from server.sessions.streams import Streams
+from saccade.model.events.types import Events
+from saccade.server.engine.device import Device
+from saccade.server.engine.engine import Engine
+from saccade.server.engine.pool import InFlight
+from saccade.server.engine.recoveries import Recoveries
+from saccade.server.engine.scheduler import Bucket
+from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.messages import Open, Result
+from saccade.server.sessions.grant import Grant
+from saccade.server.sessions.session import Session
+from saccade.server.sessions.snapshots import Snapshot
+from saccade.server.sessions.streams import Streams
 from tests.faults import Fault
 from tests.server.sessions.hearer import Hearer, say
 from tests.toy import Recorder, toy_model

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.events.packed import pack
-from model.events.types import Events
-from server.protocol.conversation import Conversation
-from server.protocol.errors import ProtocolError
-from server.protocol.messages import EventsFrame, ServerMessage
-from server.protocol.requests import Feed
-from server.sessions.session import Session
+from saccade.model.events.packed import pack
+from saccade.model.events.types import Events
+from saccade.server.protocol.conversation import Conversation
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import EventsFrame, ServerMessage
+from saccade.server.protocol.requests import Feed
+from saccade.server.sessions.session import Session
 
 
 class Hearer:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from model.events.types import Events
-from server.protocol.messages import Ack, Closed, Flush, Flushed, Reset, Result
-from server.sessions.intake import LEAD_TICKS
-from server.sessions.snapshots import decode, encode
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import Ack, Closed, Flush, Flushed, Reset, Result
+from saccade.server.sessions.intake import LEAD_TICKS
+from saccade.server.sessions.snapshots import decode, encode
 from tests.server.sessions.bench import WINDOW, Bench, Seat
 from tests.toy import TICK, event_scores, some_events
 

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from model.events.types import Events
-from server.engine.errors import SlotsExhausted
-from server.protocol.errors import SlotsExhausted as PlacesTaken
-from server.protocol.messages import Closed, Flush, Flushed, Reset, Result
-from server.sessions.snapshots import Snapshot, decode, encode
+from saccade.model.events.types import Events
+from saccade.server.engine.errors import SlotsExhausted
+from saccade.server.protocol.errors import SlotsExhausted as PlacesTaken
+from saccade.server.protocol.messages import Closed, Flush, Flushed, Reset, Result
+from saccade.server.sessions.snapshots import Snapshot, decode, encode
 from tests.server.sessions.bench import Bench, Seat
 from tests.toy import TICK, event_scores, some_events
 
 SLOTS, PLACES = 2, 5
 BENCH = Bench(SLOTS, PLACES)
-QUANTUM = "server.sessions.berths.QUANTUM_TICKS"
+QUANTUM = "saccade.server.sessions.berths.QUANTUM_TICKS"
 WHICH = st.integers(0, PLACES - 1)
 
 

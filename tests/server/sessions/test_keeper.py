@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from server.sessions.keeper import Keeper, Terms
-from server.sessions.stores.memory import MemoryStore
-from server.sessions.stores.store import Record
+from saccade.server.sessions.keeper import Keeper, Terms
+from saccade.server.sessions.stores.memory import MemoryStore
+from saccade.server.sessions.stores.store import Record
 from tests.server.sessions.test_session import Client
 from tests.toy import some_events
 

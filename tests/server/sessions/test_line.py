@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from server.sessions.gaps import Gap, Gaps
-from server.sessions.line import Line, Room
+from saccade.server.sessions.gaps import Gap, Gaps
+from saccade.server.sessions.line import Line, Room
 from tests.toy import some_events
 
 FRAMES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=30)

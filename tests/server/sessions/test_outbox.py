@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from server.protocol.messages import Ack, Flushed, Result, ServerMessage
-from server.sessions.outbox import Outbox
+from saccade.server.protocol.messages import Ack, Flushed, Result, ServerMessage
+from saccade.server.sessions.outbox import Outbox
 
 
 def result(ticks: int) -> Result:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from model.tokens import TokenChunk
-from server.engine.errors import BacklogFull, EngineFailed
-from server.engine.leases import Lease
-from server.engine.pool import Scored
-from server.protocol.conversation import Conversation, Limits
-from server.protocol.messages import (
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.errors import BacklogFull, EngineFailed
+from saccade.server.engine.leases import Lease
+from saccade.server.engine.pool import Scored
+from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.messages import (
     Ack,
     Closed,
     Flush,
@@ -24,8 +24,8 @@ from server.protocol.messages import (
     Result,
     WasReset,
 )
-from server.sessions.grant import Grant
-from server.sessions.session import Session
+from saccade.server.sessions.grant import Grant
+from saccade.server.sessions.session import Session
 from tests.server.sessions.hearer import Hearer, say
 from tests.toy import event_scores, some_events, toy_model
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from server.sessions.stores.memory import MemoryStore
-from server.sessions.stores.redis import RedisStore
-from server.sessions.stores.sqlite import SqliteStore
-from server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
+from saccade.server.sessions.stores.memory import MemoryStore
+from saccade.server.sessions.stores.redis import RedisStore
+from saccade.server.sessions.stores.sqlite import SqliteStore
+from saccade.server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
 from tests.redis_server import RedisServer
 
 DATA = bytes(range(256))

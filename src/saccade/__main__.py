@@ -6,30 +6,38 @@ import importlib
 import sys
 from typing import Final
 
-__version__ = "0.1.0"
+from saccade import __version__
 
 COMMANDS: Final = {
-    "serve": ("server.cli:serve", "run the inference server"),
-    "stream": ("clients.cli:stream", "stream a recording or a simulated camera"),
-    "classify": ("clients.cli:classify", "classify recordings through REST"),
-    "key": ("server.cli:key", "make an API key"),
-    "demo": ("clients.cli:demo", "see it all: a server, a stream, a batch, metrics"),
-    "train": ("model.training.cli:train", "train a model"),
-    "evaluate": ("model.training.cli:evaluate", "measure a checkpoint's accuracy"),
+    "serve": ("saccade.server.cli:serve", "run the inference server"),
+    "stream": (
+        "saccade.clients.cli:stream",
+        "stream a recording or a simulated camera",
+    ),
+    "classify": ("saccade.clients.cli:classify", "classify recordings through REST"),
+    "key": ("saccade.server.cli:key", "make an API key"),
+    "demo": (
+        "saccade.clients.cli:demo",
+        "see it all: a server, a stream, a batch, metrics",
+    ),
+    "train": ("saccade.model.training.cli:train", "train a model"),
+    "evaluate": (
+        "saccade.model.training.cli:evaluate",
+        "measure a checkpoint's accuracy",
+    ),
     "download": (
-        "model.training.download_command:download",
+        "saccade.model.training.download_command:download",
         "fetch a task's data set and check it",
     ),
     "export": (
-        "model.training.export_command:export",
+        "saccade.model.training.export_command:export",
         "make a run's best checkpoint one to serve, with a model card",
     ),
     "import-upstream": (
-        "model.upstream.cli:import_upstream",
+        "saccade.model.upstream.cli:import_upstream",
         "make a servable checkpoint of the paper's authors' own",
     ),
 }
-OURS: Final = frozenset({"model", "server", "clients", "checkpoints"})
 
 
 def usage() -> str:
@@ -56,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.split(".")[0] in OURS:
+        if missing.name is None or missing.name.split(".")[0] == "saccade":
             raise
         return _explain_missing(arguments[0], missing.name)
     return int(getattr(module, function_name)(arguments[1:]) or 0)
