@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.cases import Model
-from saccade.model.block import Block, blocks
-from saccade.model.layer_weights import LayerWeights
+from saccade.model.block import Block, LayerWeights, blocks
 
 MATRIX: Final = 1024
 EXPONENTIALS: Final = 1 << 20

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baseline import WINDOW_EVENTS, score_windows
+from saccade.model.backends import EXECUTIONS, Execution
 from saccade.model.classifier import Variables, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.execution import EXECUTIONS, Execution
-from saccade.model.network import Carry, Weights
+from saccade.model.inference import Carry, Weights
 from saccade.model.streaming import fold, init_carry
 
 BASELINE: Final = "stateless windows"

@@ -27,7 +27,7 @@ from benchmarks.configurations import CONFIGURATIONS, NAMES
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave
-from saccade.model.execution import EXECUTIONS
+from saccade.model.backends import EXECUTIONS
 
 BUDGET_S: Final = 60.0
 QUICK_BUDGET_S: Final = 3.0

@@ -22,13 +22,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 from saccade.model.tokens import TokenChunk, Tokenization, Tokenizer
 from saccade.server.protocol.codec import Wire, encode_client
-from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.conversation import Conversation, Feed, Limits
 from saccade.server.protocol.messages import EventsFrame, FitPolicy, Open
-from saccade.server.protocol.requests import Feed
 
 MODEL_SENSOR: Final = Sensor(128, 128)
 LARGE_SENSOR: Final = Sensor(640, 480)

@@ -29,10 +29,10 @@ from rich.table import Table
 
 from benchmarks.nuisances import some_events
 from saccade.clients import http
+from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.connection import Stream, connect
-from saccade.clients.credentials import KEY_VARIABLE
-from saccade.clients.server_process import ServerProcess
-from saccade.server.keys import digest_of, new_key
+from saccade.clients.endpoint import KEY_VARIABLE
+from saccade.server.transport.auth import digest_of, new_key
 
 MODEL: Final = "nmnist"
 SESSIONS: Final = 50

@@ -24,8 +24,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from saccade.clients.credentials import authorization
-from saccade.model.events.packed import pack
+from saccade.clients.endpoint import authorization
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.protocol.codec import encode_client
 from saccade.server.protocol.messages import EventsFrame, Open

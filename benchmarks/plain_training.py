@@ -21,9 +21,9 @@ from jaxtyping import Array
 
 from benchmarks.baseline import complex_pairs, dense, normalised, states
 from saccade.model.config import ModelConfig
-from saccade.model.training.batches import Batch
 from saccade.model.training.gradient import Rows
-from saccade.model.training.objective import cross_entropy
+from saccade.model.training.input_pipeline import Batch
+from saccade.model.training.optimizer import cross_entropy
 
 Keep = Callable[[Array], Array]
 Plain = tuple[dict[str, Any], Any, Array]

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.sequential import Network
+from saccade.model.backends import fastest
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
-from saccade.model.execution import fastest
 from saccade.model.streaming import fold, init_carry
 from saccade.model.upstream.recipes import presets, recipe
 

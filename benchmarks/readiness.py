@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from benchmarks.cases import EVENT_RATE_PER_MS, Model
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.checkpoint import save
 from saccade.model.manifest import Canary, Manifest
 from saccade.model.streaming import scan

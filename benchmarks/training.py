@@ -30,9 +30,9 @@ from benchmarks.timing import interleave
 from saccade.model.classifier import Classifier, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.precision import PRECISIONS
-from saccade.model.training import devices, learner as learners, objective
-from saccade.model.training.batches import Batch
-from saccade.model.training.composition import resolve
+from saccade.model.training import devices, optimizer, train_state as learners
+from saccade.model.training.config import resolve
+from saccade.model.training.input_pipeline import Batch
 from saccade.model.training.settings import Settings
 from saccade.model.training.typed import build
 
@@ -78,13 +78,13 @@ def synthetic(config: ModelConfig) -> Batch:
 def training(config: ModelConfig, settings: Settings, count: int) -> Callable[[], Any]:
     """Return a call that takes one step of `saccade train` on so many devices."""
     mesh = devices.mesh(replace(settings.system, devices=count))
-    optimizer = objective.optimizer(settings.optimizer, STEPS)
-    begun = learners.init(initialize(config, jax.random.key(0)), optimizer)
+    transform = optimizer.optimizer(settings.optimizer, STEPS)
+    begun = learners.init(initialize(config, jax.random.key(0)), transform)
     learner = jax.device_put(begun, devices.on_all(mesh))
     recipe = settings.training
     step = learners.make_step(
         Classifier(config, PRECISIONS[recipe.precision]),
-        optimizer,
+        transform,
         recipe.label_smoothing,
         recipe.ema_decay,
         0,
@@ -102,10 +102,10 @@ def training(config: ModelConfig, settings: Settings, count: int) -> Callable[[]
 
 def plain(config: ModelConfig, settings: Settings) -> Callable[[], Any]:
     """Return a call that takes one step of plain training."""
-    optimizer = objective.optimizer(settings.optimizer, STEPS)
+    transform = optimizer.optimizer(settings.optimizer, STEPS)
     params = initialize(config, jax.random.key(0))["params"]
-    held: Any = (params, optimizer.init(params), jnp.int32(0))
-    step, batch = make_plain_step(config, optimizer), synthetic(config)
+    held: Any = (params, transform.init(params), jnp.int32(0))
+    step, batch = make_plain_step(config, transform), synthetic(config)
 
     def call() -> Any:
         nonlocal held

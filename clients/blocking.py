@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack
 
 from saccade.clients import connection
-from saccade.clients.handshake import Choices
-from saccade.clients.reconnecting import RECONNECTING, Reconnecting
-from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Traffic
+from saccade.clients.session import DEFAULT_BOUNDS, Bounds, StreamStats
+from saccade.clients.transport import RECONNECTING, Choices, Reconnecting
 from saccade.server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
 
 T = TypeVar("T")
@@ -69,7 +68,7 @@ class Stream:
         return self._stream.opened
 
     @property
-    def traffic(self) -> Traffic:
+    def traffic(self) -> StreamStats:
         """What was sent and received so far, with the latencies of the results."""
         return self._stream.traffic
 

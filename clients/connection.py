@@ -17,11 +17,15 @@ from functools import partial
 from typing import Any, Final, Self, Unpack
 
 from saccade.clients.errors import StreamClosed
-from saccade.clients.framing import Payload, split_raw
-from saccade.clients.handshake import Choices, shake_hands
-from saccade.clients.reconnecting import RECONNECTING, Reconnecting
-from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, Traffic
-from saccade.clients.wire import Wire
+from saccade.clients.frames import Payload, split_raw
+from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, StreamStats
+from saccade.clients.transport import (
+    RECONNECTING,
+    Choices,
+    Reconnecting,
+    Wire,
+    shake_hands,
+)
 from saccade.model.events.types import as_events
 from saccade.server.protocol.messages import (
     ClientMessage,
@@ -66,7 +70,7 @@ class Stream:
         return self._session.opened
 
     @property
-    def traffic(self) -> Traffic:
+    def traffic(self) -> StreamStats:
         """What was sent and received so far, with the latencies of the results."""
         return self._session.traffic
 

@@ -11,11 +11,9 @@ from typing import Any, Final, NamedTuple
 import httpx
 import msgpack
 
-from saccade.clients.addresses import is_loopback, rest_url
-from saccade.clients.credentials import authorization
+from saccade.clients.endpoint import authorization, is_loopback, rest_url, trusted
 from saccade.clients.errors import RequestRefused, ServerUnreachable
-from saccade.clients.trust import trusted
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events, Sensor
 from saccade.server.protocol.messages import FitPolicy
 

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
         return self.own > 0 and not self.size
 
 
-class Outgoing:
+class SendLog:
     """The messages of one session, in order: some sent, some not yet.
 
     A message is kept after it was sent where the session can be resumed: until a

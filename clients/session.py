@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from saccade.clients.credit import Credit
 from saccade.clients.errors import ClientError, StreamError, stream_error
-from saccade.clients.framing import Framer, Payload, largest_frame
-from saccade.clients.latency import LatencyLedger
-from saccade.clients.outgoing import Outgoing
+from saccade.clients.flow_control import Credit, LatencyLedger
+from saccade.clients.frames import Framer, Payload, largest_frame
+from saccade.clients.outgoing import SendLog
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import (
     Ack,
@@ -57,7 +56,7 @@ DEFAULT_BOUNDS: Final = Bounds()
 
 
 @dataclass
-class Traffic:
+class StreamStats:
     """What one stream has sent and received so far.
 
     `events` counts what was sent as records; raw frames count as bytes only. Of them,
@@ -94,7 +93,7 @@ class Session:
         self, opening: Open, opened: Opened, bounds: Bounds = DEFAULT_BOUNDS
     ) -> None:
         self.opened = opened
-        self.traffic = Traffic()
+        self.traffic = StreamStats()
         self.results: deque[Result] = deque()
         self._refusals: list[StreamError] = []
         self.closed: Closed | None = None
@@ -112,7 +111,7 @@ class Session:
         self._scored_events = 0
         self._again: set[int] = set()
         self._asked: set[int] = set()
-        self.outgoing = Outgoing(keeps=opened.resume is not None)
+        self.outgoing = SendLog(keeps=opened.resume is not None)
         window_events = min(
             opened.window_events, bounds.events_under_way or opened.window_events
         )

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from saccade.clients.errors import UnplayableSource
 from saccade.model.events.errors import RecordingError
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.simulator import MotionStream
+from saccade.model.events.simulator.camera import MotionStream
 from saccade.model.events.types import Events, Sensor
 
 SIMULATED: Final = "sim:"

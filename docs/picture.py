@@ -14,13 +14,13 @@ from typing import Self
 
 from rich.console import Console
 
-from saccade.clients.handshake import Choices
+from saccade.clients.commands.playback import Playback, run
+from saccade.clients.commands.stream import FRAME_US, default_readout
+from saccade.clients.display.live import picture
+from saccade.clients.display.statistics import Snapshot, Summary
 from saccade.clients.pacing import by_time
-from saccade.clients.playback import Playback, run
 from saccade.clients.sources import open_source
-from saccade.clients.stream_command import FRAME_US, default_readout
-from saccade.clients.tally import Snapshot, Summary
-from saccade.clients.terminal import picture
+from saccade.clients.transport import Choices
 from saccade.server.protocol.messages import Result
 
 SOURCE = "sim:motions?seed=11&seconds=15"

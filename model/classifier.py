@@ -23,16 +23,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from saccade.model.block import blocks, zero_state
+from saccade.model.block import Affine, blocks, zero_state
 from saccade.model.config import ModelConfig
-from saccade.model.groups import Grouped, Projected, grouped
+from saccade.model.inference import (
+    Carry,
+    State,
+    Weights,
+    embed,
+    through,
+)
 from saccade.model.layer import SequenceLayer
-from saccade.model.layer_weights import Affine
-from saccade.model.network import Carry, State, Weights, look_up, through
-from saccade.model.planes import join
+from saccade.model.pooling import Grouped, Projected, grouped
 from saccade.model.precision import FLOAT32, Precision
 from saccade.model.readout import READOUTS, accumulate, init_readout
-from saccade.model.whole_sequence import Spelled
+from saccade.model.split_complex import join
+from saccade.model.training_block import TokenInputs
 
 Variables = dict[str, Any]
 """Linen's nested dictionary: `params` and, with batch norm, `batch_stats`."""
@@ -144,7 +149,7 @@ class Classifier(nn.Module):
             projected = first.project(weights.layers[0], x)
             inputs = grouped(projected, dt_ms, first.stride)
         else:
-            inputs = look_up(self.config, weights, tokens, dt_ms)
+            inputs = embed(self.config, weights, tokens, dt_ms)
         _, outputs, elapsed_ms = through(self.config, weights, states, inputs)
         return outputs, elapsed_ms
 
@@ -168,7 +173,7 @@ class Classifier(nn.Module):
 
     def _enter(
         self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
-    ) -> Grouped | Spelled:
+    ) -> Grouped | TokenInputs:
         """Project a batch's tokens, once per word where that is the smaller table."""
         first = self.encoder.layers()[0]
         stride = first.block.stride
@@ -178,7 +183,7 @@ class Classifier(nn.Module):
             return grouped(projected, dt_ms, stride)
         shape = (*tokens.shape[:-1], -1, stride)
         table = self._project_words()
-        return Spelled(table, tokens.reshape(shape), dt_ms.reshape(shape))
+        return TokenInputs(table, tokens.reshape(shape), dt_ms.reshape(shape))
 
     def _project_words(self) -> Projected:
         first = self.encoder.layers()[0]

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from saccade.model import planes
+from saccade.model import split_complex
 from saccade.model.array_types import States, Timescales
-from saccade.model.planes import Planes
+from saccade.model.split_complex import SplitComplex
 
 
 class Discretization(NamedTuple):
@@ -28,15 +28,17 @@ class Discretization(NamedTuple):
     """
 
     input_gain: Callable[[States, Timescales], States]
-    enter: Callable[[Planes, Float[Array, "..."], Planes], Planes]
+    enter: Callable[[SplitComplex, Float[Array, "..."], SplitComplex], SplitComplex]
 
 
 def _zoh_input_gain(Lambda: States, timescale: Timescales) -> States:
     return 1.0 / Lambda
 
 
-def _enter_by_gap(rates: Planes, dt_ms: Float[Array, "..."], drive: Planes) -> Planes:
-    return planes.times(planes.expm1(rates, dt_ms), drive)
+def _enter_by_gap(
+    rates: SplitComplex, dt_ms: Float[Array, "..."], drive: SplitComplex
+) -> SplitComplex:
+    return split_complex.times(split_complex.expm1(rates, dt_ms), drive)
 
 
 def _asynchronous_input_gain(Lambda: States, timescale: Timescales) -> States:
@@ -47,7 +49,9 @@ def _unit_input_gain(Lambda: States, timescale: Timescales) -> States:
     return jnp.ones_like(Lambda)
 
 
-def enter_whole(rates: Planes, dt_ms: Float[Array, "..."], drive: Planes) -> Planes:
+def enter_whole(
+    rates: SplitComplex, dt_ms: Float[Array, "..."], drive: SplitComplex
+) -> SplitComplex:
     """Enter as it drives, whatever the gap."""
     return drive
 

@@ -14,14 +14,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from saccade.model import initialization, planes, whole_sequence
+from saccade.model import initialization, split_complex, training_block
 from saccade.model.array_types import States, Timescales
-from saccade.model.block import Block
+from saccade.model.block import NORM_EPSILON, Affine, Block, LayerWeights
 from saccade.model.config import ModelConfig
 from saccade.model.discretization import Discretization
-from saccade.model.groups import Grouped, Projected
-from saccade.model.layer_weights import NORM_EPSILON, Affine, LayerWeights
-from saccade.model.whole_sequence import Spelled
+from saccade.model.pooling import Grouped, Projected
+from saccade.model.training_block import TokenInputs
 
 BATCH_EPSILON: Final = 1e-5
 
@@ -140,7 +139,7 @@ class SequenceLayer(nn.Module):
         """Return the parameters as the block's arithmetic wants them."""
         widens = self.features_in != self.features_out
         return LayerWeights(
-            rates=planes.planes(self.ssm.rates()),
+            rates=split_complex.planes(self.ssm.rates()),
             B=self.ssm.input_matrix(),
             C=self.ssm.output_matrix(),
             D=self.ssm.D.T,
@@ -166,7 +165,7 @@ class SequenceLayer(nn.Module):
 
     def train(
         self,
-        inputs: Grouped | Spelled,
+        inputs: Grouped | TokenInputs,
         valid: Bool[Array, "b g"],
         rows: Int[Array, " b"],
     ) -> Float[Array, "b g h"]:
@@ -178,7 +177,7 @@ class SequenceLayer(nn.Module):
             rows: What tells each row's dropout from the others'.
         """
         weights = self.fold()
-        states, pooled = whole_sequence.run(self.block, weights, inputs)
+        states, pooled = training_block.run(self.block, weights, inputs)
         y = self.block.mix(weights, states, pooled, partial(self._drop, rows))
         y = y if self.config.prenorm else self._normalize_batch(y, valid)
         return self.block.precision.pass_on(y)

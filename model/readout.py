@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from saccade.model.linear_recurrence import run
 from saccade.model.pooling import EPSILON_MS
-from saccade.model.recurrence import run
 
 
 class Readout(NamedTuple):

@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from saccade.model.cache_blocking import in_portions
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
-from saccade.model.network import (
+from saccade.model.inference import (
     Carry,
     State,
     Weights,
-    look_up,
+    advance_ticks,
+    embed,
     move_by_event,
-    move_by_ticks,
 )
-from saccade.model.portions import in_portions
 
 
 def fold(config: ModelConfig, variables: Variables) -> Weights:
@@ -132,8 +132,8 @@ def _advance(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Carry, Float[Array, "s k c"]]:
-    inputs = look_up(config, weights, tokens, dt_ms)
-    moved, logits = move_by_ticks(config, weights, carry, inputs, ticks)
+    inputs = embed(config, weights, tokens, dt_ms)
+    moved, logits = advance_ticks(config, weights, carry, inputs, ticks)
 
     def keep_idle(old: Array, new: Array) -> Array:
         active = (ticks > 0).reshape(-1, *(1,) * (new.ndim - 1))

@@ -10,29 +10,26 @@ from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
 
-from saccade.server.engine.catalogue import Catalogue
+from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
-from saccade.server.engine.models import ServedModel
+from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.keys import Keys
 from saccade.server.protocol.conversation import Limits
 from saccade.server.reloading import Reloading
-from saccade.server.sessions.keeper import Terms
-from saccade.server.sessions.roster import Roster
+from saccade.server.sessions.registry import SessionRegistry
+from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.sqlite import SqliteStore
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
-from saccade.server.sessions.streams import Streams
 from saccade.server.settings import Settings, is_loopback
-from saccade.server.transport.allowance import Allowances, Allowed
 from saccade.server.transport.answers import answer_errors
-from saccade.server.transport.classify_routes import classify_routes
+from saccade.server.transport.auth import Keys
+from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.guard import App, Guard
 from saccade.server.transport.metrics import Metrics
-from saccade.server.transport.model_routes import model_routes
-from saccade.server.transport.probe_routes import probe_routes
+from saccade.server.transport.rate_limits import Allowances, Allowed
+from saccade.server.transport.routes import model_routes, probe_routes, session_routes
 from saccade.server.transport.service import Service
-from saccade.server.transport.session_routes import session_routes
 from saccade.server.transport.websocket import stream
 
 LOG: Final = logging.getLogger(__name__)
@@ -58,10 +55,12 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     )
     metrics.watch(engine)
     catalogue = Catalogue(models)
-    streams = Streams(engine, settings.sessions)
+    streams = EngineClient(engine, settings.sessions)
     metrics.watch_streams(streams)
-    terms = Terms(settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s)
-    roster = Roster(streams, catalogue, create_store(settings), terms, metrics)
+    terms = SnapshotPolicy(
+        settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s
+    )
+    roster = SessionRegistry(streams, catalogue, create_store(settings), terms, metrics)
     keys = Keys.read(settings.keys_file, settings.keys)
     if not (keys or settings.insecure or is_loopback(settings.host)):
         raise ValueError(f"there is no key in {settings.keys_file}")

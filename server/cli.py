@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from saccade.server.keys import digest_of, new_key
 from saccade.server.logs import configure_logs
 from saccade.server.settings import Settings
+from saccade.server.transport.auth import digest_of, new_key
 
 if TYPE_CHECKING:
     from saccade.server.transport.service import Service

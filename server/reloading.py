@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from saccade.model.checkpoint import CheckpointError
-from saccade.server.engine.catalogue import Catalogue
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.loading import load_model
-from saccade.server.engine.models import ServedModel
+from saccade.server.engine.model_registry import Catalogue, ServedModel
 
 LOG: Final = logging.getLogger(__name__)
 

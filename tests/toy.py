@@ -19,11 +19,9 @@ import numpy as np
 from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from saccade.server.engine.engine import Engine
-from saccade.server.engine.models import ServedModel
-from saccade.server.engine.outcomes import Failed, Outcome
-from saccade.server.engine.pool import Scored
+from saccade.server.engine.model_registry import Canary, Servable, ServedModel
+from saccade.server.engine.outputs import EngineOutput, StreamFailed, TickScores
 from saccade.server.engine.scheduler import Batch, Bucket
-from saccade.server.engine.servable import Canary, Servable
 
 TICK = 2
 SENSOR = Sensor(4, 4)
@@ -114,13 +112,13 @@ class Recorder:
     """Takes what an engine delivers and observes, and waits for it."""
 
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[EngineOutput] = []
         self.batches: list[Batch] = []
         self.deliveries = 0
         self.failed_models: list[str] = []
         self.changed = threading.Condition()
 
-    def deliver(self, outcomes: list[Outcome]) -> None:
+    def deliver(self, outcomes: list[EngineOutput]) -> None:
         with self.changed:
             self.outcomes += outcomes
             self.deliveries += 1
@@ -139,7 +137,7 @@ class Recorder:
         return [
             float(row[0])
             for outcome in self.outcomes
-            if isinstance(outcome, Scored) and outcome.lease == lease
+            if isinstance(outcome, TickScores) and outcome.lease == lease
             for row in outcome.logits
         ]
 
@@ -147,7 +145,7 @@ class Recorder:
         return [
             outcome.error
             for outcome in self.outcomes
-            if isinstance(outcome, Failed) and outcome.lease == lease
+            if isinstance(outcome, StreamFailed) and outcome.lease == lease
         ]
 
     def wait(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
 from saccade.server.protocol.codec import decode_server, encode_client
 from saccade.server.protocol.messages import (

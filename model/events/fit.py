@@ -8,9 +8,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.checks import check_inside
 from saccade.model.events.errors import SensorMismatch
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events, Sensor, check_inside
 
 Fit: TypeAlias = Literal["reject", "scale", "crop"]
 

@@ -12,17 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from saccade.model.events import (
-    aedat_file,
-    csv_file,
-    dat_file,
-    faery_file,
-    nmnist,
-    numpy_file,
-    raw_file,
-)
 from saccade.model.events.clock import count_on
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.formats import aedat, csv, dat, faery, nmnist, npy, raw
 from saccade.model.events.types import Events, Sensor
 
 
@@ -43,16 +35,16 @@ class Recording:
 Opener: TypeAlias = Callable[[Path, Sensor | None], tuple[Sensor, Iterator[Events]]]
 
 OPENERS: Final[dict[str, Opener]] = {
-    ".aedat": aedat_file.open_file,
-    ".aedat2": aedat_file.open_file,
-    ".aedat4": aedat_file.open_file,
+    ".aedat": aedat.open_file,
+    ".aedat2": aedat.open_file,
+    ".aedat4": aedat.open_file,
     ".bin": nmnist.open_file,
-    ".csv": csv_file.open_file,
-    ".dat": dat_file.open_file,
-    ".es": faery_file.open_file,
-    ".npy": numpy_file.open_file,
-    ".npz": numpy_file.open_file,
-    ".raw": raw_file.open_file,
+    ".csv": csv.open_file,
+    ".dat": dat.open_file,
+    ".es": faery.open_file,
+    ".npy": npy.open_file,
+    ".npz": npy.open_file,
+    ".raw": raw.open_file,
 }
 """The suffix, in lower case, decides who reads a file."""
 

@@ -12,20 +12,30 @@ from typing import Any, Final
 from saccade.model.checkpoint import CheckpointError
 from saccade.model.classifier import Variables
 from saccade.model.events.errors import EventsError
-from saccade.model.training.composition import Root, as_yaml, resolve, saved
+from saccade.model.training.checkpointing import saving
+from saccade.model.training.config import (
+    Root,
+    as_yaml,
+    resolve,
+    saved,
+)
 from saccade.model.training.devices import get_ready, is_first
-from saccade.model.training.display import Display
 from saccade.model.training.errors import InvalidSetting, TrainingError, UnknownSetting
 from saccade.model.training.evaluate_command import assess
 from saccade.model.training.experiment import Experiment, experiment
 from saccade.model.training.figures import write_curves, write_figures
-from saccade.model.training.interruption import interruptible
-from saccade.model.training.log_choice import choose_log
-from saccade.model.training.loop import Data, Outcome, Progress, Run, Save
-from saccade.model.training.provenance import provenance
+from saccade.model.training.loggers import choose_log
+from saccade.model.training.loop import (
+    Data,
+    Outcome,
+    Progress,
+    Run,
+    Save,
+    interruptible,
+)
+from saccade.model.training.progress import Display
 from saccade.model.training.release import release
-from saccade.model.training.run_folder import RunFolder
-from saccade.model.training.saving import saving
+from saccade.model.training.run_folder import RunFolder, provenance
 from saccade.model.training.settings import EvaluationSettings
 from saccade.model.training.typed import build
 

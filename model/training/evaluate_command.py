@@ -9,12 +9,16 @@ from typing import Final
 from saccade import checkpoints
 from saccade.model.checkpoint import load
 from saccade.model.manifest import Manifest
-from saccade.model.training.assessment import Assessment
-from saccade.model.training.batches import evaluation_batches
 from saccade.model.training.dataset import Task
 from saccade.model.training.errors import EmptySplit, InvalidSetting
+from saccade.model.training.evaluation import (
+    Assessment,
+    Predictor,
+    predict_streams,
+    predict_whole,
+)
 from saccade.model.training.experiment import encoder, task_of
-from saccade.model.training.prediction import Predictor, predict_streams, predict_whole
+from saccade.model.training.input_pipeline import evaluation_batches
 from saccade.model.training.settings import EvaluationSettings, Mode
 
 PREDICTORS: Final[Mapping[Mode, Predictor]] = {

@@ -17,9 +17,9 @@ from saccade.model.config import ModelConfig
 from saccade.model.events.types import Events, Sensor
 from saccade.model.precision import PRECISIONS
 from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
-from saccade.model.training.batches import Encode
 from saccade.model.training.dataset import Task
 from saccade.model.training.errors import InvalidSetting
+from saccade.model.training.input_pipeline import Encode
 from saccade.model.training.motion_energy import with_motion_energy
 from saccade.model.training.schedule import Plan
 from saccade.model.training.settings import Settings, TokenSettings

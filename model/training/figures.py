@@ -10,8 +10,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from saccade.model.training.assessment import Assessment, log_softmax
-from saccade.model.training.prediction import Reals
+from saccade.model.training.evaluation import Assessment, Reals, log_softmax
 from saccade.model.training.run_folder import RunFolder
 
 TIMES: Final = 200

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from saccade.model.classifier import Classifier, Variables
-from saccade.model.training.objective import cross_entropies, smooth
+from saccade.model.training.optimizer import cross_entropies, smooth
 
 EVENTS_AT_ONCE: Final = 8192
 """What one device takes at a time of a batch, on a CPU."""

@@ -1,37 +1,84 @@
-"""The training loop: batches in, the best checkpoint out.
-
-The device never waits for the host within an epoch: batches are drawn ahead of it
-(`pipeline`), and its metrics are fetched once in `logging.every_steps` steps.
-"""
+"""Ctrl-C as a request, so that a run ends between two steps with its work saved."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
 
 from saccade.model.classifier import Variables
-from saccade.model.training import augmentation, devices, learner as learners, objective
-from saccade.model.training.batches import Batch, evaluation_batches
+from saccade.model.training import (
+    augmentation,
+    devices,
+    optimizer,
+    train_state as learners,
+)
+from saccade.model.training.checkpointing import Position, States
 from saccade.model.training.dataset import Samples
-from saccade.model.training.display import Display, Report
 from saccade.model.training.errors import InvalidSetting
-from saccade.model.training.evaluate import Score, evaluate
 from saccade.model.training.experiment import Experiment
-from saccade.model.training.interruption import Interruption
-from saccade.model.training.learner import Learner
-from saccade.model.training.log import Log, Validation
-from saccade.model.training.meter import Meter
-from saccade.model.training.pipeline import Draw, Loading, training_batches
-from saccade.model.training.resumption import Position, States
+from saccade.model.training.input_pipeline import (
+    Batch,
+    Draw,
+    Loading,
+    evaluation_batches,
+    training_batches,
+)
+from saccade.model.training.loggers import Log, Validation
+from saccade.model.training.metrics import Meter, Score, evaluate
+from saccade.model.training.progress import Display, Report
 from saccade.model.training.run_folder import RunFolder
 from saccade.model.training.schedule import Schedule
+from saccade.model.training.train_state import Learner
+
+
+class Interruption:
+    """Whether somebody asked this run to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def request(self, number: int, frame: FrameType | None) -> None:
+        """Note the first request; a second one does not wait."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Turn SIGINT and SIGTERM into a request while the block runs.
+
+    Signals reach Python's main thread only; elsewhere nothing is ever requested.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interruption.request) for number in numbers}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# >>> merged from model.training.loop
+# >>> """The training loop: batches in, the best checkpoint out.
+# >>>
+# >>> The device never waits for the host within an epoch: batches are drawn ahead of it
+# >>> (`pipeline`), and its metrics are fetched once in `logging.every_steps` steps.
+# >>> """
 
 
 class Progress(NamedTuple):
@@ -98,15 +145,15 @@ class Run:
         self._steps = self._schedule.steps
         self._at = Position(samples=len(self._train.events))
         self._meter = Meter(folder.diverged)
-        optimizer = objective.optimizer(
+        transform = optimizer.optimizer(
             settings.optimizer, self._steps * settings.training.epochs
         )
         mesh = devices.mesh(settings.system)
         self._everywhere = devices.on_all(mesh)
-        self._learner = self._place(learners.init(experiment.variables(), optimizer))
+        self._learner = self._place(learners.init(experiment.variables(), transform))
         self._step = learners.make_step(
             experiment.classifier,
-            optimizer,
+            transform,
             settings.training.label_smoothing,
             settings.training.ema_decay,
             settings.seed,

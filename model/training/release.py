@@ -14,8 +14,8 @@ from saccade.model.classifier import Variables
 from saccade.model.events.types import Events
 from saccade.model.manifest import Canary, Manifest
 from saccade.model.training.experiment import Experiment
-from saccade.model.training.learner import make_predict
 from saccade.model.training.loop import Progress
+from saccade.model.training.train_state import make_predict
 
 CANARY_TICKS: Final = 3
 

@@ -1,20 +1,73 @@
-"""A run's folder: the resolved configuration, metrics as they come, checkpoints."""
+"""Where a model came from: command, code, packages."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
-from saccade.model.training.composition import as_yaml
+from saccade.model.training.config import as_yaml
 from saccade.model.training.errors import InvalidSetting
+
+PACKAGES: Final = ("saccade", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def provenance(command: str, words: Sequence[str]) -> dict[str, Any]:
+    """Describe this process as plain JSON values.
+
+    Args:
+        command: The sub-command, such as `train`.
+        words: What followed it.
+    """
+    return {
+        "command": f"saccade {command} {shlex.join(words)}".strip(),
+        "git": git_hash(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def git_hash() -> str | None:
+    """Return the commit of the code that runs, `-dirty` where it was changed since."""
+    described = _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    return described or None
+
+
+def _git(*words: str) -> str:
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# >>> merged from model.training.run_folder
+# >>> """A run's folder: the resolved configuration, metrics as they come, checkpoints."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import wandb
 
-from saccade.model.training.display import Report
 from saccade.model.training.errors import CannotLog
-from saccade.model.training.log import Validation
+from saccade.model.training.loggers import Validation
+from saccade.model.training.progress import Report
 from saccade.model.training.run_folder import RunFolder
 from saccade.model.training.settings import WandbMode, WandbSettings
 

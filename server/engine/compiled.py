@@ -20,8 +20,8 @@ import numpy.typing as npt
 from jaxlib.version import __version__ as jaxlib_version
 
 from saccade.server.engine.errors import CanaryMismatch
+from saccade.server.engine.model_registry import Advance, PyTree, Servable
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.engine.servable import Advance, PyTree, Servable
 from saccade.server.engine.slots import (
     PackedBatch,
     advance_rows,

@@ -1,9 +1,4 @@
-"""The device thread: it alone touches the pools, and obeys commands.
-
-A turn takes the commands that wait, launches the next batch, and only then reads back
-the scores of the batch before, so that the device computes while the host hands
-results on. Nobody waits for the thread: what it finds leaves by callback.
-"""
+"""How often a model that failed is brought back before it is given up."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -19,10 +14,46 @@ from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
 from saccade.server.engine.health import Status
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.newcomer import Newcomer
-from saccade.server.engine.outcomes import Deliver, Failed, Observer, Outcome
+from saccade.server.engine.outputs import (
+    Deliver,
+    EngineOutput,
+    Observer,
+    StreamFailed,
+    collect_row,
+)
 from saccade.server.engine.pool import InFlight, Pool, collect
-from saccade.server.engine.recoveries import Recoveries
-from saccade.server.engine.rows import collect_row
+
+MOST: Final = 3
+WITHIN_S: Final = 60.0
+"""More failures than that in so short a time have a cause that stays."""
+
+
+class RestartLimiter:
+    """What was recovered when; no clock of its own."""
+
+    def __init__(self, most: int = MOST, within_s: float = WITHIN_S) -> None:
+        self._most = most
+        self._within_s = within_s
+        self._times_s: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    def allow(self, model: str, now_s: float) -> bool:
+        """Tell whether a model may be recovered once more, and count it if so."""
+        times_s = self._times_s[model]
+        while times_s and times_s[0] <= now_s - self._within_s:
+            times_s.popleft()
+        if len(times_s) >= self._most:
+            return False
+        times_s.append(now_s)
+        return True
+
+
+# >>> merged from server.engine.device
+# >>> """The device thread: it alone touches the pools, and obeys commands.
+# >>>
+# >>> A turn takes the commands that wait, launches the next batch, and only then reads back
+# >>> the scores of the batch before, so that the device computes while the host hands
+# >>> results on. Nobody waits for the thread: what it finds leaves by callback.
+# >>> """
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -59,7 +90,7 @@ class Device:
         self._commands: queue.SimpleQueue[_Command | Newcomer | _Dismissal | None]
         self._commands = queue.SimpleQueue()
         self._deliver: Deliver = _drop
-        self._recoveries = Recoveries()
+        self._recoveries = RestartLimiter()
         self._began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
@@ -174,12 +205,12 @@ class Device:
         model, lease = command.lease.model, command.lease
         failure = self._status.failure(model)
         if failure is not None:
-            self._deliver([Failed(lease, failure)])
+            self._deliver([StreamFailed(lease, failure)])
             return
         try:
             command.run(self.pools[model])
         except EngineError as error:
-            self._deliver([Failed(lease, error)])
+            self._deliver([StreamFailed(lease, error)])
         except Exception as error:
             self._fail(model, error)
 
@@ -235,7 +266,7 @@ class Device:
         lost = self.pools[model].abandon() if model in self.pools else []
         if not self._revive(model):
             self._status.fail(model, _typed(error))
-        self._deliver([Failed(lease, _typed(error)) for lease in lost])
+        self._deliver([StreamFailed(lease, _typed(error)) for lease in lost])
 
     def _revive(self, model: str) -> bool:
         """Try to make a pool's rows anew; tell whether that was done."""
@@ -257,10 +288,10 @@ class Device:
         LOG.error("model %r is lost: %s", model, error, exc_info=error)
         self._status.fail(model, _typed(error))
         lost = self.pools[model].abandon()
-        self._deliver([Failed(lease, _typed(error)) for lease in lost])
+        self._deliver([StreamFailed(lease, _typed(error)) for lease in lost])
 
 
-def _drop(outcomes: list[Outcome]) -> None:
+def _drop(outcomes: list[EngineOutput]) -> None:
     """Take outcomes before anybody asked for them."""
 
 

@@ -10,12 +10,11 @@ from saccade.server.engine.device import Device
 from saccade.server.engine.errors import AlreadyServed, StillServed, UnknownServable
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.newcomer import Newcomer
-from saccade.server.engine.outcomes import Deliver, Observer
+from saccade.server.engine.outputs import Deliver, Observer, RowState
 from saccade.server.engine.pool import Pool
-from saccade.server.engine.rows import RowState
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.engine.servable import Servable
 
 
 class Engine:

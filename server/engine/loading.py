@@ -12,12 +12,11 @@ from typing import Final
 import jax
 import numpy as np
 
+from saccade.model.backends import EXECUTIONS
 from saccade.model.checkpoint import load
-from saccade.model.execution import EXECUTIONS
 from saccade.model.streaming import fold, init_carry
 from saccade.model.tokens import Tokenizer
-from saccade.server.engine.models import ServedModel
-from saccade.server.engine.servable import Canary, Servable
+from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 
 LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12

@@ -24,24 +24,15 @@ from saccade.server.engine.compiled import (
     compile_all,
 )
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.rows import Exporting, RowState, carry_of
+from saccade.server.engine.model_registry import PyTree, Servable
+from saccade.server.engine.outputs import (
+    Exporting,
+    RowState,
+    TickScores,
+    carry_of,
+)
 from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
-from saccade.server.engine.servable import PyTree, Servable
 from saccade.server.engine.slots import PackedBatch, make_pool
-
-
-class Scored(NamedTuple):
-    """Some ticks of one session.
-
-    Attributes:
-        lease: Whose they are.
-        logits: Scores after each tick, `(k, c)`.
-        t_us: Timestamp of each tick's last event, `(k,)`.
-    """
-
-    lease: Lease
-    logits: npt.NDArray[np.float32]
-    t_us: npt.NDArray[np.int64]
 
 
 class InFlight(NamedTuple):
@@ -211,8 +202,8 @@ class Pool:
         return PackedBatch(row, tokens, dt_ms, moves), tuple(ends)
 
 
-def collect(flight: InFlight) -> list[Scored]:
+def collect(flight: InFlight) -> list[TickScores]:
     """Wait for a batch and read its scores."""
     logits = np.asarray(jax.device_get(flight.logits), np.float32)
     turns = zip(flight.leases, flight.t_us, logits, strict=False)
-    return [Scored(lease, rows[: len(ends)], ends) for lease, ends, rows in turns]
+    return [TickScores(lease, rows[: len(ends)], ends) for lease, ends, rows in turns]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 from jaxtyping import Array, Float, Int
 
-from saccade.server.engine.servable import Advance, PyTree
+from saccade.server.engine.model_registry import Advance, PyTree
 
 AnyArray: TypeAlias = Array | npt.NDArray[Any]
 """On the host as it is packed, on the device as it is traced."""

@@ -1,12 +1,4 @@
-"""One session's conversation: what a client sent in, what is to be done out.
-
-Sans-IO, and no clock. The caller's loop:
-
-    for request in conversation.read(data):     # raises where the session ends
-        ...                                     # do it
-    ack = conversation.settle(waiting)          # and whenever ticks are done
-    send(conversation.write(message))
-"""
+"""What a conversation asks its caller to do."""
 
 from __future__ import annotations
 
@@ -15,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from saccade.model.events.packed import RECORD_BYTES
-from saccade.model.events.types import Sensor
-from saccade.server.protocol.accounting import Counts, Ledger
-from saccade.server.protocol.codec import Wire, decode_client, encode_server, type_name
+from saccade.model.events.encodings.packed import RECORD_BYTES
+from saccade.model.events.types import Events, Sensor
+from saccade.server.protocol.codec import (
+    Wire,
+    decode_client,
+    encode_server,
+    type_name,
+)
 from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
@@ -29,18 +25,60 @@ from saccade.server.protocol.errors import (
     UnexpectedMessage,
     error_message,
 )
-from saccade.server.protocol.framing import FrameReader, ReaderMemory
+from saccade.server.protocol.frames import FrameReader, ReaderMemory
+from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
     Ack,
     ClientMessage,
     Close,
+    ErrorMessage,
     EventsFrame,
+    Flush,
     Open,
     Reset,
     ServerMessage,
     WhenFull,
 )
-from saccade.server.protocol.requests import Feed, Repeat, Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Events for the engine: decoded, checked, fitted; perhaps none.
+
+    `size` is the bytes of `data` that they came in.
+    """
+
+    events: Events
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message to send at once."""
+
+    message: ErrorMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A frame that a resumed session knows already: to be acknowledged again."""
+
+
+Request: TypeAlias = Open | Feed | Flush | Reset | Close | Reply | Repeat
+"""What the caller must do, in order. `Open` asks it to find the model, call
+`begin` and send `Opened`; the others, once done, are answered by their messages."""
+
+
+# >>> merged from server.protocol.conversation
+# >>> """One session's conversation: what a client sent in, what is to be done out.
+# >>>
+# >>> Sans-IO, and no clock. The caller's loop:
+# >>>
+# >>>     for request in conversation.read(data):     # raises where the session ends
+# >>>         ...                                     # do it
+# >>>     ack = conversation.settle(waiting)          # and whenever ticks are done
+# >>>     send(conversation.write(message))
+# >>> """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,46 @@
-"""What can go wrong on the wire, each with its stable code and close code."""
+"""What an error may repeat of what a client sent: little, and as valid text."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from saccade.model.events.types import Sensor
-from saccade.server.protocol.messages import PROTOCOL_VERSION, ErrorMessage
-from saccade.server.protocol.quoting import MESSAGE_CHARACTERS, clip, describe, quotable
+from saccade.server.protocol.messages import PROTOCOL_VERSION, ErrorMessage, Fact
+
+QUOTED_CHARACTERS: Final = 80
+MESSAGE_CHARACTERS: Final = 600
+
+
+def quotable(value: Any) -> Fact | None:
+    """Shrink any parsed value to one that an error can quote."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else clip(str(value))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return clip(value)
+    if isinstance(value, (bytes, list, dict)):
+        return f"{type(value).__name__} of length {len(value)}"
+    return type(value).__name__
+
+
+def clip(text: str, characters: int = QUOTED_CHARACTERS) -> str:
+    """Cut a text, and make it valid UTF-8: JSON lets lone surrogates through."""
+    short = text if len(text) <= characters else text[: characters - 1] + "…"
+    return short.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def describe(sensor: Sensor) -> str:
+    """Write a sensor's sides, and its polarities where they are not two."""
+    return str(sensor) if sensor.polarities == 2 else f"{sensor} of one polarity"
+
+
+# >>> merged from server.protocol.errors
+# >>> """What can go wrong on the wire, each with its stable code and close code."""
 
 
 class ProtocolError(Exception):
@@ -298,3 +331,124 @@ def error_message(error: ProtocolError) -> ErrorMessage:
         index=getattr(error, "index", None),
         value=quotable(getattr(error, "value", None)),
     )
+
+
+# >>> merged from server.protocol.limit_errors
+# >>> """What can go wrong when the holder of a key uses more than it may.
+# >>>
+# >>> ProtocolError
+# >>> ├── TooManySessions         too_many_sessions      4429
+# >>> └── RateExceeded            rate_exceeded          4429
+# >>> """
+
+
+@dataclass(eq=False)
+class TooManySessions(ProtocolError):
+    """The key's holder has as many sessions as one key may have."""
+
+    code: ClassVar[str] = "too_many_sessions"
+    close_code: ClassVar[int] = 4429
+    value: int
+
+    def __str__(self) -> str:
+        return (
+            f"this key has its {self.value} sessions already; close one, or try again "
+            "later"
+        )
+
+
+@dataclass(eq=False)
+class RateExceeded(ProtocolError):
+    """Far more came in than the key's holder may send in a second."""
+
+    code: ClassVar[str] = "rate_exceeded"
+    close_code: ClassVar[int] = 4429
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        return (
+            "this key sends more than it may, on all its connections together; try "
+            f"again in {self.retry_after_s:.1f} s"
+        )
+
+
+# >>> merged from server.protocol.resume_errors
+# >>> """Why a session and its client part, and what can go wrong when it comes back.
+# >>>
+# >>> ProtocolError
+# >>> ├── UnknownSession          unknown_session        4404
+# >>> ├── ModelChanged            model_changed          4409
+# >>> ├── TakenOver               taken_over             4410
+# >>> ├── SessionIdle             session_idle           4408
+# >>> └── SessionDeleted          session_deleted        4404
+# >>> """
+
+
+@dataclass(eq=False)
+class UnknownSession(ProtocolError):
+    """No session has this token: it never had, or it ended, or its time ran out."""
+
+    code: ClassVar[str] = "unknown_session"
+    close_code: ClassVar[int] = 4404
+    field: str = "resume"
+
+    def __str__(self) -> str:
+        return (
+            "no session can be resumed with this token: it has ended or was away "
+            "for too long; open a new one"
+        )
+
+
+@dataclass(eq=False)
+class ModelChanged(ProtocolError):
+    """The session was begun with other weights than are served now."""
+
+    code: ClassVar[str] = "model_changed"
+    close_code: ClassVar[int] = 4409
+    model: str
+    value: str
+    served: str
+    field: str = "resume"
+
+    def __str__(self) -> str:
+        return (
+            f"the session was begun with version {clip(self.value)} of {self.model!r}, "
+            f"and this server has {clip(self.served)}; open a new one"
+        )
+
+
+@dataclass(eq=False)
+class TakenOver(ProtocolError):
+    """Another connection resumed this session."""
+
+    code: ClassVar[str] = "taken_over"
+    close_code: ClassVar[int] = 4410
+
+    def __str__(self) -> str:
+        return "another connection has resumed this session; it goes on there"
+
+
+@dataclass(eq=False)
+class SessionIdle(ProtocolError):
+    """The client said nothing for as long as a silent one may stay."""
+
+    code: ClassVar[str] = "session_idle"
+    close_code: ClassVar[int] = 4408
+    value: float
+
+    def __str__(self) -> str:
+        return (
+            f"nothing came for {self.value:g} s; the session is put away, and its "
+            "token, if it has one, goes on with it"
+        )
+
+
+@dataclass(eq=False)
+class SessionDeleted(ProtocolError):
+    """Somebody with the session's key has deleted it."""
+
+    code: ClassVar[str] = "session_deleted"
+    close_code: ClassVar[int] = 4404
+
+    def __str__(self) -> str:
+        return "the session was deleted by somebody who holds its key; open a new one"

@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 from saccade.model.events.types import Sensor
 from saccade.server.protocol.errors import InvalidField
 from saccade.server.protocol.fields import (
+    Record,
     array,
     binary,
     boolean,
@@ -42,7 +43,6 @@ from saccade.server.protocol.messages import (
     WhenFull,
     Window,
 )
-from saccade.server.protocol.records import Record
 
 LARGEST_INTEGER: Final = 2**53
 """The largest that JavaScript holds exactly; the bound on ids, seqs and counts."""

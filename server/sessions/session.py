@@ -1,35 +1,31 @@
-"""One session between its conversation and the engine: requests in, messages out.
-
-No socket, no clock, and nothing to await: the engine's scores come in by `scored`, and
-a carrier takes the messages to the client.
-"""
+"""Who takes a session's messages to its client."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from saccade.model.events.types import Events
+from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
-from saccade.server.engine.models import ServedModel
-from saccade.server.engine.pool import Scored
-from saccade.server.engine.rows import RowState
+from saccade.server.engine.model_registry import ServedModel
+from saccade.server.engine.outputs import RowState, TickScores
 from saccade.server.protocol.conversation import Conversation
-from saccade.server.protocol.errors import InternalError
+from saccade.server.protocol.errors import InternalError, ProtocolError
 from saccade.server.protocol.messages import (
     ErrorMessage,
     Flush,
     Open,
+    Opened,
     Reset,
+    ServerMessage,
     WasReset,
 )
 from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
-from saccade.server.sessions.answers import Answers
-from saccade.server.sessions.carrier import Carrier
-from saccade.server.sessions.grant import Grant, opened
-from saccade.server.sessions.intake import ROOMS, Intake
-from saccade.server.sessions.refusals import refusal
+from saccade.server.sessions.pending_replies import PendingReplies
+from saccade.server.sessions.session_input import ROOMS, SessionInput
 from saccade.server.sessions.snapshots import (
     Cut,
     FlushMark,
@@ -37,7 +33,72 @@ from saccade.server.sessions.snapshots import (
     Snapshot,
     Taken,
 )
-from saccade.server.sessions.streams import Streams
+from saccade.server.sessions.wire_errors import to_wire_error
+
+
+class MessageSink(Protocol):
+    """One client, as its session sees it."""
+
+    def put(self, message: ServerMessage) -> None:
+        """Take a message."""
+
+    def fail(self, error: ProtocolError) -> None:
+        """Take the error that ends the session here."""
+
+    def progressed(self) -> None:
+        """Learn that ticks were scored."""
+
+
+# >>> merged from server.sessions.grant
+# >>> """What a client is told when its session begins, and what it may come back with."""
+
+
+class SessionHandle(NamedTuple):
+    """What a client is given to come back with.
+
+    Attributes:
+        session: The session's name.
+        token: What to say on coming back; None where nothing is kept.
+        ttl_ms: For how long that is possible after a connection was lost.
+        resumed: Whether the client has just come back.
+        holder: Whose key the client showed; empty where there are none.
+    """
+
+    session: str
+    token: str | None = None
+    ttl_ms: int = 0
+    resumed: bool = False
+    holder: str = ""
+
+
+def opened(
+    grant: SessionHandle, model: ServedModel, conversation: Conversation
+) -> Opened:
+    """Write the message that begins a session, or goes on with one."""
+    limits = conversation.limits
+    return Opened(
+        session=grant.session,
+        model=model.name,
+        model_hash=model.content_hash,
+        labels=list(model.labels),
+        sensor=model.sensor,
+        tick_events=model.tick_events,
+        window_events=limits.window_events,
+        window_bytes=limits.window_bytes,
+        max_frame_bytes=limits.max_frame_bytes,
+        resume=grant.token,
+        resume_ttl_ms=grant.ttl_ms,
+        resumed=grant.resumed,
+        seq=conversation.ledger.sent.seq,
+    )
+
+
+# >>> merged from server.sessions.session
+# >>> """One session between its conversation and the engine: requests in, messages out.
+# >>>
+# >>> No socket, no clock, and nothing to await: the engine's scores come in by `scored`, and
+# >>> a carrier takes the messages to the client.
+# >>> """
 
 
 class Session:
@@ -55,7 +116,7 @@ class Session:
         conversation: Conversation,
         model: ServedModel,
         opening: Open,
-        carrier: Carrier,
+        carrier: MessageSink,
     ) -> None:
         self._conversation = conversation
         self.model = model
@@ -63,11 +124,11 @@ class Session:
         self._send = carrier.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
-        self.grant = Grant("")
+        self.grant = SessionHandle("")
         self._reporter = Reporter(opening.report)
         self._room = ROOMS[opening.when_full](conversation.limits)
-        self._intake = Intake(model, self._room)
-        self._answers = Answers()
+        self._intake = SessionInput(model, self._room)
+        self._answers = PendingReplies()
         self._awaited: list[Taken] = []
         self._last: Tick | None = None
         self._reported: Tick | None = None
@@ -100,7 +161,7 @@ class Session:
             return self._intake.under_way > limits.window_events
         return limits.exceeded_by(ledger.pending)
 
-    def begin(self, streams: Streams) -> None:
+    def begin(self, streams: EngineClient) -> None:
         """Take a slot; `welcome` tells the client.
 
         Raises:
@@ -109,9 +170,11 @@ class Session:
         self._conversation.begin(self.model.sensor)
         self._take_slot(streams, None)
 
-    def resume(self, streams: Streams, snapshot: Snapshot, model: ServedModel) -> None:
+    def resume(
+        self, streams: EngineClient, snapshot: Snapshot, model: ServedModel
+    ) -> None:
         """Take a slot and go on from a snapshot of this model; raises as `begin`."""
-        self.model, self._intake = model, Intake(model, self._room)
+        self.model, self._intake = model, SessionInput(model, self._room)
         self._conversation.resume(self.model.sensor, snapshot.conversation)
         self._take_slot(streams, snapshot.row)
         self._opening = snapshot.opening
@@ -121,7 +184,7 @@ class Session:
         self._intake.recall(snapshot.intake, ticks)
         self._answers.recall(snapshot.seq, snapshot.flushes, snapshot.replies)
 
-    def welcome(self, grant: Grant) -> None:
+    def welcome(self, grant: SessionHandle) -> None:
         """Tell the client of its session; if it came back, the newest answers too."""
         self.grant = grant
         self._send(opened(grant, self.model, self._conversation))
@@ -132,12 +195,12 @@ class Session:
         self._intake.pump()
         self.acknowledge()
 
-    def _take_slot(self, streams: Streams, row: RowState | None) -> None:
+    def _take_slot(self, streams: EngineClient, row: RowState | None) -> None:
         key, half_life_ms = self.model.key, self._half_life_ms
         try:
             self._intake.attach(streams.open(key, half_life_ms, self, row))
         except EngineError as error:
-            raise refusal(error) from None
+            raise to_wire_error(error) from None
 
     def snapshot(self, taken: Taken) -> None:
         """Take a snapshot after the newest frame; `taken` hears it once it is whole.
@@ -241,7 +304,7 @@ class Session:
         self._lose()
         self._intake.close()
 
-    def scored(self, scored: Scored) -> None:
+    def scored(self, scored: TickScores) -> None:
         """Take some ticks' scores and tell the client what it wants to hear."""
         if not np.isfinite(scored.logits).all():
             self._lose()
@@ -263,7 +326,7 @@ class Session:
     def failed(self, error: EngineError) -> None:
         """End the session: the engine lost it."""
         self._lose()
-        self._carrier.fail(refusal(error))
+        self._carrier.fail(to_wire_error(error))
 
     def _lose(self) -> None:
         self.lost = True

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from saccade.model.events.types import EVENT_DTYPE
 from saccade.model.tokens import TokenChunk
-from saccade.server.engine.rows import RowState
-from saccade.server.protocol.accounting import Counts
+from saccade.server.engine.outputs import RowState
 from saccade.server.protocol.codec import (
     decode_client,
     decode_server,
@@ -25,11 +24,11 @@ from saccade.server.protocol.codec import (
     encode_server,
 )
 from saccade.server.protocol.conversation import Memory
-from saccade.server.protocol.framing import ReaderMemory
+from saccade.server.protocol.frames import ReaderMemory
+from saccade.server.protocol.ledger import Counts
 from saccade.server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
 from saccade.server.protocol.reporting import Position, Tick
-from saccade.server.sessions.gaps import Gap
-from saccade.server.sessions.intake import IntakeMemory
+from saccade.server.sessions.session_input import Gap, IntakeMemory
 
 FORMAT: Final = 2
 NOTHING_SENT: Final = Memory()

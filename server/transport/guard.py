@@ -13,10 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 
-from saccade.server.keys import Keys
 from saccade.server.settings import is_loopback
+from saccade.server.transport.auth import Keys, Tickets
 from saccade.server.transport.problems import Problem
-from saccade.server.transport.tickets import Tickets
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -8,10 +8,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
-from saccade.server.engine.models import ServedModel
+from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.scheduler import Batch
-from saccade.server.sessions.streams import Streams
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -150,7 +150,7 @@ class Metrics:
 
         return total
 
-    def watch_streams(self, streams: Streams) -> None:
+    def watch_streams(self, streams: EngineClient) -> None:
         """Read how many streams have no slot whenever Prometheus asks."""
         for name in self._models:
             self._ashore.labels(name).set_function(self._reading(streams.ashore, name))

@@ -15,9 +15,13 @@ from saccade.model.events.errors import (
     UnsortedEvents,
 )
 from saccade.server.protocol import errors as wire
-from saccade.server.protocol.errors import ProtocolError
-from saccade.server.protocol.limit_errors import RateExceeded
-from saccade.server.protocol.quoting import MESSAGE_CHARACTERS, clip, quotable
+from saccade.server.protocol.errors import (
+    MESSAGE_CHARACTERS,
+    ProtocolError,
+    RateExceeded,
+    clip,
+    quotable,
+)
 
 STATUS: Final[dict[type[ProtocolError], int]] = {
     wire.UnknownModel: 404,

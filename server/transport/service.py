@@ -7,21 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from saccade.server.engine.catalogue import Catalogue
+from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
-from saccade.server.engine.models import ServedModel
-from saccade.server.keys import Keys
+from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
-from saccade.server.sessions.pulse import Pulse
-from saccade.server.sessions.roster import Roster
-from saccade.server.sessions.streams import Streams
+from saccade.server.sessions.registry import SessionRegistry
+from saccade.server.sessions.signal import Signal
 from saccade.server.settings import Settings
-from saccade.server.transport.allowance import Allowances
-from saccade.server.transport.mailbox import Ending, Mailbox
+from saccade.server.transport.auth import Keys, Tickets
 from saccade.server.transport.metrics import Metrics
-from saccade.server.transport.tickets import Tickets
+from saccade.server.transport.rate_limits import Allowances
+from saccade.server.transport.send_queue import Ending, Mailbox
 
 RESTART: Final = Ending(1012, "the server is stopping")
 LISTENING: Final = 0.75
@@ -35,8 +33,8 @@ class Service:
     settings: Settings
     catalogue: Catalogue
     engine: Engine
-    streams: Streams
-    roster: Roster
+    streams: EngineClient
+    roster: SessionRegistry
     metrics: Metrics
     limits: Limits
     keys: Keys
@@ -44,7 +42,7 @@ class Service:
     tickets: Tickets = field(default_factory=Tickets)
     leaving: bool = False
     connected: set[Mailbox] = field(default_factory=set)
-    changed: Pulse = field(default_factory=Pulse)
+    changed: Signal = field(default_factory=Signal)
 
     def model(self, name: str) -> ServedModel:
         """Return a model that new sessions may use.

@@ -24,17 +24,21 @@ from fastapi import WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
 from saccade.server.protocol.codec import Wire
-from saccade.server.protocol.conversation import Conversation
-from saccade.server.protocol.errors import InternalError, ProtocolError
+from saccade.server.protocol.conversation import (
+    Conversation,
+    Feed,
+    Repeat,
+    Reply,
+    Request,
+)
+from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
 from saccade.server.protocol.messages import Close, Flush, Open, Reset
-from saccade.server.protocol.requests import Feed, Repeat, Reply, Request
-from saccade.server.protocol.resume_errors import SessionIdle
-from saccade.server.sessions.arrival import Arrival
-from saccade.server.sessions.keeper import Keeper
+from saccade.server.sessions.registry import OpenRequest
 from saccade.server.sessions.session import Session
+from saccade.server.sessions.snapshot_writer import SnapshotWriter
 from saccade.server.transport.guard import HOLDER
-from saccade.server.transport.mailbox import Ending, Mailbox
-from saccade.server.transport.meter import Meter
+from saccade.server.transport.rate_limits import ReadThrottle
+from saccade.server.transport.send_queue import Ending, Mailbox
 from saccade.server.transport.service import Service
 
 LOG: Final = logging.getLogger(__name__)
@@ -76,9 +80,9 @@ class Connection:
         self._service = service
         self._holder: str = websocket.scope.get(HOLDER, "")
         self._allowance = service.allowances.of(self._holder)
-        self._meter = Meter(self._allowance)
+        self._meter = ReadThrottle(self._allowance)
         self._session: Session | None = None
-        self._keeper: Keeper | None = None
+        self._keeper: SnapshotWriter | None = None
         self._refused = False
 
     async def read(self) -> None:
@@ -195,7 +199,7 @@ class Connection:
         ends = roster.carrier_of(request.resume) if request.resume else None
         self._allowance.take_seat(self._mailbox, instead_of=ends)
         session = Session(self._conversation, model, request, self._mailbox)
-        arrival = Arrival(request, model, self._mailbox, self._holder)
+        arrival = OpenRequest(request, model, self._mailbox, self._holder)
         enter = roster.begin if request.resume is None else roster.resume
         try:
             self._keeper = await enter(session, arrival)

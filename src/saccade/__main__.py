@@ -11,13 +11,16 @@ from saccade import __version__
 COMMANDS: Final = {
     "serve": ("saccade.server.cli:serve", "run the inference server"),
     "stream": (
-        "saccade.clients.cli:stream",
+        "saccade.clients.commands.cli:stream",
         "stream a recording or a simulated camera",
     ),
-    "classify": ("saccade.clients.cli:classify", "classify recordings through REST"),
+    "classify": (
+        "saccade.clients.commands.cli:classify",
+        "classify recordings through REST",
+    ),
     "key": ("saccade.server.cli:key", "make an API key"),
     "demo": (
-        "saccade.clients.cli:demo",
+        "saccade.clients.commands.cli:demo",
         "see it all: a server, a stream, a batch, metrics",
     ),
     "train": ("saccade.model.training.cli:train", "train a model"),
@@ -26,11 +29,11 @@ COMMANDS: Final = {
         "measure a checkpoint's accuracy",
     ),
     "download": (
-        "saccade.model.training.download_command:download",
+        "saccade.model.training.download:download",
         "fetch a task's data set and check it",
     ),
     "export": (
-        "saccade.model.training.export_command:export",
+        "saccade.model.training.export:export",
         "make a run's best checkpoint one to serve, with a model card",
     ),
     "import-upstream": (

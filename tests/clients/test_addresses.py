@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from saccade.clients.addresses import is_loopback, rest_url, stream_url
+from saccade.clients.endpoint import is_loopback, rest_url, stream_url
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,17 @@ import sys
 
 import pytest
 
-from saccade.clients import arguments
-from saccade.clients.cli import classify, stream
-from saccade.clients.command import guarded
+from saccade.clients.commands import arguments
+from saccade.clients.commands.arguments import guarded
+from saccade.clients.commands.cli import classify, stream
+from saccade.clients.commands.stream import default_readout
+from saccade.clients.display.text import (
+    brief,
+    clock,
+    columns,
+    milliseconds,
+)
 from saccade.clients.sources import open_source
-from saccade.clients.stream_command import default_readout
-from saccade.clients.wording import brief, clock, columns, milliseconds
 from saccade.model.events.types import Sensor
 from saccade.server.protocol.messages import ReadoutWindow, Report
 

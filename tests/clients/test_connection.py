@@ -16,7 +16,7 @@ from saccade.clients.errors import (
     StreamError,
 )
 from saccade.clients.session import Bounds
-from saccade.model.events.packed import unpack
+from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.types import Sensor
 from saccade.server.protocol.errors import UnknownModel, error_message
 from saccade.server.protocol.messages import (

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from saccade.clients.credit import Credit
+from saccade.clients.flow_control import Credit
 
 
 def test_a_full_window_holds_the_next_frame_until_an_acknowledgement():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.model.events.scenes import MOTIONS
+from saccade.model.events.simulator.scenes import MOTIONS
 from tests.clients.untrained import save_untrained
 
 pytestmark = pytest.mark.slow

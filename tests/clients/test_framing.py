@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.clients.framing import Framer, largest_frame, split
+from saccade.clients.frames import Framer, largest_frame, split
+from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.errors import UnsortedEvents
-from saccade.model.events.packed import unpack
 from tests.clients.scripted import moving
 
 EPOCH_US = 1_700_000_000_000_000

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from saccade.clients.history import FIRST_COLUMN_US, WIDEST_COLUMN_US, History
+from saccade.clients.display.statistics import (
+    FIRST_COLUMN_US,
+    WIDEST_COLUMN_US,
+    History,
+)
 
 
 def test_a_short_recording_has_narrow_columns():

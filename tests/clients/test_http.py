@@ -8,9 +8,9 @@ import msgpack
 import pytest
 
 from saccade.clients import http as rest
+from saccade.clients.display.text import answer_table, throughput_table, truth_table
 from saccade.clients.errors import RequestRefused, ServerUnreachable
-from saccade.clients.tables import answer_table, throughput_table, truth_table
-from saccade.model.events.packed import unpack
+from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.types import Sensor
 from tests.clients.scripted import moving
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from saccade.clients.latency import LatencyLedger
+from saccade.clients.flow_control import LatencyLedger
 
 
 def test_a_result_is_timed_from_the_frame_that_completed_its_tick():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from saccade.clients.outgoing import Outgoing
+from saccade.clients.outgoing import SendLog
 from saccade.server.protocol.messages import EventsFrame, Flush, Reset
 
 
@@ -13,7 +13,7 @@ def frame(seq):
 
 
 def said(*messages):
-    outgoing = Outgoing(keeps=True)
+    outgoing = SendLog(keeps=True)
     for message in messages:
         outgoing.say(message, events=1)
     return outgoing, drained(outgoing)
@@ -46,7 +46,7 @@ def test_a_flush_that_was_answered_is_forgotten():
 
 
 def test_nothing_is_kept_for_a_session_that_cannot_be_resumed():
-    outgoing = Outgoing(keeps=False)
+    outgoing = SendLog(keeps=False)
     outgoing.say(frame(1), events=1)
     drained(outgoing)
     assert outgoing.kept_bytes == 0
@@ -59,7 +59,7 @@ def test_nothing_is_kept_for_a_session_that_cannot_be_resumed():
     known=st.integers(0, 12),
 )
 def test_no_frame_is_lost_or_said_out_of_order(frames, taken, durable, known):
-    outgoing = Outgoing(keeps=True)
+    outgoing = SendLog(keeps=True)
     for seq in range(1, frames + 1):
         outgoing.say(frame(seq), events=seq)
     sent = [m.seq for m in (outgoing.next() for _ in range(taken)) if m is not None]
@@ -93,7 +93,7 @@ def test_what_was_sent_and_let_go_of_is_dropped_only_if_the_server_lost_it():
 
 
 def test_what_waits_to_be_sent_counts_where_nothing_is_kept_after_it():
-    outgoing = Outgoing(keeps=False)
+    outgoing = SendLog(keeps=False)
     outgoing.say(frame(1), events=1)
     outgoing.say(frame(2), events=1)
     assert outgoing.hollow(8 * 2) == [1]

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from saccade.clients.commands.playback import Playback, run
+from saccade.clients.display.plain import JsonView
 from saccade.clients.errors import ConnectionLost
-from saccade.clients.plain import JsonView
-from saccade.clients.playback import Playback, run
 from saccade.clients.sources import Source
 from saccade.model.events.types import Sensor
 from saccade.server.protocol.messages import (

@@ -9,12 +9,12 @@ import pytest
 
 from saccade.clients import http
 from saccade.clients.blocking import connect as connect_blocking
-from saccade.clients.cli import classify, stream
+from saccade.clients.commands.cli import classify, stream
+from saccade.clients.commands.server_process import ServerFailed, ServerProcess
 from saccade.clients.connection import connect
 from saccade.clients.errors import ServerUnreachable, StreamError
-from saccade.clients.server_process import ServerFailed, ServerProcess
-from saccade.model.events.scenes import MOTIONS
-from saccade.model.events.simulator import DEFAULT_SENSOR, simulate
+from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
+from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Events
 from tests.clients.untrained import TICK_EVENTS, save_untrained
 

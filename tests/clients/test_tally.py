@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from saccade.clients.session import Traffic
+from saccade.clients.display.statistics import Tally, softmax
+from saccade.clients.session import StreamStats
 from saccade.clients.sources import Timeline
-from saccade.clients.tally import Tally, softmax
 from saccade.server.protocol.messages import Closed
 from tests.clients.scripted import opened, result
 
 
 def make_tally(traffic=None, truth=None):
-    return Tally("toy.bin", opened(), traffic or Traffic(), truth or Timeline(), 0.0)
+    return Tally(
+        "toy.bin", opened(), traffic or StreamStats(), truth or Timeline(), 0.0
+    )
 
 
 def test_before_the_first_result_there_is_nothing_to_claim():
@@ -28,7 +30,7 @@ def test_scores_are_shown_as_probabilities():
 
 
 def test_the_rate_is_that_of_the_last_two_seconds():
-    traffic = Traffic()
+    traffic = StreamStats()
     tally = make_tally(traffic)
     for now_s in range(1, 5):
         traffic.acked_events += 100
@@ -37,7 +39,7 @@ def test_the_rate_is_that_of_the_last_two_seconds():
 
 
 def test_what_is_on_its_way_is_what_was_sent_and_not_acknowledged():
-    tally = make_tally(Traffic(events=50, acked_events=20))
+    tally = make_tally(StreamStats(events=50, acked_events=20))
     assert tally.snapshot(1.0).waiting == 30
 
 
@@ -62,7 +64,7 @@ def test_without_a_truth_there_is_no_agreement():
 
 
 def test_the_summary_adds_up():
-    traffic = Traffic(frames=3, events=100, refused_frames=1, refused_events=30)
+    traffic = StreamStats(frames=3, events=100, refused_frames=1, refused_events=30)
     traffic.latencies_ms.extend([1.0, 2.0, 3.0])
     closed = Closed(3, 17, 68, 2, 2_500_000, [2.0, 0.0], "left", 0.88)
     summary = make_tally(traffic).summary(closed, 4.0)

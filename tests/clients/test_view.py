@@ -7,10 +7,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from saccade.clients.history import Moment
-from saccade.clients.plain import JsonView, PlainView
-from saccade.clients.tally import Latency, Snapshot, Summary
-from saccade.clients.terminal import LiveView, bar, captions, picture, summary_picture
+from saccade.clients.display.live import (
+    LiveView,
+    bar,
+    captions,
+    picture,
+    summary_picture,
+)
+from saccade.clients.display.plain import JsonView, PlainView
+from saccade.clients.display.statistics import Latency, Moment, Snapshot, Summary
 from tests.clients.scripted import result
 
 SNAPSHOT = Snapshot(

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saccade.model import planes, recurrence
+from saccade.model import linear_recurrence, split_complex
 from saccade.model.block import blocks, identity
-from saccade.model.groups import Members, Projected
-from saccade.model.planes import Planes
+from saccade.model.pooling import GroupTokens, Projected
+from saccade.model.split_complex import SplitComplex
 from tests.model.variants import VARIANTS
 
 
-def complex_planes(rng: Any, *shape: int) -> Planes:
+def complex_planes(rng: Any, *shape: int) -> SplitComplex:
     real, imag = rng.normal(size=(2, *shape))
-    return Planes(jnp.asarray(real, jnp.float32), jnp.asarray(imag, jnp.float32))
+    return SplitComplex(jnp.asarray(real, jnp.float32), jnp.asarray(imag, jnp.float32))
 
 
 @pytest.mark.parametrize("index", range(len(VARIANTS)))
@@ -27,13 +27,13 @@ def test_a_group_sums_up_alike_in_turn_and_at_once(index: int) -> None:
     rng = np.random.default_rng(index)
     block = blocks(VARIANTS[index])[0]
     places, groups, features, states = 7, 5, 3, 4
-    rates = Planes(-jnp.abs(jnp.asarray(rng.normal(size=4))), jnp.arange(4.0))
+    rates = SplitComplex(-jnp.abs(jnp.asarray(rng.normal(size=4))), jnp.arange(4.0))
     gaps = jnp.asarray(rng.exponential(1.0, (places, groups, 1)), jnp.float32)
     gaps = gaps.at[2].set(3.6e6)  # an hour
     drive = complex_planes(rng, places, groups, states)
     feed, skip = complex_planes(rng, places, groups, features)
     items = Projected(drive, feed, skip)
-    tokens = Members(items, gaps, jnp.full(gaps.shape, 1 / places))
+    tokens = GroupTokens(items, gaps, jnp.full(gaps.shape, 1 / places))
     in_turn = block.sum_in_turn(identity, rates, tokens)
     at_once = block.sum_at_once(identity, rates, tokens)
     for ours, theirs in zip(
@@ -46,8 +46,8 @@ def test_a_recurrence_runs_alike_step_by_step_and_as_a_tree() -> None:
     rng = np.random.default_rng(0)
     state, drive = complex_planes(rng, 3, 4), complex_planes(rng, 3, 9, 4)
     decay = jax.tree.map(lambda x: 0.5 * x, complex_planes(rng, 3, 9, 4))
-    step = recurrence.run_sequential(state, decay, drive, planes.times)
-    tree = recurrence.run_associative(state, decay, drive, planes.times)
+    step = linear_recurrence.run_sequential(state, decay, drive, split_complex.times)
+    tree = linear_recurrence.run_associative(state, decay, drive, split_complex.times)
     for ours, theirs in zip(step, tree, strict=True):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -56,13 +56,13 @@ def test_a_recurrence_runs_alike_step_by_step_and_as_a_tree() -> None:
 def test_a_decay_is_what_the_complex_exponential_says(dt_ms: float) -> None:
     rng = np.random.default_rng(1)
     real, imag = -np.abs(rng.normal(size=500)), 3 * rng.normal(size=500)
-    rates = Planes(jnp.asarray(real, jnp.float32), jnp.asarray(imag, jnp.float32))
-    exponent = np.asarray(planes.join(rates), np.complex128) * np.float32(dt_ms)
+    rates = SplitComplex(jnp.asarray(real, jnp.float32), jnp.asarray(imag, jnp.float32))
+    exponent = np.asarray(split_complex.join(rates), np.complex128) * np.float32(dt_ms)
     truth = np.exp(exponent)
-    ours = planes.join(planes.exp(rates, jnp.float32(dt_ms)))
+    ours = split_complex.join(split_complex.exp(rates, jnp.float32(dt_ms)))
     # What float32 leaves of the phase itself.
     allowed = 4e-7 * (1.0 + np.abs(exponent)) * np.abs(truth) + 1e-30
     assert (np.abs(ours - truth) <= allowed).all()
-    less_one = planes.join(planes.expm1(rates, jnp.float32(dt_ms)))
+    less_one = split_complex.join(split_complex.expm1(rates, jnp.float32(dt_ms)))
     allowed = 4e-7 * (1.0 + np.abs(exponent)) * np.abs(np.expm1(exponent)) + 1e-30
     assert (np.abs(less_one - np.expm1(exponent)) <= 4 * allowed).all()

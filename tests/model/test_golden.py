@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from saccade.model import streaming
+from saccade.model.backends import by_native_code, by_xla, fastest
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
-from saccade.model.execution import by_native_code, by_xla, fastest
 from tests.model.variants import QUICKLY
 
 GOLDEN = Path(

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from saccade.model import streaming
+from saccade.model.backends import fastest
 from saccade.model.config import ModelConfig
-from saccade.model.execution import fastest
 from saccade.server.engine.compiled import WHOLE_SESSION, check_canary, compile_all
+from saccade.server.engine.model_registry import Canary, Servable
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.engine.servable import Canary, Servable
 from tests.model.test_golden import PUBLISHED, deviation, prefixes, read, whole_rows
 from tests.model.variants import VARIANTS, random_variables
 

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from saccade.model import planes, recurrence
+from saccade.model import linear_recurrence, split_complex
 from saccade.model.block import blocks, zero_state
 from saccade.model.classifier import Classifier
-from saccade.model.groups import Projected
-from saccade.model.long_recurrence import run_as_tree, run_from_zero, run_in_blocks
-from saccade.model.planes import Planes
-from saccade.model.whole_sequence import Spelled, run
+from saccade.model.linear_recurrence import run_as_tree, run_from_zero, run_in_blocks
+from saccade.model.pooling import Projected
+from saccade.model.split_complex import SplitComplex
+from saccade.model.training_block import TokenInputs, run
 from tests.model.variants import VARIANTS, random_variables
 
 TOLERANCE = 1e-9  # float64
 
 
-def numbers(rng: Any, *shape: int) -> Planes:
+def numbers(rng: Any, *shape: int) -> SplitComplex:
     real, imag = rng.normal(size=(2, *shape))
-    return Planes(jnp.asarray(real), jnp.asarray(imag))
+    return SplitComplex(jnp.asarray(real), jnp.asarray(imag))
 
 
 def close(ours: Any, theirs: Any) -> bool:
@@ -41,14 +41,16 @@ def test_a_long_recurrence_and_its_gradient_are_those_of_single_steps(
         decay = jax.tree.map(lambda x: 0.5 * x, numbers(rng, 2, length, 3))
         drive, weights = numbers(rng, 2, length, 3), numbers(rng, 2, length, 3)
 
-        def by_steps(decay: Planes, drive: Planes) -> Planes:
+        def by_steps(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
             zero = jax.tree.map(lambda x: jnp.zeros_like(x[:, 0]), drive)
-            found = recurrence.run_sequential(zero, decay, drive, planes.times)
-            return Planes(*found)
+            found = linear_recurrence.run_sequential(
+                zero, decay, drive, split_complex.times
+            )
+            return SplitComplex(*found)
 
         def gradient(function: Any) -> Any:
-            def loss(*pair: Planes) -> Any:
-                after = planes.times(weights, function(*pair))
+            def loss(*pair: SplitComplex) -> Any:
+                after = split_complex.times(weights, function(*pair))
                 return (jnp.sin(after.real) + after.imag).sum()
 
             return ravel_pytree(jax.grad(loss, argnums=(0, 1))(decay, drive))[0]
@@ -79,10 +81,10 @@ def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
         dt_ms = jnp.asarray(rng.exponential(1.0, tokens.shape))
 
         def train(weights: Any, table: Projected) -> Any:
-            return run(block, weights, Spelled(table, tokens, dt_ms))
+            return run(block, weights, TokenInputs(table, tokens, dt_ms))
 
         def define(weights: Any, table: Projected) -> Any:
-            grouped = Spelled(table, tokens, dt_ms).by_place()
+            grouped = TokenInputs(table, tokens, dt_ms).by_place()
             return block.recur(weights, zero_state(weights, (2,)), grouped)[1:]
 
         def gradient(function: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from saccade.model import streaming
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
-from saccade.model.network import Carry
+from saccade.model.inference import Carry
 
 EMITTERS = (
     {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
 

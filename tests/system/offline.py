@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from saccade.model.checkpoint import Checkpoint, load
 from saccade.model.events.fit import fit
-from saccade.model.events.simulator import DEFAULT_SENSOR, simulate
+from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
 from saccade.model.events.types import Events
 from saccade.model.streaming import scan
 from saccade.model.tokens import Tokenizer

@@ -16,8 +16,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from saccade.clients.server_process import ServerProcess
-from saccade.model.events.packed import pack
+from saccade.clients.commands.server_process import ServerProcess
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
 from tests.system.offline import deviation, filmed
 from tests.wire import client_of

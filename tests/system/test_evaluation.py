@@ -10,10 +10,10 @@ import pytest
 
 from saccade.clients.connection import connect
 from saccade.model.events.types import Events
-from saccade.model.training.batches import bucket
-from saccade.model.training.composition import resolve
+from saccade.model.training.config import resolve
 from saccade.model.training.dataset import Samples
 from saccade.model.training.evaluate_command import assess, task_of
+from saccade.model.training.input_pipeline import bucket
 from saccade.model.training.settings import EvaluationSettings
 from saccade.model.training.typed import build
 from tests.system.offline import TOLERANCE, Scores, deviation, released

@@ -14,7 +14,7 @@ import msgpack
 import pytest
 
 from saccade.clients import http
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from tests.fuzzing import Mutator
 from tests.system.crowd import crowd
 from tests.system.hostile import Hostile

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from saccade.clients import http
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from saccade.model import checkpoint
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.neighbours import resident_mib, slots_used
 from benchmarks.nuisances import Nuisances
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from tests.system.crowd import crowd
 from tests.system.offline import CHECKPOINTS
 from tests.toy import wait_until

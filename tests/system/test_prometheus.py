@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from tests.system.offline import filmed
 from tests.wire import client_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from saccade.model.events.scenes import MOTIONS
-from saccade.model.events.simulator import simulate
+from saccade.model.events.simulator.camera import simulate
+from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import ReadoutWindow, Report, Result
 from tests.system.offline import TOLERANCE, deviation, scanned

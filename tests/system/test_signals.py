@@ -15,8 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 
 from saccade.clients import http
+from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.errors import ServerUnreachable
-from saccade.clients.server_process import ServerProcess
 from saccade.server.protocol.messages import GoAway
 from tests.system.offline import TOLERANCE, deviation, filmed, scanned
 from tests.wire import client_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.clients.server_process import ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from tests.redis_server import RedisServer
 from tests.system.proxy import bad_network
 from tests.system.survivors import (

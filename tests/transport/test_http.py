@@ -8,7 +8,7 @@ import httpx
 import msgpack
 import pytest
 
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 

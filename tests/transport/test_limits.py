@@ -15,15 +15,20 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from saccade.model.events.packed import pack
-from saccade.server.keys import digest_of, new_key
+from saccade.model.events.encodings.packed import pack
 from saccade.server.protocol.conversation import Limits
-from saccade.server.protocol.limit_errors import RateExceeded
+from saccade.server.protocol.errors import RateExceeded
 from saccade.server.protocol.messages import Ack, EventsFrame, Open
 from saccade.server.settings import Settings
-from saccade.server.transport.allowance import WINDOW_S, Allowances, Allowed
-from saccade.server.transport.meter import LONGEST_PAUSE_S, Meter
-from saccade.server.transport.token_bucket import BURST_S
+from saccade.server.transport.auth import digest_of, new_key
+from saccade.server.transport.rate_limits import (
+    BURST_S,
+    LONGEST_PAUSE_S,
+    WINDOW_S,
+    Allowances,
+    Allowed,
+    ReadThrottle,
+)
 from tests.toy import event_scores, some_events, wait_until
 from tests.wire import client_of
 
@@ -254,7 +259,7 @@ class Clock:
 def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
     clock = Clock()
     allowance = Allowances(Allowed(events_per_s=1000), clock).of("ann")
-    meters = [Meter(allowance, clock) for _ in range(2)]
+    meters = [ReadThrottle(allowance, clock) for _ in range(2)]
     taken = [0, 0]
     for _ in range(2000):
         clock.now_s += 0.01
@@ -269,11 +274,11 @@ def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
 def test_a_debt_that_takes_too_long_to_pay_is_an_error_and_passes() -> None:
     clock = Clock()
     allowance = Allowances(Allowed(bytes_per_s=1000), clock).of("ann")
-    Meter(allowance, clock).charge(size=int(1000 * LONGEST_PAUSE_S))
+    ReadThrottle(allowance, clock).charge(size=int(1000 * LONGEST_PAUSE_S))
     with pytest.raises(RateExceeded) as caught:
-        Meter(allowance, clock).charge(size=2000)
+        ReadThrottle(allowance, clock).charge(size=2000)
     clock.now_s += caught.value.retry_after_s
-    Meter(allowance, clock).charge(size=1)
+    ReadThrottle(allowance, clock).charge(size=1)
 
 
 def test_what_a_rate_cannot_let_in_soon_is_not_granted() -> None:

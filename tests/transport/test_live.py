@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saccade.clients.cli import stream as command
+from saccade.clients.commands.cli import stream as command
 from saccade.clients.connection import connect
 from saccade.clients.session import Bounds
 from saccade.server.protocol.messages import Ack, GoAway, Result
-from saccade.server.transport.mailbox import Ending
+from saccade.server.transport.send_queue import Ending
 from tests.faults import Gate
 from tests.toy import event_scores, some_events, toy_model, wait_until
 

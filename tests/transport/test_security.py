@@ -19,10 +19,9 @@ from websockets.sync.client import connect
 from saccade.clients.connection import connect as connect_stream
 from saccade.clients.errors import RequestRefused
 from saccade.server.app import create_routes, create_service
-from saccade.server.keys import Keys, digest_of, new_key
 from saccade.server.protocol.messages import Ack, Open
 from saccade.server.settings import Settings
-from saccade.server.transport.tickets import TICKET_S, Tickets
+from saccade.server.transport.auth import TICKET_S, Keys, Tickets, digest_of, new_key
 from tests.toy import some_events, toy_model, wait_until
 from tests.wire import Client
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from saccade.server.keys import digest_of, new_key
 from saccade.server.protocol.messages import Ack, Open
+from saccade.server.transport.auth import digest_of, new_key
 from tests.toy import some_events, wait_until
 from tests.wire import client_of
 

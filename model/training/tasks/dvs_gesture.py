@@ -19,15 +19,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from saccade.model.events.aedat3_file import Packet, packets, read_packet
-from saccade.model.events.checks import check_inside
 from saccade.model.events.errors import EventsError
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.formats.aedat3 import Packet, packets, read_packet
+from saccade.model.events.types import Events, Sensor, check_inside
 from saccade.model.training.dataset import OnDisk, Samples, Split, Task, hold_out
 from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.settings import SystemSettings
 from saccade.model.training.typed import build
-from saccade.model.upstream.tasks import TASKS
+from saccade.model.upstream.recipes import TASKS
 
 SENSOR: Final = Sensor(128, 128)
 LABELS: Final = TASKS["dvs"].labels

@@ -10,11 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from saccade.model.events.checks import check
 from saccade.model.events.errors import EventsError
 from saccade.model.events.fit import Fit, fit
 from saccade.model.events.recordings import OPENERS, open_recording
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events, Sensor, check
 from saccade.model.training.dataset import Samples, Split, Task, gather, hold_out
 from saccade.model.training.errors import (
     InvalidSetting,

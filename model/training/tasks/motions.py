@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from saccade.model.events.scenes import MOTIONS
-from saccade.model.events.simulator import simulate
+from saccade.model.events.simulator.camera import simulate
+from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Events, Sensor
 from saccade.model.training.dataset import Samples, Split, Task, gather
 from saccade.model.training.settings import SystemSettings

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saccade.model.events import aedat3_file
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.formats import aedat3
 from saccade.model.events.recordings import open_recording
 from saccade.model.events.types import Sensor
 from tests.model.events.aedat_files import (
@@ -57,7 +57,7 @@ def test_a_clock_of_31_bits_goes_on_in_the_next_epoch(path):
 
 
 def test_large_packets_come_in_chunks(path, monkeypatch):
-    monkeypatch.setattr(aedat3_file, "CHUNK_EVENTS", 2)
+    monkeypatch.setattr(aedat3, "CHUNK_EVENTS", 2)
     path.write_bytes(aedat_31([packet_31(ROWS)]))
     assert [chunk.size for chunk in open_recording(path).events] == [2, 1]
 

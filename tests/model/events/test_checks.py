@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.events.checks import check
 from saccade.model.events.errors import EventOutsideSensor, EventsError, UnsortedEvents
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.types import EVENT_DTYPE, Sensor, check
 
 SENSOR = Sensor(4, 3)
 

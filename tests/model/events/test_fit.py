@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.events.checks import check_inside
 from saccade.model.events.errors import EventOutsideSensor, SensorMismatch
 from saccade.model.events.fit import fit
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.types import EVENT_DTYPE, Sensor, check_inside
 
 SENSORS = st.builds(Sensor, st.integers(1, 300), st.integers(1, 300))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from saccade.model.events.encodings.packed import pack, unpack
 from saccade.model.events.errors import EventNotPackable, MalformedPayload
-from saccade.model.events.packed import pack, unpack
 from saccade.model.events.types import EVENT_DTYPE
 
 ROWS = st.lists(

@@ -8,15 +8,14 @@ import faery
 import numpy as np
 import pytest
 
-from saccade.model.events import csv_file, dat_file, numpy_file
-from saccade.model.events.checks import check
 from saccade.model.events.errors import (
     MalformedRecording,
     RecordingError,
     UnsupportedRecording,
 )
+from saccade.model.events.formats import csv, dat, npy
 from saccade.model.events.recordings import OPENERS, open_recording
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.types import EVENT_DTYPE, Sensor, check
 
 ROWS = [(1_000, 3, 2, 1), (1_000, 0, 0, 0), (1_250, 9, 6, 1)]
 REBASED = [(0, 3, 2, 1), (0, 0, 0, 0), (250, 9, 6, 1)]
@@ -160,9 +159,9 @@ class TestChunks:
 
     @pytest.mark.parametrize("name", ["a.dat", "a.csv", "a.npy"])
     def test_are_bounded_and_lose_nothing(self, tmp_path, monkeypatch, name):
-        monkeypatch.setattr(dat_file, "CHUNK_EVENTS", 16)
-        monkeypatch.setattr(csv_file, "CHUNK_LINES", 16)
-        monkeypatch.setattr(numpy_file, "CHUNK_EVENTS", 16)
+        monkeypatch.setattr(dat, "CHUNK_EVENTS", 16)
+        monkeypatch.setattr(csv, "CHUNK_LINES", 16)
+        monkeypatch.setattr(npy, "CHUNK_EVENTS", 16)
         path = tmp_path / name
         if name == "a.npy":
             np.save(path, np.array(self.ROWS, EVENT_DTYPE))

@@ -7,10 +7,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from saccade.model.events.checks import check
-from saccade.model.events.scenes import DIRECTIONS, MOTIONS
-from saccade.model.events.simulator import CameraSettings, MotionStream, simulate
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.simulator.camera import CameraSettings, MotionStream, simulate
+from saccade.model.events.simulator.scenes import DIRECTIONS, MOTIONS
+from saccade.model.events.types import EVENT_DTYPE, Sensor, check
 
 SENSOR = Sensor(128, 128)
 QUIET = CameraSettings(noise_hz=0.0)

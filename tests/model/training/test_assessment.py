@@ -13,18 +13,19 @@ from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
 from saccade.model.events.types import Sensor
 from saccade.model.tokens import Tokenization
-from saccade.model.training import prediction
-from saccade.model.training.assessment import Assessment, decision_ms
-from saccade.model.training.batches import Batch, evaluation_batches
+from saccade.model.training import evaluation
 from saccade.model.training.dataset import Samples
-from saccade.model.training.experiment import encoder
-from saccade.model.training.figures import confidence_over_time, write_figures
-from saccade.model.training.prediction import (
-    Course,
+from saccade.model.training.evaluation import (
+    Assessment,
     Predictions,
+    ScoreTrajectory,
+    decision_ms,
     predict_streams,
     predict_whole,
 )
+from saccade.model.training.experiment import encoder
+from saccade.model.training.figures import confidence_over_time, write_figures
+from saccade.model.training.input_pipeline import Batch, evaluation_batches
 from tests.model.training.fixtures import make_events
 
 CONFIG = ModelConfig(
@@ -51,12 +52,14 @@ def batches() -> list[Batch]:
 def both() -> tuple[Predictions, Predictions]:
     variables = initialize(CONFIG, jax.random.key(0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prediction, "CHUNK_TICKS", 5)
+        patch.setattr(evaluation, "CHUNK_TICKS", 5)
         streams = predict_streams(CONFIG, variables, batches())
     return predict_whole(CONFIG, variables, batches()), streams
 
 
-def made(labels: list[int], told: list[int], courses: list[Course]) -> Assessment:
+def made(
+    labels: list[int], told: list[int], courses: list[ScoreTrajectory]
+) -> Assessment:
     logits = 4.0 * np.eye(3)[told]
     found = Predictions(np.array(labels), logits, courses, 100, 5.0)
     return Assessment("test", "streaming", ("left", "right", "none"), found, "a1b2")
@@ -94,12 +97,14 @@ def test_classes_count_what_was_told_and_what_was_so() -> None:
     ("answers", "when"), [([1, 1, 1], 2.0), ([0, 1, 1], 5.0), ([1, 0, 1], 9.0)]
 )
 def test_a_decision_is_made_when_it_is_not_taken_back(answers, when) -> None:
-    course = Course(np.array([2.0, 5.0, 9.0]), np.eye(3)[answers])
+    course = ScoreTrajectory(np.array([2.0, 5.0, 9.0]), np.eye(3)[answers])
     assert decision_ms(course) == when
 
 
 def test_confidence_begins_at_chance_and_ends_with_what_was_known() -> None:
-    course = Course(np.array([10.0, 20.0]), np.log([[0.2, 0.5, 0.3], [0.1, 0.8, 0.1]]))
+    course = ScoreTrajectory(
+        np.array([10.0, 20.0]), np.log([[0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
+    )
     t_ms, known = confidence_over_time(made([1], [1], [course]))
     assert known[0, t_ms < 10.0] == pytest.approx(1 / 3)
     assert known[0, (t_ms >= 10.0) & (t_ms < 20.0)] == pytest.approx(0.5)
@@ -107,7 +112,7 @@ def test_confidence_begins_at_chance_and_ends_with_what_was_known() -> None:
 
 
 def test_figures_are_images_beside_the_numbers(tmp_path: Path) -> None:
-    courses = [Course(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])] * 2
+    courses = [ScoreTrajectory(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])] * 2
     write_figures(tmp_path / "figures", made([0, 1], [0, 1], courses))
     for name in ("confusion.png", "confidence.png"):
         assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
@@ -117,7 +122,7 @@ def test_figures_are_images_beside_the_numbers(tmp_path: Path) -> None:
 
 
 def test_the_text_has_a_line_a_class_and_the_time_to_decision() -> None:
-    courses = [Course(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])]
+    courses = [ScoreTrajectory(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])]
     text = str(made([0], [1], courses))
     assert "0.0% of 1 samples" in text
     assert "  left         1        0.0%" in text

@@ -5,9 +5,9 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.types import Sensor
 from saccade.model.tokens import Tokenization
-from saccade.model.training.batches import bucket, evaluation_batches
 from saccade.model.training.dataset import Samples
 from saccade.model.training.experiment import encoder
+from saccade.model.training.input_pipeline import bucket, evaluation_batches
 from tests.model.training.fixtures import make_events
 
 TICK = 16

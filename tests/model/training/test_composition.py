@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from saccade.model.training.composition import CONF, as_yaml, resolve
+from saccade.model.training.config import CONF, as_yaml, resolve
 from saccade.model.training.errors import InvalidSetting, UnknownSetting
 from saccade.model.training.experiment import experiment
 from saccade.model.training.settings import TokenSettings

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.training.evaluate import score, wilson
-from saccade.model.training.learner import Tally
+from saccade.model.training.metrics import score, wilson
+from saccade.model.training.train_state import Tally
 
 
 def tally(loss: float, correct: int, rows: int) -> Tally:

@@ -15,9 +15,9 @@ import pytest
 import saccade
 from saccade.model.checkpoint import load, read_manifest
 from saccade.model.training import cli
-from saccade.model.training.batches import evaluation_batches
+from saccade.model.training.evaluation import predict_whole
 from saccade.model.training.experiment import encoder
-from saccade.model.training.prediction import predict_whole
+from saccade.model.training.input_pipeline import evaluation_batches
 from saccade.model.training.tasks import build_task
 from saccade.server.engine.loading import load_model
 from tests.model.training.fixtures import SYSTEM, write_digits

@@ -10,8 +10,8 @@ import pytest
 
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
-from saccade.model.training import learner as learners
-from saccade.model.training.objective import (
+from saccade.model.training import train_state as learners
+from saccade.model.training.optimizer import (
     correct,
     cross_entropy,
     groups,

@@ -13,11 +13,11 @@ from hypothesis import given, strategies as st
 from saccade.model.events.types import Events, Sensor
 from saccade.model.tokens import Tokenization
 from saccade.model.training.augmentation import drop_events
-from saccade.model.training.batches import Batch
 from saccade.model.training.dataset import OnDisk, Samples
 from saccade.model.training.errors import MalformedDataSet
 from saccade.model.training.experiment import encoder
-from saccade.model.training.pipeline import (
+from saccade.model.training.input_pipeline import (
+    Batch,
     Draw,
     Loading,
     padded_length,

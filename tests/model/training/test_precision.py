@@ -17,9 +17,9 @@ from jax.flatten_util import ravel_pytree
 from saccade.model.classifier import Classifier, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.precision import PRECISIONS, Name, multiply_in_bfloat16
-from saccade.model.training import devices, learner as learners
-from saccade.model.training.batches import Batch
+from saccade.model.training import devices, train_state as learners
 from saccade.model.training.gradient import Rows, make_gradient
+from saccade.model.training.input_pipeline import Batch
 from tests.model.training.fixtures import SYSTEM
 
 CLASSES = 7  # no other axis is as long: it tells the decoder's products

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.training import cli, learner as learners
+from saccade.model.training import cli, train_state as learners
 from tests.model.training.fixtures import write_digits
 from tests.model.training.test_run import TINY
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.training import cli, learner as learners
-from saccade.model.training.batches import Batch
+from saccade.model.training import cli, train_state as learners
 from saccade.model.training.errors import TrainingDiverged
-from saccade.model.training.interruption import interruptible
-from saccade.model.training.learner import Learner, Tally, make_predict
-from saccade.model.training.meter import Meter
+from saccade.model.training.input_pipeline import Batch
+from saccade.model.training.loop import interruptible
+from saccade.model.training.metrics import Meter
+from saccade.model.training.train_state import Learner, Tally, make_predict
 from tests.model.training.fixtures import write_digits
 from tests.model.training.test_evaluate import tally
 

@@ -18,7 +18,7 @@ import yaml
 from saccade.model.checkpoint import CheckpointError, load
 from saccade.model.classifier import Classifier
 from saccade.model.streaming import scan
-from saccade.model.training.composition import resolve
+from saccade.model.training.config import resolve
 from saccade.model.upstream.cli import import_upstream
 from saccade.model.upstream.conversion import check
 from saccade.model.upstream.errors import (

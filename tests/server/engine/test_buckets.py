@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from saccade.model.execution import EXECUTIONS
+from saccade.model.backends import EXECUTIONS
 from saccade.model.streaming import fold, init_carry, scan
 from saccade.server.engine.compiled import WHOLE_SESSION, Executables, compile_all
+from saccade.server.engine.model_registry import Canary, Servable
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.engine.servable import Canary, Servable
 from saccade.server.engine.slots import PackedBatch
 from saccade.server.settings import Settings
 from tests.model.variants import VARIANTS, random_variables

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jaxlib.version import __version__ as jaxlib_version
 
+from saccade.server.engine.device import MOST, RestartLimiter
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.errors import (
     AlreadyServed,
@@ -25,8 +26,7 @@ from saccade.server.engine.errors import (
     UnknownServable,
 )
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.recoveries import MOST, Recoveries
-from saccade.server.engine.rows import Exported, RowState
+from saccade.server.engine.outputs import ExportedState, RowState
 from saccade.server.engine.scheduler import Bucket
 from tests.faults import Fault, Gate
 from tests.toy import (
@@ -398,7 +398,7 @@ def test_a_device_that_hangs_turns_health_red_until_it_answers(
 
 
 def test_recoveries_are_counted_over_a_time_that_passes() -> None:
-    recoveries = Recoveries(most=2, within_s=10.0)
+    recoveries = RestartLimiter(most=2, within_s=10.0)
     allowed = [recoveries.allow("a", now_s) for now_s in (0.0, 1.0, 2.0, 10.5, 11.5)]
     assert allowed == [True, True, False, True, True]
     assert recoveries.allow("b", 2.0)
@@ -427,8 +427,10 @@ def test_a_row_that_is_exported_and_restored_goes_on_to_the_same_scores() -> Non
         first = engine.open("toy", float("inf"))
         engine.submit(first, chunk(tokens[:13]))
         engine.export(first, rows.append)
-        recorder.wait(lambda: any(isinstance(o, Exported) for o in recorder.outcomes))
-        (exported,) = (o for o in recorder.outcomes if isinstance(o, Exported))
+        recorder.wait(
+            lambda: any(isinstance(o, ExportedState) for o in recorder.outcomes)
+        )
+        (exported,) = (o for o in recorder.outcomes if isinstance(o, ExportedState))
         before = takewhile(lambda o: o is not exported, recorder.outcomes)
         ticks = sum(len(o.logits) for o in before)
         assert 2 * ticks + len(exported.row.waiting.tokens) == 13
@@ -451,7 +453,7 @@ def test_a_row_comes_after_its_own_ticks_and_before_later_ones() -> None:
         recorder.wait(lambda: len(recorder.scores(lease)) == 140)
         scored = 0
         for outcome in recorder.outcomes:
-            if isinstance(outcome, Exported):
+            if isinstance(outcome, ExportedState):
                 state = {float(leaf) for leaf in outcome.row.leaves}
                 expected = toy_scores([3, 5] * scored)[-1:] or [0.0]
                 assert any(value == pytest.approx(expected[0]) for value in state)

@@ -7,8 +7,8 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.outputs import RowState, collect_row
 from saccade.server.engine.pool import InFlight, Pool, collect
-from saccade.server.engine.rows import RowState, collect_row
 from saccade.server.engine.scheduler import Bucket
 from tests.toy import chunk, toy_scores, toy_servable
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
-from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
 from saccade.server.protocol.messages import EventsFrame, Open
-from saccade.server.protocol.requests import Feed, Reply
 
 SENSOR = Sensor(34, 34)
 

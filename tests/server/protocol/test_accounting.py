@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from saccade.server.protocol.accounting import Counts, Ledger
+from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import Ack
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from saccade.model.events.packed import unpack
+from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.types import Sensor
-from saccade.server.protocol import errors, limit_errors, resume_errors
+from saccade.server.protocol import errors
 from saccade.server.protocol.codec import (
     decode_client,
     decode_server,
@@ -25,7 +25,7 @@ from saccade.server.protocol.messages import ErrorMessage, Open
 from saccade.server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
 
 LEAVES = ProtocolError.__subclasses__()
-assert {resume_errors.TakenOver, limit_errors.RateExceeded} <= set(LEAVES), (
+assert {errors.TakenOver, errors.RateExceeded} <= set(LEAVES), (
     "they register on being imported"
 )
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text("utf-8")

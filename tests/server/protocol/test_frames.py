@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Sensor
 from saccade.server.protocol.codec import encode_client
 from saccade.server.protocol.conversation import Conversation, Limits, Stage

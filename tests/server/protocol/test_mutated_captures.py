@@ -7,12 +7,11 @@ from collections import Counter
 
 import pytest
 
-from saccade.model.events.checks import check
+from saccade.model.events.types import check
 from saccade.server.protocol.codec import Wire
-from saccade.server.protocol.conversation import Conversation, Limits
+from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
 from saccade.server.protocol.errors import ProtocolError, error_message
 from saccade.server.protocol.messages import ErrorMessage, Open
-from saccade.server.protocol.requests import Feed, Reply
 from tests.fuzzing import SENSOR, Capture, Mutator, Said, captures
 
 MUTATED = 100_000

@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 
 from saccade.server.protocol.conversation import Conversation, Limits
-from saccade.server.protocol.errors import (
-    FrameTooLarge,
-    FrameUndecodable,
-    InvalidField,
-)
+from saccade.server.protocol.errors import FrameTooLarge, FrameUndecodable, InvalidField
 from saccade.server.protocol.messages import (
     Ack,
     EventsFrame,

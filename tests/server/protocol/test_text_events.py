@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.events.packed import unpack
+from saccade.model.events.encodings.packed import unpack
 from saccade.server.protocol.codec import decode_client
 from saccade.server.protocol.errors import InvalidField
 from saccade.server.protocol.messages import EventsFrame

@@ -8,17 +8,15 @@ from typing import Any
 import jax
 
 from saccade.model.events.types import Events
-from saccade.server.engine.device import Device
+from saccade.server.engine.client import EngineClient
+from saccade.server.engine.device import Device, RestartLimiter
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.pool import InFlight
-from saccade.server.engine.recoveries import Recoveries
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Conversation, Limits
 from saccade.server.protocol.messages import Open, Result
-from saccade.server.sessions.grant import Grant
-from saccade.server.sessions.session import Session
+from saccade.server.sessions.session import Session, SessionHandle
 from saccade.server.sessions.snapshots import Snapshot
-from saccade.server.sessions.streams import Streams
 from tests.faults import Fault
 from tests.server.sessions.hearer import Hearer, say
 from tests.toy import Recorder, toy_model
@@ -84,8 +82,8 @@ class Bench:
                 [self.model.servable], self._slots, buckets, 10_000, Recorder()
             )
             self.device._prepare_all()
-            self.device._recoveries = Recoveries(most=10**9)
-        self.streams = Streams(self.engine, self._places)
+            self.device._recoveries = RestartLimiter(most=10**9)
+        self.streams = EngineClient(self.engine, self._places)
         self.device._deliver = self.streams.hear
         while self.turn():
             pass
@@ -115,7 +113,7 @@ class Bench:
         """Open a session."""
         seat = Seat(self.model, Open("toy", **choices))
         seat.session.begin(self.streams)
-        seat.session.welcome(Grant("s"))
+        seat.session.welcome(SessionHandle("s"))
         return seat
 
     def resume(self, seat: Seat, snapshot: Snapshot) -> Seat:
@@ -124,7 +122,7 @@ class Bench:
         again = Seat(self.model, seat.opening)
         again.session.resume(self.streams, snapshot, self.model)
         again.watch()
-        again.session.welcome(Grant("s", resumed=True))
+        again.session.welcome(SessionHandle("s", resumed=True))
         again.seq = again.conversation.ledger.sent.seq
         again.messages[:0] = seat.messages
         return again

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from saccade.model.events.packed import pack
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
-from saccade.server.protocol.conversation import Conversation
+from saccade.server.protocol.conversation import Conversation, Feed
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.messages import EventsFrame, ServerMessage
-from saccade.server.protocol.requests import Feed
 from saccade.server.sessions.session import Session
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import Ack, Closed, Flush, Flushed, Reset, Result
-from saccade.server.sessions.intake import LEAD_TICKS
+from saccade.server.sessions.session_input import LEAD_TICKS
 from saccade.server.sessions.snapshots import decode, encode
 from tests.server.sessions.bench import WINDOW, Bench, Seat
 from tests.toy import TICK, event_scores, some_events

@@ -23,7 +23,7 @@ from tests.toy import TICK, event_scores, some_events
 
 SLOTS, PLACES = 2, 5
 BENCH = Bench(SLOTS, PLACES)
-QUANTUM = "saccade.server.sessions.berths.QUANTUM_TICKS"
+QUANTUM = "saccade.server.engine.slot_allocator.QUANTUM_TICKS"
 WHICH = st.integers(0, PLACES - 1)
 
 

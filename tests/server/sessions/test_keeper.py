@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saccade.server.sessions.keeper import Keeper, Terms
+from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.store import Record
 from tests.server.sessions.test_session import Client
@@ -15,7 +15,9 @@ async def test_a_session_that_was_released_meanwhile_is_not_asked_for_a_snapshot
     """The engine has lent its slot to somebody else by then."""
     store, client = MemoryStore(), Client()
     await store.create(Record("k", 1, 1e12, b""))
-    keeper = Keeper(store, ("k", 1), client.session, client.desk, Terms())
+    keeper = SnapshotWriter(
+        store, ("k", 1), client.session, client.desk, SnapshotPolicy()
+    )
     client.send(some_events(1))
     client.session.release()
     assert not keeper.due()

@@ -3,15 +3,14 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from saccade.server.sessions.gaps import Gap, Gaps
-from saccade.server.sessions.line import Line, Room
+from saccade.server.sessions.session_input import DropLog, EventQueue, Gap, QueueLimits
 from tests.toy import some_events
 
 FRAMES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=30)
 
 
 def test_events_leave_in_their_order_however_they_are_cut() -> None:
-    events, line = some_events(20), Line(Room())
+    events, line = some_events(20), EventQueue(QueueLimits())
     for start in range(0, 20, 5):
         line.append(events[start : start + 5], 40)
     taken = [line.take(count) for count in (3, 0, 9, 1, 99)]
@@ -21,7 +20,7 @@ def test_events_leave_in_their_order_however_they_are_cut() -> None:
 
 
 def test_the_oldest_make_room_and_no_more_than_must() -> None:
-    events, line = some_events(12), Line(Room(events=8))
+    events, line = some_events(12), EventQueue(QueueLimits(events=8))
     line.append(events, 96)
     assert line.shrink(1) == 4
     assert line.shrink(1) == 0
@@ -29,7 +28,7 @@ def test_the_oldest_make_room_and_no_more_than_must() -> None:
 
 
 def test_what_is_left_of_a_frame_counts_with_its_share_of_the_bytes() -> None:
-    line = Line(Room(bytes=80))
+    line = EventQueue(QueueLimits(bytes=80))
     line.append(some_events(4), 60)
     line.append(some_events(4), 60)
     line.take(1)
@@ -42,7 +41,7 @@ def test_what_is_left_of_a_frame_counts_with_its_share_of_the_bytes() -> None:
 def test_both_bounds_hold_exactly_and_whole_multiples_go(
     frames: list[tuple[int, int]], most: int, size: int, multiple: int
 ) -> None:
-    line, came, dropped = Line(Room(events=most, bytes=size)), 0, 0
+    line, came, dropped = EventQueue(QueueLimits(events=most, bytes=size)), 0, 0
     for count, weight in frames:
         line.append(some_events(count), weight)
         came += count
@@ -55,7 +54,7 @@ def test_both_bounds_hold_exactly_and_whole_multiples_go(
 
 
 def test_a_gap_lies_behind_the_scores_once_the_tick_after_it_is_scored() -> None:
-    gaps = Gaps()
+    gaps = DropLog()
     gaps.add(3, 10)
     gaps.add(3, 5)
     gaps.add(4, 1)

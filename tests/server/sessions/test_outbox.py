@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from saccade.server.protocol.messages import Ack, Flushed, Result, ServerMessage
-from saccade.server.sessions.outbox import Outbox
+from saccade.server.transport.send_queue import Outbox
 
 
 def result(ticks: int) -> Result:

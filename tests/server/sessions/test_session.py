@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from saccade.model.tokens import TokenChunk
 from saccade.server.engine.errors import BacklogFull, EngineFailed
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.pool import Scored
+from saccade.server.engine.outputs import TickScores
 from saccade.server.protocol.conversation import Conversation, Limits
 from saccade.server.protocol.messages import (
     Ack,
@@ -24,8 +24,7 @@ from saccade.server.protocol.messages import (
     Result,
     WasReset,
 )
-from saccade.server.sessions.grant import Grant
-from saccade.server.sessions.session import Session
+from saccade.server.sessions.session import Session, SessionHandle
 from tests.server.sessions.hearer import Hearer, say
 from tests.toy import event_scores, some_events, toy_model
 
@@ -64,7 +63,7 @@ class Client:
         self.conversation.receive(request)
         self.session = Session(self.conversation, toy_model(), request, self.desk)
         self.session.begin(self.desk)  # type: ignore[arg-type]
-        self.session.welcome(Grant("s1"))
+        self.session.welcome(SessionHandle("s1"))
         self.seq = 0
         self.scored = 0
 
@@ -76,7 +75,7 @@ class Client:
         logits = np.full((ticks, 2), value, np.float32) * [1, -1]
         t_us = np.arange(self.scored, self.scored + ticks)
         self.scored += ticks
-        self.session.scored(Scored(LEASE, logits, t_us))
+        self.session.scored(TickScores(LEASE, logits, t_us))
 
 
 def test_an_ack_waits_until_the_events_are_scored_or_in_the_open_tick() -> None:

@@ -1,0 +1,1 @@
+"""The commands of a client: stream, classify and demo."""

@@ -1,0 +1,188 @@
+"""What every command of the client shares."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable
+from typing import Final, get_args
+
+from saccade.clients.endpoint import stream_url
+from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
+from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
+from saccade.model.events.errors import EventsError
+from saccade.model.events.types import Sensor
+from saccade.server.protocol.messages import FitPolicy, ReadoutWindow, Report
+from saccade.server.protocol.schema import CLOCK_BITS
+
+DEFAULT_URL: Final = "ws://127.0.0.1:8000"
+INTERRUPTED: Final = 130
+
+
+def base_parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that `stream` and `classify` share."""
+    parser = argparse.ArgumentParser(
+        prog=f"saccade {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--url",
+        type=url,
+        default=DEFAULT_URL,
+        help="where the server is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="which model to ask (default: the one for the source's sensor)",
+    )
+    parser.add_argument(
+        "--sensor",
+        metavar="WxH",
+        type=sensor,
+        help="geometry of a recording that does not tell its own, as 640x480",
+    )
+    parser.add_argument(
+        "--clock-bits",
+        metavar="N",
+        type=clock_bits,
+        help="a recording's timestamps wrap after 2^N µs (RAW and DAT tell it)",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=get_args(FitPolicy),
+        default="scale",
+        help="what to do if the sensor is not the model's (default: %(default)s)",
+    )
+    return parser
+
+
+def guarded(command: str, action: Callable[[], int]) -> int:
+    """Run a command; say in one line what went wrong, if something did."""
+    try:
+        return action()
+    except ServerUnreachable as error:
+        say(command, f"{error}\nStart one with: saccade serve")
+    except (ClientError, EventsError) as error:
+        say(command, str(error))
+    except ModuleNotFoundError as missing:
+        say(
+            command,
+            f"this needs the package {missing.name!r}, which is not installed; "
+            "pip install 'saccade[terminal]' brings it",
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1
+
+
+def say(command: str, text: str) -> None:
+    """Tell the user something that is not the command's output."""
+    sys.stderr.write(f"saccade {command}: {text}\n")
+
+
+def choose_model(url: str, sensor: Sensor, tell: Callable[[str], None]) -> str:
+    """Return the server's model for a sensor, or else its first; say which.
+
+    Raises:
+        ServerUnreachable: Nobody answers at `url`.
+        RequestRefused: The server lists no model.
+    """
+    from saccade.clients import http
+
+    models = http.models(url)
+    if not models:
+        raise RequestRefused(200, None, "the server serves no model")
+    fitting = [model for model in models if model.sensor == sensor]
+    chosen = (fitting or models)[0].name
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        tell(f"asking {chosen}; --model chooses of {names}")
+    return chosen
+
+
+# >>> merged from clients.arguments
+# >>> """What a user types on the command line, turned into values."""
+
+
+def speed(text: str) -> float:
+    """Read `1`, `2.5` or `max`."""
+    if text == "max":
+        return AS_FAST_AS_POSSIBLE
+    return _above_zero(text, "a speed is a number above 0, or max")
+
+
+def sensor(text: str) -> Sensor:
+    """Read `640x480`."""
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT, as 640x480")
+    try:
+        return Sensor(int(found[1]), int(found[2]))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def report(text: str) -> Report:
+    """Read `tick`, `change`, `flush`, `events:1000` or `ms:20`."""
+    every, _, count = text.partition(":")
+    if every in {"events", "ms"} and count.isdecimal() and int(count):
+        return Report("events" if every == "events" else "ms", int(count))
+    match text:
+        case "tick" | "change" | "flush":
+            return Report(text)
+    known = "tick, change, flush, events:N or ms:N"
+    raise argparse.ArgumentTypeError(f"{text!r} is not one of {known}")
+
+
+def readout(text: str) -> ReadoutWindow:
+    """Read `off`, or a half-life in ms."""
+    if text == "off":
+        return ReadoutWindow()
+    half_life_ms = _above_zero(text, "a half-life is a number of ms above 0, or off")
+    return ReadoutWindow("half_life", half_life_ms)
+
+
+def milliseconds(text: str) -> float:
+    """Read a time in ms."""
+    return _above_zero(text, "a time is a number of ms above 0")
+
+
+def count(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def clock_bits(text: str) -> int:
+    """Read the width of a camera's clock, from 16 to 48 bits."""
+    least, most = CLOCK_BITS
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number from {least} to {most}"
+        )
+    return int(text)
+
+
+def url(text: str) -> str:
+    """Read a server's address."""
+    try:
+        stream_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _above_zero(text: str, rule: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: {rule}")
+    return value

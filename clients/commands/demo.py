@@ -1,0 +1,212 @@
+"""The command `saccade demo`: a server, a live stream, a batch, the metrics."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from textwrap import indent
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from saccade.clients import http
+from saccade.clients.commands import arguments
+from saccade.clients.commands.arguments import choose_model
+from saccade.clients.commands.classify import Loaded, load
+from saccade.clients.commands.playback import Playback, run
+from saccade.clients.commands.server_process import ServerFailed, ServerProcess
+from saccade.clients.commands.stream import FRAME_US, default_readout
+from saccade.clients.display.live import ACCENT, QUIET, LiveView
+from saccade.clients.display.plain import PlainView
+from saccade.clients.display.text import (
+    answer_table,
+    brief,
+    throughput_table,
+    truth_table,
+)
+from saccade.clients.errors import ClientError
+from saccade.clients.pacing import by_time
+from saccade.clients.sources import MOTIONS_MODEL, Source, open_source
+from saccade.clients.transport import Choices
+from saccade.model.events.errors import EventsError
+from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
+from saccade.model.events.simulator.scenes import MOTIONS
+
+SCENE_US: Final = 500_000
+
+DESCRIPTION: Final = """\
+Start a server, stream a simulated camera (or a recording) through its websocket,
+classify a batch through REST, show the server's metrics, and stop it again.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(
+        prog="saccade demo",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", nargs="?", help="a recording to stream instead"
+    )
+    parser.add_argument("--model", help="the model for SOURCE (default: the first)")
+    parser.add_argument(
+        "--sensor", metavar="WxH", type=arguments.sensor, help="geometry of SOURCE"
+    )
+    parser.add_argument(
+        "--clock-bits",
+        metavar="N",
+        type=arguments.clock_bits,
+        help="SOURCE's timestamps wrap after 2^N µs",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=arguments.count,
+        default=12,
+        metavar="N",
+        help="how long the simulated camera films (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, help="makes the simulated scenes the same again"
+    )
+    return parser
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises:
+        ClientError: Something failed; the server is stopped all the same.
+        EventsError: SOURCE cannot be read.
+    """
+    seed = random.randrange(1_000_000) if options.seed is None else options.seed
+    name = options.source or f"sim:motions?seed={seed}&seconds={options.seconds}"
+    opened = partial(open_source, name, options.sensor, options.clock_bits)
+    source = opened()
+    steps = Steps(Console(highlight=False))
+    with _stoppable(), ServerProcess() as server:
+        try:
+            steps.start(server)
+            model = options.model or source.model
+            model = model or choose_model(server.url, source.sensor, steps.tell)
+            steps.stream(server.url, model, source)
+            if options.source:
+                steps.classify_files(server.url, model, [load(name, opened())])
+            steps.classify_scenes(server.url, seed)
+            steps.measure(server.url)
+            steps.stop(server)
+        except ServerFailed:
+            raise
+        except (ClientError, EventsError) as error:
+            raise ServerFailed(str(error), server.log()) from error
+    return 0
+
+
+class Steps:
+    """What the demonstration does, told to its audience as it goes.
+
+    Args:
+        console: Where to tell it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._step = 0
+
+    def start(self, server: ServerProcess) -> None:
+        """Wait for the server to be ready."""
+        self._announce("Starting a server: saccade serve")
+        began_s = time.monotonic()
+        with self._console.status("", spinner_style=ACCENT) as status:
+            server.wait_until_ready(lambda text: status.update(Text(text, QUIET)))
+        seconds = time.monotonic() - began_s
+        served = ", ".join(model.name for model in http.models(server.url))
+        self.tell(f"ready in {seconds:.1f} s at {server.url}, serving {served}")
+
+    def stream(self, url: str, model: str, source: Source) -> None:
+        """Play the source through the websocket."""
+        self._announce(f"Streaming {source.name} through the websocket")
+        playback = Playback(url, model, source, by_time(source.chunks, FRAME_US), 1.0)
+        readout = default_readout(source)
+        choices = Choices(sensor=source.sensor, fit="scale", readout=readout)
+        console = self._console
+        view = LiveView(console) if console.is_terminal else PlainView(sys.stdout)
+        summary = asyncio.run(run(playback, view, choices, self.tell))
+        view.finish(summary)
+        if summary.interrupted:
+            raise KeyboardInterrupt
+
+    def classify_scenes(self, url: str, seed: int) -> None:
+        """Film each motion anew, and classify the films in one request."""
+        self._announce(f"Classifying {len(MOTIONS)} fresh scenes in one REST request")
+        films = [
+            simulate(motion, seed=seed + 1 + number, duration_us=SCENE_US)
+            for number, motion in enumerate(MOTIONS)
+        ]
+        began_s = time.monotonic()
+        answers = http.classify(url, MOTIONS_MODEL, films, sensor=DEFAULT_SENSOR)
+        seconds = time.monotonic() - began_s
+        self.tell(truth_table(list(zip(MOTIONS, answers, strict=True))))
+        events = sum(film.size for film in films)
+        self.tell(f"{brief(events)} events in {seconds:.2f} s")
+
+    def classify_files(self, url: str, model: str, files: list[Loaded]) -> None:
+        """Classify recordings in one request."""
+        self._announce("Classifying the recording through REST")
+        answers = http.classify(
+            url,
+            model,
+            [recording.events for recording in files],
+            sensor=files[0].sensor,
+            fit="scale",
+        )
+        names = [recording.name for recording in files]
+        self.tell(answer_table(list(zip(names, answers, strict=True))))
+
+    def measure(self, url: str) -> None:
+        """Show what the server has counted."""
+        self._announce("Throughput, from /metrics")
+        self.tell(throughput_table(http.metrics(url)))
+
+    def stop(self, server: ServerProcess) -> None:
+        """Stop the server."""
+        self._announce("Stopping the server")
+        status = server.stop()
+        if status:
+            reason = f"the server stopped with status {status}"
+            raise ServerFailed(reason, server.log())
+        self.tell("stopped; nothing is left running")
+
+    def _announce(self, text: str) -> None:
+        self._step += 1
+        heading = Text(f"{self._step}  ", ACCENT) + Text(text, "bold")
+        self._console.print(Text("\n") + heading)
+
+    def tell(self, text: str) -> None:
+        """Say something about the present step."""
+        self._console.print(Text(indent(text.rstrip(), "   ")), soft_wrap=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Take a request to terminate as an interrupt, so that the server is stopped."""
+
+    def interrupt(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun with `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

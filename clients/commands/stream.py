@@ -1,0 +1,157 @@
+"""The command `saccade stream`: play a source into a server, and watch."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import sys
+from collections.abc import Iterator
+from typing import Final, get_args
+
+from saccade.clients.commands import arguments
+from saccade.clients.commands.arguments import base_parser, choose_model, say
+from saccade.clients.commands.playback import Playback, run
+from saccade.clients.display.plain import JsonView, PlainView, View
+from saccade.clients.pacing import by_events, by_time
+from saccade.clients.sources import Source, open_source
+from saccade.clients.transport import Choices
+from saccade.model.events.types import Events
+from saccade.server.protocol.messages import ReadoutWindow, WhenFull
+
+COMMAND: Final = "stream"
+FRAME_US: Final = 10_000
+FAST_FRAME_EVENTS: Final = 16_384
+CHANGING_HALF_LIFE_MS: Final = 300.0
+
+DESCRIPTION: Final = """\
+Stream events to a Saccade server and watch the class scores move.
+
+SOURCE is a recording (N-MNIST .bin, Prophesee .raw or .dat, AEDAT4, Event Stream .es,
+.npy, .csv) or a simulated camera before moving scenes:
+
+  sim:motions                     ten seconds of motions, one every two seconds
+  sim:motions?seed=7&seconds=60   other scenes, for a minute; segment=1 changes faster
+"""
+EPILOG: Final = """\
+examples:
+  saccade stream sim:motions
+  saccade stream digit.bin --model nmnist --speed 0.2
+  saccade stream drive.raw --sensor 640x480 --speed max --json | tail -1
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = base_parser(COMMAND, DESCRIPTION, EPILOG)
+    parser.add_argument("source", metavar="SOURCE", help="a recording, or sim:motions")
+    parser.add_argument(
+        "--speed",
+        type=arguments.speed,
+        default=1.0,
+        metavar="N|max",
+        help="sensor seconds per second (default: 1, as recorded)",
+    )
+    frame = parser.add_mutually_exclusive_group()
+    frame.add_argument(
+        "--frame-events",
+        type=arguments.count,
+        metavar="N",
+        help=f"events a frame (default at --speed max: {FAST_FRAME_EVENTS})",
+    )
+    frame.add_argument(
+        "--frame-ms",
+        type=arguments.milliseconds,
+        metavar="MS",
+        help="sensor time a frame (default otherwise: 10 ms as they pass)",
+    )
+    parser.add_argument(
+        "--report",
+        type=arguments.report,
+        default="tick",
+        metavar="HOW",
+        help="when to hear: tick, change, flush, events:N, ms:N (default: tick)",
+    )
+    parser.add_argument(
+        "--half-life",
+        type=arguments.readout,
+        metavar="MS|off",
+        help="how fast old events fade from the scores (default: off for a recording, "
+        f"{CHANGING_HALF_LIFE_MS:g} for sim:motions)",
+    )
+    parser.add_argument(
+        "--when-full",
+        choices=get_args(WhenFull),
+        default="block",
+        help="what to do with events that come faster than they are scored: slow the "
+        "source down, or drop the oldest, counted (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="write each result and the summary as a line of JSON",
+    )
+    return parser
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises:
+        ClientError: The server could not be reached, or refused.
+        EventsError: The source could not be read.
+    """
+    source = open_source(options.source, options.sensor, options.clock_bits)
+    playback = Playback(
+        url=options.url,
+        model=options.model
+        or source.model
+        or choose_model(options.url, source.sensor, _tell),
+        source=source,
+        frames=_frames(source, options),
+        speed=options.speed,
+    )
+    choices = Choices(
+        sensor=source.sensor,
+        fit=options.fit,
+        report=options.report,
+        readout=options.half_life or default_readout(source),
+        when_full=options.when_full,
+    )
+    view = choose_view(as_json=options.json)
+    view.finish(asyncio.run(run(playback, view, choices, _tell)))
+    return 0
+
+
+def default_readout(source: Source) -> ReadoutWindow:
+    """Return what scores average over: a whole recording, or the present."""
+    if source.changes:
+        return ReadoutWindow("half_life", CHANGING_HALF_LIFE_MS)
+    return ReadoutWindow()
+
+
+def choose_view(*, as_json: bool) -> View:
+    """Return the view that suits standard output."""
+    if as_json:
+        return JsonView(sys.stdout)
+    if not sys.stdout.isatty():
+        return PlainView(sys.stdout)
+    from rich.console import Console
+
+    from saccade.clients.display.live import LiveView
+
+    return LiveView(Console())
+
+
+def _frames(source: Source, options: argparse.Namespace) -> Iterator[Events]:
+    if options.frame_events:
+        return by_events(source.chunks, options.frame_events)
+    if options.frame_ms:
+        return by_time(source.chunks, max(1, round(options.frame_ms * 1e3)))
+    if math.isinf(options.speed):
+        return by_events(source.chunks, FAST_FRAME_EVENTS)
+    return by_time(source.chunks, max(1, round(FRAME_US * options.speed)))
+
+
+def _tell(text: str) -> None:
+    say(COMMAND, text)

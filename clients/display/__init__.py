@@ -1,0 +1,1 @@
+"""How a stream is shown: statistics, plain text and a live view."""

@@ -1,0 +1,128 @@
+"""What every view of a stream can do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Final, Protocol, Self, TextIO
+
+from saccade.clients.display.statistics import Snapshot, Summary
+from saccade.clients.display.text import (
+    brief,
+    clock,
+    milliseconds,
+    percent,
+    summary_lines,
+)
+from saccade.server.protocol.messages import Result
+
+
+class View(Protocol):
+    """Something that shows a stream to its user, entered while it plays."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        ...
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+    def heard(self, result: Result) -> None:
+        """Take note of one result."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show how things stand; called about twelve times a second."""
+        ...
+
+    def finish(self, summary: Summary) -> None:
+        """Say how it went."""
+        ...
+
+
+# >>> merged from clients.plain
+# >>> """Views for what is no terminal: lines for a log, JSON for a program."""
+
+LINE_EVERY_S: Final = 1.0
+
+
+class PlainView:
+    """Write a line for each second of the stream, and the summary.
+
+    Args:
+        out: Where to write.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._next_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._out.flush()
+
+    def heard(self, result: Result) -> None:
+        """Do nothing: one line a second is enough."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Write a line, if a second has passed since the last."""
+        if snapshot.label is None or snapshot.wall_s < self._next_s:
+            return
+        self._next_s = snapshot.wall_s + LINE_EVERY_S
+        self._out.write(snapshot_line(snapshot) + "\n")
+        self._out.flush()
+
+    def finish(self, summary: Summary) -> None:
+        """Write the summary."""
+        for name, value in summary_lines(summary):
+            self._out.write(f"{name:<10} {value}\n")
+        self._out.flush()
+
+
+class JsonView:
+    """Write each result as a line of JSON, and the summary as the last.
+
+    Args:
+        out: Where to write.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._out.flush()
+
+    def heard(self, result: Result) -> None:
+        """Write a result."""
+        self._write({"type": "result", **asdict(result)})
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Do nothing: a program counts for itself."""
+
+    def finish(self, summary: Summary) -> None:
+        """Write the summary."""
+        self._write({"type": "summary", **asdict(summary)})
+
+    def _write(self, line: dict[str, object]) -> None:
+        self._out.write(json.dumps(line) + "\n")
+
+
+def snapshot_line(snapshot: Snapshot) -> str:
+    """Write a snapshot on one line."""
+    label = snapshot.label or "-"
+    parts = [
+        f"{clock(snapshot.stream_s):>8}  {label:<18} {percent(snapshot.confidence):>7}",
+        f"{brief(snapshot.events):>7} events",
+        f"{brief(snapshot.events_per_s):>7} events/s",
+    ]
+    if snapshot.latency is not None:
+        parts.append(f"latency {milliseconds(snapshot.latency.p50_ms)}")
+    if snapshot.truth is not None:
+        parts.append(f"really {snapshot.truth}")
+    return "  ".join(parts)

@@ -1,0 +1,243 @@
+"""The labels of a whole stream, in a bounded number of columns."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from saccade.clients.session import StreamStats
+from saccade.clients.sources import Timeline
+from saccade.server.protocol.messages import Closed, Opened, Result
+
+HISTORY_COLUMNS: Final = 64
+FIRST_COLUMN_US: Final = 5_000
+WIDEST_COLUMN_US: Final = 320_000
+"""64 of these show the last 20 s."""
+
+
+class Moment(NamedTuple):
+    """One column of the history: the last result in a stretch of stream time."""
+
+    column: int
+    label: str
+    confidence: float
+    truth: str | None
+
+
+class History:
+    """The results of a stream, thinned to what a strip of columns can show.
+
+    Columns begin narrow, so that a short recording fills the strip; when
+    there are too many, pairs are joined, until a column has its widest.
+    From then on the oldest leaves.
+    """
+
+    def __init__(self, columns: int = HISTORY_COLUMNS) -> None:
+        self._most = columns
+        self._column_us = FIRST_COLUMN_US
+        self.moments: list[Moment] = []
+
+    def note(self, t_us: int, label: str, confidence: float, truth: str | None) -> None:
+        """Add a result; a later one in the same column replaces it."""
+        moment = Moment(t_us // self._column_us, label, confidence, truth)
+        if self.moments and self.moments[-1].column >= moment.column:
+            # Time that runs backwards is another stream's, after a reset.
+            del self.moments[self._place(moment.column) :]
+        self.moments.append(moment)
+        while self._span() > self._most and self._column_us < WIDEST_COLUMN_US:
+            self._join()
+        while self._span() > self._most:
+            del self.moments[0]
+
+    def _place(self, column: int) -> int:
+        earlier = (i for i, moment in enumerate(self.moments) if moment.column < column)
+        return max(earlier, default=-1) + 1
+
+    def _span(self) -> int:
+        return self.moments[-1].column - self.moments[0].column + 1
+
+    def _join(self) -> None:
+        self._column_us *= 2
+        halves = (moment._replace(column=moment.column // 2) for moment in self.moments)
+        self.moments = list({moment.column: moment for moment in halves}.values())
+
+
+# >>> merged from clients.tally
+# >>> """What a viewer wants to know of a stream, kept up to date result by result."""
+
+RATE_WINDOW_S: Final = 2.0
+RECENT_LATENCIES: Final = 256
+
+
+class Latency(NamedTuple):
+    """Percentiles of the results' latencies, in ms."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a view shows at one moment."""
+
+    source: str
+    model: str
+    labels: list[str]
+    scores: list[float] | None
+    label: str | None
+    confidence: float
+    truth: str | None
+    stream_s: float
+    wall_s: float
+    events: int
+    events_per_s: float
+    latency: Latency | None
+    waiting: int
+    refused_events: int
+    dropped_events: int
+    skipped_results: int
+    history: list[Moment]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is left to say when a stream has ended."""
+
+    source: str
+    model: str
+    events_sent: int
+    events_scored: int
+    events_pending: int
+    events_refused: int
+    events_dropped: int
+    frames_refused: int
+    label: str | None
+    confidence: float | None
+    stream_s: float
+    wall_s: float
+    events_per_s: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    results: int
+    results_skipped: int
+    agreement: float | None
+    """The part of the results that named what really happened then."""
+    interrupted: bool
+
+
+class Tally:
+    """Follow one stream.
+
+    Args:
+        source: What to call the source.
+        opened: The session's model and labels.
+        traffic: The stream's own counts, which go on growing.
+        truth: What really happens in the source, where that is known.
+        now_s: When the stream began.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        opened: Opened,
+        traffic: StreamStats,
+        truth: Timeline,
+        now_s: float,
+    ) -> None:
+        self._source = source
+        self._opened = opened
+        self._traffic = traffic
+        self._truth = truth
+        self._began_s = now_s
+        self._history = History()
+        self._latest: Result | None = None
+        self._consumed: deque[tuple[float, int]] = deque([(now_s, 0)])
+        self._judged = 0
+        self._agreed = 0
+
+    def heard(self, result: Result) -> None:
+        """Take in a result."""
+        self._latest = result
+        truth = self._truth.at(result.t_us)
+        self._history.note(result.t_us, result.label, result.confidence, truth)
+        if truth is not None:
+            self._judged += 1
+            self._agreed += result.label == truth
+
+    def snapshot(self, now_s: float) -> Snapshot:
+        """Return what to show now."""
+        result, traffic = self._latest, self._traffic
+        return Snapshot(
+            source=self._source,
+            model=self._opened.model,
+            labels=self._opened.labels,
+            scores=None if result is None else softmax(result.logits),
+            label=None if result is None else result.label,
+            confidence=0.0 if result is None else result.confidence,
+            truth=None if result is None else self._truth.at(result.t_us),
+            stream_s=0.0 if result is None else result.t_us * 1e-6,
+            wall_s=now_s - self._began_s,
+            events=traffic.events,
+            events_per_s=self._rate(now_s),
+            latency=_latency(list(traffic.latencies_ms)[-RECENT_LATENCIES:]),
+            waiting=traffic.events - traffic.dropped_here - traffic.acked_events,
+            refused_events=traffic.refused_events,
+            dropped_events=traffic.dropped_events,
+            skipped_results=traffic.skipped_results,
+            history=list(self._history.moments),
+        )
+
+    def summary(
+        self, closed: Closed, now_s: float, *, interrupted: bool = False
+    ) -> Summary:
+        """Return what to say at the end."""
+        traffic = self._traffic
+        latency = _latency(list(traffic.latencies_ms))
+        wall_s = now_s - self._began_s
+        return Summary(
+            source=self._source,
+            model=self._opened.model,
+            events_sent=traffic.events,
+            events_scored=closed.events,
+            events_pending=closed.pending,
+            events_refused=traffic.refused_events,
+            events_dropped=traffic.dropped_events,
+            frames_refused=traffic.refused_frames,
+            label=closed.label,
+            confidence=closed.confidence,
+            stream_s=(closed.t_us or 0) * 1e-6,
+            wall_s=wall_s,
+            events_per_s=traffic.events / wall_s if wall_s > 0 else 0.0,
+            latency_p50_ms=None if latency is None else latency.p50_ms,
+            latency_p99_ms=None if latency is None else latency.p99_ms,
+            results=traffic.results,
+            results_skipped=traffic.skipped_results,
+            agreement=self._agreed / self._judged if self._judged else None,
+            interrupted=interrupted,
+        )
+
+    def _rate(self, now_s: float) -> float:
+        consumed = self._traffic.acked_events
+        self._consumed.append((now_s, consumed))
+        while len(self._consumed) > 2 and self._consumed[1][0] <= now_s - RATE_WINDOW_S:
+            self._consumed.popleft()
+        began_s, before = self._consumed[0]
+        elapsed_s = now_s - began_s
+        return (consumed - before) / elapsed_s if elapsed_s > 0 else 0.0
+
+
+def softmax(logits: list[float]) -> list[float]:
+    """Return scores as probabilities."""
+    powers = np.exp(np.asarray(logits) - max(logits))
+    shares: list[float] = (powers / powers.sum()).tolist()
+    return shares
+
+
+def _latency(latencies_ms: list[float]) -> Latency | None:
+    if not latencies_ms:
+        return None
+    p50_ms, p99_ms = np.percentile(latencies_ms, [50, 99])
+    return Latency(float(p50_ms), float(p99_ms))

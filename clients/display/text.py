@@ -1,0 +1,158 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final
+
+from saccade.clients.display.statistics import Summary
+from saccade.clients.http import Answer, Sample
+
+PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def brief(count: float) -> str:
+    """Write a count with three digits: 1234567 as `1.23 M`."""
+    for size, prefix in PREFIXES:
+        if count >= size * 0.9995:
+            return f"{count / size:.3g} {prefix}"
+    return f"{count:.3g}" if count < 100 else f"{count:.0f}"
+
+
+def clock(seconds: float) -> str:
+    """Write a time of play: 75.31 as `1:15.3`."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+def milliseconds(value: float) -> str:
+    """Write a duration: 3.14159 as `3.1 ms`."""
+    if value >= 10_000:
+        return f"{value / 1000:.1f} s"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def percent(part: float) -> str:
+    """Write a part of one: 0.987 as `98.7 %`."""
+    return f"{100 * part:.1f} %"
+
+
+def columns(rows: list[tuple[str, ...]], figures: Container[int]) -> str:
+    """Align rows of cells: those columns that hold figures to the right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in figures else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip() + "\n")
+    return "".join(lines)
+
+
+# >>> merged from clients.tables
+# >>> """What the server answered, as aligned columns of text."""
+
+
+def answer_table(answers: list[tuple[str, Answer]]) -> str:
+    """Write answers as aligned columns."""
+    rows: list[tuple[str, ...]] = [("file", "label", "confidence", "events")]
+    for name, answer in answers:
+        sure = "" if answer.confidence is None else percent(answer.confidence)
+        rows.append((name, answer.label or "–", sure, f"{answer.events:,}"))
+    return columns(rows, figures={2, 3})
+
+
+def truth_table(answers: list[tuple[str, Answer]]) -> str:
+    """Write what each scene showed, and what it was taken for."""
+    rows: list[tuple[str, ...]] = [("truth", "label", "", "confidence", "events")]
+    for truth, answer in answers:
+        mark = "✓" if answer.label == truth else "≠"
+        sure = "" if answer.confidence is None else percent(answer.confidence)
+        rows.append((truth, answer.label or "–", mark, sure, f"{answer.events:,}"))
+    return columns(rows, figures={3, 4})
+
+
+def throughput_table(samples: list[Sample]) -> str:
+    """Write what each model scored, and how fast while the device worked on it."""
+    found = {
+        (sample.name.removeprefix("saccade_"), sample.labels.get("model")): sample.value
+        for sample in samples
+        if "le" not in sample.labels
+    }
+    rows: list[tuple[str, ...]] = [
+        ("model", "sessions", "files", "events", "batches", "ms/batch", "events/s busy")
+    ]
+    for model in sorted({model for _, model in found if model}):
+        events = found.get(("events_scored_total", model), 0.0)
+        batches = found.get(("batches_total", model), 0.0)
+        busy_s = found.get(("batch_seconds_sum", model), 0.0)
+        rows.append(
+            (
+                model,
+                f"{found.get(('sessions_total', model), 0.0):,.0f}",
+                f"{found.get(('recordings_total', model), 0.0):,.0f}",
+                f"{events:,.0f}",
+                f"{batches:,.0f}",
+                f"{1e3 * busy_s / batches:.2f}" if batches else "",
+                brief(events / busy_s) if busy_s else "",
+            )
+        )
+    return columns(rows, figures=range(1, 7))
+
+
+# >>> merged from clients.summary
+# >>> """The end of a stream in words."""
+
+
+def summary_lines(summary: Summary) -> list[tuple[str, str]]:
+    """Return what to say of a stream that has ended, as names and values."""
+    lines = [("label", _label(summary)), ("events", _events(summary))]
+    if summary.events_refused or summary.frames_refused:
+        lines.append(
+            (
+                "refused",
+                f"{summary.events_refused:,} events in "
+                f"{summary.frames_refused:,} frames",
+            )
+        )
+    if summary.events_dropped:
+        dropped = f"{summary.events_dropped:,} events, to keep up"
+        lines.append(("dropped", dropped))
+    lines.append(
+        (
+            "rate",
+            f"{brief(summary.events_per_s)} events/s: {clock(summary.stream_s)} "
+            f"of events in {clock(summary.wall_s)}",
+        )
+    )
+    if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:
+        lines.append(
+            (
+                "latency",
+                f"{milliseconds(summary.latency_p50_ms)} median, "
+                f"{milliseconds(summary.latency_p99_ms)} p99",
+            )
+        )
+    lines.append(("results", _results(summary)))
+    if summary.agreement is not None:
+        lines.append(("agreement", f"{percent(summary.agreement)} of results"))
+    return lines
+
+
+def _label(summary: Summary) -> str:
+    if summary.label is None or summary.confidence is None:
+        return "none: too few events for a tick"
+    return f"{summary.label}  {percent(summary.confidence)}"
+
+
+def _events(summary: Summary) -> str:
+    return (
+        f"{summary.events_sent:,} sent, {summary.events_scored:,} scored, "
+        f"{summary.events_pending:,} pending"
+    )
+
+
+def _results(summary: Summary) -> str:
+    skipped = summary.results_skipped
+    return f"{summary.results:,}" + (f", {skipped:,} skipped" if skipped else "")

@@ -1,0 +1,90 @@
+"""One address of a server, as its websocket and as its REST interface see it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Final
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+STREAM_PATH: Final = "/v1/stream"
+TO_WEBSOCKET: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+TO_HTTP: Final = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def stream_url(url: str) -> str:
+    """Return the websocket address of the server at `url`.
+
+    Raises:
+        ValueError: `url` is no address of a server.
+    """
+    parts = _parts(url)
+    path = STREAM_PATH if parts.path in {"", "/"} else parts.path
+    return urlunsplit((TO_WEBSOCKET[parts.scheme], parts.netloc, path, parts.query, ""))
+
+
+def rest_url(url: str) -> str:
+    """Return the base address of the REST interface of the server at `url`.
+
+    Raises:
+        ValueError: `url` is no address of a server.
+    """
+    parts = _parts(url)
+    path = parts.path.removesuffix(STREAM_PATH).rstrip("/")
+    return urlunsplit((TO_HTTP[parts.scheme], parts.netloc, path, "", ""))
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether `url` names this machine, which no proxy can reach."""
+    return _parts(url).hostname in LOOPBACK
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    if parts.scheme not in TO_WEBSOCKET or not parts.hostname:
+        raise ValueError(f"{url!r} is no address such as ws://127.0.0.1:8000")
+    return parts
+
+
+# >>> merged from clients.credentials
+# >>> """The API key that this client shows, from its environment."""
+
+KEY_VARIABLE: Final = "SACCADE_KEY"
+
+
+def authorization() -> dict[str, str]:
+    """Return the header that shows the key; none where there is no key.
+
+    A key is a secret: it is read from the environment alone, so that it is in no
+    command line and no address.
+    """
+    key = os.environ.get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+# >>> merged from clients.trust
+# >>> """Whose word this client takes for who a server is, from its environment."""
+
+CA_VARIABLE: Final = "SACCADE_CA"
+
+
+def trusted(url: str) -> ssl.SSLContext | None:
+    """Return how to check a server's certificate; None where it shows none.
+
+    The authorities are those of this machine, or those of the file that `SACCADE_CA`
+    names: for a server with a certificate of its own.
+
+    Args:
+        url: The address that is about to be dialled.
+
+    Raises:
+        OSError: The file cannot be read, or holds no certificate.
+    """
+    if not url.startswith(("wss:", "https:")):
+        return None
+    file = os.environ.get(CA_VARIABLE)
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise OSError(f"cannot use the certificates in {file}: {error}") from None

@@ -1,0 +1,115 @@
+"""Cutting a stream of events into frames that the wire can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from saccade.model.events.clock import count_on
+from saccade.model.events.encodings.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
+from saccade.model.events.errors import UnsortedEvents
+from saccade.model.events.types import Events
+
+FRAMES_PER_WINDOW: Final = 4
+"""Frames are cut so small that sending and consuming can overlap."""
+ENVELOPE_BYTES: Final = 128
+"""More than an `events` message needs around its `data`."""
+RAW_FRAME_BYTES: Final = 1 << 16
+"""A raw word may unfold into many events; the protocol advises this bound."""
+
+
+class Payload(NamedTuple):
+    """What one `events` message carries, but for its seq."""
+
+    t_base_us: int
+    data: bytes
+    events: int
+
+
+def largest_frame(window_events: int, window_bytes: int, max_frame_bytes: int) -> int:
+    """Return how many events a frame may hold under the server's limits."""
+    window = min(window_events, window_bytes // RECORD_BYTES)
+    by_message = (max_frame_bytes - ENVELOPE_BYTES) // RECORD_BYTES
+    return max(1, min(window // FRAMES_PER_WINDOW, by_message))
+
+
+def split(events: Events, largest: int) -> Iterator[Events]:
+    """Cut events into frames of at most `largest` that 32-bit offsets can span."""
+    start = 0
+    while start < len(events):
+        piece = events[start : start + largest]
+        piece = piece[: _spanned(piece)]
+        start += len(piece)
+        yield piece
+
+
+def _spanned(events: Events) -> int:
+    t_us = events["t"]
+    if int(t_us.max()) - int(t_us.min()) < OFFSET_LIMIT_US:
+        return len(events)
+    span = np.maximum.accumulate(t_us) - np.minimum.accumulate(t_us)
+    return int(np.argmax(span >= OFFSET_LIMIT_US))
+
+
+def split_raw(data: bytes) -> Iterator[Payload]:
+    """Cut a camera's own words into payloads, between words of 2 or 4 bytes."""
+    for start in range(0, len(data), RAW_FRAME_BYTES):
+        yield Payload(t_base_us=0, data=data[start : start + RAW_FRAME_BYTES], events=0)
+
+
+class Framer:
+    """One session's view of time: its clock starts at its first event.
+
+    A camera may count from its power-up or from 1970; what reaches the
+    server counts from the session's first event, so that every number
+    stays small.
+
+    Args:
+        largest: How many events a frame may hold.
+        clock_bits: The camera's clock wraps after 2^clock_bits µs; None: never.
+    """
+
+    def __init__(self, largest: int, clock_bits: int | None = None) -> None:
+        self._largest = largest
+        self._clock_bits = clock_bits
+        self._newest_us: int | None = None
+        self.start_us: int | None = None
+
+    def frames(self, events: Events) -> Iterator[Payload]:
+        """Turn events into payloads, in order.
+
+        Raises:
+            UnsortedEvents: An event lies before the session's first one; what
+                else is out of order is the server's to refuse, frame by frame.
+            EventNotPackable: A coordinate does not fit the wire's record.
+        """
+        if not events.size:
+            return
+        if self._clock_bits is not None:
+            events = self._counted_on(events, self._clock_bits)
+        start_us = self._started_us(events)
+        for piece in split(events, self._largest):
+            base_us = int(piece["t"].min())
+            yield Payload(base_us - start_us, pack(piece, base_us), len(piece))
+
+    def _counted_on(self, events: Events, bits: int) -> Events:
+        counted = events.copy()
+        counted["t"] = count_on(events["t"], bits, self._newest_us)
+        self._newest_us = int(counted["t"][-1])
+        return counted
+
+    def _started_us(self, events: Events) -> int:
+        if self.start_us is None:
+            self.start_us = int(events["t"].min())
+        early = events["t"] < self.start_us
+        if early.any():
+            index = int(np.argmax(early))
+            raise UnsortedEvents(index, int(events["t"][index]), self.start_us)
+        return self.start_us
+
+    def restart(self) -> None:
+        """Let the next event start the clock anew."""
+        self.start_us = None
+        self._newest_us = None

@@ -1,0 +1,311 @@
+"""How the functions of this package become machine code.
+
+Tests wrap what they check by its annotations; what is compiled is the function itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypeVar
+
+import numba
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.extending import overload, register_model
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Nothing here may raise: a number divided by zero is what IEEE 754 says.
+_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function when one that is compiled calls it."""
+    result: Function = numba.njit(inspect.unwrap(function), **_OPTIONS)
+    return result
+
+
+def inlined(function: Function) -> Function:
+    """Do so, and write it out wherever it is called."""
+    result: Function = numba.njit(
+        inspect.unwrap(function), forceinline=True, **_OPTIONS
+    )
+    return result
+
+
+def merged(function: Function) -> Function:
+    """Do so, as a part of what calls it: each level of calls costs a second."""
+    result: Function = numba.njit(inspect.unwrap(function), inline="always", **_OPTIONS)
+    return result
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """Let compiled functions call what a function writes in LLVM's language.
+
+    It gets numba's typing context and the arguments' types, and returns a signature
+    and the function that writes.
+    """
+    return extending.intrinsic(inspect.unwrap(function))
+
+
+# >>> merged from model.native.vectors
+# >>> """Vectors of sixteen float32: a type for compiled functions, and what acts on it.
+# >>>
+# >>> LLVM turns one into a register of AVX-512, two of AVX2 or four of NEON. Memory is
+# >>> named by address, an int64, and an index that counts numbers of four bytes. Nothing
+# >>> is checked: whoever calls knows what lies there.
+# >>> """
+
+WIDTH: Final = 16
+
+Lanes: TypeAlias = Any
+"""A vector, as annotations of compiled functions name it."""
+
+FLOAT: Final = ir.FloatType()
+INT: Final = ir.IntType(32)
+LONG: Final = ir.IntType(64)
+VECTOR: Final = ir.VectorType(FLOAT, WIDTH)
+INTS: Final = ir.VectorType(INT, WIDTH)
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """The type of sixteen float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+vector: Final = Vector()
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, VECTOR)
+
+
+def pointer(builder: Any, address: Any, index: Any, kind: Any) -> Any:
+    """Point to the number at an index, as the beginning of `kind`."""
+    first = builder.inttoptr(address, FLOAT.as_pointer())
+    return builder.bitcast(builder.gep(first, [index]), kind.as_pointer())
+
+
+def spread(builder: Any, number: Any) -> Any:
+    """Put one number in every lane."""
+    nothing = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(nothing, number, ir.Constant(INT, 0))
+    lanes = ir.Constant(INTS, [0] * WIDTH)
+    return builder.shuffle_vector(one, nothing, lanes)
+
+
+def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """Call one of LLVM's own functions."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, arguments)
+
+
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a·b + c, rounded once."""
+    return call(builder, "llvm.fma.v16f32", VECTOR, [a, b, c])
+
+
+@instruction
+def load(typing: Any, address: Any, index: Any) -> Any:
+    """Read sixteen numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(pointer(builder, args[0], args[1], VECTOR), align=4)
+
+    return vector(types.int64, types.int64), generate
+
+
+@instruction
+def store(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """Write sixteen numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, index, value = args
+        builder.store(value, pointer(builder, address, index, VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, vector), generate
+
+
+@instruction
+def prefetch(typing: Any, address: Any, index: Any) -> Any:
+    """Begin to fetch a cache line that is read later.
+
+    Into the second cache: the first is too small for all that is asked for ahead.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = pointer(builder, args[0], args[1], ir.IntType(8))
+        hints = [ir.Constant(INT, hint) for hint in (0, 2, 1)]  # read, L2, data
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), [where, *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _some(builder: Any, count: Any) -> Any:
+    """Return which of the lanes lie below a count."""
+    lanes = ir.Constant(INTS, list(range(WIDTH)))
+    nothing = ir.Constant(INTS, ir.Undefined)
+    few = builder.trunc(count, INT)
+    one = builder.insert_element(nothing, few, ir.Constant(INT, 0))
+    most = builder.shuffle_vector(one, nothing, ir.Constant(INTS, [0] * WIDTH))
+    return builder.icmp_signed("<", lanes, most)
+
+
+@instruction
+def load_some(typing: Any, address: Any, index: Any, count: Any) -> Any:
+    """Read so many numbers, at most sixteen; the other lanes are zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = pointer(builder, args[0], args[1], VECTOR)
+        zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
+        given = [where, ir.Constant(INT, 4), _some(builder, args[2]), zeros]
+        return call(builder, "llvm.masked.load.v16f32.p0", VECTOR, given)
+
+    return vector(types.int64, types.int64, types.int64), generate
+
+
+@instruction
+def store_some(typing: Any, address: Any, index: Any, count: Any, value: Any) -> Any:
+    """Write the first lanes, at most sixteen."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, index, count, value = args
+        where = pointer(builder, address, index, VECTOR)
+        given = [value, where, ir.Constant(INT, 4), _some(builder, count)]
+        call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), given)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, vector), generate
+
+
+@instruction
+def fill(typing: Any, number: Any) -> Any:
+    """Return a vector of one number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return spread(builder, args[0])
+
+    return vector(types.float32), generate
+
+
+@instruction
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a·b + c, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return fused(builder, *args)
+
+    return vector(vector, vector, vector), generate
+
+
+@instruction
+def fnma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return c - a·b, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b, c = args
+        return fused(builder, builder.fneg(a), b, c)
+
+    return vector(vector, vector, vector), generate
+
+
+@instruction
+def total(typing: Any, value: Any) -> Any:
+    """Return the sum of a vector's lanes, added up in pairs."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (value,) = args
+        nothing = ir.Constant(VECTOR, ir.Undefined)
+        for half in (8, 4, 2, 1):
+            lanes = [(lane + half) % WIDTH for lane in range(WIDTH)]
+            other = builder.shuffle_vector(value, nothing, ir.Constant(INTS, lanes))
+            value = builder.fadd(value, other)
+        return builder.extract_element(value, ir.Constant(INT, 0))
+
+    return types.float32(vector), generate
+
+
+@instruction
+def lane(typing: Any, value: Any) -> Any:
+    """Return a vector's first number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.extract_element(args[0], ir.Constant(INT, 0))
+
+    return types.float32(vector), generate
+
+
+@instruction
+def power_of_two(typing: Any, whole: Any) -> Any:
+    """Return 2 to whole numbers between -126 and 127, as bits of an exponent."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        exponent = builder.fptosi(args[0], INTS)
+        biased = builder.add(exponent, ir.Constant(INTS, [127] * WIDTH))
+        bits = builder.shl(biased, ir.Constant(INTS, [23] * WIDTH))
+        return builder.bitcast(bits, VECTOR)
+
+    return vector(vector), generate
+
+
+def _unary(name: str) -> Any:
+    @instruction
+    def function(typing: Any, a: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return call(builder, f"llvm.{name}.v16f32", VECTOR, list(args))
+
+        return vector(vector), generate
+
+    return function
+
+
+def _binary(name: str) -> Any:
+    @instruction
+    def function(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return call(builder, f"llvm.{name}.v16f32", VECTOR, list(args))
+
+        return vector(vector, vector), generate
+
+    return function
+
+
+nearest: Final = _unary("rint")
+root: Final = _unary("sqrt")
+least: Final = _binary("minnum")
+largest: Final = _binary("maxnum")
+
+
+def _operator(symbol: Callable[[Any, Any], Any], name: str) -> None:
+    """Let compiled functions write a + b, and alike, of vectors."""
+
+    @instruction
+    def apply(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, name)(*args)
+
+        return vector(vector, vector), generate
+
+    @overload(symbol)  # type: ignore[untyped-decorator]
+    def choose(a: Any, b: Any) -> Any:
+        def implementation(a: Any, b: Any) -> Any:
+            return apply(a, b)
+
+        return inspect.unwrap(implementation) if a == b == vector else None
+
+
+_operator(operator.add, "fadd")
+_operator(operator.sub, "fsub")
+_operator(operator.mul, "fmul")
+_operator(operator.truediv, "fdiv")

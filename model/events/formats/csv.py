@@ -1,0 +1,67 @@
+"""Text files: a header line such as t,x,y,p, then one event a line.
+
+The columns may be in any order and have any name that `types.as_events` accepts;
+others are ignored. The file does not say its sensor: it is scanned once, and the
+sensor is the events' bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from saccade.model.events.errors import EventsError, MalformedRecording
+from saccade.model.events.geometry import smallest_sensor
+from saccade.model.events.types import (
+    FIELD_NAMES,
+    Events,
+    Sensor,
+    as_events,
+)
+
+CHUNK_LINES: Final = 1 << 15
+
+
+def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+    """Open a .csv file.
+
+    Raises:
+        MalformedRecording: The header lacks a column, or a line is not of
+            integers in range; names the first line of the part that it is in.
+    """
+    return sensor or smallest_sensor(_chunks(path)), _chunks(path)
+
+
+def _chunks(path: Path) -> Iterator[Events]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        columns = _columns(path, file.readline())
+        line = 2
+        while rows := list(islice(file, CHUNK_LINES)):
+            try:
+                table = np.loadtxt(
+                    rows, np.int64, delimiter=",", usecols=columns, ndmin=2
+                )
+                yield as_events(
+                    table.view([(name, "i8") for name in FIELD_NAMES])[:, 0]
+                )
+            except (EventsError, ValueError) as error:
+                reason = f"in the lines from {line} on: {error}"
+                raise MalformedRecording(path, reason) from error
+            line += len(rows)
+
+
+def _columns(path: Path, header: str) -> list[int]:
+    """Return where t, x, y and p are, by the header line."""
+    present = [name.strip().lower() for name in header.split(",")]
+    columns = []
+    for field, names in FIELD_NAMES.items():
+        found = [present.index(name) for name in names if name in present]
+        if not found:
+            reason = f"no column {field} in its first line {header.strip()[:60]!r}"
+            raise MalformedRecording(path, reason)
+        columns.append(found[0])
+    return columns

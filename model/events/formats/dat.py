@@ -1,0 +1,68 @@
+"""Prophesee's DAT files, version 2: a text header, then eight bytes an event.
+
+    u32  t_us                  wraps
+    u32  p << 28 | y << 14 | x
+
+Two bytes between header and events give the events' type (0 "2d" or 12 "CD", the
+same layout) and size. A file whose header has no width and height (N-CARS) is
+scanned once, and its sensor is the events' bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from saccade.model.events.clock import Unwrapper
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
+from saccade.model.events.formats.raw import read_header
+from saccade.model.events.geometry import parse_sensor, smallest_sensor
+from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+
+CHUNK_EVENTS: Final = 1 << 16
+RECORD_BYTES: Final = 8
+TIME_BITS: Final = 32
+EVENT_TYPES: Final = (0, 12)
+
+
+def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+    """Open a DAT file.
+
+    Raises:
+        MalformedRecording: The file ends before or inside an event.
+        UnsupportedRecording: Another version or type of event.
+    """
+    with path.open("rb") as file:
+        header = read_header(file)
+        kind = file.read(2)
+        begin = file.tell()
+    if header.get("version", "2") != "2":
+        raise UnsupportedRecording(path, f"DAT version {header['version']}, not 2")
+    if len(kind) < 2:
+        raise MalformedRecording(path, "truncated: it ends in its header")
+    if kind[0] not in EVENT_TYPES or kind[1] != RECORD_BYTES:
+        reason = f"events of type {kind[0]} and {kind[1]} bytes, not CD of 8"
+        raise UnsupportedRecording(path, reason)
+    if (path.stat().st_size - begin) % RECORD_BYTES:
+        raise MalformedRecording(path, "truncated: it ends inside an event")
+    if sensor is None and "width" in header and "height" in header:
+        sensor = parse_sensor(path, header["width"], header["height"])
+    return sensor or smallest_sensor(_decoded(path, begin)), _decoded(path, begin)
+
+
+def _decoded(path: Path, begin: int) -> Iterator[Events]:
+    unwrapper = Unwrapper(TIME_BITS)
+    with path.open("rb") as file:
+        file.seek(begin)
+        while data := file.read(CHUNK_EVENTS * RECORD_BYTES):
+            words = np.frombuffer(data, "<u4").reshape(-1, 2)
+            pixels = words[:, 1]
+            events = np.empty(len(words), EVENT_DTYPE)
+            events["t"] = unwrapper.unwrap(words[:, 0])
+            events["x"] = pixels & 0x3FFF
+            events["y"] = pixels >> 14 & 0x3FFF
+            events["p"] = pixels >> 28 & 1
+            yield events

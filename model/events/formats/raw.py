@@ -1,0 +1,107 @@
+"""Prophesee's RAW files: a text header, then EVT2 or EVT3 words.
+
+A header line begins with "% "; the header ends at "% end" or at the first line
+that does not. Its encoding is in `evt` or `format`, its geometry in `geometry`
+or `format`. Older files have no geometry: then the file is scanned once, and the
+sensor is the smallest of COMMON_SENSORS that holds every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from saccade.model.events.encodings.evt import Evt2Decoder, Evt3Decoder, EvtDecoder
+from saccade.model.events.errors import (
+    MalformedPayload,
+    MalformedRecording,
+    UnsupportedRecording,
+)
+from saccade.model.events.geometry import parse_sensor, smallest_sensor
+from saccade.model.events.types import Events, Sensor
+
+CHUNK_BYTES: Final = 1 << 17
+MAX_LINE_BYTES: Final = 1 << 12
+COMMON_SENSORS: Final = (Sensor(640, 480), Sensor(1280, 720))
+
+
+class Encoding(NamedTuple):
+    """How a file's words are decoded."""
+
+    decoder: Callable[[], EvtDecoder]
+    word_bytes: int
+
+
+ENCODINGS: Final = {"2": Encoding(Evt2Decoder, 4), "3": Encoding(Evt3Decoder, 2)}
+
+
+def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+    """Open a RAW file.
+
+    Raises:
+        MalformedRecording: The header has no encoding, or the last word is cut.
+        UnsupportedRecording: The encoding is neither EVT2 nor EVT3.
+    """
+    with path.open("rb") as file:
+        header = read_header(file)
+        begin = file.tell()
+    encoding = _encoding(path, header)
+    if (path.stat().st_size - begin) % encoding.word_bytes:
+        raise MalformedRecording(path, "truncated: it ends inside a word")
+    sensor = sensor or _geometry(path, header)
+    if sensor is None:
+        sensor = smallest_sensor(_decoded(path, begin, encoding), COMMON_SENSORS)
+    return sensor, _decoded(path, begin, encoding)
+
+
+def read_header(file: BinaryIO) -> dict[str, str]:
+    """Read a Prophesee header and leave the file at its first byte of data.
+
+    Returns:
+        The header's entries, e.g. {"evt": "3.0", "geometry": "640x480"}; keys
+        are in lower case.
+    """
+    header: dict[str, str] = {}
+    while True:
+        begin = file.tell()
+        line = file.readline(MAX_LINE_BYTES)
+        if not line.startswith(b"% ") or not line.endswith(b"\n"):
+            file.seek(begin)
+            return header
+        key, _, value = line[2:].decode("latin-1").strip().partition(" ")
+        if key.lower() == "end":
+            return header
+        header[key.lower()] = value.strip()
+
+
+def _encoding(path: Path, header: dict[str, str]) -> Encoding:
+    name = header.get("evt") or header.get("format", "").partition(";")[0]
+    if not name:
+        raise MalformedRecording(path, "its header names no encoding (% evt 3.0)")
+    version = name.upper().removeprefix("EVT").removesuffix(".0")
+    if version not in ENCODINGS:
+        raise UnsupportedRecording(path, f"encoding {name}; EVT2 and EVT3 are read")
+    return ENCODINGS[version]
+
+
+def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
+    entries = header.get("format", "").split(";")[1:]
+    fields = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    width, height = fields.get("width"), fields.get("height")
+    if "geometry" in header:
+        width, _, height = header["geometry"].partition("x")
+    if width is None or height is None:
+        return None
+    return parse_sensor(path, width, height)
+
+
+def _decoded(path: Path, begin: int, encoding: Encoding) -> Iterator[Events]:
+    decoder = encoding.decoder()
+    with path.open("rb") as file:
+        file.seek(begin)
+        while data := file.read(CHUNK_BYTES):
+            try:
+                yield decoder.decode(data)
+            except MalformedPayload as error:
+                raise MalformedRecording(path, str(error)) from error

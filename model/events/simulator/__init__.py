@@ -1,0 +1,1 @@
+"""The simulated event camera and the scenes that move before it."""

@@ -1,0 +1,182 @@
+"""The network as plain functions of its weights: what inference runs.
+
+    row of the table ─> block 0 ─> … ─> last block ─> readout ─> decoder
+      (one a token)       one vector a stride group       one mean a tick
+
+Inference knows no Linen module: `Classifier.fold` makes the weights once, and the
+functions here take them as an argument, next to the states that they move.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Complex, Float, Int
+
+from saccade.model import split_complex
+from saccade.model.block import Affine, LayerWeights, blocks
+from saccade.model.config import ModelConfig
+from saccade.model.pooling import (
+    Grouped,
+    OpenGroup,
+    Projected,
+    grouped,
+    rows,
+)
+from saccade.model.readout import READOUTS, Readout, accumulate
+from saccade.model.split_complex import SplitComplex
+
+
+class Weights(NamedTuple):
+    """All that inference reads.
+
+    Attributes:
+        table: Each token as the first block projects it, leaves (v, ·).
+        layers: The blocks' weights.
+        decoder: From the mean to the logits.
+    """
+
+    table: Projected
+    layers: tuple[LayerWeights, ...]
+    decoder: Affine
+
+
+class Carry(NamedTuple):
+    """What survives a tick boundary: all that the engine keeps of a session.
+
+    Attributes:
+        ssm: Each layer's state, (..., p).
+        readout: The running mean of the last stage's outputs.
+    """
+
+    ssm: tuple[Complex[Array, "*b _"], ...]
+    readout: Readout
+
+
+class State(NamedTuple):
+    """All that a stream's future depends on: the carry and the open stride groups."""
+
+    carry: Carry
+    groups: tuple[OpenGroup, ...]
+
+
+def embed(
+    config: ModelConfig,
+    weights: Weights,
+    tokens: Int[Array, "*b l"],
+    dt_ms: Float[Array, "*b l"],
+) -> Grouped:
+    """Return whole ticks of tokens as the first block takes them."""
+    shape = (*tokens.shape[:-1], -1, config.pooling_stride)
+
+    by_place = jnp.moveaxis(tokens.reshape(shape), -1, 0)
+    return Grouped(by_place, partial(rows, weights.table), dt_ms.reshape(shape))
+
+
+def through(
+    config: ModelConfig,
+    weights: Weights,
+    states: tuple[SplitComplex, ...],
+    inputs: Grouped,
+) -> tuple[tuple[SplitComplex, ...], Float[Array, "*b k h"], Float[Array, "*b k"]]:
+    """Run whole ticks through every block.
+
+    Args:
+        config: The network's.
+        weights: Likewise.
+        states: Each block's state before, (..., p).
+        inputs: The tokens, as `look_up` returns them.
+
+    Returns:
+        Each block's state after every one of its stride groups, (..., g, p); the
+        outputs of the last block, one a tick; and the ticks' durations, ms.
+    """
+    after, chain = [], zip(blocks(config), weights.layers, states, strict=True)
+    outputs = inputs.dt_ms
+    for place, (block, layer, state) in enumerate(chain):
+        if place:
+            elapsed_ms = inputs.dt_ms.sum(axis=-1)
+            inputs = grouped(block.project(layer, outputs), elapsed_ms, block.stride)
+        moved, outputs = block.scan(layer, state, inputs)
+        after.append(moved)
+    return tuple(after), outputs, inputs.dt_ms.sum(axis=-1)
+
+
+def decode(weights: Weights, mean: Float[Array, "*b h"]) -> Float[Array, "*b c"]:
+    """Return the class scores of a mean."""
+    return mean @ weights.decoder.kernel + weights.decoder.bias
+
+
+def advance_ticks(
+    config: ModelConfig,
+    weights: Weights,
+    carry: Carry,
+    inputs: Grouped,
+    ticks: Int[Array, "*b"],
+) -> tuple[Carry, Float[Array, "*b k c"]]:
+    """Continue over the first `ticks` of k whole ticks; see `streaming.advance`.
+
+    What lies past a row's own ticks is computed and then ignored.
+    """
+    states = tuple(map(split_complex.planes, carry.ssm))
+    after, outputs, elapsed_ms = through(config, weights, states, inputs)
+    size = outputs.shape[-2]
+    rule = READOUTS[config.classification_mode]
+    valid = jnp.arange(size) < ticks[..., None]
+    readout, means = accumulate(rule, carry.readout, outputs, elapsed_ms, valid)
+
+    def last(leaf: Array) -> Array:
+        group = ticks * (leaf.shape[-2] // size) - 1
+        chosen = jnp.take_along_axis(leaf, group[..., None, None], axis=-2, mode="clip")
+        return chosen[..., 0, :]
+
+    ssm = tuple(split_complex.join(jax.tree.map(last, moved)) for moved in after)
+    return Carry(ssm, readout), decode(weights, means)
+
+
+def move_by_event(
+    config: ModelConfig,
+    weights: Weights,
+    state: State,
+    token: Int[Array, ""],
+    dt_ms: Float[Array, ""],
+) -> tuple[State, Float[Array, " c"], Bool[Array, ""]]:
+    """Take one event: the definition of online inference; see `streaming.step`."""
+    live = jnp.asarray(True)  # noqa: FBT003
+    x = jnp.zeros(0)
+    projected = rows(weights.table, token)
+    ssm, groups = list(state.carry.ssm), list(state.groups)
+    for place, (block, layer) in enumerate(
+        zip(blocks(config), weights.layers, strict=True)
+    ):
+        if place:
+            projected = block.project(layer, x)
+        moved, group, x = block.step(
+            layer, split_complex.planes(ssm[place]), groups[place], projected, dt_ms
+        )
+        closes = live & (group.held == block.stride)
+        dt_ms = group.elapsed_ms
+        ssm[place] = jnp.where(live, split_complex.join(moved), ssm[place])
+        groups[place] = _settle(groups[place], group, live, closes)
+        live = closes
+    rule = READOUTS[config.classification_mode]
+    readout, means = accumulate(
+        rule, state.carry.readout, x[None], dt_ms[None], live[None]
+    )
+    after = State(Carry(tuple(ssm), readout), tuple(groups))
+    return after, decode(weights, means[0]), live
+
+
+def _settle(
+    before: OpenGroup, after: OpenGroup, live: Array, closes: Array
+) -> OpenGroup:
+    """Keep the old group if no token arrived, empty it if it is complete."""
+
+    def choose(old: Array, new: Array) -> Array:
+        return jnp.where(closes, jnp.zeros_like(new), jnp.where(live, new, old))
+
+    settled: OpenGroup = jax.tree.map(choose, before, after)
+    return settled

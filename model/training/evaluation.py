@@ -1,0 +1,330 @@
+"""What a model says of some recordings: whole, or as a stream tick by tick.
+
+Both give the same scores (by test). A stream also tells the scores after each tick:
+it keeps a carry a row and moves it by CHUNK_TICKS at a time, as the server does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from saccade.model.backends import fastest
+from saccade.model.classifier import Variables
+from saccade.model.config import ModelConfig
+from saccade.model.streaming import fold, init_carry
+from saccade.model.training.input_pipeline import Batch
+from saccade.model.training.metrics import Score, wilson
+from saccade.model.training.settings import Mode
+from saccade.model.training.train_state import make_predict
+
+CHUNK_TICKS: Final = 16
+
+Reals = npt.NDArray[np.float64]
+Classes = npt.NDArray[np.int64]
+
+
+class ScoreTrajectory(NamedTuple):
+    """How the scores of one recording went.
+
+    Attributes:
+        t_ms: When each tick was complete, from the first event, (k,).
+        logits: The scores then, (k, c).
+    """
+
+    t_ms: Reals
+    logits: Reals
+
+
+@dataclass
+class Predictions:
+    """Scores of all recordings of a split, in the order of the batches.
+
+    Attributes:
+        labels: The true classes, (n,).
+        logits: The final scores, (n, c).
+        courses: How they went, if they were streamed; else empty.
+        events: Scored or too few for a tick, padding not counted.
+        events_per_s: While nothing was compiled.
+    """
+
+    labels: Classes
+    logits: Reals
+    courses: list[ScoreTrajectory]
+    events: int
+    events_per_s: float
+
+
+Predictor = Callable[[ModelConfig, Variables, Iterable[Batch]], Predictions]
+Scoring = Callable[[Batch], tuple[Reals, list[ScoreTrajectory]]]
+"""A batch to the final scores of its rows and, of a stream, their courses."""
+
+
+@dataclass
+class Clock:
+    """Events and seconds of the batches whose shape was compiled before."""
+
+    seen: set[tuple[int, ...]] = field(default_factory=set)
+    events: int = 0
+    seconds: float = 0.0
+    with_compilation: float = 0.0
+
+    def count(self, shape: tuple[int, ...], events: int, seconds: float) -> None:
+        """Take in one batch."""
+        if shape in self.seen:
+            self.events += events
+            self.seconds += seconds
+        self.seen.add(shape)
+        self.with_compilation += seconds
+
+    def rate(self, all_events: int) -> float:
+        """Return events/s; where every batch compiled something, that included."""
+        if self.seconds:
+            return self.events / self.seconds
+        return all_events / self.with_compilation if self.with_compilation else 0.0
+
+
+def predict_whole(
+    config: ModelConfig, variables: Variables, batches: Iterable[Batch]
+) -> Predictions:
+    """Score whole recordings, as training does."""
+    predict = make_predict(config)
+
+    def score(batch: Batch) -> tuple[Reals, list[ScoreTrajectory]]:
+        rows = (batch.tokens, batch.dt_ms, batch.lengths)
+        return np.asarray(predict(variables, *map(jnp.asarray, rows)), np.float64), []
+
+    return _collect(score, batches)
+
+
+def predict_streams(
+    config: ModelConfig, variables: Variables, batches: Iterable[Batch]
+) -> Predictions:
+    """Score recordings as streams, each row with a carry of its own."""
+    execution = fastest(config, fold(config, variables))
+    fresh = init_carry(config, variables)
+    move = partial(_jitted(execution.advance, config), execution.weights)
+
+    def score(batch: Batch) -> tuple[Reals, list[ScoreTrajectory]]:
+        tick = config.tick_events
+        ticks = batch.lengths // tick
+        logits = _stream(config, move, fresh, batch, ticks)
+        ends_ms = np.cumsum(batch.dt_ms, axis=1, dtype=np.float64)[:, tick - 1 :: tick]
+        courses = [
+            ScoreTrajectory(ends_ms[row, :count], logits[row, :count])
+            for row, count in enumerate(ticks.tolist())
+        ]
+        return logits[:, -1], courses
+
+    return _collect(score, batches)
+
+
+def _stream(
+    config: ModelConfig,
+    move: Callable[..., Any],
+    fresh: Any,
+    batch: Batch,
+    ticks: npt.NDArray[np.int32],
+) -> Reals:
+    """Return the scores after each tick, (b, k, c); past a row's own they repeat."""
+    rows, length = batch.tokens.shape
+    carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), fresh)
+    heard = []
+    for begin in range(0, length, CHUNK_TICKS * config.tick_events):
+        part = slice(begin, begin + CHUNK_TICKS * config.tick_events)
+        done = begin // config.tick_events
+        moving = np.clip(ticks - done, 0, CHUNK_TICKS)
+        carry, logits = move(carry, batch.tokens[:, part], batch.dt_ms[:, part], moving)
+        heard.append(logits)
+    return np.concatenate([np.asarray(part, np.float64) for part in heard], axis=1)
+
+
+@cache
+def _jitted(advance: Callable[..., Any], config: ModelConfig) -> Callable[..., Any]:
+    return jax.jit(partial(advance, config), donate_argnums=1)
+
+
+def _collect(score: Scoring, batches: Iterable[Batch]) -> Predictions:
+    labels, logits, courses = [], [], []
+    clock, events = Clock(), 0
+    for batch in batches:
+        real = np.flatnonzero(batch.weights)
+        held = int(batch.lengths[real].sum())
+        begun = time.perf_counter()
+        scored, went = score(batch)
+        clock.count(batch.tokens.shape, held, time.perf_counter() - begun)
+        events += held
+        labels.append(batch.targets[real].argmax(-1))
+        logits.append(scored[real])
+        courses += [went[row] for row in real] if went else []
+    return Predictions(
+        np.concatenate(labels),
+        np.concatenate(logits),
+        courses,
+        events,
+        clock.rate(events),
+    )
+
+
+# >>> merged from model.training.assessment
+# >>> """What predictions are worth: overall, class by class, and when they were final."""
+
+Counts = npt.NDArray[np.int64]
+
+
+class ClassScore(NamedTuple):
+    """How well one class is told.
+
+    Attributes:
+        label: Its name.
+        samples: How many there were.
+        recall: Share of them that were recognised; None where there were none.
+        precision: Share of those taken for it that were it; None where none was.
+        ci95: Wilson's 95% interval of the recall.
+    """
+
+    label: str
+    samples: int
+    recall: float | None
+    precision: float | None
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A model's predictions for a split, and what follows from them.
+
+    Attributes:
+        split: Of the task's samples.
+        mode: How they were scored.
+        labels: Class names.
+        predictions: The scores.
+        content_hash: Of the checkpoint whose they are.
+    """
+
+    split: str
+    mode: Mode
+    labels: tuple[str, ...]
+    predictions: Predictions
+    content_hash: str
+
+    @property
+    def score(self) -> Score:
+        """Accuracy and loss; every sample counts once."""
+        truth, logits = self.predictions.labels, self.predictions.logits
+        right = int((logits.argmax(-1) == truth).sum())
+        losses = -log_softmax(logits)[np.arange(truth.size), truth]
+        return Score(
+            accuracy=right / truth.size,
+            samples=int(truth.size),
+            ci95=wilson(right, truth.size),
+            loss=float(losses.mean()),
+        )
+
+    @property
+    def confusion(self) -> Counts:
+        """How many samples of each class (row) were taken for which (column)."""
+        size = len(self.labels)
+        told = self.predictions.logits.argmax(-1)
+        pairs = self.predictions.labels * size + told
+        return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+    @property
+    def classes(self) -> list[ClassScore]:
+        """One score a class."""
+        confusion = self.confusion
+        rows = zip(
+            self.labels,
+            np.diag(confusion).tolist(),
+            confusion.sum(axis=1).tolist(),
+            confusion.sum(axis=0).tolist(),
+            strict=True,
+        )
+        return [
+            ClassScore(
+                label,
+                held,
+                _share(right, held),
+                _share(right, told),
+                wilson(right, held),
+            )
+            for label, right, held, told in rows
+        ]
+
+    @property
+    def decisions_ms(self) -> Reals:
+        """When each streamed sample's final answer was first given for good, ms.
+
+        Samples of less than a tick never answer and are left out.
+        """
+        courses = self.predictions.courses
+        return np.array([decision_ms(course) for course in courses if course.t_ms.size])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            **self.score._asdict(),
+            "split": self.split,
+            "mode": self.mode,
+            "events": self.predictions.events,
+            "events_per_s": round(self.predictions.events_per_s, 1),
+            "time_to_decision_ms": self._decision_quantiles(),
+            "classes": [row._asdict() for row in self.classes],
+            "confusion": self.confusion.tolist(),
+            "content_hash": self.content_hash,
+        }
+
+    def _decision_quantiles(self) -> dict[str, float] | None:
+        found = self.decisions_ms
+        if not found.size:
+            return None
+        p50, p90 = np.percentile(found, [50, 90])
+        return {"p50": round(float(p50), 3), "p90": round(float(p90), 3)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.split}: {self.score}", *self._table()]
+        if quantiles := self._decision_quantiles():
+            lines.append(
+                f"the answer was final after {quantiles['p50']:.1f} ms (median), "
+                f"{quantiles['p90']:.1f} ms (90%)"
+            )
+        speed = self.predictions.events_per_s
+        return "\n".join([*lines, f"{speed:,.0f} events/s ({self.mode})"])
+
+    def _table(self) -> list[str]:
+        wide = max(map(len, self.labels))
+        lines = [f"  {'class':<{wide}}  samples  recognised  of those told"]
+        for row in self.classes:
+            recall, precision = _percent(row.recall), _percent(row.precision)
+            name = f"{row.label:<{wide}}"
+            lines.append(f"  {name}  {row.samples:>7}  {recall:>10}  {precision:>13}")
+        return lines
+
+
+def decision_ms(course: ScoreTrajectory) -> float:
+    """Return when the final answer was first given and never taken back."""
+    answers = course.logits.argmax(-1)
+    others = np.flatnonzero(answers != answers[-1])
+    return float(course.t_ms[others[-1] + 1 if others.size else 0])
+
+
+def log_softmax(logits: Reals) -> Reals:
+    """Return the logarithm of each row's probabilities."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

@@ -1,0 +1,134 @@
+"""API keys: who may use the server. Only their hashes are ever kept.
+
+A key is 256 random bits, so that one SHA-256 is as good as a slow hash: there is
+nothing to guess.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Self
+
+PREFIX: Final = "saccade_"
+DIGEST_CHARACTERS: Final = 64
+
+
+class Keys:
+    """The hashes of the keys, by the name of whoever holds them.
+
+    Args:
+        digests: For each name, its key's SHA-256 in hexadecimal.
+    """
+
+    def __init__(self, digests: dict[str, str]) -> None:
+        self._digests = digests
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    @classmethod
+    def read(cls, file: Path | None, lines: Iterable[str]) -> Self:
+        """Read `NAME:SHA256` lines, those of a file first; `#` begins a comment.
+
+        Raises:
+            ValueError: The file cannot be read, or a line is no such pair; the line
+                itself is not quoted, since it may hold a key by mistake.
+        """
+        digests: dict[str, str] = {}
+        for number, line in enumerate([*_file_lines(file), *lines], start=1):
+            text = line.partition("#")[0].strip()
+            if not text:
+                continue
+            name, _, digest = text.partition(":")
+            if not (name and _is_digest(digest)):
+                raise ValueError(f"key {number} is not NAME:SHA256; see `saccade key`")
+            digests[name] = digest
+        return cls(digests)
+
+    def holder(self, key: str) -> str | None:
+        """Return the name of a key's holder; None where nobody holds it.
+
+        Every hash is compared, each in constant time, so that how long it takes
+        tells nothing.
+        """
+        digest = digest_of(key)
+        found = None
+        for name, known in self._digests.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+
+def new_key() -> str:
+    """Return a new key."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> str:
+    """Return what is kept of a key."""
+    return sha256(key.encode()).hexdigest()
+
+
+def _is_digest(text: str) -> bool:
+    hexadecimal = all(character in "0123456789abcdef" for character in text)
+    return len(text) == DIGEST_CHARACTERS and hexadecimal
+
+
+def _file_lines(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        return file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the keys in {file}: {error}") from None
+
+
+# >>> merged from server.transport.tickets
+# >>> """Short-lived tickets: what a browser shows in place of a key.
+# >>>
+# >>> A page cannot put a header on a websocket, and a key in an address would end up in
+# >>> logs. A ticket may: it opens one connection, within seconds.
+# >>> """
+
+TICKET_S: Final = 30.0
+MOST_TICKETS: Final = 10_000
+
+
+class Tickets:
+    """The tickets that were given out and not yet used.
+
+    Args:
+        clock: Seconds, never backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._waiting: dict[str, tuple[float, str]] = {}
+
+    def issue(self, holder: str) -> str:
+        """Give out a ticket; the oldest gives way where there are too many."""
+        self._expire()
+        if len(self._waiting) >= MOST_TICKETS:
+            del self._waiting[next(iter(self._waiting))]
+        ticket = secrets.token_urlsafe(32)
+        self._waiting[ticket] = (self._clock() + TICKET_S, holder)
+        return ticket
+
+    def use(self, ticket: str) -> str | None:
+        """Take a ticket back and return its holder; None where it is not good."""
+        self._expire()
+        _, holder = self._waiting.pop(ticket, (0.0, None))
+        return holder
+
+    def _expire(self) -> None:
+        now_s = self._clock()
+        while self._waiting:
+            oldest = next(iter(self._waiting))
+            if self._waiting[oldest][0] > now_s:
+                break
+            del self._waiting[oldest]

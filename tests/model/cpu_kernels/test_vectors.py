@@ -1,0 +1,144 @@
+"""The elementary functions and products of native code, against NumPy in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+pytest.importorskip("numba", reason="no native code without numba")
+
+from saccade.model.cpu_kernels import functions, mixing, recurrence
+from saccade.model.cpu_kernels.products import multiply
+from saccade.model.cpu_kernels.vectors import (
+    compiled,
+    fill,
+    load,
+    load_some,
+    store,
+    store_some,
+)
+
+EPSILON = 2.0**-24  # of a float32, half a unit in the last place
+
+
+def at(array: np.ndarray[Any, Any]) -> int:
+    """Return an array's address."""
+    assert array.flags.c_contiguous
+    return int(array.ctypes.data)
+
+
+def of(function: Any) -> Any:
+    """Return what applies a function of vectors to an array."""
+
+    @compiled
+    def run(x: int, size: int, result: int) -> None:
+        for v in range(0, size, 16):
+            store(result, v, function(load(x, v)))
+
+    def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        result = np.empty_like(x)
+        run(at(x), x.size, at(result))
+        return result.astype(np.float64)
+
+    return apply
+
+
+def spread(low: float, high: float) -> np.ndarray[Any, Any]:
+    return np.linspace(low, high, 1 << 16, dtype=np.float32)
+
+
+def test_a_power_of_two_is_right_to_the_last_places_and_nothing_changes_nothing() -> (
+    None
+):
+    power = of(functions.power)
+    x = spread(-120.0, 120.0)
+    exact = np.exp2(x.astype(np.float64))
+    assert (np.abs(power(x) - exact) <= 6 * EPSILON * exact).all()
+    assert (power(np.zeros(16, np.float32)) == 1.0).all()
+    deep = power(np.full(16, -1e30, np.float32))
+    assert (deep > 0.0).all()
+    assert (deep < 1e-37).all()
+
+
+def test_growth_is_exact_where_it_is_small() -> None:
+    growth = of(functions.growth)
+    for size in (1e-30, 1e-7, 1e-3, 0.4, 3.0, 20.0):
+        x = spread(-size, size)
+        exact = np.expm1(np.log(2.0) * x.astype(np.float64))
+        assert (np.abs(growth(x) - exact) <= 8 * EPSILON * np.abs(exact)).all()
+
+
+def test_the_activations_are_those_of_the_definition() -> None:
+    x = spread(-30.0, 30.0)
+    wide = x.astype(np.float64)
+    inner = np.sqrt(2.0 / np.pi) * (wide + 0.044715 * wide**3)
+    exact = 0.5 * wide * (1.0 + np.tanh(inner))
+    assert np.abs(of(functions.gelu)(x) - exact).max() <= 8 * EPSILON * 30.0
+    exact = 1.0 / (1.0 + np.exp(-wide))
+    assert np.abs(of(functions.sigmoid)(x) - exact).max() <= 8 * EPSILON
+
+
+@given(st.floats(-2.0, 0.0), st.floats(-40.0, 40.0), st.floats(0.0, 30.0))
+def test_what_is_left_of_a_state_is_a_complex_exponential(
+    real: float, imag: float, ms: float
+) -> None:
+    rates = np.full((2, 16), [[real], [imag]], np.float32)
+    gaps = np.asarray([ms], np.float32)
+    left = np.empty((1, 32), np.float32)
+    recurrence.decays(at(gaps), 1, (at(rates), at(rates) + 64), 16, at(left))
+    exponent = complex(*rates[:, 0].astype(np.float64)) * float(gaps[0])
+    exact = np.exp(exponent)
+    # A phase of many turns is known no better than its float32 is.
+    allowed = 20 * EPSILON * (1.0 + abs(exponent)) * abs(exact) + 1e-37
+    assert abs(complex(left[0, 0], left[0, 16]) - exact) <= allowed
+
+
+@given(st.integers(1, 21), st.integers(1, 40), st.integers(1, 17))
+def test_a_product_of_any_size_is_that_of_each_row_alone(
+    rows: int, depth: int, vectors: int
+) -> None:
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(rows, depth)).astype(np.float32)
+    w = rng.normal(size=(depth, 16 * vectors)).astype(np.float32)
+    together, alone = (np.empty((rows, 16 * vectors), np.float32) for _ in range(2))
+    multiply(at(x), at(w), at(together), rows, depth, 16 * vectors)
+    exact = x.astype(np.float64) @ w
+    scale = np.abs(x).astype(np.float64) @ np.abs(w)
+    assert (np.abs(together - exact) <= depth * EPSILON * scale).all()
+    for row in range(rows):
+        multiply(at(x[row]), at(w), at(alone[row]), 1, depth, 16 * vectors)
+    assert together.tobytes() == alone.tobytes()
+
+
+@given(st.integers(1, 3), st.integers(1, 33))
+def test_a_norm_knows_how_many_of_the_numbers_count(rows: int, width: int) -> None:
+    filled = -(-width // 16) * 16
+    rng = np.random.default_rng(width)
+    x, scale, shift = (np.zeros((n, filled), np.float32) for n in (rows, 1, 1))
+    for array in (x, scale, shift):
+        array[:, :width] = rng.normal(size=(len(array), width))
+    result = np.empty_like(x)
+    mixing.layer_norm(at(x), at(scale), at(shift), rows, width, filled, at(result))
+    part = x[:, :width].astype(np.float64)
+    mean, variance = part.mean(1, keepdims=True), part.var(1, keepdims=True)
+    exact = (part - mean) / np.sqrt(variance + 1e-6)
+    exact = exact * scale[:, :width] + shift[:, :width]
+    # With one feature the variance is a difference of equal numbers.
+    assert np.abs(result[:, :width] - exact).max() <= (1e-5 if width > 2 else 1e-2)
+    assert (result[:, width:] == 0.0).all()
+
+
+@compiled
+def copy_some(source: int, count: int, target: int) -> None:
+    store_some(target, 0, count, load_some(source, 0, count) + fill(np.float32(1.0)))
+
+
+@given(st.integers(0, 16))
+def test_part_of_a_vector_is_read_and_written_alone(count: int) -> None:
+    source, target = np.arange(count, dtype=np.float32), np.zeros(20, np.float32)
+    copy_some(at(source), count, at(target))
+    assert np.array_equal(target[:count], source + 1.0)
+    assert (target[count:] == 0.0).all()
