@@ -104,8 +104,7 @@ def parse_fit(value: Any) -> Fit:
     """
     if not isinstance(value, str) or value not in POLICIES:
         raise _invalid("fit", f"is not one of {', '.join(POLICIES)}", value)
-    policy: Fit = value  # type: ignore[assignment]
-    return policy
+    return value
 
 
 def check_count(count: int, limit: int) -> None:
