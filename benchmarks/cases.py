@@ -49,13 +49,11 @@ class Case(NamedTuple):
     Attributes:
         name: The name in the tables.
         events: Events in one call.
-        shape: The work of one call; None for the baseline.
         call: Makes one call and returns its result, which may not be ready yet.
     """
 
     name: str
     events: int
-    shape: Shape | None
     call: Callable[[], Any]
 
 
@@ -95,12 +93,11 @@ def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list
         Case(
             shape.name(tick_events),
             shape.sessions * shape.ticks * tick_events,
-            shape,
             _advancing(model, chosen, shape),
         )
         for shape in shapes
     ]
-    return [Case(BASELINE, BASELINE_EVENTS, None, _baseline(model)), *ours]
+    return [Case(BASELINE, BASELINE_EVENTS, _baseline(model)), *ours]
 
 
 def _baseline(model: Model) -> Callable[[], Any]:

@@ -21,9 +21,9 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from benchmarks.baseline import CONFIGURATIONS, NAMES
 from benchmarks.bound import Bound, bound, measure_ceilings
 from benchmarks.cases import BASELINE, Case, all_shapes, cases, draw, quick_shapes
-from benchmarks.configurations import CONFIGURATIONS, NAMES
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave

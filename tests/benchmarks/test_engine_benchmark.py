@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.baseline import score_windows
+from benchmarks.baseline import CONFIGURATIONS, score_windows
 from benchmarks.bound import Ceilings, Work, bound, work
 from benchmarks.cases import BASELINE, Model, Shape, all_shapes, cases, draw
-from benchmarks.configurations import CONFIGURATIONS
 from benchmarks.engine import measure
 from benchmarks.readiness import Readiness
 from benchmarks.report import Report, plot, tables, to_json
