@@ -168,7 +168,7 @@ class Session:
         traffic.events += payload.events
         traffic.bytes += len(payload.data)
         self._ledger.departed(traffic.frames, payload.events, now_s)
-        frame = EventsFrame(traffic.frames, payload.data, payload.t_base_us)
+        frame = EventsFrame(traffic.frames, payload.data, t_base_us=payload.t_base_us)
         self._credit.spend(payload.events, len(payload.data))
         self.outgoing.say(frame, payload.events)
         if self.live:

@@ -14,8 +14,12 @@ from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachabl
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
 from saccade.model.events.types import Sensor
-from saccade.server.protocol.messages import FitPolicy, ReadoutWindow, Report
-from saccade.server.protocol.schema import CLOCK_BITS
+from saccade.server.protocol.messages import (
+    CLOCK_BITS,
+    FitPolicy,
+    ReadoutWindow,
+    Report,
+)
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000"
 INTERRUPTED: Final = 130

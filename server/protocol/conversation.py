@@ -15,7 +15,6 @@ from saccade.server.protocol.codec import (
     Wire,
     decode_client,
     encode_server,
-    type_name,
 )
 from saccade.server.protocol.errors import (
     FrameTooLarge,
@@ -279,7 +278,7 @@ class Conversation:
 
     def _dispatch(self, message: ClientMessage) -> list[Request]:
         opens = isinstance(message, Open)
-        self._expect(Stage.NEW if opens else Stage.OPEN, type_name(message))
+        self._expect(Stage.NEW if opens else Stage.OPEN, message.type)
         match message:
             case Open():
                 if message.encoding != "packed" and message.sensor is None:

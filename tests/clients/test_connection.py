@@ -305,7 +305,7 @@ async def test_raw_bytes_are_forwarded_as_they_are():
         connect(url, model="toy", encoding="evt3") as stream,
     ):
         await stream.send_raw(b"\x00\x80\x01\x60")
-    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60", 0)]
+    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60")]
 
 
 async def test_a_closed_stream_cannot_be_used():

@@ -54,7 +54,7 @@ opens = st.builds(
     results=st.sampled_from(["all", "latest"]),
     resume=st.none() | texts,
 )
-frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), times_us)
+frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), t_base_us=times_us)
 client_messages = st.one_of(
     opens,
     frames,

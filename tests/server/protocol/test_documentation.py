@@ -15,6 +15,8 @@ from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.types import Sensor
 from saccade.server.protocol import errors
 from saccade.server.protocol.codec import (
+    CLIENT_RECORDS,
+    SERVER_RECORDS,
     decode_client,
     decode_server,
     encode_client,
@@ -26,7 +28,6 @@ from saccade.server.protocol.messages import (
     Open,
     error_message,
 )
-from saccade.server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
 
 LEAVES = ProtocolError.__subclasses__()
 assert {errors.TakenOver, errors.RateExceeded} <= set(LEAVES), (
@@ -117,7 +118,7 @@ def test_each_message_has_a_table_of_exactly_its_fields(title, records):
         name: [row[0].strip("`") for row in rows(body)]
         for name, body in zip(parts[::2], parts[1::2], strict=True)
     }
-    assert documented == {name: list(r.names) for name, r in records.items()}
+    assert documented == {name: list(r.columns) for name, r in records.items()}
 
 
 def test_the_defaults_of_open_are_those_of_the_code():
@@ -175,5 +176,5 @@ def test_the_client_of_the_page_compiles():
 
 def test_an_error_message_has_the_fields_of_the_page():
     assert {field.name for field in dataclasses.fields(ErrorMessage)} == set(
-        SERVER_RECORDS["error"].names
+        SERVER_RECORDS["error"].columns
     )

@@ -188,7 +188,7 @@ class Session(RuleBasedStateMachine):
             self.counts.events + len(data) // 8,
             self.counts.bytes + len(data),
         )
-        frame = EventsFrame(self.seq, data, t_base_us)
+        frame = EventsFrame(self.seq, data, t_base_us=t_base_us)
         (request,) = self.conversation.read(encode_client(frame))
         assert isinstance(request, (Feed, Reply))
         return request
