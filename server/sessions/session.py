@@ -208,7 +208,7 @@ class Session:
         The engine's half comes when all ticks that are in it have been told, and no
         other: at that moment reports, flushes and answers are of the same moment too.
         """
-        cut = Cut(self._conversation.memory(), self._intake.memory())
+        cut = Cut(self._conversation.export_state(), self._intake.memory())
         self._awaited.append(taken)
         self._intake.stream.export(partial(self._complete, taken, cut))
 
