@@ -28,7 +28,7 @@ from typing import (
     get_type_hints,
 )
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import Fact, InvalidField, quotable
 
 T = TypeVar("T")
@@ -219,11 +219,6 @@ def _sensor(value: Any, field: str) -> Sensor:
     return Sensor(*sides)
 
 
-def _write_sensor(sensor: Sensor) -> list[int]:
-    sides = [sensor.width, sensor.height]
-    return sides if sensor.polarities == 2 else [*sides, sensor.polarities]
-
-
 FINITE: Final = FieldType(_finite, "number")
 BINARY: Final = FieldType(_binary, "bytes")
 BOOLEAN: Final = FieldType(_boolean, "boolean")
@@ -232,7 +227,7 @@ SENSOR: Final = FieldType(
     _sensor,
     "array",
     "`[width, height]`, each 1–65536; or `[width, height, polarities]`, 1 or 2",
-    _write_sensor,
+    Sensor.to_list,
 )
 _OF_PYTHON: Final = {bool: BOOLEAN, bytes: BINARY, Sensor: SENSOR}
 

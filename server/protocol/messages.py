@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from saccade.model.events.fit import Fit
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import (
     MESSAGE_CHARACTERS,
     Fact,

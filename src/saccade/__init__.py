@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         NotEvents,
         UnsortedEvents,
     )
-    from saccade.model.events.types import Sensor
+    from saccade.model.events.sensor import Sensor
     from saccade.server.protocol.messages import ReadoutWindow, Report
 
 __version__ = "0.1.0"
@@ -54,7 +54,7 @@ _PLACES: Final = {
         "NotEvents",
         "UnsortedEvents",
     ),
-    "saccade.model.events.types": ("Sensor",),
+    "saccade.model.events.sensor": ("Sensor",),
     "saccade.server.protocol.messages": ("ReadoutWindow", "Report"),
 }
 _MODULES: Final = {name: place for place, names in _PLACES.items() for name in names}
