@@ -134,7 +134,7 @@ _EXPECTED: Final = {
 
 
 class Conversation:
-    """The order of one session's messages, and the accounts of its frames."""
+    """Checks the order of one session's messages, and accounts for its frames."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -249,7 +249,7 @@ class Conversation:
         """Return whether a client that came back sends a frame again.
 
         In a session that was never resumed, a number that comes twice is a client's
-        mistake, whose events must not vanish without a word.
+        mistake: its events must not vanish unreported.
         """
         return self._resumed and seq <= self.ledger.sent.seq
 

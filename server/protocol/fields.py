@@ -352,7 +352,7 @@ def _declared_type(parts: list[Any]) -> FieldType:
             return _OF_PYTHON[part]
         if is_dataclass(part) and isinstance(part, type):
             return nested(Record(part))
-    raise TypeError(f"{parts[0]} does not say what the field holds on the wire")
+    raise TypeError(f"{parts[0]} has no type on the wire")
 
 
 def _check(message: Any, name: str, rule: GoesWith, prefix: str) -> None:

@@ -37,11 +37,11 @@ from saccade.server.protocol.errors import (
 from saccade.server.protocol.messages import Encoding, EventsFrame, FitPolicy
 
 _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
-    "packed": None,  # each frame stands for itself
+    "packed": None,
     "evt2": Evt2Decoder,
     "evt3": Evt3Decoder,
 }
-"""What decodes each encoding, where a decoder lives as long as the session."""
+"""The decoder of each encoding, where one lives as long as the session."""
 assert set(_DECODERS) == {*get_args(Encoding)}
 
 
@@ -121,7 +121,7 @@ class FrameReader:
         """Return a frame's events as they came.
 
         Raises:
-            FrameUndecodable: The data is not what the encoding says.
+            FrameUndecodable: The data does not decode.
             InvalidField: A raw frame has a time base. Fatal, since the decoder would
                 miss the frame's words.
         """

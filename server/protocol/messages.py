@@ -75,7 +75,7 @@ class ReadoutWindow:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Start a session, or go on with the one whose token is `resume`."""
+    """Start a session, or resume the one of the token `resume`."""
 
     type: ClassVar[str] = "open"
     protocol: Annotated[int, integer(PROTOCOL_VERSION, PROTOCOL_VERSION)] = field(

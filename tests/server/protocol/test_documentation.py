@@ -1,4 +1,4 @@
-"""docs/protocol.md and the code say the same, byte for byte and field for field."""
+"""docs/protocol.md agrees with the code, byte for byte and field for field."""
 
 from __future__ import annotations
 
