@@ -9,13 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import uvicorn
 
 from saccade.server.logs import configure_logs
-from saccade.server.settings import Settings
+from saccade.server.settings import Settings, help_text, option, rule_of
 from saccade.server.transport.auth import digest_of, new_key
 
 if TYPE_CHECKING:
@@ -26,45 +27,13 @@ PING_S: Final = 20.0
 PONG_S: Final = 60.0
 """A client over its window is not read, and its pong waits behind what it sent."""
 
-OPTIONS: Final = {
-    "host": "address to listen on (default 127.0.0.1)",
-    "port": "port to listen on (default 8000; 0 takes a free one)",
-    "slots": "sessions per model that are on the device at one time (default 256)",
-    "sessions": "sessions per model at one time (default 1024)",
-    "buckets": "shapes to compile, as ROWSxTICKS,... (for example 1x1,8x4,64x1)",
-    "window_events": "events that a session may have under way",
-    "window_bytes": "bytes of events that a session may have under way",
-    "max_frame_bytes": "longest websocket message",
-    "max_body_bytes": "longest HTTP body, and longest once unpacked",
-    "max_recordings": "recordings in one HTTP request",
-    "key_sessions": "sessions that one key may have at a time (default: no limit)",
-    "key_requests": "HTTP requests that one key may have classified at a time",
-    "key_events_per_s": "events a second that may come in with one key",
-    "key_bytes_per_s": "bytes a second that may come in with one key",
-    "keys_file": "API keys' hashes, NAME:SHA256 a line (see saccade key)",
-    "tls_cert": "certificate for https and wss, as PEM, with its chain",
-    "tls_key": "the certificate's key (default: in the same file)",
-    "origins": "whose web pages may use the server, as https://host:port,...",
-    "store": "where sessions are kept: sqlite (default), redis or memory",
-    "store_path": "file of the sqlite store",
-    "store_url": "address of the redis store, as redis://HOST:PORT/DATABASE",
-    "session_ttl_s": "seconds that a session is kept whose client is gone",
-    "open_s": "seconds that a client may take to open a session (default 20)",
-    "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
-    "snapshot_s": "seconds between two snapshots of a session that moves",
-    "execution": "what runs the models: fastest (default), or xla",
-    "compiled": "folder that keeps what is compiled for the next start",
-    "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
-    "drain_s": "seconds that sessions may go on after a stop signal",
-}
-
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop; return the exit status."""
     arguments = parser().parse_args(argv)
     configure_logs()
     try:
-        settings = Settings.read(os.environ, overrides(arguments))
+        settings = Settings.read(os.environ, option_texts(arguments))
     except ValueError as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
@@ -110,32 +79,28 @@ def key(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line; the environment's `SACCADE_…` are its defaults."""
+    """Return the parser of the command line, with an option for each setting."""
     result = argparse.ArgumentParser(prog="saccade serve", description=serve.__doc__)
-    for name, text in OPTIONS.items():
-        result.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text)
-    result.add_argument(
-        "--model",
-        dest="models",
-        action="append",
-        type=Path,
-        help="a checkpoint's folder; may be given again (default: the released ones)",
-    )
-    result.add_argument(
-        "--insecure",
-        action="store_const",
-        const="true",
-        help="listen where others can reach it, though there are no keys",
-    )
+    types = get_type_hints(Settings)
+    for item in fields(Settings):
+        kind = types[item.name]
+        options: dict[str, Any] = {}
+        if kind is bool:
+            options = {"action": "store_const", "const": "true"}
+        elif kind == tuple[Path, ...]:
+            options = {"action": "append"}
+        if rule_of(item).option:
+            options |= {"dest": item.name, "help": help_text(item, kind)}
+            result.add_argument(option(item), **options)
     return result
 
 
-def overrides(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Return what the command line says, as the environment would say it."""
-    values: dict[str, str | None] = dict(vars(arguments))
-    if arguments.models:
-        values["models"] = ",".join(str(path) for path in arguments.models)
-    return values
+def option_texts(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return each option's text as its environment variable would hold it."""
+    return {
+        name: ",".join(value) if isinstance(value, list) else value
+        for name, value in vars(arguments).items()
+    }
 
 
 async def run(service: Service, started_s: float) -> int:
