@@ -331,7 +331,7 @@ def _check_version(raw: Map) -> None:
     """Refuse another version for that, before its fields are found unknown."""
     version = raw.get("protocol", PROTOCOL_VERSION)
     if type(version) is int and version != PROTOCOL_VERSION:
-        raise UnsupportedProtocol(version)
+        raise UnsupportedProtocol(version, PROTOCOL_VERSION)
 
 
 def _read_events(raw: Map, as_binary: Callable[[Map], Map]) -> EventsFrame:

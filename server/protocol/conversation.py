@@ -23,7 +23,6 @@ from saccade.server.protocol.errors import (
     ProtocolError,
     SequenceGap,
     UnexpectedMessage,
-    error_message,
 )
 from saccade.server.protocol.frames import FrameReader, ReaderMemory
 from saccade.server.protocol.ledger import Counts, Ledger
@@ -38,6 +37,7 @@ from saccade.server.protocol.messages import (
     Reset,
     ServerMessage,
     WhenFull,
+    error_message,
 )
 
 

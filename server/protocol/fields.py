@@ -13,8 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from saccade.model.events.types import Sensor
-from saccade.server.protocol.errors import InvalidField, quotable
-from saccade.server.protocol.messages import Fact
+from saccade.server.protocol.errors import Fact, InvalidField, quotable
 
 Parse: TypeAlias = Callable[[Any, str], Any]
 

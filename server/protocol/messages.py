@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from saccade.model.events.types import Sensor
+from saccade.server.protocol.errors import (
+    MESSAGE_CHARACTERS,
+    Fact,
+    ProtocolError,
+    clip,
+)
 
 PROTOCOL_VERSION: Final = 1
 
@@ -19,8 +25,6 @@ Every: TypeAlias = Literal["tick", "events", "ms", "change", "flush"]
 Window: TypeAlias = Literal["session", "half_life"]
 WhenFull: TypeAlias = Literal["block", "drop-oldest"]
 Results: TypeAlias = Literal["all", "latest"]
-Fact: TypeAlias = bool | int | float | str
-"""A value that an error quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,13 @@ class ErrorMessage:
     field: str | None = None
     index: int | None = None
     value: Fact | None = None
+
+
+def error_message(error: ProtocolError) -> ErrorMessage:
+    """Return the message that reports an error to the client."""
+    return ErrorMessage(
+        error.code, clip(str(error), MESSAGE_CHARACTERS), error.fatal, **error.facts()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from saccade.server.protocol.errors import ProtocolError, error_message
-from saccade.server.protocol.messages import Ack, Result, ServerMessage
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import (
+    Ack,
+    Result,
+    ServerMessage,
+    error_message,
+)
 from saccade.server.sessions.signal import Signal
 
 

@@ -18,7 +18,7 @@ from saccade.clients.errors import (
 from saccade.clients.session import Bounds
 from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.types import Sensor
-from saccade.server.protocol.errors import UnknownModel, error_message
+from saccade.server.protocol.errors import UnknownModel
 from saccade.server.protocol.messages import (
     Ack,
     Close,
@@ -32,6 +32,7 @@ from saccade.server.protocol.messages import (
     Report,
     Reset,
     WasReset,
+    error_message,
 )
 from tests.clients.scripted import moving, result, scripted
 

@@ -21,7 +21,6 @@ from saccade.server.protocol.errors import (
     InvalidField,
     MalformedMessage,
     UnsupportedProtocol,
-    error_message,
 )
 from saccade.server.protocol.messages import (
     Ack,
@@ -30,6 +29,7 @@ from saccade.server.protocol.messages import (
     Open,
     Report,
     Result,
+    error_message,
 )
 from tests.server.protocol import strategies
 

@@ -20,8 +20,12 @@ from saccade.server.protocol.codec import (
     encode_client,
     encode_server,
 )
-from saccade.server.protocol.errors import ProtocolError, error_message
-from saccade.server.protocol.messages import ErrorMessage, Open
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import (
+    ErrorMessage,
+    Open,
+    error_message,
+)
 from saccade.server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
 
 LEAVES = ProtocolError.__subclasses__()

@@ -18,9 +18,15 @@ from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import EVENT_DTYPE, Sensor
 from saccade.server.protocol.codec import decode_client, decode_server, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
-from saccade.server.protocol.errors import ProtocolError, error_message
+from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.ledger import Counts
-from saccade.server.protocol.messages import EventsFrame, Flush, Open, Reset
+from saccade.server.protocol.messages import (
+    EventsFrame,
+    Flush,
+    Open,
+    Reset,
+    error_message,
+)
 from tests.server.protocol import strategies
 
 SENSOR = Sensor(8, 8)

@@ -10,8 +10,12 @@ import pytest
 from saccade.model.events.types import check
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
-from saccade.server.protocol.errors import ProtocolError, error_message
-from saccade.server.protocol.messages import ErrorMessage, Open
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import (
+    ErrorMessage,
+    Open,
+    error_message,
+)
 from tests.fuzzing import SENSOR, Capture, Mutator, Said, captures
 
 MUTATED = 100_000
