@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from saccade.model.events.encodings.packed import pack
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TokenChunk, Tokenization, Tokenizer
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits

@@ -17,10 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 
 
 class EventsError(ValueError):

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.errors import SensorMismatch
-from saccade.model.events.types import Events, Sensor, check_inside
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check_inside
 
 Fit: TypeAlias = Literal["reject", "scale", "crop"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from saccade.model.events.errors import MalformedRecording
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 
 def parse_sensor(path: Path, width: str, height: str) -> Sensor:

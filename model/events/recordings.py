@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 from saccade.model.events.clock import count_on
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats import aedat, csv, dat, faery, nmnist, npy, raw
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 
 @dataclass(frozen=True)

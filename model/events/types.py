@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.errors import EventOutsideSensor, NotEvents, UnsortedEvents
+from saccade.model.events.sensor import Sensor
 
 EVENT_DTYPE: Final = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 """t: timestamp, µs; x, y: pixel; p: polarity, 0 (darker) or 1 (brighter)."""
@@ -23,29 +23,6 @@ FIELD_NAMES: Final = {
     "p": ("p", "on", "polarity"),
 }
 """The names under which `as_events` looks for each field, in this order."""
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A sensor's geometry; a cochlea has height 1 and one polarity.
-
-    Raises:
-        ValueError: A side or the number of polarities is out of range.
-    """
-
-    width: int
-    height: int
-    polarities: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("width", "height"):
-            if not 1 <= getattr(self, name) <= 65536:
-                raise ValueError(f"sensor {name} {getattr(self, name)} not in 1..65536")
-        if self.polarities not in {1, 2}:
-            raise ValueError(f"a sensor has 1 or 2 polarities, not {self.polarities}")
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
 
 
 def as_events(array: npt.NDArray[Any]) -> Events:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 
 Fact: TypeAlias = bool | int | float | str
 """A value that an error quotes."""

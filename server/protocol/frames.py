@@ -24,7 +24,8 @@ from saccade.model.events.errors import (
     UnsortedEvents,
 )
 from saccade.model.events.fit import fit
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events, check
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
     FrameUndecodable,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import (
     MESSAGE_CHARACTERS,
     Fact,

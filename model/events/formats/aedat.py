@@ -8,7 +8,8 @@ from typing import Final
 
 from saccade.model.events.errors import UnsupportedRecording
 from saccade.model.events.formats import aedat2, aedat3, faery
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 MAGIC: Final = b"#!AER-DAT"
 MAX_VERSION_BYTES: Final = 8

@@ -18,7 +18,8 @@ import numpy as np
 
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
 MAX_LINE_BYTES: Final = 1 << 12

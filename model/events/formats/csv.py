@@ -16,12 +16,8 @@ import numpy as np
 
 from saccade.model.events.errors import EventsError, MalformedRecording
 from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.types import (
-    FIELD_NAMES,
-    Events,
-    Sensor,
-    as_events,
-)
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import FIELD_NAMES, Events, as_events
 
 CHUNK_LINES: Final = 1 << 15
 

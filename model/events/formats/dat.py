@@ -20,7 +20,8 @@ from saccade.model.events.clock import Unwrapper
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats.raw import read_header
 from saccade.model.events.geometry import parse_sensor, smallest_sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
 RECORD_BYTES: Final = 8

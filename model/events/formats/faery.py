@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from saccade.model.events.errors import MalformedRecording, ReaderMissing
-from saccade.model.events.types import Events, Sensor, as_events
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, as_events
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:

@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 
 from saccade.model.events.errors import MalformedRecording
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 SENSOR: Final = Sensor(34, 34)
 RECORD_BYTES: Final = 5

@@ -23,7 +23,8 @@ from saccade.model.events.errors import (
     UnsupportedRecording,
 )
 from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.types import Events, Sensor, as_events
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, as_events
 
 Bytes: TypeAlias = IO[bytes] | BufferedIOBase
 

@@ -19,7 +19,8 @@ from saccade.model.events.errors import (
     UnsupportedRecording,
 )
 from saccade.model.events.geometry import parse_sensor, smallest_sensor
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 CHUNK_BYTES: Final = 1 << 17
 MAX_LINE_BYTES: Final = 1 << 12

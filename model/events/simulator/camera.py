@@ -16,13 +16,14 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.scenes import (
     MOTIONS,
     FloatImage,
     Scene,
     draw_scene,
 )
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 DEFAULT_SENSOR: Final = Sensor(128, 128)
 

@@ -17,13 +17,13 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.patterns import (
     CANVAS,
     paint_plaid,
     paint_shapes,
     paint_texture,
 )
-from saccade.model.events.types import Sensor
 
 FloatImage: TypeAlias = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import pytest
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats import aedat3
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from tests.model.events.aedat_files import (
     HEADER_31,
     aedat_31,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from saccade.model.events.errors import EventOutsideSensor, EventsError, UnsortedEvents
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check
 
 SENSOR = Sensor(4, 3)
 

@@ -12,7 +12,8 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.encodings.evt import STEP_BACK_US, Evt2Decoder, Evt3Decoder
 from saccade.model.events.errors import MalformedPayload, UnsortedEvents
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check
 
 EVT3_EVENT_WORDS = (0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8, 0xA, 0xE)
 

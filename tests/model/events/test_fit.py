@@ -8,7 +8,8 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.errors import EventOutsideSensor, SensorMismatch
 from saccade.model.events.fit import fit
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check_inside
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check_inside
 
 SENSORS = st.builds(Sensor, st.integers(1, 300), st.integers(1, 300))
 

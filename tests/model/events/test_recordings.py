@@ -15,7 +15,8 @@ from saccade.model.events.errors import (
 )
 from saccade.model.events.formats import csv, dat, npy
 from saccade.model.events.recordings import OPENERS, open_recording
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check
 
 ROWS = [(1_000, 3, 2, 1), (1_000, 0, 0, 0), (1_250, 9, 6, 1)]
 REBASED = [(0, 3, 2, 1), (0, 0, 0, 0), (250, 9, 6, 1)]

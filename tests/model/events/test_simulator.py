@@ -7,9 +7,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import CameraSettings, MotionStream, simulate
 from saccade.model.events.simulator.scenes import DIRECTIONS, MOTIONS
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.types import EVENT_DTYPE, check
 
 SENSOR = Sensor(128, 128)
 QUIET = CameraSettings(noise_hz=0.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saccade.model.events.errors import EventOutsideSensor, NotEvents
-from saccade.model.events.types import EVENT_DTYPE, Sensor, as_events
+from saccade.model.events.types import EVENT_DTYPE, as_events
 
 
 def array_of(fields, *rows):
@@ -79,14 +79,3 @@ def test_a_timestamp_beyond_int64_is_named():
     array = array_of({"t": "u8", "x": "u2", "y": "u2", "p": "u1"}, (2**63, 0, 0, 0))
     with pytest.raises(EventOutsideSensor, match="event 0 has t ="):
         as_events(array)
-
-
-@pytest.mark.parametrize("sides", [(0, 1), (1, 65537), (-1, 4)])
-def test_a_sensor_has_sides(sides):
-    with pytest.raises(ValueError, match="sensor"):
-        Sensor(*sides)
-
-
-def test_a_sensor_has_one_polarity_or_two():
-    with pytest.raises(ValueError, match="polarities"):
-        Sensor(1, 1, 3)
