@@ -168,12 +168,12 @@ async def stop_on_signal(server: uvicorn.Server, service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
     await signals.get()
-    leaving = asyncio.create_task(service.leave(RECONNECT_AFTER_MS))
+    draining = asyncio.create_task(service.drain(RECONNECT_AFTER_MS))
     again = asyncio.create_task(signals.get())
-    await asyncio.wait({leaving, again}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
     server.force_exit = again.done()
     server.should_exit = True
-    leaving.cancel()
+    draining.cancel()
     again.cancel()
 
 

@@ -77,7 +77,7 @@ def result(
 ) -> Result:
     """Write a tick's scores as the message."""
     ticks, events, t_us, _ = tick
-    return Result(seq, ticks, events, t_us, *_scores(tick, labels), dropped)
+    return Result(seq, ticks, events, t_us, *top_scores(tick.logits, labels), dropped)
 
 
 def flushed(
@@ -115,12 +115,14 @@ def _so_far(tick: Tick | None, labels: Sequence[str], pending: int) -> _SoFar:
     if tick is None:
         return 0, 0, pending, None, None, None, None
     ticks, events, t_us, _ = tick
-    return ticks, events, pending, t_us, *_scores(tick, labels)
+    return ticks, events, pending, t_us, *top_scores(tick.logits, labels)
 
 
-def _scores(tick: Tick, labels: Sequence[str]) -> tuple[list[float], str, float]:
+def top_scores(
+    logits: npt.NDArray[np.floating[Any]] | Sequence[float], labels: Sequence[str]
+) -> tuple[list[float], str, float]:
     """Return logits, the top label, and its probability under a softmax."""
-    logits = np.asarray(tick.logits, np.float64)
-    top = int(np.argmax(logits))
-    confidence = 1.0 / float(np.exp(logits - logits[top]).sum())
-    return logits.tolist(), labels[top], confidence
+    scores = np.asarray(logits, np.float64)
+    top = int(np.argmax(scores))
+    confidence = 1.0 / float(np.exp(scores - scores[top]).sum())
+    return scores.tolist(), labels[top], confidence
