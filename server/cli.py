@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 RECONNECT_AFTER_MS: Final = 2000
 PING_S: Final = 20.0
 PONG_S: Final = 60.0
-"""A client over its window is not read, and its pong waits behind what it sent."""
+"""Long, because a pong waits behind events where the socket is not read."""
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop; return the exit status."""
+    """Run the server until a stop signal; return the exit status."""
     arguments = parser().parse_args(argv)
     configure_logs()
     try:
@@ -39,7 +39,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     started_s = time.perf_counter()
     _prepare_environment(settings)
-    # Imported here so that a mistaken option is answered at once, too.
+    # Imported late: a mistaken option is answered at once, without loading JAX.
     from saccade.model.checkpoint import CheckpointError
     from saccade.server.app import create_service
     from saccade.server.engine.compiled import keep_compiled
@@ -58,17 +58,17 @@ def serve(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_environment(settings: Settings) -> None:
-    """Say what JAX and numba read when they are first imported."""
+    """Set the variables that JAX and numba read when they are first imported."""
     # XLA takes its own tuning hints in a kept executable for features that this CPU
-    # lacks and says so at length, each time. The canary is what decides.
+    # lacks and warns at length, each time. Whether to use it, the canary decides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.compiled / "native"))
 
 
 def key(argv: Sequence[str] | None = None) -> int:
-    """Make an API key: the key for its holder, and the line for the server's file."""
+    """Make an API key; print the line for the server's file, and the key itself."""
     options = argparse.ArgumentParser(prog="saccade key", description=key.__doc__)
-    options.add_argument("name", help="who is to hold it")
+    options.add_argument("name", help="name of the key's holder")
     name = options.parse_args(argv).name
     if ":" in name or "#" in name or "," in name:
         options.error("a name has no ':', ',' or '#'")
@@ -104,7 +104,7 @@ def option_texts(arguments: argparse.Namespace) -> dict[str, str | None]:
 
 
 async def run(service: Service, started_s: float) -> int:
-    """Serve until a signal comes, then let sessions end."""
+    """Serve until a stop signal, then drain the sessions; return the exit status."""
     from saccade.server.app import create_app
 
     server = uvicorn.Server(configuration(create_app(service), service.settings))
@@ -123,7 +123,7 @@ async def run(service: Service, started_s: float) -> int:
 
 
 def configuration(app: object, settings: Settings) -> uvicorn.Config:
-    """Return how uvicorn runs the application."""
+    """Return the configuration of uvicorn for the application."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         host=settings.host,
@@ -143,7 +143,7 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
 
 
 async def announce(server: uvicorn.Server, service: Service, started_s: float) -> None:
-    """Say once, in one line, that the server is ready or why it never will be."""
+    """Print once, in one line, that the server is ready or why it never will be."""
     await until(lambda: service.engine.health.ready or service.engine.health.failed)
     await until(lambda: server.started)
     if service.engine.health.failed:
@@ -158,10 +158,10 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
 
 
 async def stop_on_signal(server: uvicorn.Server, service: Service) -> None:
-    """On a signal, tell the sessions before uvicorn cuts them; a second one forces.
+    """On a signal, drain the sessions, then stop uvicorn; a second one forces.
 
-    uvicorn closes every socket before the application hears of the shutdown, so its
-    own handlers are replaced as soon as it has installed them.
+    uvicorn's own handlers would close every socket before the application's shutdown
+    begins, so they are replaced as soon as uvicorn has installed them.
     """
     await until(lambda: server.started)
     signals: asyncio.Queue[None] = asyncio.Queue()
@@ -178,13 +178,13 @@ async def stop_on_signal(server: uvicorn.Server, service: Service) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something of uvicorn's or of another thread's, which tell nobody."""
+    """Poll a condition of uvicorn's or of another thread's, which cannot be awaited."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
 def url(server: uvicorn.Server) -> str:
-    """Return where a started server listens."""
+    """Return the address that a started server listens on."""
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     scheme = "https" if server.config.is_ssl else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

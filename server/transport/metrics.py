@@ -96,7 +96,7 @@ class Metrics:
         self._models: dict[str, ModelMetrics] = {}
         self._versions: dict[str, ServedModel] = {}
         self.refused = self._create(
-            Counter, "refused", "Errors told to clients", "code"
+            Counter, "refused", "Errors sent to clients", "code"
         )
         self._reloads = self._create(
             Counter,

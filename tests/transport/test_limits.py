@@ -259,13 +259,13 @@ class Clock:
 def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
     clock = Clock()
     quota = KeyQuotas(KeyLimits(events_per_s=1000), clock).of("ann")
-    meters = [ReadThrottle(quota, clock) for _ in range(2)]
+    throttles = [ReadThrottle(quota, clock) for _ in range(2)]
     taken = [0, 0]
     for _ in range(2000):
         clock.now_s += 0.01
-        for number, meter in enumerate(meters):
-            if meter.pause_s <= 0:
-                meter.charge(events=100)
+        for number, throttle in enumerate(throttles):
+            if throttle.pause_s <= 0:
+                throttle.charge(events=100)
                 taken[number] += 100
     assert sum(taken) == pytest.approx(20.0 * 1000 + BURST_S * 1000, rel=0.02)
     assert taken[0] == pytest.approx(taken[1], rel=0.02)

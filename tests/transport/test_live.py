@@ -69,7 +69,7 @@ async def test_a_live_sdk_stream_never_waits_and_its_counts_add_up(
         assert closed.events + closed.pending + lost == len(events)
 
 
-def test_whoever_wants_the_latest_result_hears_less_and_the_end_of_it(
+def test_a_client_of_the_latest_result_receives_fewer_and_the_last(
     serve: Any,
 ) -> None:
     server = serve(**WINDOW)

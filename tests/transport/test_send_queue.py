@@ -57,7 +57,7 @@ MOVES = st.lists(st.sampled_from(["result", "ack", "flushed", "take"]), max_size
 
 
 def play(moves: list[str]) -> list[ServerMessage]:
-    """Put and take as told, numbering messages by their move; return what came out."""
+    """Put and take, numbering messages by their move; return what came out."""
     queue, out = SendQueue(4), []
     make = {"result": result, "ack": lambda n: Ack(n, n, n), "flushed": flushed}
     for n, move in enumerate(moves):

@@ -93,8 +93,8 @@ def test_with_following_gaps_the_newest_event_waits_for_the_next(serve: Any) -> 
         client.say(Reset(9))
         client.send(some_events(3, seed=5))
         closed = client.finish()
-        told = [(f.ticks, f.events, f.pending) for f in client.of(Flushed)]
-        assert told == [
+        flushes = [(f.ticks, f.events, f.pending) for f in client.of(Flushed)]
+        assert flushes == [
             (0, 0, 1),
             (0, 0, 2),
             (1, 2, 1),
@@ -266,7 +266,7 @@ def test_a_score_that_is_not_finite_ends_that_session(serve: Any) -> None:
         assert other.finish().ticks == 2
 
 
-def test_a_slow_reader_hears_the_latest_and_memory_stays_bounded(serve: Any) -> None:
+def test_a_slow_reader_receives_the_latest_and_memory_stays_bounded(serve: Any) -> None:
     server = serve(outbox_messages=16, window_events=1 << 17)
     events = some_events(100_000)
     with server.client(max_queue=1, text=True) as client:
