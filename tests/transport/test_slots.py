@@ -50,7 +50,8 @@ def test_silent_sessions_give_way_and_come_back_where_they_were(serve: Any) -> N
             other.say(Flush(1))
             assert other.hear_until(Flushed).ticks == 4
         assert server.service.streams.ashore("toy") == 3
-        assert b"saccade_sessions_swapped_out" in server.service.metrics.exposition()
+        for name in (b"sessions_swapped_out", b"sessions_ashore"):  # new and old
+            assert b"saccade_%s{" % name in server.service.metrics.exposition()
         first.send(events[21:])
         first.finish()
         assert first.scores == pytest.approx(event_scores(events), rel=1e-6)
