@@ -98,7 +98,8 @@ def limits_of(settings: Settings) -> Limits:
 
 def create_store(settings: Settings) -> Store:
     """Open what keeps sessions; raises `StoreUnavailable`."""
-    return STORES[settings.store](settings)
+    kind = settings.store if settings.snapshot_s else "memory"  # which stays empty
+    return STORES[kind](settings)
 
 
 def _redis_store(settings: Settings) -> Store:
@@ -123,7 +124,7 @@ def create_reloading(service: Service) -> Reloading:
         service.catalogue,
         service.engine,
         service.metrics,
-        service.streams.open_on,
+        service.streams.open_streams,
         settings.reload_s,
         settings.session_ttl_s,
     )

@@ -80,9 +80,10 @@ class Metrics:
         )
         self.sessions_open = self._gauge("sessions_open", "Sessions open now")
         self._slots_used = self._gauge("slots_used", "Slots lent")
-        self._ashore = self._gauge(
-            "sessions_ashore", "Sessions and recordings without a slot"
-        )
+        self._swapped_out = [
+            self._gauge(name, "Sessions and recordings without a slot")
+            for name in ("sessions_swapped_out", "sessions_ashore")  # the old name
+        ]
         self._failures = self._counter(
             "engine_failures", "Times that a model's sessions were lost on the device"
         )
@@ -153,7 +154,9 @@ class Metrics:
     def watch_streams(self, streams: EngineClient) -> None:
         """Read how many streams have no slot whenever Prometheus asks."""
         for name in self._models:
-            self._ashore.labels(name).set_function(self._reading(streams.ashore, name))
+            swapped_out = self._reading(streams.swapped_out, name)
+            for gauge in self._swapped_out:
+                gauge.labels(name).set_function(swapped_out)
 
     def compiled(self, model: str, seconds: float) -> None:
         """Note how long a model took to be ready."""

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from saccade.model.events.types import Sensor
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import SessionDeleted
-from saccade.server.sessions.snapshot_writer import SnapshotWriter
+from saccade.server.sessions.registry import LiveSession
 from saccade.server.transport.auth import TICKET_S
 from saccade.server.transport.description import GUARDED, UNWELL, problems
 from saccade.server.transport.guard import HOLDER
@@ -79,7 +79,7 @@ def session_routes(service: Service) -> APIRouter:
     )
     async def delete_session(request: Request, session: str) -> Response:
         keeper = find(service, request, session)
-        keeper.carrier.fail(SessionDeleted())
+        keeper.sink.fail(SessionDeleted())
         service.roster.discard(keeper)
         return Response(status_code=204)
 
@@ -98,24 +98,24 @@ def session_routes(service: Service) -> APIRouter:
     return router
 
 
-def find(service: Service, request: Request, name: str) -> SnapshotWriter:
+def find(service: Service, request: Request, name: str) -> LiveSession:
     """Return the session of that name, if it is of whoever asks.
 
     Raises:
         Problem: It is not; whether it is somebody else's is not told.
     """
     for keeper in service.roster.held_by(request.scope.get(HOLDER, "")):
-        if keeper.session.grant.session == name:
+        if keeper.session.handle.session == name:
             return keeper
     detail = "there is no such session with a client here"
     raise Problem(404, "unknown_session", detail, field="session", value=name)
 
 
-def told(keeper: SnapshotWriter) -> dict[str, Any]:
+def told(keeper: LiveSession) -> dict[str, Any]:
     """Say what its holder may know of a session; its token is not among that."""
     session = keeper.session
     return {
-        "session": session.grant.session,
+        "session": session.handle.session,
         "model": session.model.name,
         "model_hash": session.model.content_hash,
         "events": session.events_sent,

@@ -109,7 +109,7 @@ class Mailbox:
         self.ending: Ending | None = None
         self.listening = True
         self._refused = refused
-        self._pulse = Signal()
+        self._signal = Signal()
 
     @property
     def over(self) -> bool:
@@ -120,7 +120,7 @@ class Mailbox:
         """Take a message; none follows the end."""
         if self.ending is None:
             self.outbox.put(message)
-            self._pulse.beat()
+            self._signal.notify()
 
     def fail(self, error: ProtocolError) -> None:
         """Send an error and end with its close code."""
@@ -136,15 +136,15 @@ class Mailbox:
     def end(self, ending: Ending) -> None:
         """End once what waits is sent; the first ending stands."""
         self.ending = self.ending or ending
-        self._pulse.beat()
+        self._signal.notify()
 
     def progressed(self) -> None:
         """Let whoever waits for the session look again."""
-        self._pulse.beat()
+        self._signal.notify()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something about the session, or for the end."""
-        await self._pulse.until(lambda: condition() or self.ending is not None)
+        await self._signal.wait_for(lambda: condition() or self.ending is not None)
 
     async def rest(self, seconds: float) -> None:
         """Wait for so long, or for the end."""
@@ -158,7 +158,7 @@ class Mailbox:
         await self.until(lambda: len(self.outbox) > 0)
         message = self.outbox.take()
         if message is not None:
-            self._pulse.beat()  # there is room again
+            self._signal.notify()  # there is room again
             return message
         assert self.ending is not None
         return self.ending

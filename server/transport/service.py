@@ -65,7 +65,7 @@ class Service:
     def disconnect(self, mailbox: Mailbox) -> None:
         """Note that a connection has ended."""
         self.connected.discard(mailbox)
-        self.changed.beat()
+        self.changed.notify()
 
     async def leave(self, reconnect_after_ms: int) -> None:
         """Admit nobody, tell everybody, give them time to finish, save the rest.
@@ -78,7 +78,7 @@ class Service:
         listening_s = LISTENING * self.settings.drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(listening_s):
-                await self.changed.until(lambda: not self.connected)
+                await self.changed.wait_for(lambda: not self.connected)
         for mailbox in self.connected:
             mailbox.stop_listening()
         with suppress(TimeoutError):

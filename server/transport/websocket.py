@@ -33,9 +33,8 @@ from saccade.server.protocol.conversation import (
 )
 from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
 from saccade.server.protocol.messages import Close, Flush, Open, Reset
-from saccade.server.sessions.registry import OpenRequest
+from saccade.server.sessions.registry import LiveSession, OpenRequest
 from saccade.server.sessions.session import Session
-from saccade.server.sessions.snapshot_writer import SnapshotWriter
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.rate_limits import ReadThrottle
 from saccade.server.transport.send_queue import Ending, Mailbox
@@ -82,7 +81,7 @@ class Connection:
         self._allowance = service.allowances.of(self._holder)
         self._meter = ReadThrottle(self._allowance)
         self._session: Session | None = None
-        self._keeper: SnapshotWriter | None = None
+        self._keeper: LiveSession | None = None
         self._refused = False
 
     async def read(self) -> None:
@@ -196,7 +195,7 @@ class Connection:
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
         roster = self._service.roster
-        ends = roster.carrier_of(request.resume) if request.resume else None
+        ends = roster.sink_of(request.resume) if request.resume else None
         self._allowance.take_seat(self._mailbox, instead_of=ends)
         session = Session(self._conversation, model, request, self._mailbox)
         arrival = OpenRequest(request, model, self._mailbox, self._holder)

@@ -49,8 +49,10 @@ def test_silent_sessions_give_way_and_come_back_where_they_were(serve: Any) -> N
             other.send(some_events(9, seed=n))
             other.say(Flush(1))
             assert other.hear_until(Flushed).ticks == 4
-        assert server.service.streams.ashore("toy") == 3
-        assert b"saccade_sessions_ashore" in server.service.metrics.exposition()
+        assert server.service.streams.swapped_out("toy") == 3
+        exposition = server.service.metrics.exposition()
+        for name in (b"swapped_out", b"ashore"):
+            assert b'saccade_sessions_%s{model="toy"} 3.0' % name in exposition
         first.send(events[21:])
         first.finish()
         assert first.scores == pytest.approx(event_scores(events), rel=1e-6)
