@@ -46,13 +46,17 @@ POSITIVE: Final = (
     "max_body_bytes",
     "max_recordings",
     "snapshot_events",
-    "snapshot_s",
     "session_ttl_s",
     "open_s",
     "key_sessions",
     "key_requests",
 )
-LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096, "idle_s": 0}
+LEAST: Final = {
+    "key_events_per_s": 256,
+    "key_bytes_per_s": 4096,
+    "idle_s": 0,
+    "snapshot_s": 0,
+}
 """A smaller rate would leave no room for a frame worth sending; no time is below 0."""
 
 Shape: TypeAlias = tuple[int, int]

@@ -34,8 +34,11 @@ def test_nine_sessions_on_two_slots_score_as_if_each_were_alone(serve: Any) -> N
     wait_until(lambda: server.service.engine.slots_used("toy") == 0)
 
 
-def test_silent_sessions_give_way_and_come_back_where_they_were(serve: Any) -> None:
-    server = serve(**FEW)
+@pytest.mark.parametrize("snapshot_s", [0.05, 0.0])
+def test_silent_sessions_give_way_and_come_back_where_they_were(
+    serve: Any, snapshot_s: float
+) -> None:
+    server = serve(slots=2, snapshot_s=snapshot_s)
     events = some_events(40)
     with ExitStack() as stack:
         first = stack.enter_context(server.client())
