@@ -102,6 +102,8 @@ def create_store(settings: Settings) -> Store:
     Raises:
         StoreUnavailable: The store does not answer, or its package is missing.
     """
+    if settings.snapshot_s == 0:
+        return MemoryStore()  # stays empty
     match settings.store:
         case "memory":
             return MemoryStore()
@@ -123,7 +125,7 @@ def create_reloading(service: Service) -> Reloading:
         service.catalogue,
         service.engine,
         service.metrics,
-        service.streams.open_on,
+        service.streams.open_streams,
         settings.reload_s,
         settings.session_ttl_s,
     )

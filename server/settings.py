@@ -189,7 +189,10 @@ class Settings:
         600.0, "seconds that a client may be silent; 0: for ever", least=0
     )
     snapshot_s: float = setting(
-        1.0, "seconds between two snapshots of a session that moves", above=0
+        1.0,
+        "seconds between two snapshots of a session that moves; 0: none, sessions end "
+        "with their connection",
+        least=0,
     )
     snapshot_events: int = setting(
         1 << 20, "events between two snapshots of a session", above=0, option=False

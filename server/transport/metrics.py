@@ -152,7 +152,7 @@ class Metrics:
     def watch_streams(self, streams: EngineClient) -> None:
         """Read the number of streams without a slot at each scrape."""
         for name, metrics in self._models.items():
-            swapped_out = self._total(streams.ashore, name)
+            swapped_out = self._total(streams.swapped_out, name)
             metrics.sessions_swapped_out.set_function(swapped_out)
             metrics.sessions_ashore.set_function(swapped_out)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import SessionDeleted
-from saccade.server.sessions.snapshot_writer import SnapshotWriter
+from saccade.server.sessions.registry import LiveSession
 from saccade.server.transport.auth import TICKET_S
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.problems import GUARDED, Problem, problems
@@ -115,7 +115,7 @@ def session_routes(service: Service) -> APIRouter:
     @router.get("/v1/sessions", summary="List your sessions", responses=GUARDED)
     async def get_sessions(request: Request) -> SessionList:
         own = service.registry.held_by(request.scope.get(HOLDER, ""))
-        return SessionList(sessions=[describe_session(writer) for writer in own])
+        return SessionList(sessions=[describe_session(live) for live in own])
 
     @router.get("/v1/sessions/{session}", summary="Look at one", responses=ONE_SESSION)
     async def get_session(request: Request, session: str) -> SessionDescription:
@@ -128,9 +128,9 @@ def session_routes(service: Service) -> APIRouter:
         responses=ONE_SESSION,
     )
     async def delete_session(request: Request, session: str) -> Response:
-        writer = find(service, request, session)
-        writer.carrier.fail(SessionDeleted())
-        service.registry.discard(writer)
+        live = find(service, request, session)
+        live.sink.fail(SessionDeleted())
+        service.registry.discard(live)
         return Response(status_code=204)
 
     @router.post(
@@ -146,24 +146,24 @@ def session_routes(service: Service) -> APIRouter:
     return router
 
 
-def find(service: Service, request: Request, name: str) -> SnapshotWriter:
+def find(service: Service, request: Request, name: str) -> LiveSession:
     """Return the session of that name, if the request's key opened it.
 
     Raises:
         Problem: The key has no such session; another key's is not told apart.
     """
-    for writer in service.registry.held_by(request.scope.get(HOLDER, "")):
-        if writer.session.grant.session == name:
-            return writer
+    for live in service.registry.held_by(request.scope.get(HOLDER, "")):
+        if live.session.handle.session == name:
+            return live
     detail = "there is no such session with a client here"
     raise Problem(404, "unknown_session", detail, field="session", value=name)
 
 
-def describe_session(writer: SnapshotWriter) -> SessionDescription:
+def describe_session(live: LiveSession) -> SessionDescription:
     """Write what a session's holder may know of it."""
-    session = writer.session
+    session = live.session
     return SessionDescription(
-        session=session.grant.session,
+        session=session.handle.session,
         model=session.model.name,
         model_hash=session.model.content_hash,
         events=session.events_sent,

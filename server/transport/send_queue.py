@@ -81,7 +81,7 @@ class SendQueue:
         else:
             place.message = message
             self.superseded += isinstance(message, Result)
-        self._changed.beat()
+        self._changed.notify()
 
     def fail(self, error: ProtocolError) -> None:
         """Add an error and end with its close code."""
@@ -93,7 +93,7 @@ class SendQueue:
     def end(self, ending: Ending) -> None:
         """End the connection once all messages are sent; the first ending stands."""
         self.ending = self.ending or ending
-        self._changed.beat()
+        self._changed.notify()
 
     def stop_reading(self) -> None:
         """Have nothing more read from the client."""
@@ -101,7 +101,7 @@ class SendQueue:
 
     def progressed(self) -> None:
         """Wake `wait_for`, after the session has scored ticks."""
-        self._changed.beat()
+        self._changed.notify()
 
     async def wait_for(
         self, condition: Callable[[], bool], seconds: float | None = None
@@ -109,7 +109,7 @@ class SendQueue:
         """Wait until a condition holds, the connection ends, or time has passed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._changed.until(
+                await self._changed.wait_for(
                     lambda: self.ending is not None or condition()
                 )
 
@@ -118,7 +118,7 @@ class SendQueue:
         await self.wait_for(lambda: bool(self._queue))
         message = self.take()
         if message is not None:
-            self._changed.beat()  # the reader may wait for room
+            self._changed.notify()  # the reader may wait for room
             return message
         assert self.ending is not None
         return self.ending

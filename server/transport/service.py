@@ -66,7 +66,7 @@ class Service:
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""
         self.connections.discard(client)
-        self._changed.beat()
+        self._changed.notify()
 
     async def drain(self, reconnect_after_ms: int) -> None:
         """Refuse new sessions, send `goaway`, wait, then save the sessions that remain.
@@ -79,7 +79,7 @@ class Service:
         reading_s = READING * self.settings.drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(reading_s):
-                await self._changed.until(lambda: not self.connections)
+                await self._changed.wait_for(lambda: not self.connections)
         for client in self.connections:
             client.stop_reading()
         with suppress(TimeoutError):

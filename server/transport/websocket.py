@@ -33,9 +33,8 @@ from saccade.server.protocol.conversation import (
 )
 from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
 from saccade.server.protocol.messages import Close, Flush, Open, Reset
-from saccade.server.sessions.registry import OpenRequest
+from saccade.server.sessions.registry import LiveSession, OpenRequest
 from saccade.server.sessions.session import Session
-from saccade.server.sessions.snapshot_writer import SnapshotWriter
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.rate_limits import ReadThrottle
 from saccade.server.transport.send_queue import Ending, SendQueue
@@ -80,8 +79,7 @@ class Connection:
         self._holder: str = websocket.scope.get(HOLDER, "")
         self._quota = service.quotas.of(self._holder)
         self._throttle = ReadThrottle(self._quota)
-        self._session: Session | None = None
-        self._snapshots: SnapshotWriter | None = None
+        self._live: LiveSession | None = None
         self._refused = False
 
     async def read(self) -> None:
@@ -143,16 +141,16 @@ class Connection:
             SessionIdle: No message came, and the session has nothing left to score.
         """
         settings = self._service.settings
-        idle_s = settings.open_s if self._session is None else settings.idle_s
+        idle_s = settings.open_s if self._live is None else settings.idle_s
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(idle_s or None):
                     return await self._websocket.receive()
-            if self._session is None or self._session.drained:
+            if self._live is None or self._session.drained:
                 raise SessionIdle(idle_s)
 
     def _has_room(self) -> bool:
-        congested = self._session is not None and self._session.congested
+        congested = self._live is not None and self._session.congested
         return self.queue.reading and not (congested or self.queue.full)
 
     async def _handle(self, request: Request) -> None:
@@ -161,67 +159,64 @@ class Connection:
                 await self._open(request)
             case Feed(events, size):
                 self._metrics.events_received.inc(len(events))
-                self._metrics.events_dropped.inc(self._live.feed(events, size))
+                self._metrics.events_dropped.inc(self._session.feed(events, size))
                 self._throttle.charge(events=len(events))
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
-                self._live.refuse(message)
+                self._session.refuse(message)
             case Repeat():
-                self._live.repeat()
+                self._session.repeat()
             case Flush():
-                self._live.flush(request)
+                self._session.flush(request)
             case Reset() | Close():
                 await self._conclude(request)
 
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
         registry = self._service.registry
-        resumed = registry.carrier_of(request.resume) if request.resume else None
+        resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
         session = Session(self._conversation, model, request, self.queue)
         opening = OpenRequest(request, model, self.queue, self._holder)
         enter = registry.begin if request.resume is None else registry.resume
         try:
-            self._snapshots = await enter(session, opening)
+            self._live = await enter(session, opening)
         except BaseException:
             session.release()
             raise
         if request.results == "latest":
             self.queue.most_results = 1
-        self._session = session
         self._metrics = self._service.metrics.model(model.name)
         self._metrics.sessions.inc()
         self._metrics.sessions_open.inc()
 
     async def _conclude(self, request: Reset | Close) -> None:
         """Wait until all that the client sent is scored, then reset or end."""
-        await self.queue.wait_for(lambda: self._live.drained)
+        await self.queue.wait_for(lambda: self._session.drained)
         if self.queue.ending is not None:
             return  # the rest is never scored here
         if isinstance(request, Reset):
-            self._live.reset(request)
+            self._session.reset(request)
         else:
-            self._live.close()
+            self._session.close()
             self.queue.end(DONE)
 
     def _leave(self) -> None:
         """Detach, finish or discard the session; called once."""
         self._quota.remove_session(self.queue)
-        if self._session is None:
+        if self._live is None:
             return
         registry = self._service.registry
-        if self._snapshots is None:
-            self._session.release()
-        elif self.queue.ending is DONE:
-            registry.finish(self._snapshots)
+        if self.queue.ending is DONE:
+            registry.finish(self._live)
         elif self._refused or self.queue.ending is HUNG_UP:
-            registry.discard(self._snapshots)
+            registry.discard(self._live)
         else:
-            registry.detach(self._snapshots)
+            registry.detach(self._live)
         self._metrics.sessions_open.dec()
         self._metrics.results_superseded.inc(self.queue.superseded)
 
     @property
-    def _live(self) -> Session:
-        assert self._session is not None, "the conversation refuses all before open"
-        return self._session
+    def _session(self) -> Session:
+        assert self._live is not None, "the conversation refuses all before open"
+        return self._live.session

@@ -41,6 +41,8 @@ def test_a_bucket_that_is_none_is_refused(text: str) -> None:
         ("slots", "0"),
         ("buckets", ""),
         ("insecure", "maybe"),
+        ("snapshot_s", "-1"),
+        ("snapshot_s", "nan"),
     ],
 )
 def test_a_setting_out_of_range_is_named(name: str, text: str) -> None:
