@@ -37,7 +37,7 @@ from saccade.server.protocol.errors import (
     InvalidField,
     ProtocolError,
 )
-from saccade.server.protocol.reporting import top_scores
+from saccade.server.protocol.reporting import scores
 from saccade.server.sessions.classify import Classification, classify
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.problems import (
@@ -163,9 +163,9 @@ class ClassifyRequest(Body):
 class RecordingScores(BaseModel):
     """The scores of one recording; `pending` events after the last tick have none."""
 
-    label: str | None
-    confidence: float | None
-    logits: list[float] | None
+    label: str | None = None
+    confidence: float | None = None
+    logits: list[float] | None = None
     events: int
     ticks: int
     pending: int
@@ -217,7 +217,7 @@ def classify_routes(service: Service) -> APIRouter:
                 scores = await score_all(service, model, body, recordings, concurrency)
         except ProtocolError as error:
             raise from_protocol(error) from None
-        return ClassifyResponse(**describe(model), results=scores)
+        return ClassifyResponse(**describe(model), results=results)
 
     return router
 
@@ -359,13 +359,13 @@ async def score_all(
 
     async def score(events: Events) -> RecordingScores:
         async with concurrency:
-            scores = await classify(
+            result = await classify(
                 service.streams, model, once(events), service.limits.window_events
             )
         metrics = service.metrics.model(model.name)
         metrics.recordings.inc()
         metrics.events_received.inc(len(events))
-        return scores_of(scores, model)
+        return scores_of(result, model)
 
     tasks = [asyncio.create_task(score(events)) for events in fitted]
     try:
@@ -393,16 +393,11 @@ async def once(events: Events) -> AsyncIterator[Events]:
     yield events
 
 
-def scores_of(scores: Classification, model: ServedModel) -> RecordingScores:
+def scores_of(result: Classification, model: ServedModel) -> RecordingScores:
     """Write one recording's scores."""
-    logits, label, confidence = None, None, None
-    if scores.logits is not None:
-        logits, label, confidence = top_scores(scores.logits, model.labels)
+    top: dict[str, Any] = {}
+    if result.logits is not None:
+        top = scores(result.logits, model.labels)._asdict()
     return RecordingScores(
-        label=label,
-        confidence=confidence,
-        logits=logits,
-        events=scores.events,
-        ticks=scores.ticks,
-        pending=scores.pending,
+        **top, events=result.events, ticks=result.ticks, pending=result.pending
     )
