@@ -214,7 +214,7 @@ def classify_routes(service: Service) -> APIRouter:
             with quota.request():
                 body, recordings = await read_body(request, service, quota)
                 model = service.model(body.model)
-                scores = await score_all(service, model, body, recordings, concurrency)
+                results = await score_all(service, model, body, recordings, concurrency)
         except ProtocolError as error:
             raise from_protocol(error) from None
         return ClassifyResponse(**describe(model), results=results)

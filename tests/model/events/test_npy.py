@@ -1,4 +1,4 @@
-"""NumPy's own files as recordings."""
+"""Recordings in NumPy's files, .npy and .npz."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sensor's geometry is checked, and written as the list that the wire has."""
+"""A sensor's geometry is checked, and converted to and from a list."""
 
 from __future__ import annotations
 
