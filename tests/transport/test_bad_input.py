@@ -135,10 +135,10 @@ def test_a_flood_of_bad_frames_without_reading_is_bounded(serve: Any) -> None:
     server = serve(outbox_messages=8)
     with server.client(max_queue=1) as client:
         client.open(report=Report("flush"))
-        (mailbox,) = server.service.connected
+        (queue,) = server.service.connections
         for seq in range(1, 301):
             client.say(EventsFrame(seq, b"123"))
-            assert len(mailbox.outbox) <= 20
+            assert len(queue) <= 20
         client.say(Flush(1))
         client.say(Close())
         assert client.close_code() == 1000
