@@ -1,4 +1,4 @@
-"""What every command of the client shares."""
+"""Command-line options of the client's commands, their values and their errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         "--url",
         type=url,
         default=DEFAULT_URL,
-        help="where the server is (default: %(default)s)",
+        help="the server's address (default: %(default)s)",
     )
     parser.add_argument(
         "--model",
@@ -44,13 +44,13 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         "--sensor",
         metavar="WxH",
         type=sensor,
-        help="geometry of a recording that does not tell its own, as 640x480",
+        help="geometry of a recording whose file does not hold it, as 640x480",
     )
     parser.add_argument(
         "--clock-bits",
         metavar="N",
         type=clock_bits,
-        help="a recording's timestamps wrap after 2^N µs (RAW and DAT tell it)",
+        help="a recording's timestamps wrap after 2^N µs (not needed for RAW and DAT)",
     )
     parser.add_argument(
         "--fit",
@@ -59,54 +59,6 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         help="what to do if the sensor is not the model's (default: %(default)s)",
     )
     return parser
-
-
-def guarded(command: str, action: Callable[[], int]) -> int:
-    """Run a command; say in one line what went wrong, if something did."""
-    try:
-        return action()
-    except ServerUnreachable as error:
-        say(command, f"{error}\nStart one with: saccade serve")
-    except (ClientError, EventsError) as error:
-        say(command, str(error))
-    except ModuleNotFoundError as missing:
-        say(
-            command,
-            f"this needs the package {missing.name!r}, which is not installed; "
-            "pip install 'saccade[terminal]' brings it",
-        )
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 1
-
-
-def say(command: str, text: str) -> None:
-    """Tell the user something that is not the command's output."""
-    sys.stderr.write(f"saccade {command}: {text}\n")
-
-
-def choose_model(url: str, sensor: Sensor, tell: Callable[[str], None]) -> str:
-    """Return the server's model for a sensor, or else its first; say which.
-
-    Raises:
-        ServerUnreachable: Nobody answers at `url`.
-        RequestRefused: The server lists no model.
-    """
-    from saccade.clients import http
-
-    models = http.models(url)
-    if not models:
-        raise RequestRefused(200, None, "the server serves no model")
-    fitting = [model for model in models if model.sensor == sensor]
-    chosen = (fitting or models)[0].name
-    if len(models) > 1:
-        names = ", ".join(model.name for model in models)
-        tell(f"asking {chosen}; --model chooses of {names}")
-    return chosen
-
-
-# >>> merged from clients.arguments
-# >>> """What a user types on the command line, turned into values."""
 
 
 def speed(text: str) -> float:
@@ -176,6 +128,55 @@ def url(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def run_command(command: str, action: Callable[[], int]) -> int:
+    """Run a command and return its exit status; print an error as one line."""
+    try:
+        return action()
+    except ServerUnreachable as error:
+        print_message(command, f"{error}\nStart one with: saccade serve")
+    except (ClientError, EventsError) as error:
+        print_message(command, str(error))
+    except ModuleNotFoundError as missing:
+        print_message(
+            command,
+            f"this needs the package {missing.name!r}, which is not installed; "
+            "pip install 'saccade[terminal]' brings it",
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1
+
+
+def print_message(command: str, text: str) -> None:
+    """Write a message to standard error, apart from the command's output."""
+    sys.stderr.write(f"saccade {command}: {text}\n")
+
+
+def choose_model(url: str, sensor: Sensor, notify: Callable[[str], None]) -> str:
+    """Return the server's model for a sensor, or else its first.
+
+    Args:
+        url: The server's address.
+        sensor: The geometry of the events to come.
+        notify: Receives a line about the choice where there are several models.
+
+    Raises:
+        ServerUnreachable: No server answers at `url`.
+        RequestRefused: The server serves no model.
+    """
+    from saccade.clients import http
+
+    models = http.models(url)
+    if not models:
+        raise RequestRefused(200, None, "the server serves no model")
+    fitting = [model for model in models if model.sensor == sensor]
+    chosen = (fitting or models)[0].name
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        notify(f"asking {chosen}; --model chooses of {names}")
+    return chosen
 
 
 def _above_zero(text: str, rule: str) -> float:

@@ -67,7 +67,7 @@ def test_the_sync_face_has_the_same_names(served):
         assert stream.received() == []
         assert stream.close() == FINAL
         assert list(stream) == []
-    assert stream.traffic.events == 4
+    assert stream.stats.events == 4
 
 
 def test_leaving_closes_politely(served):

@@ -65,7 +65,7 @@ async def test_a_session_opens_sends_hears_and_closes():
     decoded = unpack(frames[0].data, frames[0].t_base_us)
     assert np.array_equal(decoded["t"] + stream.start_us, events["t"])
     assert np.array_equal(decoded["x"], events["x"])
-    assert len(stream.traffic.latencies_ms) == 1
+    assert len(stream.stats.latencies_ms) == 1
 
 
 async def test_what_the_caller_chose_reaches_the_server():
@@ -111,7 +111,7 @@ async def test_sending_waits_for_credit_and_goes_on_with_it():
     async with scripted(script) as url, connect(url, model="toy") as stream:
         sending = asyncio.create_task(stream.send(moving(16)))
         await acked.wait()
-        assert stream.traffic.frames == 4
+        assert stream.stats.frames == 4
         await sending
     assert seen == list(range(1, 9))
 
@@ -144,7 +144,7 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         assert (refused.value.seq, refused.value.index) == (1, 2)
         assert (refused.value.field, refused.value.value) == ("x", 200)
         assert not refused.value.fatal
-        assert stream.traffic.refused_events == 3
+        assert stream.stats.refused_events == 3
         await stream.send(moving(3))
 
 
@@ -203,7 +203,7 @@ async def test_a_connection_that_drops_is_told_apart_from_a_close():
         with pytest.raises(ConnectionLost, match="1012") as lost:
             await stream.flush()
         assert (lost.value.close_code, lost.value.reason) == (1012, "restart")
-        assert stream.leaving == GoAway("restart", 500)
+        assert stream.goaway == GoAway("restart", 500)
 
 
 async def test_a_sender_out_of_credit_hears_that_the_connection_dropped():
@@ -269,7 +269,7 @@ async def test_a_reset_starts_time_and_counts_anew():
         await anext(stream)
         assert stream.start_us == 5
     assert bases == [0]
-    assert len(stream.traffic.latencies_ms) == 1
+    assert len(stream.stats.latencies_ms) == 1
 
 
 async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others():
@@ -288,7 +288,7 @@ async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others
         await stream.flush()
         assert [heard.ticks for heard in stream.received()] == [8, 9, 10]
         assert stream.received() == []
-    assert (stream.traffic.results, stream.traffic.skipped_results) == (10, 7)
+    assert (stream.stats.results, stream.stats.skipped_results) == (10, 7)
 
 
 async def test_raw_bytes_are_forwarded_as_they_are():

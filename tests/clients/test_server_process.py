@@ -57,7 +57,7 @@ async def test_a_stream_ends_with_the_scores_of_rest_however_it_is_cut(
     np.testing.assert_allclose(flushed.logits, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(closed.logits, expected, rtol=1e-4, atol=1e-6)
     assert closed.events + closed.pending == events.size
-    assert stream.traffic.latencies_ms
+    assert stream.stats.latencies_ms
 
 
 def test_the_sync_face_ends_with_the_same_scores(server, events, expected):
@@ -80,7 +80,7 @@ async def test_a_refused_frame_leaves_no_trace_in_the_scores(server, events, exp
         closed = await stream.close()
     assert (refused.value.code, refused.value.index) == ("event_outside_sensor", 2)
     assert (refused.value.field, refused.value.value) == ("x", 500)
-    assert stream.traffic.refused_events == 5
+    assert stream.stats.refused_events == 5
     np.testing.assert_allclose(closed.logits, expected, rtol=1e-4, atol=1e-6)
 
 

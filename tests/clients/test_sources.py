@@ -75,9 +75,9 @@ def test_a_file_of_another_kind_says_what_can_be_read(tmp_path):
 
 def test_a_timeline_knows_what_happens_between_its_marks():
     timeline = Timeline()
-    timeline.note(100, "left")
-    timeline.note(200, "left")
-    timeline.note(300, "right")
+    timeline.append(100, "left")
+    timeline.append(200, "left")
+    timeline.append(300, "right")
     assert [timeline.at(t) for t in (0, 100, 299, 300, 9999)] == [
         None, "left", "left", "right", "right",
     ]  # fmt: skip
