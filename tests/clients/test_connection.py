@@ -21,8 +21,6 @@ from saccade.model.events.types import Sensor
 from saccade.server.protocol.errors import UnknownModel, error_message
 from saccade.server.protocol.messages import (
     Ack,
-    Close,
-    Closed,
     ErrorMessage,
     EventsFrame,
     Flush,
@@ -33,16 +31,9 @@ from saccade.server.protocol.messages import (
     Reset,
     WasReset,
 )
-from tests.clients.scripted import moving, result, scripted
+from tests.clients.scripted import FINAL, moving, result, scripted
 
 EPOCH_US = 1_700_000_000_000_000
-FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
-
-
-async def close_politely(peer, final=FINAL):
-    await peer.expect(Close)
-    await peer.say(final)
-    await peer.socket.close()
 
 
 async def test_a_session_opens_sends_hears_and_closes():
@@ -51,9 +42,9 @@ async def test_a_session_opens_sends_hears_and_closes():
     async def script(peer):
         await peer.open()
         frames.append(await peer.expect(EventsFrame))
-        await peer.say(Ack(1, 4, 32))
-        await peer.say(result(4))
-        await close_politely(peer)
+        await peer.send(Ack(1, 4, 32))
+        await peer.send(result(4))
+        await peer.finish()
 
     events = moving(4, start_us=EPOCH_US)
     async with scripted(script) as url, connect(url, model="toy") as stream:
@@ -73,7 +64,7 @@ async def test_what_the_caller_chose_reaches_the_server():
 
     async def script(peer):
         heard.append(await peer.open())
-        await close_politely(peer)
+        await peer.finish()
 
     choices = {"sensor": Sensor(640, 480), "fit": "scale", "report": Report("ms", 20)}
     async with scripted(script) as url, connect(url, model="toy", **choices):
@@ -84,9 +75,9 @@ async def test_what_the_caller_chose_reaches_the_server():
 async def test_iteration_ends_with_the_session():
     async def script(peer):
         await peer.open()
-        await peer.say(result(4))
-        await peer.say(result(8, label="right"))
-        await close_politely(peer)
+        await peer.send(result(4))
+        await peer.send(result(8, label="right"))
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         closing = asyncio.create_task(stream.close())
@@ -104,9 +95,9 @@ async def test_sending_waits_for_credit_and_goes_on_with_it():
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(peer.socket.recv(), 0.1)
         acked.set()
-        await peer.say(Ack(4, 8, 64))
+        await peer.send(Ack(4, 8, 64))
         seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(4)])
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         sending = asyncio.create_task(stream.send(moving(16)))
@@ -121,7 +112,7 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         await peer.open()
         await peer.expect(EventsFrame)
         request = await peer.expect(Flush)
-        await peer.say(
+        await peer.send(
             ErrorMessage(
                 "event_outside_sensor",
                 "x is 200",
@@ -132,10 +123,10 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
                 value=200,
             )
         )
-        await peer.say(Ack(1, 3, 24))
-        await peer.say(Flushed(request.id, 0, 0, 0, 0))
+        await peer.send(Ack(1, 3, 24))
+        await peer.send(Flushed(request.id, 0, 0, 0, 0))
         assert (await peer.expect(EventsFrame)).seq == 2
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         await stream.send(moving(3))
@@ -153,8 +144,8 @@ async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
         await peer.open()
         await peer.expect(EventsFrame)
         for seq in (1, 2):
-            await peer.say(ErrorMessage("unsorted_events", "no", fatal=False, seq=seq))
-        await close_politely(peer)
+            await peer.send(ErrorMessage("unsorted_events", "no", fatal=False, seq=seq))
+        await peer.finish()
 
     async with scripted(script) as url:
         with pytest.raises(StreamError, match="and 1 more"):
@@ -166,8 +157,8 @@ async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
 async def test_a_fatal_error_is_raised_from_whoever_waits():
     async def script(peer):
         await peer.open()
-        await peer.say(result(4))
-        await peer.say(ErrorMessage("engine_failed", "the engine failed", fatal=True))
+        await peer.send(result(4))
+        await peer.send(ErrorMessage("engine_failed", "the engine failed", fatal=True))
         await peer.socket.close(1011)
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
@@ -181,7 +172,7 @@ async def test_a_fatal_error_is_raised_from_whoever_waits():
 async def test_a_refused_open_says_why():
     async def script(peer):
         await peer.expect(Open)
-        await peer.say(error_message(UnknownModel("tpy", ("toy",))))
+        await peer.send(error_message(UnknownModel("tpy", ("toy",))))
         await peer.socket.close(4404)
 
     async with scripted(script) as url:
@@ -194,7 +185,7 @@ async def test_a_refused_open_says_why():
 async def test_a_connection_that_drops_is_told_apart_from_a_close():
     async def script(peer):
         await peer.open()
-        await peer.say(GoAway("restart", 500))
+        await peer.send(GoAway("restart", 500))
         await peer.expect(EventsFrame)
         await peer.socket.close(1012, "restart")
 
@@ -257,10 +248,10 @@ async def test_a_reset_starts_time_and_counts_anew():
         await peer.open()
         await peer.expect(EventsFrame)
         request = await peer.expect(Reset)
-        await peer.say(WasReset(request.id))
+        await peer.send(WasReset(request.id))
         bases.append((await peer.expect(EventsFrame)).t_base_us)
-        await peer.say(replace(result(4), seq=2))
-        await close_politely(peer)
+        await peer.send(replace(result(4), seq=2))
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         await stream.send(moving(3, start_us=EPOCH_US))
@@ -276,10 +267,10 @@ async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others
     async def script(peer):
         await peer.open()
         for tick in range(1, 11):
-            await peer.say(result(4 * tick))
+            await peer.send(result(4 * tick))
         request = await peer.expect(Flush)
-        await peer.say(Flushed(request.id, 1, 10, 40, 0))
-        await close_politely(peer)
+        await peer.send(Flushed(request.id, 1, 10, 40, 0))
+        await peer.finish()
 
     async with (
         scripted(script) as url,
@@ -297,7 +288,7 @@ async def test_raw_bytes_are_forwarded_as_they_are():
     async def script(peer):
         assert (await peer.open()).encoding == "evt3"
         frames.append(await peer.expect(EventsFrame))
-        await close_politely(peer)
+        await peer.finish()
 
     async with (
         scripted(script) as url,
@@ -310,7 +301,7 @@ async def test_raw_bytes_are_forwarded_as_they_are():
 async def test_a_closed_stream_cannot_be_used():
     async def script(peer):
         await peer.open()
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         await stream.close()
@@ -337,7 +328,7 @@ async def test_any_structured_array_of_events_can_be_sent():
         await peer.open()
         frame = await peer.expect(EventsFrame)
         sent.append(unpack(frame.data, frame.t_base_us))
-        await close_politely(peer)
+        await peer.finish()
 
     events = np.zeros(
         2, [("timestamp", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "?")]

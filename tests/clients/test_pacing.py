@@ -7,23 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.clients.pacing import Clock, Pacer, by_events, by_time, play
-from tests.clients.scripted import moving
-
-
-class FakeTime:
-    """A clock that stands still but for those who sleep."""
-
-    def __init__(self):
-        self.now_s = 100.0
-        self.slept = []
-
-    async def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.now_s += seconds
-
-    def clock(self):
-        return Clock(lambda: self.now_s, self.sleep)
+from saccade.clients.pacing import Pacer, by_events, by_time, play
+from tests.clients.scripted import FakeTime, moving
 
 
 async def played(frames, speed):

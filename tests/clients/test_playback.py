@@ -14,14 +14,10 @@ from saccade.clients.sources import Source
 from saccade.model.events.types import Sensor
 from saccade.server.protocol.messages import (
     Ack,
-    Close,
-    Closed,
     ErrorMessage,
     EventsFrame,
 )
 from tests.clients.scripted import moving, result, scripted
-
-FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
 
 
 def playback(url, frames, speed=1.0):
@@ -36,19 +32,13 @@ async def played(url, frames, tell=lambda text: None, **options):
     return summary, [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-async def close_politely(peer):
-    await peer.expect(Close)
-    await peer.say(FINAL)
-    await peer.socket.close()
-
-
 async def test_a_source_plays_to_its_end_and_is_summed_up():
     async def script(peer):
         await peer.open()
         await peer.expect(EventsFrame)
-        await peer.say(result(4))
-        await peer.say(Ack(1, 4, 32))
-        await close_politely(peer)
+        await peer.send(result(4))
+        await peer.send(Ack(1, 4, 32))
+        await peer.finish()
 
     async with scripted(script) as url:
         summary, lines = await played(url, [moving(4)])
@@ -61,7 +51,7 @@ async def test_an_interrupt_ends_the_play_but_still_brings_the_scores():
     async def script(peer):
         await peer.open()
         await peer.expect(EventsFrame)
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url:
         frames = [moving(4), moving(4, start_us=60_000_000)]
@@ -90,11 +80,11 @@ async def test_a_refused_frame_does_not_stop_the_play():
     async def script(peer):
         await peer.open()
         await peer.expect(EventsFrame)
-        await peer.say(ErrorMessage("unsorted_events", "no", False, seq=1))
-        await peer.say(Ack(1, 4, 32))
+        await peer.send(ErrorMessage("unsorted_events", "no", False, seq=1))
+        await peer.send(Ack(1, 4, 32))
         assert (await peer.expect(EventsFrame)).seq == 2
-        await peer.say(ErrorMessage("unsorted_events", "no", False, seq=2))
-        await close_politely(peer)
+        await peer.send(ErrorMessage("unsorted_events", "no", False, seq=2))
+        await peer.finish()
 
     async with scripted(script) as url:
         summary, _ = await played(url, [moving(4), moving(4, start_us=50_000)])
@@ -119,7 +109,7 @@ async def test_a_source_that_breaks_says_so():
 async def test_another_sensors_events_are_said_to_be_scaled():
     async def script(peer):
         await peer.open()
-        await close_politely(peer)
+        await peer.finish()
 
     told = []
     source = Source("big.raw", Sensor(640, 480), iter([]))
