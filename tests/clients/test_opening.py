@@ -293,8 +293,8 @@ def test_the_sync_face_that_never_waits_says_that_the_server_stops(served):
 def test_saccade_stream_says_in_one_line_that_it_waits(served, capsys):
     async def play(peer):
         await peer.open()
-        while isinstance(decode_client(await peer.socket.recv()), EventsFrame):
-            pass
+        while isinstance(frame := decode_client(await peer.socket.recv()), EventsFrame):
+            await peer.send(Ack(frame.seq, 10**6, 10**6))
         await peer.send(FINAL)
         await peer.socket.close()
 
