@@ -1,1 +1,1 @@
-"""The Python SDK and the command-line clients; never imports JAX."""
+"""The Python SDK, which `saccade` makes public, and the commands of a client."""

@@ -21,7 +21,8 @@ from saccade.clients.frames import Payload, split_raw
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, StreamStats
 from saccade.clients.transport import Wire, open_session, shake_hands
-from saccade.model.events.types import Sensor, as_events
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import as_events
 from saccade.server.protocol.messages import (
     ClientMessage,
     Close,

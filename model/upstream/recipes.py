@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import TimestepConvention, Tokenization
 from saccade.model.upstream.errors import InvalidRecipe, UnknownRecipe
 
@@ -218,7 +218,7 @@ def _tokenization(
         raise ValueError("the sensor is not known: give `sensor: [width, height]`")
     facts: dict[str, Any] = {} if task is None else task.tokenization.to_dict()
     if sensor is not None:
-        geometry = Sensor(*sensor)
+        geometry = Sensor.from_list(sensor)
         scheme = "product" if geometry.height > 1 else "linear"
         facts = {"scheme": scheme, "sensor": list(sensor)}
     chosen = {key: tokens[key] for key in ("scheme", "downsample") if key in tokens}

@@ -11,7 +11,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from saccade.clients.pacing import Clock
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.protocol.codec import decode_client, encode_server
 from saccade.server.protocol.messages import (
     Close,

@@ -21,7 +21,8 @@ import numpy as np
 
 from saccade.model.events.errors import EventsError
 from saccade.model.events.formats.aedat3 import Packet, packets, read_packet
-from saccade.model.events.types import Events, Sensor, check_inside
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check_inside
 from saccade.model.training.dataset import OnDisk, Samples, Split, Task, hold_out
 from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.settings import SystemSettings

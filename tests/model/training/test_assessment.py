@@ -11,7 +11,7 @@ import pytest
 
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import Tokenization
 from saccade.model.training import evaluation
 from saccade.model.training.dataset import Samples

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import Tokenization
 from saccade.model.training.dataset import Samples
 from saccade.model.training.experiment import encoder
