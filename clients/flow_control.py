@@ -77,8 +77,8 @@ class SentFrame(NamedTuple):
 class LatencyLedger:
     """Latency of each result: from sending the frame that completed its tick.
 
-    A result says how many events are scored; the frame that carried the last of them
-    is timed. A refused frame contributes no event, and leaves the ledger.
+    A result counts the events that are scored; the frame with the last of them is
+    timed. A refused frame contributes no event, and leaves the ledger.
 
     Args:
         longest: The most frames to remember.
@@ -107,7 +107,7 @@ class LatencyLedger:
         """Return the latency of a result, ms; None if it completes no known frame.
 
         Args:
-            events: How many events the result says are scored.
+            events: The result's count of scored events.
             now_s: When the result arrived.
         """
         if events <= self._events_before:

@@ -28,7 +28,7 @@ from saccade.server.protocol.errors import (
 
 LOG: Final = logging.getLogger("saccade.clients")
 TEMPORARY: Final = frozenset({NotReady.code, SlotsExhausted.code, RateExceeded.code})
-"""Error codes after which waiting helps, whoever else uses the server."""
+"""Error codes of a server that is busy for the moment."""
 TEMPORARY_RESUMING: Final = TEMPORARY | {TooManySessions.code}
 """The key's sessions may include the one that this client is about to resume.
 

@@ -41,7 +41,7 @@ class Bounds:
             skipped.
         events_under_way: Events that may be unacknowledged, if fewer than the
             server grants: less to wait for when it falls behind.
-        kept_bytes: Bytes of events that are kept until the server says that they are
+        kept_bytes: Bytes of events that are kept until the server reports them
             durable; beyond, `send` waits for that, or a live source drops the oldest.
     """
 
@@ -114,8 +114,8 @@ class Session:
             opened.window_events, bounds.events_under_way or opened.window_events
         )
         self._credit = Credit(window_events, opened.window_bytes)
-        # A crop leaves events out and a raw frame does not tell how many it
-        # holds: what the server counts is then not what was sent.
+        # A crop leaves events out, and the events of a raw frame are not counted here:
+        # the server then counts others than were sent.
         cropped = opening.fit == "crop" and opening.sensor not in {None, opened.sensor}
         self._timed = opening.encoding == "packed" and not cropped
         self._ledger = LatencyLedger()
@@ -166,7 +166,7 @@ class Session:
         stats.events += payload.events
         stats.bytes += len(payload.data)
         self._ledger.add(stats.frames, payload.events, now_s)
-        frame = EventsFrame(stats.frames, payload.data, payload.t_base_us)
+        frame = EventsFrame(stats.frames, payload.data, t_base_us=payload.t_base_us)
         self._credit.spend(payload.events, len(payload.data))
         self.send_log.append(frame, payload.events)
         if self.drops_oldest:

@@ -53,7 +53,7 @@ UNAVAILABLE_CLOSES: Final = {
 async def open_session(
     url: str, opening: Open, reconnecting: Reconnecting
 ) -> tuple[ClientConnection, Opened]:
-    """Connect to the server at `url` and open a session, trying again as told.
+    """Connect to the server at `url` and open a session; try again while it is busy.
 
     Args:
         url: The server's address.

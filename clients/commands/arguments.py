@@ -14,11 +14,18 @@ from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachabl
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.messages import FitPolicy, ReadoutWindow, Report
+from saccade.server.protocol.messages import Every, FitPolicy, ReadoutWindow, Report
 from saccade.server.protocol.schema import CLOCK_BITS
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000"
 INTERRUPTED: Final = 130
+EVERY: Final[dict[str, Every]] = {every: every for every in get_args(Every)}
+COUNTED: Final = ("events", "ms")
+"""Report policies that take a number."""
+REPORTS: Final = ", ".join(
+    [every for every in EVERY if every not in COUNTED]
+    + [f"{every}:N" for every in COUNTED]
+)
 
 
 def base_parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -62,14 +69,14 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
 
 
 def speed(text: str) -> float:
-    """Read `1`, `2.5` or `max`."""
+    """Read a speed: `1`, `2.5` or `max`."""
     if text == "max":
         return AS_FAST_AS_POSSIBLE
     return _above_zero(text, "a speed is a number above 0, or max")
 
 
 def sensor(text: str) -> Sensor:
-    """Read `640x480`."""
+    """Read a sensor: `640x480`."""
     found = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT, as 640x480")
@@ -80,19 +87,17 @@ def sensor(text: str) -> Sensor:
 
 
 def report(text: str) -> Report:
-    """Read `tick`, `change`, `flush`, `events:1000` or `ms:20`."""
-    every, _, count = text.partition(":")
-    if every in {"events", "ms"} and count.isdecimal() and int(count):
-        return Report("events" if every == "events" else "ms", int(count))
-    match text:
-        case "tick" | "change" | "flush":
-            return Report(text)
-    known = "tick, change, flush, events:N or ms:N"
-    raise argparse.ArgumentTypeError(f"{text!r} is not one of {known}")
+    """Read one of `REPORTS`, as `tick` or `events:1000`."""
+    every, _, n = text.partition(":")
+    if every in COUNTED and n.isdecimal() and int(n):
+        return Report(EVERY[every], int(n))
+    if text in EVERY and text not in COUNTED:
+        return Report(EVERY[text])
+    raise argparse.ArgumentTypeError(f"{text!r} is not one of {REPORTS}")
 
 
 def readout(text: str) -> ReadoutWindow:
-    """Read `off`, or a half-life in ms."""
+    """Read a readout window: `off`, or a half-life in ms."""
     if text == "off":
         return ReadoutWindow()
     half_life_ms = _above_zero(text, "a half-life is a number of ms above 0, or off")
@@ -112,7 +117,7 @@ def count(text: str) -> int:
 
 
 def clock_bits(text: str) -> int:
-    """Read the width of a camera's clock, from 16 to 48 bits."""
+    """Read the width of a camera's clock, bits."""
     least, most = CLOCK_BITS
     if not text.isdecimal() or not least <= int(text) <= most:
         raise argparse.ArgumentTypeError(

@@ -50,7 +50,6 @@ async def run(
     view: View,
     choices: Choices,
     notify: Callable[[str], None],
-    give_up_s: float = Reconnecting.give_up_s,
 ) -> Summary:
     """Stream a source to its end, or until the user interrupts; sum up either way.
 
@@ -60,24 +59,17 @@ async def run(
         choices: Options of the session.
         notify: Receives a line for the user: the sensor does not fit, or the server
             is waited for.
-        give_up_s: How long to wait for a server that is busy or lost, s.
 
     Raises:
         ClientError: The server is not reachable, or failed.
         EventsError: The source cannot be read on.
     """
     live = math.isfinite(playback.speed)
-    bounds = Bounds(RESULTS_KEPT, LIVE_EVENTS_UNDER_WAY if live else None)
-
-    def notify_waiting(waiting: Waiting) -> None:
-        if waiting.attempt == 1:
-            notify(f"{waiting.cause}; waiting up to {give_up_s:g} s for it")
-
     async with connect(
         playback.url,
         model=playback.model,
-        bounds=bounds,
-        reconnecting=Reconnecting(give_up_s=give_up_s, on_wait=notify_waiting),
+        bounds=Bounds(RESULTS_KEPT, LIVE_EVENTS_UNDER_WAY if live else None),
+        reconnecting=_reconnecting(notify),
         **choices,
     ) as stream:
         source = playback.source
@@ -89,6 +81,17 @@ async def run(
         closed = stream.closed
         assert closed is not None
         return tally.summary(closed, time.monotonic(), interrupted=not finished)
+
+
+def _reconnecting(notify: Callable[[str], None]) -> Reconnecting:
+    """Return the default way to reconnect, with one line to the user for each loss."""
+
+    def on_wait(waiting: Waiting) -> None:
+        if waiting.attempt == 1:
+            limit = f"waiting up to {Reconnecting.give_up_s:g} s for it"
+            notify(f"{waiting.cause}; {limit}")
+
+    return Reconnecting(on_wait=on_wait)
 
 
 def _notify_of_fit(

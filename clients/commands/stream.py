@@ -46,6 +46,18 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = base_parser(COMMAND, DESCRIPTION, EPILOG)
     parser.add_argument("source", metavar="SOURCE", help="a recording, or sim:motions")
+    _add_pace(parser)
+    _add_scoring(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="write each result and the summary as a line of JSON",
+    )
+    return parser
+
+
+def _add_pace(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide when events are sent, and how many at once."""
     parser.add_argument(
         "--speed",
         type=arguments.speed,
@@ -66,12 +78,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="sensor time a frame (default otherwise: 10 ms as they pass)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what is scored and when scores are reported."""
     parser.add_argument(
         "--report",
         type=arguments.report,
         default="tick",
         metavar="HOW",
-        help="when to report: tick, change, flush, events:N, ms:N (default: tick)",
+        help=f"when to report: {arguments.REPORTS} (default: tick)",
     )
     parser.add_argument(
         "--half-life",
@@ -87,12 +103,6 @@ def parser() -> argparse.ArgumentParser:
         help="what to do with events that come faster than they are scored: slow the "
         "source down, or drop the oldest, counted (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="write each result and the summary as a line of JSON",
-    )
-    return parser
 
 
 def execute(options: argparse.Namespace) -> int:

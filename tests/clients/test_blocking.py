@@ -41,7 +41,7 @@ def test_the_sync_face_has_the_same_names(served):
     assert stream.stats.events == 4
 
 
-def test_leaving_closes_politely(served):
+def test_leaving_the_context_closes_the_session(served):
     with connect(served(one_tick), model="toy") as stream:
         stream.send(moving(4))
         stream.flush()
@@ -71,7 +71,7 @@ def test_an_error_in_the_callers_code_leaves_no_thread_behind(served):
     assert not [t for t in threading.enumerate() if t.name == "saccade-client"]
 
 
-def test_nobody_at_the_address_leaves_no_thread_behind(unused_tcp_port):
+def test_an_unreachable_server_leaves_no_thread_behind(unused_tcp_port):
     with (
         pytest.raises(ServerUnreachable),
         connect(f"ws://127.0.0.1:{unused_tcp_port}", model="toy"),

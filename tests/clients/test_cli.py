@@ -65,12 +65,12 @@ def test_a_changing_scene_is_scored_by_its_recent_past():
 def test_a_server_that_does_not_run_is_one_clear_line(unused_tcp_port, capsys):
     url = f"ws://127.0.0.1:{unused_tcp_port}"
     assert stream(["sim:motions?seconds=1", "--url", url]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"saccade stream: no Saccade server answers at {url}")
-    assert said.endswith("Start one with: saccade serve\n")
+    message = capsys.readouterr().err
+    assert message.startswith(f"saccade stream: no Saccade server answers at {url}")
+    assert message.endswith("Start one with: saccade serve\n")
 
 
-def test_a_missing_file_is_told_before_a_server_is_asked(capsys):
+def test_a_missing_file_is_reported_before_a_server_is_asked(capsys):
     assert stream(["nowhere.bin"]) == 1
     assert classify(["nowhere.bin"]) == 1
     assert capsys.readouterr().err.count("there is no such file") == 2

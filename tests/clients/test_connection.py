@@ -36,7 +36,7 @@ from tests.clients.scripted import FINAL, moving, result, scripted
 EPOCH_US = 1_700_000_000_000_000
 
 
-async def test_a_session_opens_sends_hears_and_closes():
+async def test_a_session_opens_sends_receives_and_closes():
     frames = []
 
     async def script(peer):
@@ -50,8 +50,8 @@ async def test_a_session_opens_sends_hears_and_closes():
     async with scripted(script) as url, connect(url, model="toy") as stream:
         assert stream.opened.labels == ["left", "right"]
         await stream.send(events)
-        heard = await anext(stream)
-        assert (heard.label, heard.events) == ("left", 4)
+        first = await anext(stream)
+        assert (first.label, first.events) == ("left", 4)
         assert await stream.close() == FINAL
     decoded = unpack(frames[0].data, frames[0].t_base_us)
     assert np.array_equal(decoded["t"] + stream.start_us, events["t"])
@@ -60,16 +60,16 @@ async def test_a_session_opens_sends_hears_and_closes():
 
 
 async def test_what_the_caller_chose_reaches_the_server():
-    heard = []
+    openings = []
 
     async def script(peer):
-        heard.append(await peer.open())
+        openings.append(await peer.open())
         await peer.finish()
 
     choices = {"sensor": Sensor(640, 480), "fit": "scale", "report": Report("ms", 20)}
     async with scripted(script) as url, connect(url, model="toy", **choices):
         pass
-    assert heard == [Open("toy", **choices)]
+    assert openings == [Open("toy", **choices)]
 
 
 async def test_iteration_ends_with_the_session():
@@ -81,7 +81,7 @@ async def test_iteration_ends_with_the_session():
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         closing = asyncio.create_task(stream.close())
-        assert [heard.label async for heard in stream] == ["left", "right"]
+        assert [found.label async for found in stream] == ["left", "right"]
         assert (await closing).label == "left"
 
 
@@ -139,7 +139,7 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         await stream.send(moving(3))
 
 
-async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
+async def test_a_refusal_that_no_call_has_raised_is_raised_on_leaving():
     async def script(peer):
         await peer.open()
         await peer.expect(EventsFrame)
@@ -154,7 +154,7 @@ async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
         assert stream.closed == FINAL
 
 
-async def test_a_fatal_error_is_raised_from_whoever_waits():
+async def test_a_fatal_error_is_raised_from_every_call_that_waits():
     async def script(peer):
         await peer.open()
         await peer.send(result(4))
@@ -182,7 +182,7 @@ async def test_a_refused_open_says_why():
     assert (refused.value.code, refused.value.fatal) == ("unknown_model", True)
 
 
-async def test_a_connection_that_drops_is_told_apart_from_a_close():
+async def test_a_lost_connection_is_another_error_than_a_close():
     async def script(peer):
         await peer.open()
         await peer.send(GoAway("restart", 500))
@@ -197,7 +197,7 @@ async def test_a_connection_that_drops_is_told_apart_from_a_close():
         assert stream.goaway == GoAway("restart", 500)
 
 
-async def test_a_sender_out_of_credit_hears_that_the_connection_dropped():
+async def test_a_sender_out_of_credit_raises_that_the_connection_was_lost():
     async def script(peer):
         await peer.open(window_events=4, window_bytes=32)
         for _ in range(4):
@@ -209,7 +209,7 @@ async def test_a_sender_out_of_credit_hears_that_the_connection_dropped():
             await stream.send(moving(16))
 
 
-async def test_nobody_at_the_address_is_one_clear_error(unused_tcp_port):
+async def test_an_unreachable_server_is_one_clear_error(unused_tcp_port):
     url = f"ws://127.0.0.1:{unused_tcp_port}"
     with pytest.raises(ServerUnreachable, match=url):
         async with connect(url, model="toy"):
@@ -277,7 +277,7 @@ async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others
         connect(url, model="toy", bounds=Bounds(results=3)) as stream,
     ):
         await stream.flush()
-        assert [heard.ticks for heard in stream.received()] == [8, 9, 10]
+        assert [found.ticks for found in stream.received()] == [8, 9, 10]
         assert stream.received() == []
     assert (stream.stats.results, stream.stats.skipped_results) == (10, 7)
 

@@ -1,4 +1,4 @@
-"""What was said is kept for as long as the server may lose it, and no longer."""
+"""Messages are kept for as long as the server may lose them, and no longer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def frame(seq):
     return EventsFrame(seq, bytes(8 * seq))
 
 
-def said(*messages):
+def sent(*messages):
     log = SendLog(resumable=True)
     for message in messages:
         log.append(message, events=1)
@@ -24,13 +24,13 @@ def drained(log):
 
 
 def test_all_after_the_known_frame_goes_again_in_order():
-    log, messages = said(frame(1), frame(2), Flush(1), frame(3))
+    log, messages = sent(frame(1), frame(2), Flush(1), frame(3))
     assert log.rewind(1) == (1, 8)
     assert drained(log) == messages[1:]
 
 
 def test_a_reset_right_after_the_durable_frame_goes_again():
-    log, messages = said(frame(1), Reset(1), frame(2))
+    log, messages = sent(frame(1), Reset(1), frame(2))
     log.rewind(1)
     assert log.unsent_resets() == {1}
     assert drained(log) == messages[1:]
@@ -39,7 +39,7 @@ def test_a_reset_right_after_the_durable_frame_goes_again():
 
 
 def test_a_flush_that_was_answered_is_forgotten():
-    log, _ = said(Flush(1), Flush(2))
+    log, _ = sent(Flush(1), Flush(2))
     log.discard_flush(1)
     log.rewind(0)
     assert drained(log) == [Flush(2)]
@@ -62,10 +62,12 @@ def test_no_frame_is_lost_or_said_out_of_order(frames, taken, durable, known):
     log = SendLog(resumable=True)
     for seq in range(1, frames + 1):
         log.append(frame(seq), events=seq)
-    sent = [m.seq for m in (log.take_next() for _ in range(taken)) if m is not None]
+    taken_seqs = [
+        m.seq for m in (log.take_next() for _ in range(taken)) if m is not None
+    ]
     for seq in durable:
-        log.discard_durable(min(seq, len(sent)))
-    known = min(max([known, *durable]), len(sent))
+        log.discard_durable(min(seq, len(taken_seqs)))
+    known = min(max([known, *durable]), len(taken_seqs))
     events, size = log.rewind(known)
     assert events == sum(range(known + 1))
     assert size == 8 * events
@@ -74,7 +76,7 @@ def test_no_frame_is_lost_or_said_out_of_order(frames, taken, durable, known):
 
 
 def test_a_live_source_lets_go_of_the_oldest_and_says_their_frames_empty():
-    log, _ = said(frame(1), frame(2))
+    log, _ = sent(frame(1), frame(2))
     log.append(frame(3), events=1)
     log.append(Flush(1))
     log.append(frame(4), events=1)
@@ -84,7 +86,7 @@ def test_a_live_source_lets_go_of_the_oldest_and_says_their_frames_empty():
 
 
 def test_what_was_sent_and_let_go_of_is_dropped_only_if_the_server_lost_it():
-    log, _ = said(frame(1), frame(2), frame(3))
+    log, _ = sent(frame(1), frame(2), frame(3))
     assert log.drop_payloads(8 * 3) == []
     assert log.dropped_events == 0
     log.rewind(1)

@@ -37,7 +37,7 @@ def events() -> Events:
 
 @pytest.fixture(scope="module")
 def expected(server, events):
-    """What REST says of the events."""
+    """The logits of the events through REST."""
     (answer,) = http.classify(server.url, "motions", [events], sensor=DEFAULT_SENSOR)
     assert answer.events == events.size // TICK_EVENTS * TICK_EVENTS
     return answer.logits

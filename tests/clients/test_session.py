@@ -31,7 +31,7 @@ def test_a_caller_may_keep_less_under_way_than_the_server_grants():
     assert session.may_send(payloads[4])
 
 
-def test_refusals_are_told_together_and_once():
+def test_refusals_are_returned_together_and_once():
     session = Session(Open("toy"), opened())
     sent(session, 4)
     for seq in (1, 2, 3):

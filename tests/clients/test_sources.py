@@ -33,7 +33,7 @@ def test_a_recording_is_named_by_its_file(tmp_path):
     assert not source.changes
 
 
-def test_the_simulated_camera_plays_for_as_long_as_it_is_told():
+def test_the_simulated_camera_plays_for_the_seconds_of_its_name():
     source = open_source("sim:motions?seed=5&seconds=0.2&segment=0.1")
     events = np.concatenate(list(source.chunks))
     assert source.model == "motions"
