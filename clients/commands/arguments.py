@@ -47,6 +47,18 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         metavar="NAME",
         help="which model to ask (default: the one for the source's sensor)",
     )
+    add_recording_options(parser)
+    parser.add_argument(
+        "--fit",
+        choices=get_args(FitPolicy),
+        default="scale",
+        help="what to do if the sensor is not the model's (default: %(default)s)",
+    )
+    return parser
+
+
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for what a recording's file may lack."""
     parser.add_argument(
         "--sensor",
         metavar="WxH",
@@ -59,13 +71,6 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         type=clock_bits,
         help="a recording's timestamps wrap after 2^N µs (not needed for RAW and DAT)",
     )
-    parser.add_argument(
-        "--fit",
-        choices=get_args(FitPolicy),
-        default="scale",
-        help="what to do if the sensor is not the model's (default: %(default)s)",
-    )
-    return parser
 
 
 def speed(text: str) -> float:

@@ -59,15 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", nargs="?", help="a recording to stream instead"
     )
     parser.add_argument("--model", help="the model for SOURCE (default: the first)")
-    parser.add_argument(
-        "--sensor", metavar="WxH", type=arguments.sensor, help="geometry of SOURCE"
-    )
-    parser.add_argument(
-        "--clock-bits",
-        metavar="N",
-        type=arguments.clock_bits,
-        help="SOURCE's timestamps wrap after 2^N µs",
-    )
+    arguments.add_recording_options(parser)
     parser.add_argument(
         "--seconds",
         type=arguments.count,

@@ -61,8 +61,7 @@ def answer_table(answers: list[tuple[str, Answer]]) -> str:
     """Return the classification of each file as a table."""
     rows: list[tuple[str, ...]] = [("file", "label", "confidence", "events")]
     for name, answer in answers:
-        sure = "" if answer.confidence is None else percent(answer.confidence)
-        rows.append((name, answer.label or "–", sure, f"{answer.events:,}"))
+        rows.append((name, *_classification(answer), f"{answer.events:,}"))
     return columns(rows, figures={2, 3})
 
 
@@ -71,9 +70,15 @@ def truth_table(answers: list[tuple[str, Answer]]) -> str:
     rows: list[tuple[str, ...]] = [("truth", "label", "", "confidence", "events")]
     for truth, answer in answers:
         mark = "✓" if answer.label == truth else "≠"
-        sure = "" if answer.confidence is None else percent(answer.confidence)
-        rows.append((truth, answer.label or "–", mark, sure, f"{answer.events:,}"))
+        label, confidence = _classification(answer)
+        rows.append((truth, label, mark, confidence, f"{answer.events:,}"))
     return columns(rows, figures={3, 4})
+
+
+def _classification(answer: Answer) -> tuple[str, str]:
+    """Return the label and the confidence as text."""
+    confidence = answer.confidence
+    return answer.label or "–", "" if confidence is None else percent(confidence)
 
 
 def throughput_table(samples: list[Sample]) -> str:

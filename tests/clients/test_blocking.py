@@ -1,4 +1,4 @@
-"""The SDK's sync face against a scripted server on a real websocket."""
+"""The blocking SDK against a scripted server on a real websocket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def one_tick(peer):
     await peer.finish()
 
 
-def test_the_sync_face_has_the_same_names(served):
+def test_the_blocking_sdk_has_the_same_names(served):
     with connect(served(one_tick), model="toy") as stream:
         assert stream.opened.labels == ["left", "right"]
         stream.send(moving(4))

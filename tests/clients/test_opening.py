@@ -205,7 +205,7 @@ async def test_a_goaway_right_after_opened_moves_the_session_to_the_next_server(
         ([], [answers_open(GoAway("the server is stopping", 30_000), 1012)]),
     ],
 )
-async def test_the_server_says_how_long_to_wait(handshakes, scripts):
+async def test_the_server_chooses_how_long_to_wait(handshakes, scripts):
     reconnecting, waits = hurried(give_up_s=20)
     async with scripted(*scripts, handshakes=handshakes) as url:
         with pytest.raises(ServerUnavailable) as refused:
@@ -273,7 +273,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for_where_that_is_asked(
         assert await playing == FINAL
 
 
-def test_the_sync_face_waits_for_a_server_that_drains(served):
+def test_the_blocking_sdk_waits_for_a_server_that_drains(served):
     reconnecting, waits = hurried()
     url = served(SCRIPTS["goaway instead of opened"][0], serve_one)
     with blocking.connect(url, model="toy", reconnecting=reconnecting) as stream:
@@ -281,7 +281,7 @@ def test_the_sync_face_waits_for_a_server_that_drains(served):
     assert [w.attempt for w in waits] == [1]
 
 
-def test_the_sync_face_that_never_waits_says_that_the_server_stops(served):
+def test_the_blocking_sdk_that_never_waits_raises_that_the_server_stops(served):
     url = served(SCRIPTS["goaway instead of opened"][0])
     with (
         pytest.raises(ServerUnavailable, match="no new session now: the server is st"),
@@ -290,7 +290,7 @@ def test_the_sync_face_that_never_waits_says_that_the_server_stops(served):
         pass
 
 
-def test_saccade_stream_says_in_one_line_that_it_waits(served, capsys):
+def test_saccade_stream_reports_in_one_line_that_it_waits(served, capsys):
     async def play(peer):
         await peer.open()
         while isinstance(frame := decode_client(await peer.socket.recv()), EventsFrame):

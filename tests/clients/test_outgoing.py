@@ -58,7 +58,7 @@ def test_nothing_is_kept_for_a_session_that_cannot_be_resumed():
     durable=st.lists(st.integers(0, 12), max_size=4),
     known=st.integers(0, 12),
 )
-def test_no_frame_is_lost_or_said_out_of_order(frames, taken, durable, known):
+def test_no_frame_is_lost_or_sent_out_of_order(frames, taken, durable, known):
     log = SendLog(resumable=True)
     for seq in range(1, frames + 1):
         log.append(frame(seq), events=seq)
@@ -75,7 +75,7 @@ def test_no_frame_is_lost_or_said_out_of_order(frames, taken, durable, known):
     assert [m.seq for m in drained(log)] == list(range(known + 1, frames + 1))
 
 
-def test_a_live_source_lets_go_of_the_oldest_and_says_their_frames_empty():
+def test_a_live_source_drops_the_oldest_events_and_sends_their_frames_empty():
     log, _ = sent(frame(1), frame(2))
     log.append(frame(3), events=1)
     log.append(Flush(1))
@@ -85,7 +85,7 @@ def test_a_live_source_lets_go_of_the_oldest_and_says_their_frames_empty():
     assert drained(log) == [EventsFrame(3, b""), Flush(1), frame(4)]
 
 
-def test_what_was_sent_and_let_go_of_is_dropped_only_if_the_server_lost_it():
+def test_sent_events_that_were_dropped_count_only_if_the_server_lost_them():
     log, _ = sent(frame(1), frame(2), frame(3))
     assert log.drop_payloads(8 * 3) == []
     assert log.dropped_events == 0

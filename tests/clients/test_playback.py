@@ -109,7 +109,7 @@ async def test_a_source_that_breaks_says_so():
             await played(url, broken())
 
 
-async def test_another_sensors_events_are_said_to_be_scaled():
+async def test_another_sensors_events_are_reported_as_scaled():
     async def script(peer):
         await peer.open()
         await peer.finish()

@@ -60,7 +60,7 @@ async def test_a_stream_ends_with_the_scores_of_rest_however_it_is_cut(
     assert stream.stats.latencies_ms
 
 
-def test_the_sync_face_ends_with_the_same_scores(server, events, expected):
+def test_the_blocking_sdk_ends_with_the_same_scores(server, events, expected):
     with connect_blocking(server.url, model="motions") as stream:
         stream.send(events)
         flushed = stream.flush()
@@ -132,7 +132,7 @@ def write_recording(path, count):
     return str(path)
 
 
-def test_a_recording_of_another_sensor_is_scaled_and_that_is_said(
+def test_a_recording_of_another_sensor_is_scaled_and_that_is_reported(
     server, capsys, tmp_path
 ):
     path = write_recording(tmp_path / "digit.bin", 500)

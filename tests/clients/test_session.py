@@ -71,7 +71,7 @@ def test_a_crop_that_changes_nothing_is_timed():
     assert list(session.stats.latencies_ms) == [1000.0]
 
 
-def test_a_live_session_never_waits_for_credit_and_counts_what_it_lets_go_of():
+def test_a_live_session_never_waits_for_credit_and_counts_what_it_drops():
     opening = Open("toy", when_full="drop-oldest")
     session = Session(opening, opened(window_events=16), Bounds(kept_bytes=64))
     payloads = list(session.payloads(moving(40)))
@@ -91,7 +91,7 @@ def test_a_live_session_never_waits_for_credit_and_counts_what_it_lets_go_of():
 IDLE = ErrorMessage("session_idle", "nothing came", True)
 
 
-def test_a_session_that_was_put_away_rests_until_there_is_something_to_say():
+def test_a_suspended_session_is_idle_until_there_is_something_to_send():
     session = Session(Open("toy"), opened(resume="token"))
     sent(session, 4)
     session.receive(Ack(1, 4, 32), 0.0)
@@ -103,14 +103,14 @@ def test_a_session_that_was_put_away_rests_until_there_is_something_to_say():
     assert not session.idle
 
 
-def test_what_was_said_while_the_session_was_put_away_is_said_again_at_once():
+def test_what_was_sent_while_the_session_was_suspended_is_sent_again_at_once():
     session = Session(Open("toy"), opened(resume="token"))
     sent(session, 4)
     session.receive(IDLE, 0.0)  # no ack: the server never read the frame
     assert not session.idle
 
 
-def test_a_session_that_cannot_be_resumed_ends_when_it_is_put_away():
+def test_a_session_that_cannot_be_resumed_ends_when_it_is_suspended():
     session = Session(Open("toy"), opened())
     session.receive(IDLE, 0.0)
     assert session.failure.code == "session_idle"
