@@ -15,13 +15,13 @@ import pytest
 import saccade
 from saccade.model.checkpoint import load, read_manifest
 from saccade.model.training import cli
-from saccade.model.training.evaluation import predict_whole
-from saccade.model.training.experiment import encoder
-from saccade.model.training.input_pipeline import evaluation_batches
-from saccade.model.training.tasks import build_task
+from saccade.model.training.config import resolve
+from saccade.model.training.evaluate_command import evaluate_checkpoint, task_of
+from saccade.model.training.settings import EvaluationSettings
+from saccade.model.training.typed import build
 from saccade.server.engine.loading import load_model
-from tests.model.training.fixtures import SYSTEM, write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.fixtures import write_digits
+from tests.model.training.test_loop import TINY
 from tests.transport.conftest import serving
 
 
@@ -132,23 +132,21 @@ def test_no_path_of_the_writers_machine_is_exported(exported: Path, run: Path) -
 def test_a_real_server_scores_every_sample_as_the_evaluation_does(
     exported: Path, digits: Path
 ) -> None:
-    checkpoint = load(exported)
-    manifest = checkpoint.manifest
-    values = {"name": "nmnist", "validation_share": 0.3}
-    samples = build_task(values, digits, SYSTEM).load("test")
-    encode = encoder(manifest.tokenization, manifest.timestep)
-    batches = evaluation_batches(samples, 10, 960, manifest.config.tick_events, encode)
-    whole = predict_whole(manifest.config, checkpoint.variables, batches)
-    assert whole.labels.tolist() == samples.labels.tolist()
+    words = [f"checkpoint={exported}", "task=nmnist", f"data_dir={digits}"]
+    settings = build(EvaluationSettings, resolve("evaluate", [*words, "split=test"]))
+    samples = task_of(settings).load("test")
+    predictions = evaluate_checkpoint(settings).predictions
+    labels = load(exported).manifest.labels
+    assert predictions.labels.tolist() == samples.labels.tolist()
     with serving(load_model(exported)) as server:
-        for events, logits in zip(samples.events, whole.logits, strict=True):
+        for events, logits in zip(samples.events, predictions.logits, strict=True):
             with server.client() as client:
                 client.open("digits")
                 client.send(events)
-                heard = client.finish()
+                closed = client.finish()
             scale = np.abs(logits).max()
-            assert np.abs(np.asarray(heard.logits) - logits).max() <= 1e-4 * scale
-            assert heard.label == manifest.labels[int(logits.argmax())]
+            assert np.abs(np.asarray(closed.logits) - logits).max() <= 1e-4 * scale
+            assert closed.label == labels[int(logits.argmax())]
 
 
 def test_a_run_that_went_on_names_the_command_that_began_it(

@@ -17,7 +17,7 @@ import pytest
 
 from saccade.model.training import cli
 from tests.model.training.fixtures import write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 OFFLINE = ["logging=wandb", "logging.mode=offline"]
 

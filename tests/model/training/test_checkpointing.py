@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if it had not been."""
+"""A stopped run resumes as if it had not been stopped."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.training import cli, train_state as learners
+from saccade.model.training import cli, train_state
 from tests.model.training.fixtures import write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 EPOCHS = 4
 STEPS_AN_EPOCH = 5
@@ -54,10 +54,10 @@ def assert_same(folder: Path, whole: Path) -> None:
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C come after so many steps."""
-    make_step, taken = learners.make_step, 0
+    make_train_step, taken = train_state.make_train_step, 0
 
     def make(*arguments: Any) -> Any:
-        step = make_step(*arguments)
+        step = make_train_step(*arguments)
 
         def stopping(*values: Any) -> Any:
             nonlocal taken
@@ -68,7 +68,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return stopping
 
-    monkeypatch.setattr(learners, "make_step", make)
+    monkeypatch.setattr(train_state, "make_train_step", make)
 
 
 @pytest.mark.parametrize(

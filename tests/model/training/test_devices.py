@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import pytest
 
-from saccade.model.training.devices import get_ready, mesh
+from saccade.model.training.devices import make_mesh, set_up_devices
 from saccade.model.training.errors import InvalidSetting
-from saccade.model.training.gradient import rows_at_once
+from saccade.model.training.gradient import microbatch_rows
 from tests.model.training.fixtures import SYSTEM, write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 CLOSE = 1e-5
 COMMAND = [sys.executable, "-m", "saccade", "train"]
@@ -100,18 +100,18 @@ def test_two_processes_learn_as_one_does(
 @pytest.mark.parametrize("count", [0, 99])
 def test_as_many_devices_as_asked_for_must_be_there(count: int) -> None:
     with pytest.raises(InvalidSetting, match=rf"system\.devices: {count}, where"):
-        mesh(replace(SYSTEM, devices=count))
+        make_mesh(replace(SYSTEM, devices=count))
 
 
 def test_a_process_is_one_of_those_there_are() -> None:
     with pytest.raises(InvalidSetting, match=r"system\.process: 2, of 2"):
-        get_ready(replace(SYSTEM, processes=2, process=2))
+        set_up_devices(replace(SYSTEM, processes=2, process=2))
 
 
 def test_it_is_too_late_to_join_others_once_jax_was_used() -> None:
     assert jax.devices()
     with pytest.raises(InvalidSetting, match=r"system\.coordinator: "):
-        get_ready(replace(SYSTEM, coordinator="127.0.0.1:1", devices=7))
+        set_up_devices(replace(SYSTEM, coordinator="127.0.0.1:1", devices=7))
 
 
 @pytest.mark.parametrize(
@@ -121,5 +121,5 @@ def test_it_is_too_late_to_join_others_once_jax_was_used() -> None:
 def test_a_cpu_takes_as_many_rows_at_once_as_fit_its_cache(
     rows: int, length: int, at_once: int
 ) -> None:
-    assert rows_at_once(rows, length, "cpu") == at_once
-    assert rows_at_once(rows, length, "gpu") == rows
+    assert microbatch_rows(rows, length, "cpu") == at_once
+    assert microbatch_rows(rows, length, "gpu") == rows
