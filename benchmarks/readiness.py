@@ -1,8 +1,8 @@
-"""How long a server takes from its command to readiness, with and without its cache.
+"""Time from a server's start to its readiness, with a cold and a warm compile cache.
 
-A real `saccade serve` process loads a checkpoint with random weights, compiles its
-default buckets and proves them with the canary; then another one, which finds in the
-cache what the first compiled.
+A `saccade serve` process loads a checkpoint with random weights, compiles its default
+buckets and verifies them with the canary. A second process finds the compiled programs
+of the first in the cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CANARY_TICKS: Final = 2
 
 
 class Readiness(NamedTuple):
-    """What one start took; `cache` is `cold` or `warm`."""
+    """The duration of one start; `cache` is `cold` or `warm`."""
 
     model: str
     cache: str
@@ -33,11 +33,11 @@ class Readiness(NamedTuple):
 
 
 def until_ready(name: str, model: Model) -> list[Readiness]:
-    """Start a server twice on the same cache folder.
+    """Start a server twice on the same cache folder, and time each start.
 
     Args:
         name: The configuration's recipe.
-        model: Whose weights are served.
+        model: The weights to serve.
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, cache = Path(folder, "checkpoint"), Path(folder, "compiled")

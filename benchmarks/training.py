@@ -1,12 +1,11 @@
-"""Tokens per second of a training step, against training without our algebra.
+"""Benchmark of training: tokens per second of a step, beside a plain implementation.
 
     python -m benchmarks.training [--quick] [--json PATH]
 
-The published shd/medium with its published optimiser, on batches of 4 × 8,192
-synthetic tokens: the step that `saccade train` takes, on one device and on one a core,
-there in bfloat16 too, and `benchmarks.plain_training`. All are timed in turn in one
-run. The reference's figure was measured elsewhere (33,000 tokens/s on 2 CPU cores) and
-is told as given.
+The published shd/medium with its published optimiser, on batches of 4 × 8,192 synthetic
+tokens: the step of `saccade train` on one device and on one device a core, the latter
+in bfloat16 too, and the step of `benchmarks.plain_training`. All are timed in turn in
+one run. The reference's 33,000 tokens/s on 2 CPU cores were measured elsewhere.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Case(NamedTuple):
 
 
 def published() -> tuple[ModelConfig, Settings]:
-    """Return shd/medium and the settings it is trained with."""
+    """Return shd/medium and the settings of its training."""
     settings = build(Settings, resolve("config", ["task=spiking-heidelberg-digits"]))
     sizes = {"num_embeddings": CHANNELS, "num_classes": WORDS}
     return build(ModelConfig, {**settings.model, **sizes}, "model."), settings
@@ -101,7 +100,7 @@ def training(config: ModelConfig, settings: Settings, count: int) -> Callable[[]
 
 
 def plain(config: ModelConfig, settings: Settings) -> Callable[[], Any]:
-    """Return a call that takes one step of plain training."""
+    """Return a call that takes one step of `benchmarks.plain_training`."""
     transform = optimizer.make_optimizer(settings.optimizer, STEPS)
     params = initialize(config, jax.random.key(0))["params"]
     held: Any = (params, transform.init(params), jnp.int32(0))

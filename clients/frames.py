@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from saccade.model.events.clock import count_on
+from saccade.model.events.clock import unwrap_sorted
 from saccade.model.events.encodings.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
 from saccade.model.events.errors import UnsortedEvents
 from saccade.model.events.types import Events
@@ -96,7 +96,7 @@ class Framer:
 
     def _counted_on(self, events: Events, bits: int) -> Events:
         counted = events.copy()
-        counted["t"] = count_on(events["t"], bits, self._newest_us)
+        counted["t"] = unwrap_sorted(events["t"], bits, self._newest_us)
         self._newest_us = int(counted["t"][-1])
         return counted
 

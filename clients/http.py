@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -14,7 +14,8 @@ import msgpack
 from saccade.clients.endpoint import authorization, is_loopback, rest_url, trusted
 from saccade.clients.errors import RequestRefused, ServerUnreachable
 from saccade.model.events.encodings.packed import pack
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.server.protocol.messages import FitPolicy
 
 TIMEOUT_S: Final = 120.0
@@ -60,7 +61,7 @@ def models(url: str) -> list[ModelCard]:
     with _client(url) as client:
         listed = _checked(client.get("/v1/models")).json()["models"]
     return [
-        ModelCard(entry["model"], Sensor(*entry["sensor"]), entry["labels"])
+        ModelCard(entry["model"], Sensor.from_list(entry["sensor"]), entry["labels"])
         for entry in listed
     ]
 
@@ -89,7 +90,7 @@ def classify(
     """
     body = {
         "model": model,
-        "sensor": [sensor.width, sensor.height, sensor.polarities],
+        "sensor": list(astuple(sensor)),
         "fit": fit,
         "recordings": [{"data": _packed(events)} for events in recordings],
     }

@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl
 from saccade.clients.errors import UnplayableSource
 from saccade.model.events.errors import RecordingError
 from saccade.model.events.recordings import open_recording
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import MotionStream
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events
 
 SIMULATED: Final = "sim:"
 MOTIONS_MODEL: Final = "motions"

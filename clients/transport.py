@@ -23,7 +23,7 @@ from saccade.clients.errors import (
     stream_error,
 )
 from saccade.clients.session import Session
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.codec import decode_server, encode_client
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.messages import (

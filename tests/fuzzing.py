@@ -13,8 +13,9 @@ import numpy as np
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.fit import fit
 from saccade.model.events.recordings import open_recording
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.messages import (
     Close,

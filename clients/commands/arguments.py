@@ -13,7 +13,7 @@ from saccade.clients.endpoint import stream_url
 from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import FitPolicy, ReadoutWindow, Report
 from saccade.server.protocol.schema import CLOCK_BITS
 

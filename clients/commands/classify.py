@@ -17,7 +17,8 @@ from saccade.clients.commands.arguments import base_parser, choose_model, say
 from saccade.clients.display.text import answer_table
 from saccade.clients.http import Answer
 from saccade.clients.sources import Source, open_source
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 COMMAND: Final = "classify"
 BATCH_FILES: Final = 32

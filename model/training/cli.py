@@ -61,7 +61,7 @@ usage: saccade evaluate checkpoint=PATH task=TASK [KEY=VALUE ...] [--json] [--cf
   saccade evaluate checkpoint=motions task=motions mode=streaming figures=FOLDER
 
 checkpoint is a checkpoint's folder, a run's folder, or a released model's name;
-split is train, validation or test. mode=streaming feeds tick by tick and tells after
+split is train, validation or test. mode=streaming feeds tick by tick and reports after
 how many ms the answer was final; figures=FOLDER draws the confusion matrix and the
 confidence over time.
 """,

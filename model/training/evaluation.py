@@ -304,7 +304,7 @@ class Evaluation:
 
     def _table(self) -> list[str]:
         wide = max(map(len, self.labels))
-        lines = [f"  {'class':<{wide}}  samples  recognised  of those told"]
+        lines = [f"  {'class':<{wide}}  samples      recall      precision"]
         for row in self.classes:
             recall, precision = _percent(row.recall), _percent(row.precision)
             name = f"{row.label:<{wide}}"

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from saccade.model.classifier import Classifier, Variables, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.model.precision import PRECISIONS
 from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
 from saccade.model.training.dataset import Task

@@ -67,7 +67,9 @@ def confusion(result: Evaluation) -> Figure:
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=8)
     axes.set_xticks(range(size), result.labels, rotation=90)
     axes.set_yticks(range(size), result.labels)
-    axes.set(xlabel="told", ylabel="was", title=f"{result.split}: {_title(result)}")
+    axes.set(
+        xlabel="predicted", ylabel="true", title=f"{result.split}: {_title(result)}"
+    )
     return figure
 
 

@@ -8,8 +8,8 @@ form or in ours:
       ssm: {d_model: 96, …}                  d_model: 96
       ssm_init: {conj_sym: false, …}         conj_sym: false
 
-For a task other than the authors' three the file says `labels: […]` and
-`sensor: [width, height]`, and may say `tokens: {scheme, downsample, timestep}` and
+For a task other than the authors' three the file has `labels: […]` and
+`sensor: [width, height]`, and may have `tokens: {scheme, downsample, timestep}` and
 `model.num_embeddings`.
 
 The reference's code tokenizes a 2-D sensor by `product` and a cochlea by its channel
@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import TimestepConvention, Tokenization
 from saccade.model.upstream.errors import InvalidRecipe, UnknownRecipe
 
@@ -215,7 +215,7 @@ def _tokenization(
         raise ValueError("the sensor is not known: give `sensor: [width, height]`")
     facts: dict[str, Any] = {} if task is None else task.tokenization.to_dict()
     if sensor is not None:
-        geometry = Sensor(*sensor)
+        geometry = Sensor.from_list(sensor)
         scheme = "product" if geometry.height > 1 else "linear"
         facts = {"scheme": scheme, "sensor": list(sensor)}
     chosen = {key: tokens[key] for key in ("scheme", "downsample") if key in tokens}

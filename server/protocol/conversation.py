@@ -10,7 +10,8 @@ from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias
 
 from saccade.model.events.encodings.packed import RECORD_BYTES
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.server.protocol.codec import (
     Wire,
     decode_client,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import PROTOCOL_VERSION, ErrorMessage, Fact
 
 QUOTED_CHARACTERS: Final = 80

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import InvalidField, quotable
 from saccade.server.protocol.messages import Fact
 

@@ -7,12 +7,12 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from saccade.model.events.clock import count_on
+from saccade.model.events.clock import unwrap_sorted
 from saccade.model.events.encodings.evt import (
+    DecoderState,
     Evt2Decoder,
     Evt3Decoder,
     EvtDecoder,
-    Memory,
 )
 from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.errors import (
@@ -24,7 +24,8 @@ from saccade.model.events.errors import (
     UnsortedEvents,
 )
 from saccade.model.events.fit import fit
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events, check
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
     FrameUndecodable,
@@ -47,7 +48,7 @@ class ReaderMemory(NamedTuple):
     """
 
     last_t_us: int | None = None
-    decoder: Memory = ()
+    decoder: DecoderState = ()
 
 
 class FrameReader:
@@ -101,14 +102,14 @@ class FrameReader:
 
     def memory(self) -> ReaderMemory:
         """Return what another reader needs to go on with this session."""
-        decoder = self._decoder.memory() if self._decoder else ()
+        decoder = self._decoder.export_state() if self._decoder else ()
         return ReaderMemory(self._last_t_us, decoder)
 
     def recall(self, memory: ReaderMemory) -> None:
         """Go on with the session whose memory this is; for a new reader only."""
         self._last_t_us = memory.last_t_us
         if self._decoder:
-            self._decoder.recall(memory.decoder)
+            self._decoder.import_state(memory.decoder)
 
     def decode(self, frame: EventsFrame) -> Events:
         """Return a frame's events as they came.
@@ -131,7 +132,7 @@ class FrameReader:
             FrameUnsorted: Time runs backwards in the frame, or since the last.
         """
         if self._clock_bits is not None:
-            events["t"] = count_on(events["t"], self._clock_bits, self._last_t_us)
+            events["t"] = unwrap_sorted(events["t"], self._clock_bits, self._last_t_us)
         try:
             check(events, self._source, self._last_t_us)
         except EventsError as error:

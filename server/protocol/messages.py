@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 
 PROTOCOL_VERSION: Final = 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import InvalidField
 from saccade.server.protocol.fields import (
     Record,
@@ -90,11 +90,6 @@ def _read_readout(value: Any, field: str) -> ReadoutWindow:
     return readout
 
 
-def _write_sensor(sensor: Sensor) -> list[int]:
-    sides = [sensor.width, sensor.height]
-    return sides if sensor.polarities == 2 else [*sides, sensor.polarities]
-
-
 _scores: Final = {
     "seq": count,
     "ticks": count,
@@ -125,7 +120,7 @@ CLIENT_RECORDS: Final[dict[str, Record[Any]]] = {
         },
         omitted=("sensor", "clock_bits", "when_full", "results", "resume"),
         write={
-            "sensor": _write_sensor,
+            "sensor": Sensor.to_list,
             "report": _report.write,
             "readout": _readout.write,
         },
@@ -157,7 +152,7 @@ SERVER_RECORDS: Final[dict[str, Record[Any]]] = {
             "resumed": boolean,
             "seq": count,
         },
-        write={"sensor": _write_sensor},
+        write={"sensor": Sensor.to_list},
     ),
     "result": Record(
         Result,

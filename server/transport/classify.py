@@ -20,7 +20,8 @@ from fastapi.responses import JSONResponse
 from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.errors import EventOutsideSensor, EventsError
 from saccade.model.events.fit import POLICIES, Fit, fit
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events, check
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.sessions.classify import Classification, classify
@@ -90,7 +91,7 @@ def parse_sensor(value: Any) -> Sensor | None:
             "sensor", "is not [width, height] or [width, height, polarities]", value
         )
     try:
-        return Sensor(*sides)
+        return Sensor.from_list(sides)
     except ValueError as error:
         raise _invalid("sensor", f"is out of range: {error}", value) from None
 
@@ -103,8 +104,7 @@ def parse_fit(value: Any) -> Fit:
     """
     if not isinstance(value, str) or value not in POLICIES:
         raise _invalid("fit", f"is not one of {', '.join(POLICIES)}", value)
-    policy: Fit = value  # type: ignore[assignment]
-    return policy
+    return value
 
 
 def check_count(count: int, limit: int) -> None:

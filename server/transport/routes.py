@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from saccade.model.events.types import Sensor
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import SessionDeleted
 from saccade.server.sessions.snapshot_writer import SnapshotWriter
@@ -41,15 +40,9 @@ def describe(model: ServedModel) -> dict[str, Any]:
         "model": model.name,
         "model_hash": model.content_hash,
         "labels": list(model.labels),
-        "sensor": geometry(model.sensor),
+        "sensor": model.sensor.to_list(),
         "tick_events": model.tick_events,
     }
-
-
-def geometry(sensor: Sensor) -> list[int]:
-    """Write a sensor as the wire does: its polarities only where there is one."""
-    sides = [sensor.width, sensor.height]
-    return sides if sensor.polarities == 2 else [*sides, sensor.polarities]
 
 
 # >>> merged from server.transport.session_routes

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.protocol.codec import decode_client, encode_server
 from saccade.server.protocol.messages import Open, Opened, Result, ServerMessage
 

@@ -18,7 +18,7 @@ from saccade.clients.display.text import (
     milliseconds,
 )
 from saccade.clients.sources import open_source
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import ReadoutWindow, Report
 
 

@@ -17,7 +17,7 @@ from saccade.clients.errors import (
 )
 from saccade.clients.session import Bounds
 from saccade.model.events.encodings.packed import unpack
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import UnknownModel, error_message
 from saccade.server.protocol.messages import (
     Ack,

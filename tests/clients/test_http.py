@@ -11,7 +11,7 @@ from saccade.clients import http as rest
 from saccade.clients.display.text import answer_table, throughput_table, truth_table
 from saccade.clients.errors import RequestRefused, ServerUnreachable
 from saccade.model.events.encodings.packed import unpack
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from tests.clients.scripted import moving
 
 ANSWER = {

@@ -11,7 +11,7 @@ from saccade.clients.commands.playback import Playback, run
 from saccade.clients.display.plain import JsonView
 from saccade.clients.errors import ConnectionLost
 from saccade.clients.sources import Source
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import (
     Ack,
     Close,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from saccade.clients.errors import ConnectionLost, StreamError
 from saccade.clients.session import Bounds, Session
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import Ack, Closed, ErrorMessage, Open
 from tests.clients.scripted import moving, opened, result
 

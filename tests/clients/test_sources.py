@@ -7,7 +7,7 @@ import pytest
 
 from saccade.clients.errors import UnplayableSource
 from saccade.clients.sources import Timeline, open_source
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 
 
 def write_nmnist(path, count):

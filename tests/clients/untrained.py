@@ -13,8 +13,8 @@ import numpy as np
 from saccade.model.checkpoint import save
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.scenes import MOTIONS
-from saccade.model.events.types import Sensor
 from saccade.model.manifest import Manifest, make_canary
 from saccade.model.tokens import Tokenization
 

@@ -10,7 +10,7 @@ import msgpack
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import (
     Close,
     ErrorMessage,

@@ -18,7 +18,7 @@ import pytest
 from saccade.model.checkpoint import save
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.manifest import Canary, Manifest
 from saccade.model.streaming import scan
 from saccade.model.tokens import Tokenization, Tokenizer

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.engine.errors import EngineFailed
 from saccade.server.protocol.messages import (
     Ack,

@@ -1,6 +1,6 @@
 """DVS128 Gesture: hand and arm gestures before a 128×128 sensor, in AEDAT 3.1.
 
-A trial is one person's recording of all gestures; a CSV beside it says when each
+A trial is one person's recording of all gestures; a CSV beside it lists when each
 begins and ends. A sample is one gesture, read from its trial at each access.
 
 Source:
@@ -21,7 +21,8 @@ import numpy as np
 
 from saccade.model.events.errors import EventsError
 from saccade.model.events.formats.aedat3 import Packet, packets, read_packet
-from saccade.model.events.types import Events, Sensor, check_inside
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check_inside
 from saccade.model.training.dataset import LazyRecordings, Samples, Task, load_split
 from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.settings import SystemSettings

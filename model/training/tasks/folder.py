@@ -13,7 +13,8 @@ import numpy as np
 from saccade.model.events.errors import EventsError
 from saccade.model.events.fit import Fit, fit
 from saccade.model.events.recordings import OPENERS, open_recording
-from saccade.model.events.types import Events, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check
 from saccade.model.training.dataset import Samples, Task, gather, load_split
 from saccade.model.training.errors import (
     InvalidSetting,
@@ -96,7 +97,7 @@ def _readable(file: Path) -> bool:
 
 def _events(file: Path, sensor: Sensor, settings: FolderSettings) -> Events:
     """Read one recording; an error names its file."""
-    declared = Sensor(*settings.recorded) if settings.recorded else None
+    declared = Sensor.from_list(settings.recorded) if settings.recorded else None
     try:
         recording = open_recording(file, declared)
         events = np.concatenate(list(recording.events))

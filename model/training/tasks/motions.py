@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import simulate
 from saccade.model.events.simulator.scenes import MOTIONS
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events
 from saccade.model.training.dataset import Samples, Split, Task, gather
 from saccade.model.training.settings import SystemSettings
 from saccade.model.training.typed import build

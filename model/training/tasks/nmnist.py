@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.model.training.dataset import Samples, Task, gather, load_split
 from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.settings import SystemSettings

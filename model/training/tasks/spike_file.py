@@ -15,7 +15,8 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.training.dataset import LazyRecordings, Samples
 from saccade.model.training.errors import MalformedDataSet
 

@@ -1,4 +1,4 @@
-"""Data sets come whole and as their publisher says, or not at all."""
+"""Downloaded data sets are whole and have the publisher's sums, or are not there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = ("shd_train.h5", "shd_test.h5")
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Publisher(NamedTuple):
@@ -71,7 +71,7 @@ def test_a_data_set_is_fetched_checked_and_unpacked(
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
 
 
-def test_what_is_there_is_not_fetched_again(
+def test_existing_files_are_not_fetched_again(
     publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "data"
@@ -92,7 +92,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("reason", SPOILT)
-def test_what_is_not_as_the_publisher_says_leaves_no_file(
+def test_an_archive_that_fails_a_check_leaves_no_file(
     publisher: Publisher,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -139,7 +139,7 @@ def test_the_publishers_archives_are_unpacked(
         assert found == (pinned.folder / name).read_bytes()
 
 
-def test_an_archive_that_is_cut_off_is_said_to_be_so(
+def test_a_truncated_archive_is_an_error(
     publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = publisher.archives["shd_test.h5"][:-20]
@@ -162,7 +162,7 @@ def test_a_publisher_that_is_not_reached_is_one_line(
 
 
 @pytest.mark.parametrize("task", ["nmnist", "dvs-gesture"])
-def test_what_only_people_may_have_comes_with_instructions(
+def test_data_sets_without_a_download_come_with_instructions(
     task: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert download([task]) == 1

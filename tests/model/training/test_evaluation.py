@@ -1,4 +1,4 @@
-"""What `saccade evaluate` finds out: both modes, class by class, and when."""
+"""Evaluations: whole and streamed scores, figures by class, decision times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import Tokenization
 from saccade.model.training import evaluation
 from saccade.model.training.dataset import Samples
@@ -58,9 +58,9 @@ def both() -> tuple[Predictions, Predictions]:
 
 
 def made(
-    labels: list[int], told: list[int], trajectories: list[ScoreTrajectory]
+    labels: list[int], predicted: list[int], trajectories: list[ScoreTrajectory]
 ) -> Evaluation:
-    logits = 4.0 * np.eye(3)[told]
+    logits = 4.0 * np.eye(3)[predicted]
     found = Predictions(np.array(labels), logits, trajectories, 100, 5.0)
     return Evaluation("test", "streaming", ("left", "right", "none"), found, "a1b2")
 
@@ -82,7 +82,7 @@ def test_a_course_has_a_place_for_each_tick_and_ends_in_the_final_score(both) ->
             assert trajectory.logits[-1].tolist() == logits.tolist()
 
 
-def test_classes_count_what_was_told_and_what_was_so() -> None:
+def test_classes_have_recall_and_precision() -> None:
     result = made([0, 0, 0, 1], [0, 0, 1, 1], [])
     left, right, none = result.classes
     assert (left.samples, left.recall, left.precision) == (3, 2 / 3, 1.0)
@@ -96,12 +96,12 @@ def test_classes_count_what_was_told_and_what_was_so() -> None:
 @pytest.mark.parametrize(
     ("answers", "when"), [([1, 1, 1], 2.0), ([0, 1, 1], 5.0), ([1, 0, 1], 9.0)]
 )
-def test_a_decision_is_made_when_it_is_not_taken_back(answers, when) -> None:
+def test_a_decision_is_made_when_the_top_class_stays(answers, when) -> None:
     trajectory = ScoreTrajectory(np.array([2.0, 5.0, 9.0]), np.eye(3)[answers])
     assert decision_ms(trajectory) == when
 
 
-def test_confidence_begins_at_chance_and_ends_with_what_was_known() -> None:
+def test_confidence_begins_at_chance_and_ends_with_the_final_score() -> None:
     trajectory = ScoreTrajectory(
         np.array([10.0, 20.0]), np.log([[0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
     )

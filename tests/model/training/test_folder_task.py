@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.training import cli
 from saccade.model.training.dataset import Task
 from saccade.model.training.errors import (

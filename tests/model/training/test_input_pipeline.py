@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.model.tokens import Tokenization
 from saccade.model.training.augmentation import drop_events
 from saccade.model.training.dataset import LazyRecordings, Samples

@@ -108,9 +108,9 @@ def test_the_best_checkpoint_validates_as_it_did_in_training(
     folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = evaluate([*words, f"checkpoint={folder}", "split=validation"], capsys)
-    told = load(folder / "best").manifest.metrics["validation"]
-    assert found["accuracy"] == told["accuracy"]
-    assert found["loss"] == pytest.approx(told["loss"], rel=1e-5)
+    recorded = load(folder / "best").manifest.metrics["validation"]
+    assert found["accuracy"] == recorded["accuracy"]
+    assert found["loss"] == pytest.approx(recorded["loss"], rel=1e-5)
     best = max(
         json.loads(line)["accuracy"]
         for line in (folder / "metrics.jsonl").read_text().splitlines()

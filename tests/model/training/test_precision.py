@@ -22,7 +22,7 @@ from saccade.model.training.gradient import Rows, make_gradient
 from saccade.model.training.input_pipeline import Batch
 from tests.model.training.fixtures import SYSTEM
 
-CLASSES = 7  # no other axis is as long: it tells the decoder's products
+CLASSES = 7  # no other axis is as long: it marks the decoder's products
 LENGTH = 32
 CONFIG = ModelConfig(
     num_embeddings=50,

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.codec import (
     decode_client,
     decode_server,

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 from saccade.model.events.encodings.packed import unpack
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol import errors
 from saccade.server.protocol.codec import (
     decode_client,

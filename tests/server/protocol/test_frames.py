@@ -4,7 +4,7 @@ import msgpack
 import pytest
 
 from saccade.model.events.encodings.packed import pack
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.codec import encode_client
 from saccade.server.protocol.conversation import Conversation, Limits, Stage
 from saccade.server.protocol.errors import (

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
 )
 
 from saccade.model.events.encodings.packed import pack
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE
 from saccade.server.protocol.codec import decode_client, decode_server, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
 from saccade.server.protocol.errors import ProtocolError, error_message
