@@ -14,8 +14,13 @@ from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachabl
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.messages import Every, FitPolicy, ReadoutWindow, Report
-from saccade.server.protocol.schema import CLOCK_BITS
+from saccade.server.protocol.messages import (
+    CLOCK_BITS,
+    Every,
+    FitPolicy,
+    ReadoutWindow,
+    Report,
+)
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000"
 INTERRUPTED: Final = 130

@@ -18,7 +18,7 @@ from saccade.clients.errors import (
 from saccade.clients.session import Bounds
 from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.errors import UnknownModel, error_message
+from saccade.server.protocol.errors import UnknownModel
 from saccade.server.protocol.messages import (
     Ack,
     ErrorMessage,
@@ -30,6 +30,7 @@ from saccade.server.protocol.messages import (
     Report,
     Reset,
     WasReset,
+    error_message,
 )
 from tests.clients.scripted import FINAL, moving, result, scripted
 
@@ -295,7 +296,7 @@ async def test_raw_bytes_are_forwarded_as_they_are():
         connect(url, model="toy", encoding="evt3") as stream,
     ):
         await stream.send_raw(b"\x00\x80\x01\x60")
-    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60", 0)]
+    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60")]
 
 
 async def test_a_closed_stream_cannot_be_used():

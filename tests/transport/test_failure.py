@@ -1,4 +1,4 @@
-"""A device that fails under a real server: told, survived, and never waited for."""
+"""A device that fails under a real server: reported, survived, never waited for."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ async def test_a_live_sdk_stream_never_waits_and_its_counts_add_up(
         assert closed.events + closed.pending + lost == len(events)
 
 
-def test_whoever_wants_the_latest_result_hears_less_and_the_end_of_it(
+def test_a_client_of_the_latest_result_receives_fewer_and_the_last(
     serve: Any,
 ) -> None:
     server = serve(**WINDOW)
@@ -90,9 +90,9 @@ async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) ->
     service = server.service
 
     def cut() -> None:
-        for mailbox in service.connected:
-            mailbox.put(GoAway("a cut", 1000))
-            mailbox.end(Ending(1012))
+        for queue in service.connections:
+            queue.put(GoAway("a cut", 1000))
+            queue.end(Ending(1012))
 
     bounds = Bounds(kept_bytes=8 * 10 * FRAME)
     opening = {"model": "toy", "when_full": "drop-oldest", "bounds": bounds}
