@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baseline import WINDOW_EVENTS, score_windows
-from saccade.model.backends import EXECUTIONS, Execution
-from saccade.model.classifier import Variables, initialize
+from saccade.model.backends import BACKENDS, Backend
+from saccade.model.classifier import Variables, fold, init_carry, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, Weights
-from saccade.model.streaming import fold, init_carry
 
 BASELINE: Final = "stateless windows"
 BASELINE_EVENTS: Final = 4096
@@ -88,9 +87,9 @@ def quick_shapes(tick_events: int) -> list[Shape]:
 
 
 def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list[Case]:
-    """Return the baseline first, then ours, run as one of `EXECUTIONS`."""
+    """Return the baseline first, then ours, run as one of `BACKENDS`."""
     tick_events = model.config.tick_events
-    chosen = EXECUTIONS[execution](model.config, model.weights)
+    chosen = BACKENDS[execution](model.config, model.weights)
     ours = [
         Case(
             shape.name(tick_events),
@@ -114,7 +113,7 @@ def _baseline(model: Model) -> Callable[[], Any]:
     return call
 
 
-def _advancing(model: Model, execution: Execution, shape: Shape) -> Callable[[], Any]:
+def _advancing(model: Model, execution: Backend, shape: Shape) -> Callable[[], Any]:
     """Return a call that moves its sessions on from where the last call left them."""
     config, rows = model.config, shape.sessions
     batches = _events(config, rows, shape.ticks * config.tick_events)

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.cases import EVENT_RATE_PER_MS, Model
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.checkpoint import save
+from saccade.model.classifier import scan
 from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
 from saccade.model.upstream.recipes import recipe
 
 CANARY_TICKS: Final = 2

@@ -20,9 +20,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from saccade.model.classifier import Variables
+from saccade.model.classifier import Variables, expected_shapes, leaves
 from saccade.model.config import ModelConfig
-from saccade.model.leaves import expected_shapes, leaves
 from saccade.model.manifest import Manifest, content_hash
 
 MANIFEST: Final = "manifest.json"

@@ -9,9 +9,8 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from saccade.model.classifier import Variables
+from saccade.model.classifier import Variables, leaves
 from saccade.model.config import ModelConfig
-from saccade.model.leaves import leaves
 from saccade.model.tokens import TimestepConvention, Tokenization
 
 FORMAT: Final = 1

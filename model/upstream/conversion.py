@@ -11,10 +11,8 @@ import jax
 import numpy as np
 
 from saccade.model.checkpoint import save
-from saccade.model.classifier import Variables
-from saccade.model.leaves import expected_shapes, leaves
+from saccade.model.classifier import Variables, expected_shapes, leaves, scan
 from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
 from saccade.model.upstream.errors import Disagreement, LeavesDisagree
 from saccade.model.upstream.files import UpstreamFile
 from saccade.model.upstream.recipes import Recipe

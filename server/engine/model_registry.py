@@ -86,7 +86,7 @@ class ServedModel:
         content_hash: Tells versions apart.
         new_tokenizer: Makes one stream's tokenizer.
         folder: The checkpoint that it was read from.
-        execution: How it was to be run, one of `EXECUTIONS`.
+        execution: How it was to be run, one of `BACKENDS`.
     """
 
     servable: Servable

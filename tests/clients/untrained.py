@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from saccade.model.checkpoint import save
-from saccade.model.classifier import Classifier
+from saccade.model.classifier import Classifier, scan
 from saccade.model.config import ModelConfig
 from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Sensor
 from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
 from saccade.model.tokens import Tokenization
 
 TICK_EVENTS = 16
