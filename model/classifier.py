@@ -128,15 +128,11 @@ class Classifier(nn.Module):
         else:
             outputs, elapsed_ms = self._infer(tokens, dt_ms)
         fresh = init_readout(outputs.shape[-1], jnp.inf)
-        _, means = accumulate(
-            READOUTS[self.config.classification_mode],
-            jax.tree.map(
-                lambda x: jnp.broadcast_to(x, (len(lengths), *x.shape)), fresh
-            ),
-            outputs,
-            elapsed_ms,
-            valid[:, ::stride],
+        readout = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (len(lengths), *x.shape)), fresh
         )
+        rule = READOUTS[self.config.classification_mode]
+        _, means = accumulate(rule, readout, outputs, elapsed_ms, valid[:, ::stride])
         return self.decoder(means[:, -1])
 
     def _infer(self, tokens: Int[Array, "b l"], dt_ms: Array) -> tuple[Array, Array]:

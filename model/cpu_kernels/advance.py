@@ -63,18 +63,23 @@ def advance_rows(
     half_life_ms = pool.readout.half_life_ms
     if wrong := {str(leaf.dtype) for leaf in (*states, half_life_ms)} - _SINGLE:
         raise TypeError(f"native code moves {_SINGLE}, not {wrong}: use XLA for these")
-    sessions, events = tokens.shape
-    sizes = plan(config, pool.readout.weight.size, sessions, events)
+    sizes = plan(config, pool.readout.weight.size, *tokens.shape)
     before = [jnp.asarray(sizes, jnp.int32), rows, tokens, dt_ms, ticks, weights]
-    logits = (sessions, events // config.tick_events, config.num_classes)
-    results = [_shape(leaf.shape, leaf.dtype) for leaf in states]
-    results.append(_shape(logits, jnp.float32))
+    results = _results(config, states, tokens.shape)
     places = {len(before) + place: place for place in range(len(states))}
     call = jax.ffi.ffi_call(target(), results, input_output_aliases=places)
     *after, scores = call(*before, *states, half_life_ms)
     moved = zip(Readout._fields, after[-MOVED:], strict=False)  # no half-life
     readout = pool.readout._replace(**dict(moved))
     return Carry(tuple(after[:-MOVED]), readout), scores
+
+
+def _results(config: ModelConfig, states: list[Array], shape: tuple[int, ...]) -> Any:
+    """Return the shapes of a call's results: the states, and the logits."""
+    sessions, events = shape
+    logits = (sessions, events // config.tick_events, config.num_classes)
+    moved = [_shape(leaf.shape, leaf.dtype) for leaf in states]
+    return [*moved, _shape(logits, jnp.float32)]
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

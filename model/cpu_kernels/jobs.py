@@ -110,14 +110,19 @@ def new_job(
         store_i64(address, _SIZES + 2, blocks)
         store_i64(address, _SIZES + 3, stages)
         store_i64(address, _SIZES + 4, addresses)
-        item = 0
-        job = job_at(address)
-        for session in range(sessions):
-            for tick in range(ticks_of(ticks, session, most)):
-                store_i32(job.sessions, item, session)
-                store_i32(job.ticks, item, tick)
-                item += 1
+        _store_items(job_at(address), ticks, sessions, most)
     return address
+
+
+@compiled
+def _store_items(job: Job, ticks: int, sessions: int, most: int) -> None:
+    """Store the session and the tick of each item."""
+    item = 0
+    for session in range(sessions):
+        for tick in range(ticks_of(ticks, session, most)):
+            store_i32(job.sessions, item, session)
+            store_i32(job.ticks, item, tick)
+            item += 1
 
 
 @compiled

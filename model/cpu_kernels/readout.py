@@ -78,8 +78,7 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
     new = elapsed_ms if plan.timed else _ONE
     kept = _ZERO
     if plan.averages:
-        doublings = broadcast(-elapsed_ms / load_f32(half_lives, row))
-        kept = first_lane(exp2(doublings))
+        kept = first_lane(exp2(broadcast(-elapsed_ms / load_f32(half_lives, row))))
     before = kept * load_f32(weights, row)
     excess = kept * load_f32(excesses, row)
     share = new
@@ -102,10 +101,9 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
         store(x, v, after)
     more = new + kept * load_f32(weight_errors, row)
     total = before + more
-    rounded_weight = total - before
-    lost_weight = (before - (total - rounded_weight)) + (more - rounded_weight)
+    added = total - before
     store_f32(weights, row, total)
-    store_f32(weight_errors, row, lost_weight)
+    store_f32(weight_errors, row, (before - (total - added)) + (more - added))
     store_f32(excesses, row, excess)
     return shares / weight if weight > _ZERO else _ONE
 
