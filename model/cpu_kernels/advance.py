@@ -69,9 +69,8 @@ def advance_rows(
     places = {len(before) + place: place for place in range(len(states))}
     call = jax.ffi.ffi_call(target(), results, input_output_aliases=places)
     *after, scores = call(*before, *states, half_life_ms)
-    moved = zip(Readout._fields, after[-MOVED:], strict=False)  # no half-life
-    readout = pool.readout._replace(**dict(moved))
-    return Carry(tuple(after[:-MOVED]), readout), scores
+    moved = dict(zip(Readout._fields, after[-MOVED:], strict=False))  # no half-life
+    return Carry(tuple(after[:-MOVED]), pool.readout._replace(**moved)), scores
 
 
 def _results(config: ModelConfig, states: list[Array], shape: tuple[int, ...]) -> Any:

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import jax.numpy as jnp
 
+from saccade.model.block import affine_norm, blocks, layer_norm
 from saccade.model.config import ModelConfig
-from saccade.model.discretization import DISCRETIZATIONS, enter_held, enter_whole
-from saccade.model.pooling import EPSILON_MS, POOLINGS, elapsed, even, first
+from saccade.model.discretization import enter_held, enter_whole
+from saccade.model.pooling import EPSILON_MS, elapsed, even, first
 from saccade.model.readout import READOUTS, ReadoutRule
 
 FIRST: Final = 0
@@ -39,6 +40,7 @@ class ReadoutCode(NamedTuple):
 
 _HOLDS: Final[dict[Any, bool]] = {enter_whole: False, enter_held: True}
 _POOLINGS: Final[dict[Any, int]] = {first: FIRST, even: EVEN, elapsed: ELAPSED}
+_AFFINE: Final[dict[Any, bool]] = {layer_norm: False, affine_norm: True}
 _READOUTS: Final[dict[ReadoutRule, ReadoutCode]] = {
     ReadoutRule(jnp.ones_like, 0.0, 1.0): ReadoutCode(timed=False, averages=True),
     ReadoutRule(jnp.asarray, EPSILON_MS, 1.0): ReadoutCode(timed=True, averages=True),
@@ -57,12 +59,17 @@ once the weights are folded. A new field is unsupported until it stands here."""
 
 def holds(config: ModelConfig) -> bool:
     """Return whether an input acts during its whole gap (zero-order hold)."""
-    return _HOLDS[DISCRETIZATIONS[config.discretization].enter]
+    return _HOLDS[blocks(config)[0].discretization.enter]
 
 
 def pooling(config: ModelConfig) -> int:
     """Return the pooling's code: `FIRST`, `EVEN` or `ELAPSED`."""
-    return _POOLINGS[POOLINGS[config.pooling_mode]]
+    return _POOLINGS[blocks(config)[0].weighting]
+
+
+def affine(config: ModelConfig) -> bool:
+    """Return whether a norm is only a scale and a shift."""
+    return _AFFINE[blocks(config)[0].norm]
 
 
 def readout(config: ModelConfig) -> ReadoutCode:
@@ -77,6 +84,7 @@ def unsupported(config: ModelConfig) -> str:
     for name, code in (
         ("discretization", holds),
         ("pooling_mode", pooling),
+        ("batchnorm", affine),
         ("classification_mode", readout),
     ):
         try:

@@ -74,7 +74,7 @@ def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int
         tick=config.tick_events,
         pooling=choices.pooling(config),
         prenorm=config.prenorm,
-        affine_norm=config.batchnorm,
+        affine_norm=choices.affine(config),
         vocabulary=config.num_embeddings,
         classes=config.num_classes,
         timed=readout.timed,
