@@ -135,11 +135,11 @@ def advance(
         The carries, and the logits after each tick, (s, k, c); past a session's
         own ticks they repeat its last.
     """
-    move = partial(_advance, config, weights)
+    move = partial(advance_ticks, config, weights)
     return advance_in_blocks(move, config.tick_events, carry, tokens, dt_ms, ticks)
 
 
-def _advance(
+def advance_ticks(
     config: ModelConfig,
     weights: Weights,
     carry: Carry,
@@ -147,28 +147,8 @@ def _advance(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Carry, Float[Array, "s k c"]]:
+    """Run `advance` in one block; a session's ticks past its own are computed too."""
     inputs = embed(config, weights, tokens, dt_ms)
-    moved, logits = advance_ticks(config, weights, carry, inputs, ticks)
-
-    def keep_idle(old: Array, new: Array) -> Array:
-        active = (ticks > 0).reshape(-1, *(1,) * (new.ndim - 1))
-        return jnp.where(active, new, old)
-
-    return jax.tree.map(keep_idle, carry, moved), logits
-
-
-def advance_ticks(
-    config: ModelConfig,
-    weights: Weights,
-    carry: Carry,
-    inputs: Grouped,
-    ticks: Int[Array, "*b"],
-) -> tuple[Carry, Float[Array, "*b k c"]]:
-    """Continue over the first `ticks` of k whole ticks.
-
-    The ticks past a row's own are computed and ignored. With 0 ticks a row's carry is
-    undefined: `advance` keeps the old one.
-    """
     states = tuple(map(split_complex.split, carry.ssm))
     after, outputs, elapsed_ms = forward(config, weights, states, inputs)
     size = outputs.shape[-2]
@@ -181,8 +161,13 @@ def advance_ticks(
         chosen = jnp.take_along_axis(leaf, group[..., None, None], axis=-2, mode="clip")
         return chosen[..., 0, :]
 
+    def keep_idle(old: Array, new: Array) -> Array:
+        active = (ticks > 0).reshape(-1, *(1,) * (new.ndim - 1))
+        return jnp.where(active, new, old)
+
     ssm = tuple(split_complex.join(jax.tree.map(last, moved)) for moved in after)
-    return Carry(ssm, readout), decode(weights, means)
+    logits = decode(weights, means)
+    return jax.tree.map(keep_idle, carry, Carry(ssm, readout)), logits
 
 
 def embed(
