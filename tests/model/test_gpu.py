@@ -86,12 +86,12 @@ def test_published_models_score_there_as_the_reference_does(
     tokens, gaps, _ = whole_rows(golden)[-1]
     scores, size = [], ticks * tick
     for begin in range(0, len(tokens), size):
-        words, dt_ms = np.zeros((1, size), np.int32), np.zeros((1, size), np.float32)
+        stream, dt_ms = np.zeros((1, size), np.int32), np.zeros((1, size), np.float32)
         part = slice(begin, begin + size)
         count = len(tokens[part]) // tick
-        words[0, : len(tokens[part])] = tokens[part]
+        stream[0, : len(tokens[part])] = tokens[part]
         dt_ms[0, : len(gaps[part])] = gaps[part]
-        carry, logits = move(weights, carry, words, dt_ms, np.asarray([count]))
+        carry, logits = move(weights, carry, stream, dt_ms, np.asarray([count]))
         scores += list(np.asarray(logits[0, :count]))
     for length, truth in prefixes(golden):
         assert deviation(scores[length // tick - 1], truth) <= 3e-5

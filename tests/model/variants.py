@@ -172,8 +172,8 @@ class Compiled:
         length = self.TICKS * self.config.tick_events
         tokens = np.zeros((self.SLOTS, length), np.int32)
         gaps = np.zeros((self.SLOTS, length), np.float32)
-        for slot, (words, dt_ms) in chunks.items():
-            tokens[slot, : len(words)], gaps[slot, : len(words)] = words, dt_ms
+        for slot, (stream, dt_ms) in chunks.items():
+            tokens[slot, : len(stream)], gaps[slot, : len(stream)] = stream, dt_ms
         return self._advance(
             self.config, self.weights, carry, tokens, gaps, np.asarray(ticks, np.int32)
         )
