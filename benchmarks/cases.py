@@ -1,4 +1,4 @@
-"""What is timed: the baseline, and the recurrent mode over rows × ticks."""
+"""The timed cases: the baseline, and the recurrent mode over sessions × ticks."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ SESSIONS: Final = (8, 64, 256, 1024)
 SESSION_TICKS: Final = (1, 16)
 EVENT_RATE_PER_MS: Final = 100.0
 DISTINCT_EVENTS: Final = 1 << 17
-"""Calls go round so many, so that no cache holds all that they read of a table."""
+"""Calls cycle through so many events that no cache holds all their table rows."""
 
 
 class Shape(NamedTuple):
-    """One call's work: this many sessions, this many ticks each."""
+    """The work of one call: a number of sessions, and of ticks in each."""
 
     sessions: int
     ticks: int
 
     def name(self, tick_events: int) -> str:
-        """Say it as the tables do."""
+        """Return the shape's name in the tables."""
         if self.sessions == 1 and self.ticks > 1:
             return f"1 session, {self.ticks * tick_events:,}-event chunks"
         many = "session" if self.sessions == 1 else "sessions"
@@ -43,13 +43,13 @@ class Shape(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One way to take events.
+    """One timed case.
 
     Attributes:
-        name: As shown.
-        events: Taken in one call.
-        shape: Of our own cases; None for the baseline.
-        call: Makes the call and returns what to wait for.
+        name: The name in the tables.
+        events: Events in one call.
+        shape: The work of one call; None for the baseline.
+        call: Makes one call and returns its result, which may not be ready yet.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Model(NamedTuple):
 
 
 def draw(config: ModelConfig) -> Model:
-    """Draw a model's weights."""
+    """Return a model of this configuration with random weights."""
     variables = initialize(config, jax.random.key(0))
     fresh = init_carry(config, variables)
     return Model(config, variables, fold(config, variables), fresh)
@@ -82,7 +82,7 @@ def all_shapes(tick_events: int) -> list[Shape]:
 
 
 def quick_shapes(tick_events: int) -> list[Shape]:
-    """Return the few that are measured in a hurry."""
+    """Return the few shapes that `--quick` measures."""
     return [Shape(1, 1), Shape(1, CHUNKS[0] // tick_events), Shape(8, 1), Shape(64, 1)]
 
 
@@ -132,7 +132,7 @@ def _advancing(model: Model, execution: Backend, shape: Shape) -> Callable[[], A
 def _events(
     config: ModelConfig, rows: int, length: int
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Return tokens and gaps for one call after another, for ever."""
+    """Return an endless iterator of tokens and gaps, one pair for each call."""
     rng = np.random.default_rng(0)
     size = (max(DISTINCT_EVENTS // (rows * length), 1), rows, length)
     tokens = rng.integers(config.num_embeddings, size=size, dtype=np.int32)

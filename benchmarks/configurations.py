@@ -1,4 +1,4 @@
-"""What is measured: three published configurations, all with random weights."""
+"""The published configurations that `benchmarks.engine` measures."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Events per second of the jitted recurrent mode, against windows without memory.
+"""Benchmark of the recurrent mode: events per second, beside stateless windows.
 
     python -m benchmarks.engine [--quick] [--execution xla] [--json PATH] [--plot PATH]
 
 The baseline scores 256-event windows, each from a zero state (`benchmarks.baseline`).
-Ours keeps the state: one stream in single ticks and in larger chunks, and many
-sessions of one tick and of 16 each (`benchmarks.cases`). All cases of a configuration
-are timed in turn in one run; a ratio is to the baseline's median in that run, and a
-fraction is of what the machine allows (`benchmarks.bound`). Last, a server is started
-with a cold and with a warm cache (`benchmarks.readiness`).
+The recurrent mode keeps the state: one stream in single ticks and in larger chunks, and
+many sessions of one tick and of 16 each (`benchmarks.cases`). All cases of a
+configuration are timed in turn in one run; a ratio is to the baseline's median in that
+run, and a fraction is of the machine's bound (`benchmarks.bound`). Last, a server is
+started with a cold and with a warm cache (`benchmarks.readiness`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUICK_BUDGET_S: Final = 3.0
 
 
 def measure(name: str, cases: list[Case], most: Bound, budget_s: float) -> list[Row]:
-    """Time a configuration's cases in turn, the baseline among them."""
+    """Time a configuration's cases, of which one is the baseline, in turn."""
     taken = interleave({case.name: case.call for case in cases}, budget_s)
     rates = {c.name: c.events / float(np.median(taken[c.name])) for c in cases}
     base, limit = rates[BASELINE], most.events_per_second
@@ -50,7 +50,7 @@ def _latency(seconds: Seconds) -> tuple[float, float]:
 
 
 def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
-    """Measure these configurations; `quick` takes fewer cases, for less long."""
+    """Measure these configurations; `quick` takes fewer cases and less time."""
     report = Report(measure_ceilings(), {}, [], [])
     for name in names:
         model, tick = draw(CONFIGURATIONS[name]), CONFIGURATIONS[name].tick_events

@@ -7,13 +7,14 @@ those that it was trained with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 Scheme = Literal["linear", "product"]
 TimestepConvention = Literal["preceding", "following"]
@@ -89,10 +90,9 @@ class Tokenization:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        sensor = self.sensor
         return {
             "scheme": self.scheme,
-            "sensor": [sensor.width, sensor.height, sensor.polarities],
+            "sensor": list(astuple(self.sensor)),
             "downsample": self.downsample,
         }
 
@@ -104,7 +104,7 @@ class Tokenization:
             ValueError: A value is missing, unknown or out of range.
         """
         try:
-            sensor = Sensor(*values["sensor"])
+            sensor = Sensor.from_list(values["sensor"])
             return cls(values["scheme"], sensor, values.get("downsample", 1))
         except (KeyError, TypeError) as error:
             raise ValueError(f"incomplete tokenization: {error}") from None

@@ -1,4 +1,4 @@
-"""Checkpoints on disk to models that the engine can serve."""
+"""Loads checkpoints from disk as models that the engine can serve."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def released() -> list[Path]:
 
 
 def load_models(paths: Sequence[Path], execution: str = "fastest") -> list[ServedModel]:
-    """Load checkpoints, the released ones where none is named.
+    """Load checkpoints, the released ones where no path is given.
 
     Args:
-        paths: Their folders.
-        execution: How to run them, one of `BACKENDS`.
+        paths: The checkpoints' folders.
+        execution: The backend that runs the models, one of `BACKENDS`.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
-        ValueError: Two have the same name, or there is none at all.
+        ValueError: Two checkpoints have one name, or there is no checkpoint.
     """
     models = [load_model(path, execution) for path in paths or released()]
     if not models:

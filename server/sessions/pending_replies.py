@@ -1,4 +1,4 @@
-"""What one client has asked for and is told: flushes, and the newest answers."""
+"""The replies that one client still waits for, or may have to be sent again."""
 
 from __future__ import annotations
 
@@ -6,51 +6,56 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from saccade.server.sessions.snapshots import FlushMark, Reply
+from saccade.server.sessions.snapshots import PendingFlush, Reply
 
 REPLIES_KEPT: Final = 16
 
 
-class Said(NamedTuple):
-    """An answer, and the newest frame when it was given."""
+class _Sent(NamedTuple):
+    """A reply, and the newest frame when it was sent."""
 
     seq: int
     message: Reply
 
 
 class PendingReplies:
-    """The flushes that wait, and the answers that may be lost on their way."""
+    """Flushes that wait for their scores, and the newest replies.
+
+    A reply may be lost on its way; a client that comes back receives the newest again.
+    """
 
     def __init__(self) -> None:
-        self._asked: deque[FlushMark] = deque()
-        self._said: deque[Said] = deque(maxlen=REPLIES_KEPT)
+        self._flushes: deque[PendingFlush] = deque()
+        self._sent: deque[_Sent] = deque(maxlen=REPLIES_KEPT)
 
     @property
     def newest(self) -> list[Reply]:
-        """The newest answers, to be said again to a client that came back."""
-        return [said.message for said in self._said]
+        """The newest replies, the oldest first."""
+        return [sent.message for sent in self._sent]
 
-    def ask(self, mark: FlushMark) -> None:
-        """Note a flush."""
-        self._asked.append(mark)
+    def add_flush(self, flush: PendingFlush) -> None:
+        """Add a flush that waits."""
+        self._flushes.append(flush)
 
-    def due(self, ticks: int) -> Iterator[FlushMark]:
-        """Take the flushes that are answered once so many ticks are scored."""
-        while self._asked and self._asked[0].ticks <= ticks:
-            yield self._asked.popleft()
+    def take_due(self, ticks: int) -> Iterator[PendingFlush]:
+        """Remove and yield the flushes to answer once so many ticks are scored."""
+        while self._flushes and self._flushes[0].ticks <= ticks:
+            yield self._flushes.popleft()
 
-    def say(self, seq: int, message: Reply) -> None:
-        """Note an answer that is given now."""
-        self._said.append(Said(seq, message))
+    def add_sent(self, seq: int, message: Reply) -> None:
+        """Add a reply that is sent now, after frame `seq`."""
+        self._sent.append(_Sent(seq, message))
 
-    def up_to(self, seq: int) -> tuple[tuple[FlushMark, ...], tuple[Reply, ...]]:
-        """Return what was asked and said no later than a frame."""
-        asked = tuple(mark for mark in self._asked if mark.seq <= seq)
-        return asked, tuple(said.message for said in self._said if said.seq <= seq)
+    def export_state(
+        self, seq: int
+    ) -> tuple[tuple[PendingFlush, ...], tuple[Reply, ...]]:
+        """Return the flushes and replies from no later than a frame."""
+        flushes = tuple(flush for flush in self._flushes if flush.seq <= seq)
+        return flushes, tuple(sent.message for sent in self._sent if sent.seq <= seq)
 
-    def recall(
-        self, seq: int, asked: Iterable[FlushMark], said: Iterable[Reply]
+    def import_state(
+        self, seq: int, flushes: Iterable[PendingFlush], replies: Iterable[Reply]
     ) -> None:
-        """Go on with what was asked and said up to a frame."""
-        self._asked.extend(asked)
-        self._said.extend(Said(seq, message) for message in said)
+        """Continue with the flushes and replies up to a frame."""
+        self._flushes.extend(flushes)
+        self._sent.extend(_Sent(seq, message) for message in replies)

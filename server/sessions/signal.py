@@ -1,4 +1,4 @@
-"""Waiting on the event loop for a condition that something else changes."""
+"""A signal on the event loop: coroutines wait for a condition that others change."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Callable
 
 
 class Signal:
-    """Whoever changes something beats; whoever waits looks again."""
+    """Wakes the coroutines that wait, which then check their condition again.
+
+    Unlike `asyncio.Condition`, it is notified without a lock, from synchronous code.
+    """
 
     def __init__(self) -> None:
-        self._beaten = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def beat(self) -> None:
-        """Make everybody who waits look at their condition again."""
-        self._beaten.set()
+    def notify(self) -> None:
+        """Make every waiting coroutine check its condition again."""
+        self._changed.set()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Return once the condition holds, at once if it does."""
         while not condition():
-            self._beaten.clear()
-            await self._beaten.wait()
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,4 +1,4 @@
-"""The benchmark compares like with like, and says what it measured."""
+"""The engine benchmark compares like with like, and reports its measurements."""
 
 from __future__ import annotations
 

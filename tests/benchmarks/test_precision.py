@@ -1,4 +1,4 @@
-"""A float32 stream stays near the float64 one, and that one is right."""
+"""A float32 stream stays near the float64 reference, and the reference is right."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from saccade.model import classifier, inference
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from tests.model.variants import QUICKLY, random_variables, small
 

@@ -18,7 +18,7 @@ import pytest
 from saccade.model.checkpoint import save
 from saccade.model.classifier import Classifier, scan
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.manifest import Canary, Manifest
 from saccade.model.tokens import Tokenization, Tokenizer
 from saccade.server.cli import serve

@@ -12,7 +12,8 @@ import pytest
 from saccade.model import classifier, inference
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import Tokenization, Tokenizer
 from saccade.model.training.motion_energy import FIRST_LAYER, with_motion_energy
 

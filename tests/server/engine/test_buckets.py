@@ -108,4 +108,4 @@ def test_no_bucket_compiles_anything_when_it_runs(served: Served) -> None:
         served.run(bucket, batch)
     assert compiled == []
     jax.jit(lambda x: x * 5)(np.ones(5))
-    assert compiled, "the listener hears compilations"
+    assert compiled, "the listener is called"

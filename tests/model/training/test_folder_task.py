@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.training import cli
 from saccade.model.training.dataset import Task
 from saccade.model.training.errors import (
@@ -27,7 +27,7 @@ from tests.model.events.test_recordings import (
     evt3_bytes,
 )
 from tests.model.training.fixtures import SYSTEM, make_events
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 SETTINGS: dict[str, Any] = {
     "name": "folder",
