@@ -79,4 +79,4 @@ BACKENDS: Final[dict[str, Callable[[ModelConfig, Weights], Backend]]] = {
     "fastest": fastest,
     "xla": xla,
 }
-"""The choices of `--execution`; `config.BackendName` lists them without JAX."""
+"""The choices of `--execution`."""

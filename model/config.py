@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 # Each of these names is a key of one table, which a test holds equal to it:
-# `discretization.DISCRETIZATIONS`, `pooling.POOLINGS`, `readout.READOUTS`,
-# `backends.BACKENDS`.
+# `discretization.DISCRETIZATIONS`, `pooling.POOLINGS`, `readout.READOUTS`.
 DiscretizationName = Literal["zoh", "dirac", "async"]
 PoolingName = Literal["last", "avgpool", "timepool"]
 ReadoutName = Literal["pool", "timepool", "last"]
-BackendName = Literal["fastest", "xla"]
 
 
 @dataclass(frozen=True)

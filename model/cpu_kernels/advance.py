@@ -73,7 +73,9 @@ def advance_rows(
     return Carry(tuple(after[:-MOVED]), pool.readout._replace(**moved)), scores
 
 
-def _results(config: ModelConfig, states: list[Array], shape: tuple[int, ...]) -> Any:
+def _results(
+    config: ModelConfig, states: list[Array], shape: tuple[int, ...]
+) -> list[jax.ShapeDtypeStruct]:
     """Return the shapes of a call's results: the states, and the logits."""
     sessions, events = shape
     logits = (sessions, events // config.tick_events, config.num_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ import pytest
 from saccade.model import classifier
 from saccade.model.backends import BACKENDS, fastest
 from saccade.model.config import (
-    BackendName,
     DiscretizationName,
     ModelConfig,
     PoolingName,
@@ -24,6 +23,7 @@ from saccade.model.pooling import POOLINGS
 from saccade.model.precision import PRECISIONS, PrecisionName
 from saccade.model.readout import READOUTS, ReadoutRule
 from saccade.model.tokens import SCHEMES, Scheme
+from saccade.server.settings import Settings
 from tests.model.variants import QUICKLY, random_variables, small
 
 SESSIONS, TICKS = 3, 4
@@ -40,7 +40,7 @@ needs_kernels = pytest.mark.skipif(
         (DiscretizationName, DISCRETIZATIONS),
         (PoolingName, POOLINGS),
         (ReadoutName, READOUTS),
-        (BackendName, BACKENDS),
+        (get_type_hints(Settings)["execution"], BACKENDS),
         (PrecisionName, PRECISIONS),
         (Scheme, SCHEMES),
     ],
