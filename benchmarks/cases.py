@@ -113,17 +113,17 @@ def _baseline(model: Model) -> Callable[[], Any]:
     return call
 
 
-def _advancing(model: Model, execution: Backend, shape: Shape) -> Callable[[], Any]:
+def _advancing(model: Model, backend: Backend, shape: Shape) -> Callable[[], Any]:
     """Return a call that moves its sessions on from where the last call left them."""
     config, rows = model.config, shape.sessions
     batches = _events(config, rows, shape.ticks * config.tick_events)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)
     moving = jnp.full(rows, shape.ticks, jnp.int32)
-    move = jax.jit(partial(execution.advance, config), donate_argnums=1)
+    move = jax.jit(partial(backend.advance, config), donate_argnums=1)
 
     def call() -> Any:
         nonlocal carry
-        carry, logits = move(execution.weights, carry, *next(batches), moving)
+        carry, logits = move(backend.weights, carry, *next(batches), moving)
         return logits
 
     return call
