@@ -85,7 +85,7 @@ class Ingest:
     def next_message(self) -> Wire:
         """Return the next frame as a websocket message."""
         self._seq += 1
-        message = EventsFrame(self._seq, self._records, self._base_us)
+        message = EventsFrame(self._seq, self._records, t_base_us=self._base_us)
         self._base_us += int(self._events["t"][-1])
         return encode_client(message)
 

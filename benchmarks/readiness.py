@@ -13,14 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks.cases import EVENT_RATE_PER_MS, Model
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.checkpoint import save
-from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
+from saccade.model.manifest import Manifest, make_canary
 from saccade.model.upstream.recipes import recipe
 
 CANARY_TICKS: Final = 2
@@ -62,8 +60,7 @@ def _save(path: Path, name: str, model: Model) -> None:
     length = CANARY_TICKS * config.tick_events
     tokens = rng.integers(config.num_embeddings, size=length, dtype=np.int32)
     dt_ms = rng.exponential(1 / EVENT_RATE_PER_MS, length).astype(np.float32)
-    logits = jax.jit(partial(scan, config))(model.variables, tokens, dt_ms)
-    canary = Canary(*(tuple(np.asarray(x).tolist()) for x in (tokens, dt_ms, logits)))
+    canary = make_canary(config, model.variables, tokens, dt_ms)
     label = name.replace("/", "-")
     save(
         path,

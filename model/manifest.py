@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Final, Literal, get_args
 
+import jax
 import numpy as np
+import numpy.typing as npt
 
 from saccade.model.classifier import Variables
 from saccade.model.config import ModelConfig
 from saccade.model.leaves import leaves
+from saccade.model.streaming import scan
 from saccade.model.tokens import TimestepConvention, Tokenization
 
 FORMAT: Final = 1
+CANARY_TICKS: Final = 3
+"""Ticks of the canaries that training and importing make."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,23 @@ class Canary:
     tokens: tuple[int, ...]
     dt_ms: tuple[float, ...]
     logits: tuple[float, ...]
+
+
+def make_canary(
+    config: ModelConfig,
+    variables: Variables,
+    tokens: npt.NDArray[np.int32],
+    dt_ms: npt.NDArray[np.float32],
+) -> Canary:
+    """Return a canary with the model's own scores for some whole ticks."""
+    with jax.default_matmul_precision("highest"):
+        logits = _scan(config)(variables, tokens, dt_ms)
+    return Canary(*(tuple(np.asarray(x).tolist()) for x in (tokens, dt_ms, logits)))
+
+
+@cache
+def _scan(config: ModelConfig) -> Any:
+    return jax.jit(partial(scan, config))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An experiment: a task, a model and a recipe, made from one configuration."""
+"""An experiment: task, network, tokenization and settings of one configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from saccade.model.training.typed import build
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that a run needs and that a checkpoint remembers."""
+    """The parts of a run that its checkpoints describe."""
 
     settings: Settings
     task: Task
@@ -45,20 +45,20 @@ class Experiment:
 
     @property
     def classifier(self) -> Classifier:
-        """The network, in the precision that it is trained in."""
+        """The network, in its training precision."""
         return Classifier(self.config, PRECISIONS[self.settings.training.precision])
 
     @property
     def plan(self) -> Plan:
-        """How large training batches are."""
+        """The sizes of training batches."""
         training = self.settings.training
         return Plan(training.crop_events, training.batch_events)
 
     def variables(self) -> Variables:
-        """Draw the variables that training begins with.
+        """Draw the initial variables.
 
         Raises:
-            InvalidSetting: The model has too few features for motion detectors.
+            InvalidSetting: `model.d_model` is too small for motion detectors.
         """
         seed, speed = self.settings.seed, self.settings.training.motion_speed
         drawn = initialize(self.config, jax.random.key(seed))
@@ -71,8 +71,8 @@ class Experiment:
             raise InvalidSetting("training.motion_speed", str(error)) from None
 
 
-def experiment(values: Mapping[str, Any]) -> Experiment:
-    """Make an experiment from a resolved configuration.
+def make_experiment(values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment of a resolved configuration.
 
     Raises:
         UnknownSetting: A key is not known.
@@ -96,7 +96,7 @@ def experiment(values: Mapping[str, Any]) -> Experiment:
 
 
 def task_of(settings: Settings) -> Task:
-    """Make the task that a configuration names."""
+    """Return the task that a configuration names."""
     data_dir = None if settings.data_dir is None else Path(settings.data_dir)
     return build_task(settings.task, data_dir, settings.system)
 

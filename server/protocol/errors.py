@@ -157,7 +157,7 @@ class SequenceGap(ProtocolError):
 
 @dataclass(eq=False)
 class FrameUndecodable(ProtocolError):
-    """A frame's `data` is not what its encoding says."""
+    """A frame's `data` does not decode."""
 
     code: ClassVar[str] = "malformed_events"
     close_code: ClassVar[int] = 1007
@@ -234,7 +234,7 @@ class UnknownModel(ProtocolError):
 
 @dataclass(eq=False)
 class SensorRefused(ProtocolError):
-    """The sensor is not the model's, and `fit` does not say what to do."""
+    """The sensor is not the model's, and `fit` does not allow that."""
 
     code: ClassVar[str] = "sensor_mismatch"
     close_code: ClassVar[int] = 4409

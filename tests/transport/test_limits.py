@@ -140,7 +140,7 @@ def test_many_connections_of_a_key_gain_it_nothing_and_end_with_a_code(
     serve: Any,
 ) -> None:
     server = serve(keys=LINES, key_events_per_s=256)
-    frame = EventsFrame(1, pack(some_events(1000), 0), 0)
+    frame = EventsFrame(1, pack(some_events(1000), 0))
     with ExitStack() as stack:
         crowd = [stack.enter_context(client(server, "ann")) for _ in range(6)]
         for flood in crowd:

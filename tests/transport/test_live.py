@@ -65,7 +65,7 @@ async def test_a_live_sdk_stream_never_waits_and_its_counts_add_up(
         closed = await stream.close()
         assert closed.dropped is not None
         assert closed.dropped > 0
-        lost = stream.traffic.dropped_events
+        lost = stream.stats.dropped_events
         assert closed.events + closed.pending + lost == len(events)
 
 
@@ -106,10 +106,10 @@ async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) ->
             await stream.send(events[start : start + FRAME])
         assert time.monotonic() - began_s < 1.0, "the connection was not waited for"
         closed = await stream.close()
-        traffic = stream.traffic
-        assert traffic.reconnects == 1
-        assert traffic.dropped_here >= 39 * FRAME
-        assert closed.events + closed.pending + traffic.dropped_events == len(events)
+        stats = stream.stats
+        assert stats.reconnects == 1
+        assert stats.dropped_locally >= 39 * FRAME
+        assert closed.events + closed.pending + stats.dropped_events == len(events)
     kept = np.concatenate(
         [events[:FRAME], events[len(events) - closed.events + FRAME :]]
     )

@@ -1,4 +1,4 @@
-"""The authors' checkpoints import, or say exactly why they do not."""
+"""The authors' checkpoints import, or the error names the exact reason."""
 
 from __future__ import annotations
 

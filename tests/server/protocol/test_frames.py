@@ -67,7 +67,7 @@ def test_a_declared_clock_counts_on_within_a_frame_and_between_frames(bits):
 
 def test_a_declared_clock_of_more_bits_than_an_offset_has_wraps_by_its_base():
     conversation = opened(Open("nmnist", clock_bits=34))
-    late = EventsFrame(1, pack(events_at(2**34 - 2), 2**34 - 2), 2**34 - 2)
+    late = EventsFrame(1, pack(events_at(2**34 - 2), 2**34 - 2), t_base_us=2**34 - 2)
     assert fed(conversation, late) == [2**34 - 2]
     assert fed(conversation, frame(2, 1)) == [2**34 + 1]
 

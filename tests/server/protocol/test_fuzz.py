@@ -1,4 +1,4 @@
-"""Whatever arrives, a session ends with a typed error or goes on unharmed."""
+"""On any input a session ends with a typed error or goes on as before."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_arbitrary_text_raises_nothing_but_a_protocol_error(wire):
     decoded_or_refused(wire)
 
 
-def test_a_field_without_a_name_is_told_of_in_a_message_that_can_be_read():
+def test_a_field_without_a_name_is_reported_in_a_message_that_can_be_read():
     decoded_or_refused(msgpack.packb({"type": "open", "model": "m", "": 1}))
 
 
@@ -122,7 +122,7 @@ def mutated(draw, whole):
     return bytes(wire)
 
 
-@given(mutated(strategies.client_messages.map(encode_client)))
+@given(mutated(strategies.client_messages.map(strategies.encoded)))
 @settings(max_examples=300)
 def test_damaged_messages_raise_nothing_but_a_protocol_error(wire):
     decoded_or_refused(wire)
@@ -131,7 +131,7 @@ def test_damaged_messages_raise_nothing_but_a_protocol_error(wire):
 @given(
     mutated(
         strategies.client_messages.map(
-            lambda message: encode_client(message, text=True).encode()
+            lambda message: strategies.encoded(message, text=True).encode()
         )
     )
 )
@@ -143,8 +143,8 @@ def test_damaged_texts_raise_nothing_but_a_protocol_error(wire):
 @given(
     st.lists(
         st.one_of(
-            strategies.client_messages.map(encode_client),
-            mutated(strategies.client_messages.map(encode_client)),
+            strategies.client_messages.map(strategies.encoded),
+            mutated(strategies.client_messages.map(strategies.encoded)),
             st.builds(EventsFrame, st.integers(1, 4), st.binary(max_size=40)).map(
                 encode_client
             ),
@@ -189,7 +189,7 @@ class Session(RuleBasedStateMachine):
             self.counts.events + len(data) // 8,
             self.counts.bytes + len(data),
         )
-        frame = EventsFrame(self.seq, data, t_base_us)
+        frame = EventsFrame(self.seq, data, t_base_us=t_base_us)
         (request,) = self.conversation.read(encode_client(frame))
         assert isinstance(request, (Feed, Reply))
         return request

@@ -1,4 +1,4 @@
-"""Real sessions in hostile hands, without a socket: typed errors, and nothing else."""
+"""Damaged messages of real sessions raise typed errors and nothing else."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def play(script: list[Said], codes: Counter[str]) -> int:
     session = Session()
     for said in script:
         codes["damaged"] += said.damaged
-        told = answers(session, said.wire)
-        for message in told:
+        errors = answers(session, said.wire)
+        for message in errors:
             codes[message.code] += 1
             session.conversation.write(message)
-        if any(message.fatal for message in told):
+        if any(message.fatal for message in errors):
             break
     return session.taken
 

@@ -14,7 +14,7 @@ from tests.server.protocol.scripted import SENSOR, fed, frame, opened, refused
 def resumed(first: Conversation, opening: Open | None = None) -> Conversation:
     conversation = Conversation(Limits())
     conversation.receive(opening or Open("nmnist", resume="token"))
-    conversation.resume(SENSOR, first.memory())
+    conversation.resume(SENSOR, first.export_state())
     return conversation
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
-from saccade.model.training import train_state as learners
+from saccade.model.training import train_state
 from saccade.model.training.optimizer import (
-    correct,
+    count_correct,
     cross_entropy,
-    groups,
-    optimizer,
-    schedule,
-    smooth,
+    learning_rate,
+    make_optimizer,
+    parameter_groups,
+    smooth_labels,
 )
 from saccade.model.training.settings import OptimizerSettings
 
@@ -45,14 +45,14 @@ CONFIG = ModelConfig(
 
 @pytest.fixture(scope="module")
 def params() -> dict[str, Any]:
-    learner = learners.init(
-        initialize(CONFIG, jax.random.key(0)), optimizer(SETTINGS, 100)
+    state = train_state.create(
+        initialize(CONFIG, jax.random.key(0)), make_optimizer(SETTINGS, 100)
     )
-    return dict(learner.variables["params"])
+    return dict(state.variables["params"])
 
 
 def test_only_state_matrices_have_a_rate_of_their_own(params: dict[str, Any]) -> None:
-    found = jax.tree_util.tree_flatten_with_path(groups(params))[0]
+    found = jax.tree_util.tree_flatten_with_path(parameter_groups(params))[0]
     by_group: dict[str, set[str]] = {}
     for path, group in found:
         by_group.setdefault(group, set()).add(path[-1].key)
@@ -62,7 +62,7 @@ def test_only_state_matrices_have_a_rate_of_their_own(params: dict[str, Any]) ->
 
 
 def test_without_gradient_only_regular_parameters_decay(params: dict[str, Any]) -> None:
-    adam = optimizer(SETTINGS, 100)
+    adam = make_optimizer(SETTINGS, 100)
     nothing = jax.tree.map(jnp.zeros_like, params)
     # The rate is 0 in the very first step of the warm-up: look at the second.
     update = jax.jit(adam.update)
@@ -78,7 +78,7 @@ def test_without_gradient_only_regular_parameters_decay(params: dict[str, Any]) 
 
 
 def test_the_rate_rises_then_falls_to_its_final_share() -> None:
-    rates = [float(schedule(SETTINGS, 1.0, 100)(step)) for step in range(101)]
+    rates = [float(learning_rate(SETTINGS, 1.0, 100)(step)) for step in range(101)]
     assert rates[0] == 0.0
     assert max(rates) == pytest.approx(1.0) == rates[10]
     assert rates[100] == pytest.approx(0.01)
@@ -91,11 +91,11 @@ def test_rows_without_weight_do_not_count() -> None:
     weights = jnp.array([1.0, 0.0])
     alone = cross_entropy(logits[:1], targets[:1], weights[:1])
     assert cross_entropy(logits, targets, weights) == pytest.approx(float(alone))
-    assert float(correct(logits, targets, weights)) == 1.0
+    assert float(count_correct(logits, targets, weights)) == 1.0
 
 
 def test_smoothing_keeps_a_distribution() -> None:
-    smoothed = np.asarray(smooth(jnp.eye(4), 0.2))
+    smoothed = np.asarray(smooth_labels(jnp.eye(4), 0.2))
     assert smoothed.sum(axis=1) == pytest.approx(np.ones(4))
     assert smoothed[0] == pytest.approx([0.85, 0.05, 0.05, 0.05])
 
@@ -106,12 +106,12 @@ def test_accumulated_gradients_move_as_their_mean(params: dict[str, Any]) -> Non
         jax.tree.map(lambda p, k=key: jax.random.normal(k, p.shape), params)
         for key in keys
     )
-    several = optimizer(replace(SETTINGS, accumulate=2), 200)
+    several = make_optimizer(replace(SETTINGS, accumulate=2), 200)
     moments = several.init(params)
     still, moments = several.update(first, moments, params)
     assert not any(bool(leaf.any()) for leaf in jax.tree.leaves(still))
     moved, _ = several.update(second, moments, params)
-    one = optimizer(SETTINGS, 100)
+    one = make_optimizer(SETTINGS, 100)
     mean = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
     expected, _ = one.update(mean, one.init(params), params)
     for found, wanted in zip(

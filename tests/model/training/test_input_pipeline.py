@@ -14,34 +14,39 @@ from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 from saccade.model.tokens import Tokenization
 from saccade.model.training.augmentation import drop_events
-from saccade.model.training.dataset import OnDisk, Samples
+from saccade.model.training.dataset import LazyRecordings, Samples
 from saccade.model.training.errors import MalformedDataSet
 from saccade.model.training.experiment import encoder
 from saccade.model.training.input_pipeline import (
     Batch,
-    Draw,
-    Loading,
+    DrawBatches,
+    LoadOptions,
+    bucket,
+    evaluation_batches,
     padded_length,
     training_batches,
 )
-from saccade.model.training.schedule import Place, Plan, Schedule
+from saccade.model.training.schedule import BatchPosition, Plan, Schedule
 from tests.model.training.fixtures import make_events
 
 TICK = 16
 ENCODE = encoder(Tokenization("linear", Sensor(34, 34)), "preceding")
-THREAD = Loading(processes=0, batches_ahead=2)
-START = Place(0, 0)
+THREAD = LoadOptions(processes=0, batches_ahead=2)
+START = BatchPosition(0, 0)
 
 
 def unchanged(events: Events, rng: np.random.Generator) -> Events:
     return events
 
 
-def make_draw(sizes: list[int], mix: float = 0.0, **options: object) -> Draw:
+def make_samples(sizes: list[int]) -> Samples:
     events = [make_events(size, seed) for seed, size in enumerate(sizes)]
-    samples = Samples(events, np.arange(len(sizes), dtype=np.int64) % 3)
-    values = {"augment": unchanged, "samples": samples, **options}
-    return Draw(classes=3, mix=mix, encode=ENCODE, tick_events=TICK, **values)  # type: ignore[arg-type]
+    return Samples(events, np.arange(len(sizes), dtype=np.int64) % 3)
+
+
+def make_draw(sizes: list[int], mix: float = 0.0, **options: object) -> DrawBatches:
+    values = {"augment": unchanged, "samples": make_samples(sizes), **options}
+    return DrawBatches(classes=3, mix=mix, encode=ENCODE, tick_events=TICK, **values)  # type: ignore[arg-type]
 
 
 def make_schedule(samples: int, crop_events: list[int], epochs: int = 2) -> Schedule:
@@ -101,7 +106,7 @@ def test_processes_draw_what_a_thread_does() -> None:
     augment = partial(drop_events, share=0.4)
     draw = make_draw([100] * 23, mix=0.5, augment=augment)
     one = list(training_batches(schedule, draw, START, THREAD))
-    many = list(training_batches(schedule, draw, START, Loading(2, 4)))
+    many = list(training_batches(schedule, draw, START, LoadOptions(2, 4)))
     assert len(one) == len(many)
     assert all(map(same, one, many))
 
@@ -119,10 +124,10 @@ def broken(place: int) -> Events:
 
 @pytest.mark.parametrize("processes", [0, 1])
 def test_a_damaged_recording_is_named_wherever_it_is_read(processes: int) -> None:
-    samples = Samples(OnDisk(range(8), broken), np.zeros(8, np.int64))
+    samples = Samples(LazyRecordings(range(8), broken), np.zeros(8, np.int64))
     draw = make_draw([], samples=samples)
     batches = training_batches(
-        make_schedule(8, [32]), draw, START, Loading(processes, 2)
+        make_schedule(8, [32]), draw, START, LoadOptions(processes, 2)
     )
     with pytest.raises(MalformedDataSet, match=r"recording\d\.bin: 3 bytes"):
         next(batches)
@@ -138,7 +143,7 @@ def test_a_consumer_that_leaves_early_ends_the_workers(processes: int) -> None:
     before = set(threading.enumerate())
     schedule = make_schedule(100, [32], epochs=1000)
     batches = training_batches(
-        schedule, make_draw([100] * 100), START, Loading(processes, 8)
+        schedule, make_draw([100] * 100), START, LoadOptions(processes, 8)
     )
     assert len(list(islice(batches, 3))) == 3
     batches.close()
@@ -146,3 +151,40 @@ def test_a_consumer_that_leaves_early_ends_the_workers(processes: int) -> None:
         worker.join(timeout=20)
     assert not multiprocessing.active_children()
     assert not new_threads(before)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 256))
+def test_a_bucket_holds_its_recording_in_a_power_of_two_of_ticks(
+    size: int, tick: int
+) -> None:
+    length = bucket(size, tick)
+    assert length >= size
+    assert length % tick == 0
+    assert (length // tick).bit_count() == 1
+    assert length == tick or length < 2 * size + 2 * tick
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=12))
+def test_evaluation_sees_every_event_of_every_sample_once(sizes: list[int]) -> None:
+    samples = make_samples(sizes)
+    seen = []
+    for batch in evaluation_batches(samples, 3, 256, TICK, ENCODE):
+        real = batch.weights > 0
+        seen += batch.lengths[real].tolist()
+        assert batch.tokens.shape == batch.dt_ms.shape
+        assert set(batch.weights.tolist()) <= {0.0, 1.0}
+    assert sorted(seen) == sorted(sizes)
+
+
+def test_padding_comes_after_the_events_and_takes_no_time() -> None:
+    (batch,) = evaluation_batches(make_samples([20]), 3, 32, TICK, ENCODE)
+    assert batch.tokens.shape == (1, 32)
+    assert batch.lengths.tolist() == [20]
+    assert not batch.tokens[0, 20:].any()
+    assert not batch.dt_ms[0, 20:].any()
+
+
+def test_the_following_timestep_scores_one_event_less() -> None:
+    encode = encoder(Tokenization("linear", Sensor(34, 34)), "following")
+    (batch,) = evaluation_batches(make_samples([20]), 3, 32, TICK, encode)
+    assert batch.lengths.tolist() == [19]

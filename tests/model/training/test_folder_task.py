@@ -27,7 +27,7 @@ from tests.model.events.test_recordings import (
     evt3_bytes,
 )
 from tests.model.training.fixtures import SYSTEM, make_events
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 SETTINGS: dict[str, Any] = {
     "name": "folder",

@@ -1,4 +1,4 @@
-"""What `saccade evaluate` finds out: both modes, class by class, and when."""
+"""Evaluations: whole and streamed scores, figures by class, decision times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saccade.model.tokens import Tokenization
 from saccade.model.training import evaluation
 from saccade.model.training.dataset import Samples
 from saccade.model.training.evaluation import (
-    Assessment,
+    Evaluation,
     Predictions,
     ScoreTrajectory,
     decision_ms,
@@ -58,11 +58,11 @@ def both() -> tuple[Predictions, Predictions]:
 
 
 def made(
-    labels: list[int], told: list[int], courses: list[ScoreTrajectory]
-) -> Assessment:
-    logits = 4.0 * np.eye(3)[told]
-    found = Predictions(np.array(labels), logits, courses, 100, 5.0)
-    return Assessment("test", "streaming", ("left", "right", "none"), found, "a1b2")
+    labels: list[int], predicted: list[int], trajectories: list[ScoreTrajectory]
+) -> Evaluation:
+    logits = 4.0 * np.eye(3)[predicted]
+    found = Predictions(np.array(labels), logits, trajectories, 100, 5.0)
+    return Evaluation("test", "streaming", ("left", "right", "none"), found, "a1b2")
 
 
 def test_streaming_scores_every_sample_as_batches_do(both) -> None:
@@ -74,15 +74,15 @@ def test_streaming_scores_every_sample_as_batches_do(both) -> None:
 
 def test_a_course_has_a_place_for_each_tick_and_ends_in_the_final_score(both) -> None:
     _, streams = both
-    ticks = sorted(course.t_ms.size for course in streams.courses)
+    ticks = sorted(trajectory.t_ms.size for trajectory in streams.trajectories)
     assert ticks == sorted(size // CONFIG.tick_events for size in SIZES)
-    for course, logits in zip(streams.courses, streams.logits, strict=True):
-        assert (np.diff(course.t_ms) >= 0).all()
-        if course.t_ms.size:
-            assert course.logits[-1].tolist() == logits.tolist()
+    for trajectory, logits in zip(streams.trajectories, streams.logits, strict=True):
+        assert (np.diff(trajectory.t_ms) >= 0).all()
+        if trajectory.t_ms.size:
+            assert trajectory.logits[-1].tolist() == logits.tolist()
 
 
-def test_classes_count_what_was_told_and_what_was_so() -> None:
+def test_classes_have_recall_and_precision() -> None:
     result = made([0, 0, 0, 1], [0, 0, 1, 1], [])
     left, right, none = result.classes
     assert (left.samples, left.recall, left.precision) == (3, 2 / 3, 1.0)
@@ -96,24 +96,24 @@ def test_classes_count_what_was_told_and_what_was_so() -> None:
 @pytest.mark.parametrize(
     ("answers", "when"), [([1, 1, 1], 2.0), ([0, 1, 1], 5.0), ([1, 0, 1], 9.0)]
 )
-def test_a_decision_is_made_when_it_is_not_taken_back(answers, when) -> None:
-    course = ScoreTrajectory(np.array([2.0, 5.0, 9.0]), np.eye(3)[answers])
-    assert decision_ms(course) == when
+def test_a_decision_is_made_when_the_top_class_stays(answers, when) -> None:
+    trajectory = ScoreTrajectory(np.array([2.0, 5.0, 9.0]), np.eye(3)[answers])
+    assert decision_ms(trajectory) == when
 
 
-def test_confidence_begins_at_chance_and_ends_with_what_was_known() -> None:
-    course = ScoreTrajectory(
+def test_confidence_begins_at_chance_and_ends_with_the_final_score() -> None:
+    trajectory = ScoreTrajectory(
         np.array([10.0, 20.0]), np.log([[0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
     )
-    t_ms, known = confidence_over_time(made([1], [1], [course]))
+    t_ms, known = confidence_over_time(made([1], [1], [trajectory]))
     assert known[0, t_ms < 10.0] == pytest.approx(1 / 3)
     assert known[0, (t_ms >= 10.0) & (t_ms < 20.0)] == pytest.approx(0.5)
     assert known[0, -1] == pytest.approx(0.8)
 
 
 def test_figures_are_images_beside_the_numbers(tmp_path: Path) -> None:
-    courses = [ScoreTrajectory(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])] * 2
-    write_figures(tmp_path / "figures", made([0, 1], [0, 1], courses))
+    trajectories = [ScoreTrajectory(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])] * 2
+    write_figures(tmp_path / "figures", made([0, 1], [0, 1], trajectories))
     for name in ("confusion.png", "confidence.png"):
         assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
@@ -122,8 +122,8 @@ def test_figures_are_images_beside_the_numbers(tmp_path: Path) -> None:
 
 
 def test_the_text_has_a_line_a_class_and_the_time_to_decision() -> None:
-    courses = [ScoreTrajectory(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])]
-    text = str(made([0], [1], courses))
+    trajectories = [ScoreTrajectory(np.array([1.0, 2.0]), np.eye(3)[[0, 1]])]
+    text = str(made([0], [1], trajectories))
     assert "0.0% of 1 samples" in text
     assert "  left         1        0.0%" in text
     assert "final after 2.0 ms" in text

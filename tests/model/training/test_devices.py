@@ -1,4 +1,4 @@
-"""However many devices share a batch, a run learns the same."""
+"""A run learns the same, however many devices share its batches."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import pytest
 
-from saccade.model.training.devices import get_ready, mesh
+from saccade.model.training.devices import make_mesh, set_up_devices
 from saccade.model.training.errors import InvalidSetting
-from saccade.model.training.gradient import rows_at_once
+from saccade.model.training.gradient import microbatch_rows
 from tests.model.training.fixtures import SYSTEM, write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 CLOSE = 1e-5
 COMMAND = [sys.executable, "-m", "saccade", "train"]
@@ -27,7 +27,7 @@ FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three epochs of batches whose rows no number of devices divides."""
+    """Three epochs; no number of devices divides the rows of a batch."""
     digits = write_digits(tmp_path_factory.mktemp("digits"), each=3)
     changed = ["training.batch_events=352", "training.epochs=3", "model.dropout=0.3"]
     kept = [word for word in TINY if not word.startswith("system.devices")]
@@ -98,28 +98,28 @@ def test_two_processes_learn_as_one_does(
 
 
 @pytest.mark.parametrize("count", [0, 99])
-def test_as_many_devices_as_asked_for_must_be_there(count: int) -> None:
+def test_more_devices_than_there_are_is_refused(count: int) -> None:
     with pytest.raises(InvalidSetting, match=rf"system\.devices: {count}, where"):
-        mesh(replace(SYSTEM, devices=count))
+        make_mesh(replace(SYSTEM, devices=count))
 
 
-def test_a_process_is_one_of_those_there_are() -> None:
+def test_a_process_index_beyond_the_last_is_refused() -> None:
     with pytest.raises(InvalidSetting, match=r"system\.process: 2, of 2"):
-        get_ready(replace(SYSTEM, processes=2, process=2))
+        set_up_devices(replace(SYSTEM, processes=2, process=2))
 
 
 def test_it_is_too_late_to_join_others_once_jax_was_used() -> None:
     assert jax.devices()
     with pytest.raises(InvalidSetting, match=r"system\.coordinator: "):
-        get_ready(replace(SYSTEM, coordinator="127.0.0.1:1", devices=7))
+        set_up_devices(replace(SYSTEM, coordinator="127.0.0.1:1", devices=7))
 
 
 @pytest.mark.parametrize(
     ("rows", "length", "at_once"),
     [(4, 8192, 1), (64, 1024, 8), (6, 2048, 3), (7, 2048, 1), (3, 32, 3)],
 )
-def test_a_cpu_takes_as_many_rows_at_once_as_fit_its_cache(
+def test_microbatches_on_a_cpu_fit_its_cache(
     rows: int, length: int, at_once: int
 ) -> None:
-    assert rows_at_once(rows, length, "cpu") == at_once
-    assert rows_at_once(rows, length, "gpu") == rows
+    assert microbatch_rows(rows, length, "cpu") == at_once
+    assert microbatch_rows(rows, length, "gpu") == rows

@@ -25,7 +25,7 @@ def test_ragged_batches_weigh_as_many_samples_as_they_hold() -> None:
     assert result.loss == pytest.approx(1.3)
 
 
-def test_the_text_tells_the_sample_count_and_the_interval() -> None:
+def test_the_text_has_the_sample_count_and_the_interval() -> None:
     text = str(score([tally(10.0, 96, 100)]))
     assert "96.0% of 100 samples" in text
     assert "90.2% to 98.4%" in text
@@ -47,5 +47,5 @@ def test_wilsons_interval_solves_its_equation() -> None:
         assert z == pytest.approx(1.96, abs=1e-3)
 
 
-def test_no_samples_tell_nothing() -> None:
+def test_without_samples_the_interval_is_everything() -> None:
     assert score([]).ci95 == (0.0, 1.0)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.training import cli, train_state as learners
+from saccade.model.training import cli, train_state
 from saccade.model.training.errors import TrainingDiverged
 from saccade.model.training.input_pipeline import Batch
 from saccade.model.training.loop import interruptible
-from saccade.model.training.metrics import Meter
-from saccade.model.training.train_state import Learner, Tally, make_predict
+from saccade.model.training.metrics import MetricsAccumulator
+from saccade.model.training.train_state import Tally, TrainState, make_predict
 from tests.model.training.fixtures import write_digits
-from tests.model.training.test_evaluate import tally
+from tests.model.training.test_metrics import tally
 
 TINY = [
     "task=nmnist",
@@ -108,9 +108,9 @@ def test_the_best_checkpoint_validates_as_it_did_in_training(
     folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = evaluate([*words, f"checkpoint={folder}", "split=validation"], capsys)
-    told = load(folder / "best").manifest.metrics["validation"]
-    assert found["accuracy"] == told["accuracy"]
-    assert found["loss"] == pytest.approx(told["loss"], rel=1e-5)
+    recorded = load(folder / "best").manifest.metrics["validation"]
+    assert found["accuracy"] == recorded["accuracy"]
+    assert found["loss"] == pytest.approx(recorded["loss"], rel=1e-5)
     best = max(
         json.loads(line)["accuracy"]
         for line in (folder / "metrics.jsonl").read_text().splitlines()
@@ -197,15 +197,15 @@ def test_cfg_job_prints_the_resolved_configuration(
     assert "epochs: 3" in capsys.readouterr().out
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_batch(
+def test_a_loss_that_is_not_finite_ends_the_run_and_saves_the_batch(
     tmp_path: Path,
 ) -> None:
-    meter = Meter(tmp_path / "diverged.npz")
+    metrics = MetricsAccumulator(tmp_path / "diverged.npz")
     for step, loss in enumerate([1.0, float("nan"), float("nan")], start=5):
         batch = Batch(*(np.full((1, 1), step) for _ in Batch._fields))
-        meter.add(step, batch, tally(loss, 0, 1))
+        metrics.add(step, batch, tally(loss, 0, 1))
     with pytest.raises(TrainingDiverged, match=r"at step 6, .*smaller optimizer"):
-        meter.read(step=7, epoch=1)
+        metrics.read(step=7, epoch=1)
     with np.load(tmp_path / "diverged.npz") as kept:
         assert set(kept) == set(Batch._fields)
         assert kept["tokens"].tolist() == [[6]]
@@ -217,10 +217,10 @@ def test_ctrl_c_saves_what_there_is(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stand_still(learner: Learner, batch: Batch) -> tuple[Learner, Tally]:
-        return learner, tally(1.0, 0, 1)
+    def stand_still(state: TrainState, batch: Batch) -> tuple[TrainState, Tally]:
+        return state, tally(1.0, 0, 1)
 
-    monkeypatch.setattr(learners, "make_step", lambda *_: stand_still)
+    monkeypatch.setattr(train_state, "make_train_step", lambda *_: stand_still)
 
     def interrupt() -> None:
         while not list(tmp_path.rglob("metrics.jsonl")):

@@ -6,7 +6,7 @@ import pytest
 
 from saccade.model.training.config import CONF, as_yaml, resolve
 from saccade.model.training.errors import InvalidSetting, UnknownSetting
-from saccade.model.training.experiment import experiment
+from saccade.model.training.experiment import make_experiment
 from saccade.model.training.settings import TokenSettings
 from saccade.model.training.typed import build
 
@@ -18,7 +18,7 @@ MODELS = sorted(
 
 @pytest.mark.parametrize("task", ["nmnist", "motions"])
 def test_a_task_brings_its_own_model_and_recipe(task: str) -> None:
-    made = experiment(resolve("config", [f"task={task}"]))
+    made = make_experiment(resolve("config", [f"task={task}"]))
     assert made.task.name == task
     assert made.config.num_classes == len(made.task.labels)
     assert made.config.num_embeddings == made.tokenization.num_tokens
@@ -27,12 +27,12 @@ def test_a_task_brings_its_own_model_and_recipe(task: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_can_be_chosen(model: str) -> None:
     words = ["task=motions", f"model={model}", "training.crop_events=[4096]"]
-    assert experiment(resolve("config", words)).config.d_model >= 16
+    assert make_experiment(resolve("config", words)).config.d_model >= 16
 
 
 def test_the_command_line_has_the_last_word() -> None:
     words = ["task=nmnist", "data_dir=../some/where", "model.dropout=0", "seed=7"]
-    settings = experiment(resolve("config", words)).settings
+    settings = make_experiment(resolve("config", words)).settings
     assert settings.data_dir == "../some/where"
     assert settings.seed == 7
     assert settings.model["dropout"] == 0
@@ -60,7 +60,7 @@ def test_the_resolved_configuration_reads_back() -> None:
 def test_an_unknown_name_suggests_the_nearest(word: str, nearest: str) -> None:
     words = ["task=nmnist", word] if not word.startswith("task") else [word]
     with pytest.raises(UnknownSetting, match=re.escape(repr(nearest))):
-        experiment(resolve("config", words))
+        make_experiment(resolve("config", words))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_unknown_name_suggests_the_nearest(word: str, nearest: str) -> None:
 )
 def test_a_wrong_value_is_explained(words: list[str], reason: str) -> None:
     with pytest.raises(InvalidSetting, match=re.escape(reason)):
-        experiment(resolve("config", words))
+        make_experiment(resolve("config", words))
 
 
 def test_a_missing_value_is_named() -> None:

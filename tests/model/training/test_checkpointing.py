@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if it had not been."""
+"""A stopped run resumes as if it had not been stopped."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.training import cli, train_state as learners
+from saccade.model.training import cli, train_state
 from tests.model.training.fixtures import write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 EPOCHS = 4
 STEPS_AN_EPOCH = 5
@@ -40,7 +40,7 @@ def run(words: list[str], output: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing stopped."""
+    """The folder of a run that was never stopped."""
     return run(words, tmp_path_factory.mktemp("whole"))
 
 
@@ -53,11 +53,11 @@ def assert_same(folder: Path, whole: Path) -> None:
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Ctrl-C come after so many steps."""
-    make_step, taken = learners.make_step, 0
+    """Send SIGINT after so many steps."""
+    make_train_step, taken = train_state.make_train_step, 0
 
     def make(*arguments: Any) -> Any:
-        step = make_step(*arguments)
+        step = make_train_step(*arguments)
 
         def stopping(*values: Any) -> Any:
             nonlocal taken
@@ -68,7 +68,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return stopping
 
-    monkeypatch.setattr(learners, "make_step", make)
+    monkeypatch.setattr(train_state, "make_train_step", make)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
         2 * STEPS_AN_EPOCH + 2,
     ],
 )
-def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(
+def test_a_run_stopped_at_any_step_ends_as_an_unstopped_one(
     steps: int,
     words: list[str],
     whole: Path,
@@ -97,7 +97,7 @@ def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_one_that_was_not(
+def test_a_killed_run_ends_as_an_unstopped_one(
     words: list[str], whole: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "saccade", "train", *words]
@@ -120,7 +120,7 @@ def test_a_finished_run_has_nothing_left_to_do(whole: Path) -> None:
     assert (whole / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_run_folder_tells_its_origin_and_draws_its_curves(whole: Path) -> None:
+def test_a_run_folder_records_its_origin_and_draws_its_curves(whole: Path) -> None:
     origin = json.loads((whole / "run.json").read_text())
     assert origin["command"].startswith("saccade train task=nmnist")
     assert {"git", "packages"} <= origin.keys()
@@ -161,8 +161,8 @@ def test_a_full_disk_is_an_error_in_words_and_what_was_saved_stays(
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     lines = done.stderr.splitlines()
-    (told,) = [line for line in lines if line.startswith(f"saccade: {folder}")]
-    assert "cannot be saved" in told
+    (message,) = [line for line in lines if line.startswith(f"saccade: {folder}")]
+    assert "cannot be saved" in message
     assert load(folder / "best").manifest == best
     assert cli.train([f"resume={folder}"]) == 0
 
@@ -171,7 +171,7 @@ def test_a_full_disk_is_an_error_in_words_and_what_was_saved_stays(
     ("more", "reason"),
     [(["seed=3"], "it stands alone"), ([], "is no run's folder")],
 )
-def test_what_cannot_go_on_is_explained(
+def test_why_a_run_cannot_resume_is_explained(
     more: list[str],
     reason: str,
     tmp_path: Path,
