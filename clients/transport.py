@@ -159,8 +159,7 @@ def _expect_opened(url: str, data: str | bytes) -> Opened:
             raise stream_error(message)
         case GoAway(reason, reconnect_after_ms):
             raise ServerUnavailable(url, reason, 1e-3 * reconnect_after_ms)
-    kind = type(message).__name__
-    raise ConnectionLost(None, f"the server answered `open` with a message {kind}")
+    raise ConnectionLost(None, f"the server answered `open` with `{message.type}`")
 
 
 Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]

@@ -17,8 +17,8 @@ from benchmarks.engine import measure
 from benchmarks.readiness import Readiness
 from benchmarks.report import Report, plot, tables, to_json
 from benchmarks.timing import interleave
+from saccade.model.classifier import scan
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import scan
 from tests.model.variants import random_variables
 
 

@@ -305,4 +305,4 @@ def test_saccade_stream_reports_in_one_line_that_it_waits(served, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"saccade stream: the server at {url} takes no new")
-    assert lines[0].endswith("waiting up to 120 s for it")
+    assert lines[0].endswith("trying again for up to 120 s")
