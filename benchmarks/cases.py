@@ -84,11 +84,11 @@ def quick_shapes(tick_events: int) -> list[Shape]:
     return [Shape(1, 1), Shape(1, CHUNKS[0] // tick_events), Shape(8, 1), Shape(64, 1)]
 
 
-def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list[Case]:
-    """Return the baseline first, then ours, run as one of `BACKENDS`."""
+def cases(model: Model, shapes: list[Shape], backend: str = "fastest") -> list[Case]:
+    """Return the baseline first, then the recurrent mode on one of `BACKENDS`."""
     tick_events = model.config.tick_events
-    chosen = BACKENDS[execution](model.config, model.weights)
-    ours = [
+    chosen = BACKENDS[backend](model.config, model.weights)
+    recurrent = [
         Case(
             shape.name(tick_events),
             shape.sessions * shape.ticks * tick_events,
@@ -96,7 +96,7 @@ def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list
         )
         for shape in shapes
     ]
-    return [Case(BASELINE, BASELINE_EVENTS, _baseline(model)), *ours]
+    return [Case(BASELINE, BASELINE_EVENTS, _baseline(model)), *recurrent]
 
 
 def _baseline(model: Model) -> Callable[[], Any]:
@@ -111,7 +111,7 @@ def _baseline(model: Model) -> Callable[[], Any]:
 
 
 def _advancing(model: Model, backend: Backend, shape: Shape) -> Callable[[], Any]:
-    """Return a call that moves its sessions on from where the last call left them."""
+    """Return a call that advances its sessions from the state of its last call."""
     config, rows = model.config, shape.sessions
     batches = _events(config, rows, shape.ticks * config.tick_events)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)

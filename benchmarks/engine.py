@@ -49,7 +49,7 @@ def _latency(seconds: Seconds) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
+def run(names: Sequence[str], backend: str, *, quick: bool) -> Report:
     """Measure these configurations; `quick` takes fewer cases and less time."""
     report = Report(measure_ceilings(), {}, [], [])
     for name in names:
@@ -57,7 +57,7 @@ def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
         shapes = quick_shapes(tick) if quick else all_shapes(tick)
         budget_s = QUICK_BUDGET_S if quick else BUDGET_S
         most = report.bounds[name] = bound(model, report.ceilings)
-        timed = cases(model, shapes, execution)
+        timed = cases(model, shapes, backend)
         report.rows.extend(measure(name, timed, most, budget_s))
         report.readiness.extend(until_ready(name, model))
     return report
@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", action="append", choices=NAMES, help="not all")
     parser.add_argument(
-        "--execution", choices=BACKENDS, default="fastest", help="what runs ours"
+        "--execution",
+        choices=BACKENDS,
+        default="fastest",
+        help="the recurrent mode's backend",
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw them, as PNG")

@@ -13,13 +13,13 @@ from saccade.clients.endpoint import stream_url
 from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import InvalidField
 from saccade.server.protocol.fields import Record
 from saccade.server.protocol.messages import (
     CLOCK_BITS,
     Every,
-    FitPolicy,
     ReadoutWindow,
     Report,
 )
@@ -62,7 +62,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
     add_recording_options(parser)
     parser.add_argument(
         "--fit",
-        choices=get_args(FitPolicy),
+        choices=get_args(Fit),
         default="scale",
         help="what to do if the sensor is not the model's (default: %(default)s)",
     )
