@@ -21,13 +21,13 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from benchmarks.baseline import CONFIGURATIONS, NAMES
 from benchmarks.bound import Bound, bound, measure_ceilings
 from benchmarks.cases import BASELINE, Case, all_shapes, cases, draw, quick_shapes
-from benchmarks.configurations import CONFIGURATIONS, NAMES
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave
-from saccade.model.backends import EXECUTIONS
+from saccade.model.backends import BACKENDS
 
 BUDGET_S: Final = 60.0
 QUICK_BUDGET_S: Final = 3.0
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", action="append", choices=NAMES, help="not all")
     parser.add_argument(
-        "--execution", choices=EXECUTIONS, default="fastest", help="what runs ours"
+        "--execution", choices=BACKENDS, default="fastest", help="what runs ours"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw them, as PNG")

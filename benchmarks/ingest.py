@@ -96,7 +96,7 @@ class Ingest:
             for request in self._conversation.read(message):
                 assert isinstance(request, Feed), request
                 chunks.append(self._tokenizer.feed(request.events))
-            self._conversation.settle(0)
+            self._conversation.ledger.settle(0)
         return chunks
 
 

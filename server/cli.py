@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 import uvicorn
 
 from saccade.server.logs import configure_logs
-from saccade.server.settings import Settings, help_text, option, rule_of
+from saccade.server.settings import Settings, help_text, option
 from saccade.server.transport.auth import digest_of, new_key
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
             options = {"action": "store_const", "const": "true"}
         elif kind == tuple[Path, ...]:
             options = {"action": "append"}
-        if rule_of(item).option:
+        if item.metadata["option"]:
             options |= {"dest": item.name, "help": help_text(item, kind)}
             result.add_argument(option(item), **options)
     return result

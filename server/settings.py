@@ -43,56 +43,27 @@ def state_folder() -> Path:
     return Path(root) / "saccade"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a field of `Settings` declares beside its name, type and default.
-
-    Attributes:
-        help: What the setting is for, as `--help` prints it.
-        above: A number that the value must exceed.
-        least: The smallest value.
-        most: The largest value; goes with `least`.
-        option: Whether `saccade serve` has an option for the setting.
-    """
-
-    help: str
-    above: float = -math.inf
-    least: float = -math.inf
-    most: float = math.inf
-    option: bool = True
-
-    @property
-    def range(self) -> str:
-        """The numbers that pass, as text; empty where any number does."""
-        if self.most < math.inf:
-            return f"in {self.least}..{self.most}"
-        if self.least > -math.inf:
-            return f">= {self.least}"
-        return f"> {self.above}" if self.above > -math.inf else ""
-
-    def check(self, name: str, number: float) -> None:
-        """Raise ValueError where a number is out of range; NaN always is."""
-        if self.range and not (
-            number > self.above and self.least <= number <= self.most
-        ):
-            is_not = (
-                "{} {} is not {}" if self.most < math.inf else "{} is {}; it must be {}"
-            )
-            raise ValueError(is_not.format(name, number, self.range))
-
-
-def setting(default: Any, help: str, *, secret: bool = False, **rule: Any) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    range: str = "",
+    *,
+    secret: bool = False,
+    option: bool = True,
+) -> Any:
     """Declare a field of `Settings`.
 
     Args:
         default: The value, or a function that returns it.
-        help: What the setting is for.
+        help: What the setting is for, as `--help` prints it.
+        range: The numbers that pass, as `> 0`, `>= 256` or `in 0..65535`.
         secret: Whether the value may hold a password, which `repr` leaves out.
-        rule: The other attributes of `Rule`.
+        option: Whether `saccade serve` has an option for the setting.
     """
-    kind = "default_factory" if callable(default) else "default"
-    source: dict[str, Any] = {kind: default}
-    return field(**source, repr=not secret, metadata={"rule": Rule(help, **rule)})
+    source: dict[str, Any]
+    source = {"default_factory" if callable(default) else "default": default}
+    metadata = {"help": help, "range": range, "option": option}
+    return field(**source, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -105,7 +76,7 @@ class Settings:
     """
 
     host: str = setting("127.0.0.1", "address to listen on")
-    port: int = setting(8000, "port; 0 takes a free one", least=0, most=65535)
+    port: int = setting(8000, "port; 0 takes a free one", "in 0..65535")
     insecure: bool = setting(
         default=False,
         help="listen where others can reach the server, though there are no keys",
@@ -130,12 +101,12 @@ class Settings:
         (), "a checkpoint's folder; may be given again (default: the released ones)"
     )
     slots: int = setting(
-        256, "sessions per model that are on the device at one time", above=0
+        256, "sessions per model that are on the device at one time", "> 0"
     )
     sessions: int = setting(
         1024,
         "sessions per model at one time; those beyond the slots wait in host memory",
-        above=0,
+        "> 0",
     )
     buckets: tuple[Shape, ...] = setting(
         ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1)),
@@ -149,25 +120,25 @@ class Settings:
     outbox_messages: int = setting(
         1024,
         "messages that wait for a client before only the newest result is kept",
-        above=0,
+        "> 0",
         option=False,
     )
     max_body_bytes: int = setting(
-        1 << 25, "longest HTTP body, as sent and once unpacked", above=0
+        1 << 25, "longest HTTP body, as sent and once unpacked", "> 0"
     )
-    max_recordings: int = setting(256, "recordings in one HTTP request", above=0)
+    max_recordings: int = setting(256, "recordings in one HTTP request", "> 0")
     key_sessions: float = setting(
-        math.inf, "sessions that one key may have at a time", above=0
+        math.inf, "sessions that one key may have at a time", "> 0"
     )
     key_requests: float = setting(
-        16, "HTTP requests that one key may have classified at a time", above=0
+        16, "HTTP requests that one key may have classified at a time", "> 0"
     )
     key_events_per_s: float = setting(
         # A smaller rate leaves no room for a frame worth sending; bytes as well.
-        math.inf, "events a second that may come in with one key", least=256
+        math.inf, "events a second that may come in with one key", ">= 256"
     )  # fmt: skip
     key_bytes_per_s: float = setting(
-        math.inf, "bytes a second that may come in with one key", least=4096
+        math.inf, "bytes a second that may come in with one key", ">= 4096"
     )
     drain_s: float = setting(5.0, "seconds that sessions may go on after a stop signal")
     store: Literal["sqlite", "memory", "redis"] = setting(
@@ -180,22 +151,22 @@ class Settings:
         "redis://127.0.0.1:6379/0", "address of the redis store", secret=True
     )
     session_ttl_s: float = setting(
-        300.0, "seconds that a session is kept whose client is gone", above=0
+        300.0, "seconds that a session is kept whose client is gone", "> 0"
     )
     open_s: float = setting(
-        20.0, "seconds that a client may take to open a session", above=0
+        20.0, "seconds that a client may take to open a session", "> 0"
     )
     idle_s: float = setting(
-        600.0, "seconds that a client may be silent; 0: for ever", least=0
+        600.0, "seconds that a client may be silent; 0: for ever", ">= 0"
     )
     snapshot_s: float = setting(
         1.0,
         "seconds between two snapshots of a session that moves; 0: none, sessions end "
         "with their connection",
-        least=0,
+        ">= 0",
     )
     snapshot_events: int = setting(
-        1 << 20, "events between two snapshots of a session", above=0, option=False
+        1 << 20, "events between two snapshots of a session", "> 0", option=False
     )
     reload_s: float = setting(
         2.0, "seconds between two looks at the checkpoints; 0: never"
@@ -211,7 +182,7 @@ class Settings:
         types = get_type_hints(Settings)
         for item in fields(self):
             value = getattr(self, item.name)
-            rule_of(item).check(item.name, value)
+            _check_range(item.name, value, item.metadata["range"])
             choices = choices_of(types[item.name])
             if choices and value not in choices:
                 known = ", ".join(choices)
@@ -246,12 +217,6 @@ class Settings:
         return cls(**values)
 
 
-def rule_of(item: Field[Any]) -> Rule:
-    """Return what a field of `Settings` declares beside its name, type and default."""
-    rule: Rule = item.metadata["rule"]
-    return rule
-
-
 def choices_of(kind: Any) -> tuple[str, ...]:
     """Return the values of a `Literal` type; empty for another type."""
     return get_args(kind) if get_origin(kind) is Literal else ()
@@ -270,14 +235,13 @@ def variable(item: Field[Any]) -> str:
 
 def help_text(item: Field[Any], kind: Any) -> str:
     """Return a setting's help text with its choices or range, and its default."""
-    rule = rule_of(item)
     made = item.default_factory
     default = item.default if made is MISSING else made()
-    notes = [", ".join(choices_of(kind)) or rule.range]
+    notes = [", ".join(choices_of(kind)) or item.metadata["range"]]
     if default not in {None, False, ()}:
         notes.append(f"default {_text_of(default)}")
     shown = "; ".join(filter(None, notes))
-    return f"{rule.help} ({shown})" if shown else rule.help
+    return item.metadata["help"] + (f" ({shown})" if shown else "")
 
 
 def is_loopback(host: str) -> bool:
@@ -286,6 +250,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _check_range(name: str, number: Any, range: str) -> None:
+    """Raise ValueError unless a number is in its setting's range; NaN never is."""
+    sign, _, bounds = range.partition(" ")
+    low, _, high = bounds.partition("..")
+    if sign == "in" and not int(low) <= number <= int(high):
+        raise ValueError(f"{name} {number} is not {range}")
+    if (sign == ">" and not number > int(low)) or (
+        sign == ">=" and not number >= int(low)
+    ):
+        raise ValueError(f"{name} is {number}; it must be {range}")
 
 
 def _check_tls(settings: Settings) -> None:

@@ -265,10 +265,9 @@ def parse_body(
         request = ClassifyRequest.model_validate(raw)
     except ValidationError as error:
         raise from_validation(error) from None
-    return request, [
-        events_of(recording, number)
-        for number, recording in enumerate(request.recordings)
-    ]
+    events = [events_of(each, number) for number, each in enumerate(request.recordings)]
+    request.recordings.clear()  # lists take some ten times the memory of events
+    return request, events
 
 
 def check_count(count: int, limit: int) -> None:

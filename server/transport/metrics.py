@@ -6,6 +6,7 @@ A model's metrics are bound to its label once: binding costs more than counting.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -26,58 +27,46 @@ class ModelMetrics:
     """The metrics of one model, under its name; a model's versions share them.
 
     Args:
-        metrics: Makes each metric for its first model.
+        metrics: The server's metrics, which bind each to the model.
         model: The model's name.
     """
 
     def __init__(self, metrics: Metrics, model: str) -> None:
-        def bind(kind: type[Metric], name: str, text: str, **options: Any) -> Metric:
-            return metrics.family(kind, name, text, **options).labels(model)
-
-        self.events_received = bind(Counter, "events_received", "Events accepted")
-        self.events_dropped = bind(
-            Counter, "events_dropped", "Events dropped to make room for newer ones"
+        counter = partial(metrics.bound, model, Counter)
+        gauge = partial(metrics.bound, model, Gauge)
+        histogram = partial(metrics.bound, model, Histogram)
+        self.events_received = counter("events_received", "Events accepted")
+        self.events_dropped = counter(
+            "events_dropped", "Events dropped to make room for newer ones"
         )
-        self.events_scored = bind(Counter, "events_scored", "Events in whole ticks")
-        self.ticks = bind(Counter, "ticks", "Ticks scored")
-        self.batches = bind(Counter, "batches", "Calls of the device")
-        self.occupancy = bind(
-            Histogram,
+        self.events_scored = counter("events_scored", "Events in whole ticks")
+        self.ticks = counter("ticks", "Ticks scored")
+        self.batches = counter("batches", "Calls of the device")
+        self.occupancy = histogram(
             "bucket_occupancy",
             "Real share of a batch's rows x ticks",
             buckets=OCCUPANCY,
         )
-        self.batch_seconds = bind(
-            Histogram,
-            "batch_seconds",
-            "From a batch's launch to its scores",
-            buckets=SECONDS,
+        self.batch_seconds = histogram(
+            "batch_seconds", "From a batch's launch to its scores", buckets=SECONDS
         )
-        self.compile_seconds = bind(
-            Gauge, "compile_seconds", "Time to compile and prove"
+        self.compile_seconds = gauge("compile_seconds", "Time to compile and prove")
+        self.failures = counter(
+            "engine_failures", "Times that a model's sessions were lost on the device"
         )
-        self.failures = bind(
-            Counter,
-            "engine_failures",
-            "Times that a model's sessions were lost on the device",
+        self.sessions = counter("sessions", "Sessions begun")
+        self.sessions_open = gauge("sessions_open", "Sessions open now")
+        self.recordings = counter("recordings", "Recordings classified")
+        self.results_superseded = counter(
+            "results_superseded", "Results replaced by newer ones for a slow reader"
         )
-        self.sessions = bind(Counter, "sessions", "Sessions begun")
-        self.sessions_open = bind(Gauge, "sessions_open", "Sessions open now")
-        self.recordings = bind(Counter, "recordings", "Recordings classified")
-        self.results_superseded = bind(
-            Counter,
-            "results_superseded",
-            "Results replaced by newer ones for a slow reader",
+        self.slots_used = gauge("slots_used", "Slots lent")
+        self.queue_ticks = gauge("queue_ticks", "Whole ticks that wait for the device")
+        self.sessions_swapped_out = gauge(
+            "sessions_swapped_out", "Sessions and recordings without a slot"
         )
-        self.slots_used = bind(Gauge, "slots_used", "Slots lent")
-        self.queue_ticks = bind(
-            Gauge, "queue_ticks", "Whole ticks that wait for the device"
-        )
-        self.sessions_swapped_out = bind(
-            Gauge, "sessions_swapped_out", "Sessions and recordings without a slot"
-        )
-        self.sessions_ashore = bind(
-            Gauge, "sessions_ashore", "Old name of saccade_sessions_swapped_out"
+        self.sessions_ashore = gauge(
+            "sessions_ashore", "Old name of saccade_sessions_swapped_out"
         )
 
 
@@ -95,29 +84,21 @@ class Metrics:
         self._families: dict[str, Any] = {}
         self._models: dict[str, ModelMetrics] = {}
         self._versions: dict[str, ServedModel] = {}
-        self.refused = self._create(
-            Counter, "refused", "Errors sent to clients", "code"
-        )
-        self._reloads = self._create(
-            Counter,
+        counter = partial(self._create, Counter)
+        self.refused = counter("refused", "Errors sent to clients", "code")
+        self._reloads = counter(
             "reloads",
             "New versions of a checkpoint, by what became of them",
             "model",
             "outcome",
         )
-        self._snapshots = self._create(
-            Counter, "snapshots", "Times a session was saved"
-        )
-        self._store_failures = self._create(
-            Counter,
+        self._snapshots = counter("snapshots", "Times a session was saved")
+        self._store_failures = counter(
             "session_store_failures",
             "Times that the store of sessions failed",
         )
-        self._resumed = self._create(
-            Counter, "sessions_resumed", "Clients that came back"
-        )
-        self._rate_pauses = self._create(
-            Counter,
+        self._resumed = counter("sessions_resumed", "Clients that came back")
+        self._rate_pauses = counter(
             "rate_pauses",
             "Times that a key's rate kept a connection from being read",
         )
@@ -134,14 +115,14 @@ class Metrics:
         """Return one model's metrics."""
         return self._models[name]
 
-    def family(
-        self, kind: type[Metric], name: str, text: str, **options: Any
+    def bound(
+        self, model: str, kind: type[Metric], name: str, text: str, **options: Any
     ) -> Metric:
-        """Return the metric of that name with a label `model`, made once."""
+        """Return a metric bound to a model; its first model creates the metric."""
         if name not in self._families:
             self._families[name] = self._create(kind, name, text, "model", **options)
-        made: Metric = self._families[name]
-        return made
+        metric: Metric = self._families[name].labels(model)
+        return metric
 
     def watch(self, engine: Engine) -> None:
         """Read the engine's gauges at each scrape."""
