@@ -31,11 +31,7 @@ def stream_url(url: str) -> str:
 
 
 def rest_url(url: str) -> str:
-    """Return the base address of the REST interface of the server at `url`.
-
-    Raises:
-        ValueError: `url` is no address of a server.
-    """
+    """Return the base address of the REST interface of the server at `url`."""
     parts = _parts(url)
     path = parts.path.removesuffix(STREAM_PATH).rstrip("/")
     return urlunsplit((TO_HTTP[parts.scheme], parts.netloc, path, "", ""))
@@ -61,12 +57,6 @@ def tls_context(url: str) -> ssl.SSLContext | None:
 
     The certificate authorities are those of this machine, or those of the file that
     `SACCADE_CA` names: for a server with a certificate of its own.
-
-    Args:
-        url: The address to connect to.
-
-    Raises:
-        OSError: The file cannot be read, or holds no certificate.
     """
     if not url.startswith(("wss:", "https:")):
         return None

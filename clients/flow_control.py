@@ -14,10 +14,6 @@ class Credit:
 
     The server acknowledges running totals, so a lost or merged acknowledgement
     cannot make the two sides disagree.
-
-    Args:
-        window_events: How many events may be unacknowledged.
-        window_bytes: How many payload bytes may be unacknowledged.
     """
 
     def __init__(self, window_events: int, window_bytes: int) -> None:
@@ -79,9 +75,6 @@ class LatencyLedger:
 
     A result counts the events that are scored; the frame with the last of them is
     timed. A refused frame contributes no event, and leaves the ledger.
-
-    Args:
-        longest: The most frames to remember.
     """
 
     def __init__(self, longest: int = LATENCY_FRAMES) -> None:
@@ -104,12 +97,7 @@ class LatencyLedger:
         return 0
 
     def latency_ms(self, events: int, now_s: float) -> float | None:
-        """Return the latency of a result, ms; None if it completes no known frame.
-
-        Args:
-            events: The result's count of scored events.
-            now_s: When the result arrived.
-        """
+        """Return the latency of a result, ms; None if it completes no known frame."""
         if events <= self._events_before:
             return None
         while self._frames:

@@ -23,10 +23,7 @@ RAW_FRAME_BYTES: Final = 1 << 16
 class Payload(NamedTuple):
     """The content of one `events` message, without its `seq`.
 
-    Attributes:
-        t_base_us: What is added to each packed record's time offset, µs.
-        data: The encoded events.
-        events: How many events `data` holds; 0 for raw words.
+    `events` is 0 for raw words, which are not decoded here.
     """
 
     t_base_us: int
@@ -70,10 +67,6 @@ class Framer:
 
     A camera may count from its power-up or from 1970; payloads count from the
     session's first event, so that every number stays small.
-
-    Args:
-        largest: How many events a frame may hold.
-        clock_bits: The camera's clock wraps after 2^clock_bits µs; None: never.
     """
 
     def __init__(self, largest: int, clock_bits: int | None = None) -> None:
@@ -85,10 +78,8 @@ class Framer:
     def frames(self, events: Events) -> Iterator[Payload]:
         """Yield events as payloads, in order.
 
-        Raises:
-            UnsortedEvents: An event lies before the session's first one; other
-                disorder is left to the server, which refuses single frames.
-            EventNotPackable: A coordinate does not fit the wire's record.
+        Raises UnsortedEvents for an event before the session's first one; other
+        disorder is left to the server, which refuses single frames.
         """
         if not events.size:
             return

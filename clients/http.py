@@ -57,12 +57,7 @@ class Sample(NamedTuple):
 
 
 def models(url: str) -> list[ModelCard]:
-    """Return the models that a server serves.
-
-    Raises:
-        ServerUnreachable: No server answers at `url`.
-        RequestRefused: The server answered with a problem.
-    """
+    """Return the models that a server serves."""
     with _client(url) as client:
         listed = _checked(client.get("/v1/models")).json()["models"]
     return [
@@ -110,23 +105,14 @@ def classify(
 
 
 def readiness(url: str) -> tuple[bool, str]:
-    """Return whether a server is ready, and its reason where it is not.
-
-    Raises:
-        ServerUnreachable: No server answers at `url`.
-    """
+    """Return whether a server is ready, and its reason where it is not."""
     with _client(url) as client:
         response = client.get("/readyz")
     return response.is_success, str(response.json().get("reason", ""))
 
 
 def metrics(url: str) -> list[Sample]:
-    """Return a server's metrics. Needs the package prometheus_client.
-
-    Raises:
-        ServerUnreachable: No server answers at `url`.
-        RequestRefused: The server answered with a problem.
-    """
+    """Return a server's metrics. Needs the package prometheus_client."""
     with _client(url) as client:
         return parse_metrics(_checked(client.get("/metrics")).text)
 

@@ -15,15 +15,7 @@ from saccade.server.protocol.messages import (
 
 
 class Entry(NamedTuple):
-    """One message of the log.
-
-    Attributes:
-        message: The message.
-        seq: The newest frame at that point: the message's own, if it is a frame.
-        total_events: Events of all frames up to here.
-        total_bytes: Bytes of all frames up to here.
-        events: Events of this frame.
-    """
+    """One message of the log, with the number and the totals of the frames up to it."""
 
     message: ClientMessage
     seq: int
@@ -49,9 +41,6 @@ class SendLog:
     Where the session can be resumed, a message stays after it was sent: until a later
     frame is durable, or a flush is answered. A live source may drop the oldest events;
     their frames are sent nevertheless, empty, so that `seq` has no gaps.
-
-    Args:
-        resumable: Whether the session can be resumed.
     """
 
     def __init__(self, *, resumable: bool) -> None:
@@ -65,12 +54,7 @@ class SendLog:
         """Dropped events that were never sent, or that the server has lost."""
 
     def append(self, message: ClientMessage, events: int = 0) -> None:
-        """Add a message.
-
-        Args:
-            message: The message.
-            events: How many events a frame holds, as far as the client knows.
-        """
+        """Add a message; `events` counts those of a frame, as far as is known."""
         size = len(message.data) if isinstance(message, EventsFrame) else 0
         before = self._newest
         self._newest = Entry(
@@ -89,10 +73,7 @@ class SendLog:
         return bool(self._unsent) or isinstance(self._newest.message, Close)
 
     def take_next(self) -> ClientMessage | None:
-        """Return the next message to send, now counted as sent; None if there is none.
-
-        It stays in the log where the session can be resumed.
-        """
+        """Return the next message to send, and count it as sent; None: no message."""
         if not self._unsent:
             return None
         entry = self._unsent.popleft()
@@ -123,9 +104,7 @@ class SendLog:
         """Drop the oldest events until at most `most_bytes` are kept.
 
         Sent events go first: they are lost only if the server loses them, too.
-
-        Returns:
-            The frames whose events will never be sent.
+        Returns the frames whose events will never be sent.
         """
         never: list[int] = []
         for entries in (self._sent, self._unsent):
@@ -143,8 +122,7 @@ class SendLog:
     def rewind(self, seq: int) -> tuple[int, int]:
         """Make everything after frame `seq` unsent again.
 
-        Returns:
-            The events and the bytes of all frames up to `seq`.
+        Returns the events and the bytes of all frames up to `seq`.
         """
         self.discard_durable(seq)
         self.dropped_events += sum(e.events for e in self._sent if e.emptied)

@@ -26,11 +26,7 @@ WALL_CLOCK: Final = Clock(time.monotonic, asyncio.sleep)
 
 
 class Pacer:
-    """The time until each event of a stream is due.
-
-    Args:
-        speed: How many sensor seconds pass in one second.
-    """
+    """The time until each event is due, at `speed` sensor seconds a second."""
 
     def __init__(self, speed: float) -> None:
         if not speed > 0:

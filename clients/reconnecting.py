@@ -100,13 +100,7 @@ NEVER: Final = Reconnecting(give_up_s=0)
 
 
 class Attempts:
-    """The attempts to open one session, or to resume it after one loss.
-
-    Args:
-        reconnecting: How long to wait, and when to give up.
-        lost: The lost connection, where a session is to be resumed.
-        clock: Where time comes from.
-    """
+    """The attempts to open one session, or to resume it after one loss."""
 
     def __init__(
         self,
@@ -124,15 +118,10 @@ class Attempts:
         self._give_up_at_s: float | None = None
 
     async def wait(self, failure: ClientError, at_least_s: float = 0.0) -> None:
-        """Wait until the next attempt is due.
+        """Wait until the next attempt is due, at least for what the server asked for.
 
-        Args:
-            failure: Why the last attempt failed, or the connection was lost.
-            at_least_s: What the server asked for.
-
-        Raises:
-            ClientError: There is no next attempt: `failure` cannot pass, or, at the
-                end of `give_up_s`, `failure` or the lost connection.
+        Raises `failure` where it cannot pass; at the end of `give_up_s`, the lost
+        connection, or `failure` where there was none.
         """
         if not self._may_pass(failure):
             raise failure

@@ -79,13 +79,7 @@ class StreamStats:
 
 
 class Session:
-    """The state of one session, and what the client may do next.
-
-    Args:
-        opening: The `open` message.
-        opened: The server's answer.
-        bounds: How much to keep.
-    """
+    """The state of one session, and what the client may do next."""
 
     def __init__(
         self, opening: Open, opened: Opened, bounds: Bounds = DEFAULT_BOUNDS
@@ -175,11 +169,7 @@ class Session:
             self._count_dropped()
 
     def resume(self, opened: Opened) -> None:
-        """Go on after a lost connection: what the server does not know is sent again.
-
-        Args:
-            opened: The server's answer on the new connection.
-        """
+        """Go on after a lost connection; what the server has not goes out again."""
         self.stats.reconnects += 1
         self.goaway = None
         self.suspended = False

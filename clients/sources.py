@@ -46,14 +46,8 @@ class Timeline:
 class Source:
     """Events to stream, with what is known about them.
 
-    Attributes:
-        name: The name to show to the user.
-        sensor: The geometry of its events.
-        chunks: Its events, in order of time.
-        model: The name of the model that was trained on such events, if there is one.
-        truth: The true labels; empty where they are not known.
-        changes: Whether the true label changes, so that old events must fade from the
-            scores.
+    `model` names the model that was trained on such events. Where the true label
+    `changes`, old events must fade from the scores.
     """
 
     name: str
@@ -67,16 +61,10 @@ class Source:
 def open_source(
     text: str, sensor: Sensor | None = None, clock_bits: int | None = None
 ) -> Source:
-    """Open a recording or a simulated camera.
+    """Open a recording, or a simulated camera such as `sim:motions?seed=7&seconds=60`.
 
-    Args:
-        text: The path of a recording, or `sim:motions`, which may go on with
-            `?seed=…&seconds=…&segment=…`.
-        sensor: The geometry of a recording whose file does not hold it.
-        clock_bits: A recording's timestamps wrap after 2^clock_bits µs.
-
-    Raises:
-        UnplayableSource: No such file or simulated camera, or no readable events.
+    `sensor` and `clock_bits` describe a recording whose file does not.
+    Raises UnplayableSource.
     """
     if text.startswith(SIMULATED):
         return _simulated(text)

@@ -55,18 +55,7 @@ async def open_session(
 ) -> tuple[ClientConnection, Opened]:
     """Connect to the server at `url` and open a session; try again while it is busy.
 
-    Args:
-        url: The server's address.
-        opening: The first message.
-        reconnecting: How often to try while the server is busy.
-
-    Raises:
-        ServerUnreachable: No Saccade server answers at `url`.
-        ServerUnavailable: The server takes no new session until `give_up_s` is over.
-        RequestRefused: The server asks for a key, or for another one.
-        StreamError: The server refused to open the session.
-        ConnectionLost: The server closed the connection instead of answering.
-        ValueError: `url` is no address of a server.
+    Raises what `connection.connect` does.
     """
     attempts = Attempts(reconnecting)
     while True:
@@ -77,10 +66,7 @@ async def open_session(
 
 
 async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened]:
-    """Connect to the server at `url` and open a session, trying once.
-
-    Raises what `open_session` does.
-    """
+    """Connect to the server at `url` and open a session, trying once."""
     websocket = await _connect(url)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
@@ -170,12 +156,6 @@ class Wire:
     every message. After a lost connection the wire connects again and sends what the
     server does not know, while callers wait. A connection that the server closed for
     silence is made again once there is something to send.
-
-    Args:
-        websocket: The connection that the session was opened on.
-        session: The session.
-        dial: Connects again, and resumes the session.
-        reconnecting: How often to try.
     """
 
     def __init__(
@@ -229,11 +209,7 @@ class Wire:
             await self._changed.wait()
 
     async def wait_until_ended(self, silence_s: float) -> None:
-        """Wait until the session has ended.
-
-        Raises:
-            TimeoutError: No message came for `silence_s` on an open connection.
-        """
+        """Wait for the session's end; TimeoutError after silence while connected."""
         while not self._session.ended:
             async with asyncio.timeout(silence_s if self._connected else None):
                 await self._changed.wait()

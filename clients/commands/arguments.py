@@ -180,14 +180,7 @@ def print_message(command: str, text: str) -> None:
 def choose_model(url: str, sensor: Sensor, notify: Callable[[str], None]) -> str:
     """Return the server's model for a sensor, or else its first.
 
-    Args:
-        url: The server's address.
-        sensor: The geometry of the events to come.
-        notify: Receives a line about the choice where there are several models.
-
-    Raises:
-        ServerUnreachable: No server answers at `url`.
-        RequestRefused: The server serves no model.
+    `notify` receives a line about the choice where there are several models.
     """
     from saccade.clients import http
 

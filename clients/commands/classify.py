@@ -51,12 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command.
-
-    Raises:
-        ClientError: The server is not reachable, or refused the request.
-        EventsError: A file cannot be read.
-    """
+    """Run the command, and return its exit status."""
     answers: list[tuple[str, Answer]] = []
     model = options.model
     recordings = (
@@ -87,11 +82,7 @@ def _as_json(answers: list[tuple[str, Answer]]) -> str:
 
 
 def load(name: str, source: Source) -> Loaded:
-    """Read a whole recording.
-
-    Raises:
-        EventsError: The recording cannot be read to its end.
-    """
+    """Read a whole recording."""
     chunks = [np.empty(0, EVENT_DTYPE), *source.chunks]
     return Loaded(name, source.sensor, np.concatenate(chunks))
 

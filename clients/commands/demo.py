@@ -74,12 +74,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command.
-
-    Raises:
-        ClientError: A step failed; the server is stopped all the same.
-        EventsError: SOURCE cannot be read.
-    """
+    """Run the command; the server is stopped even where a step fails."""
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     name = options.source or f"sim:motions?seed={seed}&seconds={options.seconds}"
     opened = partial(open_source, name, options.sensor, options.clock_bits)
@@ -104,11 +99,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 class Steps:
-    """The steps of the demonstration, each with a heading and its output.
-
-    Args:
-        console: Where to write.
-    """
+    """The steps of the demonstration, each with a heading and its output."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -28,15 +28,7 @@ LIVE_EVENTS_UNDER_WAY: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Playback:
-    """One source, and the server to stream it to.
-
-    Attributes:
-        url: The server's address.
-        model: The model to ask.
-        source: What to stream.
-        frames: The source's events, as they are to be sent.
-        speed: How many sensor seconds pass in one second.
-    """
+    """A source to stream, as frames at `speed` sensor seconds a second, to a model."""
 
     url: str
     model: str
@@ -53,16 +45,8 @@ async def run(
 ) -> Summary:
     """Stream a source to its end, or until the user interrupts; sum up either way.
 
-    Args:
-        playback: The source and the server.
-        view: Shows the scores.
-        choices: Options of the session.
-        notify: Receives a line for the user where the sensor is not the model's, and
-            at the first wait for a busy or lost server.
-
-    Raises:
-        ClientError: The server is not reachable, or failed.
-        EventsError: The source cannot be read on.
+    `notify` receives a line for the user where the sensor is not the model's, and at
+    the first wait for a busy or lost server.
     """
     live = math.isfinite(playback.speed)
     async with connect(

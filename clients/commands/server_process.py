@@ -22,11 +22,7 @@ TAIL_BYTES: Final = 1 << 16
 
 
 class ServerProcess:
-    """A `saccade serve` on a free port, ended when the context is left.
-
-    Args:
-        arguments: Further arguments of `saccade serve`.
-    """
+    """A `saccade serve` on a free port, ended when the context is left."""
 
     def __init__(self, arguments: Sequence[str] = ()) -> None:
         port = _free_port()
@@ -56,13 +52,9 @@ class ServerProcess:
         self._log.close()
 
     def wait_until_ready(self, progress: Callable[[str], None]) -> None:
-        """Wait until sessions may be opened.
+        """Wait until sessions may be opened, reporting what the server is doing.
 
-        Args:
-            progress: Receives, again and again, what the server is doing.
-
-        Raises:
-            ServerFailed: The server ended, or took too long.
+        Raises ServerFailed where the server ended, or took too long.
         """
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline_s:

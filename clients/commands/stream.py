@@ -106,12 +106,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command.
-
-    Raises:
-        ClientError: The server is not reachable, or refused the session.
-        EventsError: The source cannot be read.
-    """
+    """Run the command, and return its exit status."""
     source = open_source(options.source, options.sensor, options.clock_bits)
     playback = Playback(
         url=options.url,

@@ -38,11 +38,7 @@ HEIGHTS: Final = "▁▂▃▄▅▆▇█"
 
 
 class LiveView:
-    """A view that redraws one picture in place.
-
-    Args:
-        console: Where to draw.
-    """
+    """A view that redraws one picture in place."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -44,11 +44,7 @@ class View(Protocol):
 
 
 class PlainView:
-    """A view for logs: a line a second, and the summary.
-
-    Args:
-        out: Where to write.
-    """
+    """A view for logs: a line a second, and the summary."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -79,11 +75,7 @@ class PlainView:
 
 
 class JsonView:
-    """A view for programs: a line of JSON for each result, then the summary.
-
-    Args:
-        out: Where to write.
-    """
+    """A view for programs: a line of JSON for each result, then the summary."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

@@ -34,9 +34,6 @@ class History:
 
     Columns begin narrow, so that a short recording fills the strip. When there are
     too many, pairs are joined, up to `WIDEST_COLUMN_US`; then the oldest are removed.
-
-    Args:
-        columns: The most columns to span.
     """
 
     def __init__(self, columns: int = HISTORY_COLUMNS) -> None:
@@ -128,15 +125,7 @@ class Summary:
 
 
 class Tally:
-    """Running statistics of one stream.
-
-    Args:
-        source: The source's name.
-        opened: The session's model and labels.
-        stats: The stream's own counts, which keep growing.
-        truth: The true labels; empty where they are not known.
-        now_s: When the stream began.
-    """
+    """Running statistics of one stream, from its results and its own counts `stats`."""
 
     def __init__(
         self,

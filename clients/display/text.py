@@ -40,12 +40,7 @@ def percent(part: float) -> str:
 
 
 def columns(rows: list[tuple[str, ...]], figures: Container[int]) -> str:
-    """Return rows of cells as aligned columns of text.
-
-    Args:
-        rows: Rows of the same length.
-        figures: The places of the columns that are aligned to the right.
-    """
+    """Return rows of cells as aligned columns; those of `figures` end at the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = []
     for row in rows:
