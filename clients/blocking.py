@@ -19,8 +19,8 @@ from typing import Any, Self, TypeVar, Unpack
 from saccade.clients import connection
 from saccade.clients.connection import Choices
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
-from saccade.clients.session import DEFAULT_BOUNDS, Bounds, StreamStats
-from saccade.server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
+from saccade.clients.session import DEFAULT_BOUNDS, Bounds, SessionView
+from saccade.server.protocol.messages import Closed, Flushed, Result
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class LoopThread:
             self._loop.run_until_complete(asyncio.wait(unfinished))
 
 
-class Stream:
+class Stream(SessionView):
     """An open session: send events, receive scores.
 
     Each method waits until it is done, and raises what the method of the same name of
@@ -69,38 +69,9 @@ class Stream:
     """
 
     def __init__(self, stream: connection.Stream, thread: LoopThread) -> None:
+        self._session = stream._session
         self._stream = stream
         self._thread = thread
-
-    @property
-    def opened(self) -> Opened:
-        """The server's answer to `open`: labels, sensor, tick size, limits."""
-        return self._stream.opened
-
-    @property
-    def stats(self) -> StreamStats:
-        """Counts of what was sent and received so far, and latencies of results."""
-        return self._stream.stats
-
-    @property
-    def traffic(self) -> StreamStats:
-        """Another name of `stats`, for programs written before it."""
-        return self._stream.stats
-
-    @property
-    def start_us(self) -> int | None:
-        """The caller's timestamp of `t_us` 0, once events were sent."""
-        return self._stream.start_us
-
-    @property
-    def closed(self) -> Closed | None:
-        """The final scores, once the session has ended."""
-        return self._stream.closed
-
-    @property
-    def goaway(self) -> GoAway | None:
-        """The server's message that it is about to stop; None before it came."""
-        return self._stream.goaway
 
     def send(self, events: Any) -> None:
         """Send events, waiting while the server's window is full."""

@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from saccade.clients.errors import StreamClosed
 from saccade.clients.frames import Payload, split_raw
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
-from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, StreamStats
+from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
 from saccade.clients.transport import Wire, open_session, shake_hands
 from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
@@ -31,9 +31,7 @@ from saccade.server.protocol.messages import (
     Encoding,
     Flush,
     Flushed,
-    GoAway,
     Open,
-    Opened,
     ReadoutWindow,
     Report,
     Reset,
@@ -71,7 +69,7 @@ class Choices(TypedDict, total=False):
     results: Results
 
 
-class Stream:
+class Stream(SessionView):
     """An open session: send events, receive scores.
 
     Made by `connect`. One task may send while another iterates. A slow
@@ -89,36 +87,6 @@ class Stream:
         self._sending = asyncio.Lock()
         self._closing = False
         self._failure_raised = False
-
-    @property
-    def opened(self) -> Opened:
-        """The server's answer to `open`: labels, sensor, tick size, limits."""
-        return self._session.opened
-
-    @property
-    def stats(self) -> StreamStats:
-        """Counts of what was sent and received so far, and latencies of results."""
-        return self._session.stats
-
-    @property
-    def traffic(self) -> StreamStats:
-        """Another name of `stats`, for programs written before it."""
-        return self._session.stats
-
-    @property
-    def start_us(self) -> int | None:
-        """The caller's timestamp of `t_us` 0, once events were sent."""
-        return self._session.start_us
-
-    @property
-    def closed(self) -> Closed | None:
-        """The final scores, once the session has ended."""
-        return self._session.closed
-
-    @property
-    def goaway(self) -> GoAway | None:
-        """The server's message that it is about to stop; None before it came."""
-        return self._session.goaway
 
     async def send(self, events: Any) -> None:
         """Send events, waiting while the server's window is full.

@@ -13,6 +13,8 @@ ClientError
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
+
 from saccade.server.protocol.messages import ErrorMessage
 
 
@@ -20,6 +22,7 @@ class ClientError(Exception):
     """Base class of what can go wrong between a client and its server."""
 
 
+@dataclass(eq=False)
 class StreamError(ClientError):
     """The server refused a message or a session.
 
@@ -31,30 +34,18 @@ class StreamError(ClientError):
         index: The event within that frame.
         field: The field that was at fault.
         value: What the field held.
-
-    `further` holds the refusals that arrived after this one.
+        further: The refusals that arrived after this one.
     """
 
-    def __init__(  # noqa: PLR0913 (the wire's fields, one for one)
-        self,
-        code: str,
-        message: str,
-        *,
-        fatal: bool,
-        seq: int | None = None,
-        index: int | None = None,
-        field: str | None = None,
-        value: object = None,
-    ) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-        self.fatal = fatal
-        self.seq = seq
-        self.index = index
-        self.field = field
-        self.value = value
-        self.further: tuple[StreamError, ...] = ()
+    code: str
+    message: str
+    _: KW_ONLY
+    fatal: bool
+    seq: int | None = None
+    index: int | None = None
+    field: str | None = None
+    value: object = None
+    further: tuple[StreamError, ...] = ()
 
     def __str__(self) -> str:
         more = f", and {len(self.further)} more" if self.further else ""
@@ -74,6 +65,7 @@ def stream_error(error: ErrorMessage) -> StreamError:
     )
 
 
+@dataclass(eq=False)
 class ConnectionLost(ClientError):
     """The websocket closed before the session ended.
 
@@ -83,16 +75,15 @@ class ConnectionLost(ClientError):
         reason: The reason that came with it; may be empty.
     """
 
-    def __init__(self, close_code: int | None, reason: str) -> None:
-        super().__init__(close_code, reason)
-        self.close_code = close_code
-        self.reason = reason
+    close_code: int | None
+    reason: str
 
     def __str__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
         return f"the connection was lost (close code {self.close_code}){reason}"
 
 
+@dataclass(eq=False)
 class ServerUnavailable(ClientError):
     """The server takes no new session for the moment: it starts, stops or restarts.
 
@@ -102,16 +93,15 @@ class ServerUnavailable(ClientError):
         retry_after_s: The seconds that the server asks a client to wait; 0 if none.
     """
 
-    def __init__(self, url: str, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(url, reason, retry_after_s)
-        self.url = url
-        self.reason = reason
-        self.retry_after_s = retry_after_s
+    url: str
+    reason: str
+    retry_after_s: float = 0.0
 
     def __str__(self) -> str:
         return f"the server at {self.url} takes no new session now: {self.reason}"
 
 
+@dataclass(eq=False)
 class ServerUnreachable(ClientError):
     """No Saccade server answers at the address.
 
@@ -121,11 +111,10 @@ class ServerUnreachable(ClientError):
         cut_off: Whether the connection was accepted, and closed without an answer.
     """
 
-    def __init__(self, url: str, reason: str, *, cut_off: bool = False) -> None:
-        super().__init__(url, reason)
-        self.url = url
-        self.reason = reason
-        self.cut_off = cut_off
+    url: str
+    reason: str
+    _: KW_ONLY
+    cut_off: bool = False
 
     def __str__(self) -> str:
         return f"no Saccade server answers at {self.url}: {self.reason}"
@@ -138,6 +127,7 @@ class StreamClosed(ClientError):
         return "the stream is closed"
 
 
+@dataclass(eq=False)
 class RequestRefused(ClientError):
     """A REST request, or a websocket's handshake, was answered with a problem.
 
@@ -147,40 +137,31 @@ class RequestRefused(ClientError):
         detail: The server's sentence.
     """
 
-    def __init__(self, status: int, code: str | None, detail: str) -> None:
-        super().__init__(status, code, detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
+    status: int
+    code: str | None
+    detail: str
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.code or f'HTTP status {self.status}'})"
 
 
+@dataclass(eq=False)
 class UnplayableSource(ClientError):
     """A source's name names nothing that can be played."""
 
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(source, reason)
-        self.source = source
-        self.reason = reason
+    source: str
+    reason: str
 
     def __str__(self) -> str:
         return f"cannot play {self.source!r}: {self.reason}"
 
 
+@dataclass(eq=False)
 class ServerFailed(ClientError):
-    """A server process ended, or never became ready.
+    """A server process ended, or never became ready; `log` holds its last lines."""
 
-    Args:
-        reason: What happened.
-        log: The last lines that the server wrote.
-    """
-
-    def __init__(self, reason: str, log: str) -> None:
-        super().__init__(reason, log)
-        self.reason = reason
-        self.log = log
+    reason: str
+    log: str
 
     def __str__(self) -> str:
         return f"{self.reason}; its last words:\n{self.log}"

@@ -284,3 +284,39 @@ class Session:
     def _count_dropped(self) -> None:
         self.stats.dropped_locally = self.send_log.dropped_events
         self.stats.dropped_events = self.stats.dropped_locally + self._dropped_by_server
+
+
+class SessionView:
+    """What the streams of both SDKs show of their session."""
+
+    _session: Session
+
+    @property
+    def opened(self) -> Opened:
+        """The server's answer to `open`: labels, sensor, tick size, limits."""
+        return self._session.opened
+
+    @property
+    def stats(self) -> StreamStats:
+        """Counts of what was sent and received so far, and latencies of results."""
+        return self._session.stats
+
+    @property
+    def traffic(self) -> StreamStats:
+        """Another name of `stats`, for programs written before it."""
+        return self._session.stats
+
+    @property
+    def start_us(self) -> int | None:
+        """The caller's timestamp of `t_us` 0, once events were sent."""
+        return self._session.start_us
+
+    @property
+    def closed(self) -> Closed | None:
+        """The final scores, once the session has ended."""
+        return self._session.closed
+
+    @property
+    def goaway(self) -> GoAway | None:
+        """The server's message that it is about to stop; None before it came."""
+        return self._session.goaway

@@ -22,10 +22,10 @@ TAIL_BYTES: Final = 1 << 16
 
 
 class ServerProcess:
-    """A `saccade serve` on a free port, ended when the context is left."""
+    """A `saccade serve`, ended when the context is left; port 0 takes a free one."""
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
-        port = _free_port()
+    def __init__(self, arguments: Sequence[str] = (), port: int = 0) -> None:
+        port = port or _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._ready = False
         self._command = [

@@ -106,36 +106,23 @@ def throughput_table(samples: list[Sample]) -> str:
 
 def summary_lines(summary: Summary) -> list[tuple[str, str]]:
     """Return the summary of a stream as names and values."""
-    lines = [("label", _label(summary)), ("events", _events(summary))]
-    if summary.events_refused or summary.frames_refused:
-        lines.append(
-            (
-                "refused",
-                f"{summary.events_refused:,} events in "
-                f"{summary.frames_refused:,} frames",
-            )
-        )
-    if summary.events_dropped:
-        dropped = f"{summary.events_dropped:,} events, to keep up"
-        lines.append(("dropped", dropped))
-    lines.append(
-        (
-            "rate",
-            f"{brief(summary.events_per_s)} events/s: {clock(summary.stream_s)} "
-            f"of events in {clock(summary.wall_s)}",
-        )
-    )
-    if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:
-        lines.append(
-            (
-                "latency",
-                f"{milliseconds(summary.latency_p50_ms)} median, "
-                f"{milliseconds(summary.latency_p99_ms)} p99",
-            )
-        )
-    lines.append(("results", _results(summary)))
-    if summary.agreement is not None:
-        lines.append(("agreement", f"{percent(summary.agreement)} of results"))
+    s = summary
+    sent = f"{s.events_sent:,} sent, {s.events_scored:,} scored"
+    lines = [("label", _label(s)), ("events", f"{sent}, {s.events_pending:,} pending")]
+    if s.events_refused or s.frames_refused:
+        refused = f"{s.events_refused:,} events in {s.frames_refused:,} frames"
+        lines.append(("refused", refused))
+    if s.events_dropped:
+        lines.append(("dropped", f"{s.events_dropped:,} events, to keep up"))
+    spans = f"{clock(s.stream_s)} of events in {clock(s.wall_s)}"
+    lines.append(("rate", f"{brief(s.events_per_s)} events/s: {spans}"))
+    if s.latency_p50_ms is not None and s.latency_p99_ms is not None:
+        p50, p99 = milliseconds(s.latency_p50_ms), milliseconds(s.latency_p99_ms)
+        lines.append(("latency", f"{p50} median, {p99} p99"))
+    skipped = f", {s.results_skipped:,} skipped" if s.results_skipped else ""
+    lines.append(("results", f"{s.results:,}{skipped}"))
+    if s.agreement is not None:
+        lines.append(("agreement", f"{percent(s.agreement)} of results"))
     return lines
 
 
@@ -143,15 +130,3 @@ def _label(summary: Summary) -> str:
     if summary.label is None or summary.confidence is None:
         return "none: too few events for a tick"
     return f"{summary.label}  {percent(summary.confidence)}"
-
-
-def _events(summary: Summary) -> str:
-    return (
-        f"{summary.events_sent:,} sent, {summary.events_scored:,} scored, "
-        f"{summary.events_pending:,} pending"
-    )
-
-
-def _results(summary: Summary) -> str:
-    skipped = summary.results_skipped
-    return f"{summary.results:,}" + (f", {skipped:,} skipped" if skipped else "")

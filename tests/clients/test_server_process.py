@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import time
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from saccade.clients.commands.cli import classify, stream
 from saccade.clients.commands.server_process import ServerFailed, ServerProcess
 from saccade.clients.connection import connect
 from saccade.clients.errors import ServerUnreachable, StreamError
+from saccade.clients.reconnecting import Reconnecting
 from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
 from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Events
@@ -22,10 +28,16 @@ EPOCH_US = 1_700_000_000_000_000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def arguments(tmp_path_factory):
+    """Arguments of a server of one small model."""
     path = tmp_path_factory.mktemp("untrained") / "motions"
     save_untrained(path, "motions", MOTIONS, 128)
-    with ServerProcess(["--buckets", "1x8", "--model", str(path)]) as process:
+    return ["--buckets", "1x8", "--model", str(path)]
+
+
+@pytest.fixture(scope="module")
+def server(arguments):
+    with ServerProcess(arguments) as process:
         process.wait_until_ready(lambda text: None)
         yield process
 
@@ -168,3 +180,43 @@ def test_leaving_the_context_leaves_no_process():
     assert process.stop() != 0
     with pytest.raises(ServerUnreachable):
         http.readiness(process.url)
+
+
+def wait_until_it_drains(url):
+    while http.readiness(url)[0]:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+async def test_an_opening_at_a_server_that_drains_succeeds_at_its_successor(arguments):
+    waits = []
+    waiting = asyncio.Event()
+
+    def on_wait(wait):
+        waits.append(wait)
+        waiting.set()
+
+    async def open_and_close(url):
+        reconnecting = Reconnecting(on_wait=on_wait)
+        async with connect(url, model="motions", reconnecting=reconnecting) as stream:
+            await stream.close()
+        return stream
+
+    def ready(process):
+        return asyncio.to_thread(process.wait_until_ready, lambda text: None)
+
+    with ServerProcess([*arguments, "--drain-s", "60"]) as first:
+        await ready(first)
+        async with connect(first.url, model="motions"):
+            os.kill(first.pid, signal.SIGTERM)
+            await asyncio.to_thread(wait_until_it_drains, first.url)
+            opening = asyncio.create_task(open_and_close(first.url))
+            await waiting.wait()
+        assert await asyncio.to_thread(first.stop) == 0
+    assert "the server is stopping" in str(waits[0].cause)
+    assert not opening.done()
+    with ServerProcess(arguments, port=urlsplit(first.url).port) as second:
+        await ready(second)
+        stream = await opening
+    assert stream.opened.model == "motions"
+    assert stream.stats.reconnects == 0
