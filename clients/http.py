@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
-from typing import Any, Final, NamedTuple
+from dataclasses import astuple, dataclass, fields
+from typing import Final, NamedTuple
 
 import httpx
 import msgpack
@@ -101,7 +101,8 @@ def classify(
             headers={"Content-Type": MSGPACK},
         )
         results = _checked(response).json()["results"]
-    return [_answer(result) for result in results]
+    names = [field.name for field in fields(Answer)]
+    return [Answer(**{name: result[name] for name in names}) for result in results]
 
 
 def readiness(url: str) -> tuple[bool, str]:
@@ -130,16 +131,6 @@ def parse_metrics(text: str) -> list[Sample]:
 
 def _packed(events: Events) -> bytes:
     return pack(events, int(events["t"].min()) if events.size else 0)
-
-
-def _answer(result: dict[str, Any]) -> Answer:
-    return Answer(
-        label=result["label"],
-        confidence=result["confidence"],
-        events=result["events"],
-        pending=result["pending"],
-        logits=result["logits"],
-    )
 
 
 @contextmanager

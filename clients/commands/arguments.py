@@ -138,9 +138,8 @@ def clock_bits(text: str) -> int:
     """Read the width of a camera's clock, bits."""
     least, most = CLOCK_BITS
     if not text.isdecimal() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number from {least} to {most}"
-        )
+        rule = f"is no number from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"{text!r} {rule}")
     return int(text)
 
 

@@ -87,7 +87,7 @@ def execute(options: argparse.Namespace) -> int:
             model = model or choose_model(server.url, source.sensor, steps.write)
             steps.stream(server.url, model, source)
             if options.source:
-                steps.classify_files(server.url, model, [load(name, opened())])
+                steps.classify_file(server.url, model, load(name, opened()))
             steps.classify_scenes(server.url, seed)
             steps.measure(server.url)
             steps.stop(server)
@@ -142,18 +142,13 @@ class Steps:
         events = sum(scene.size for scene in scenes)
         self.write(f"{brief(events)} events in {seconds:.2f} s")
 
-    def classify_files(self, url: str, model: str, files: list[Loaded]) -> None:
-        """Classify recordings in one request."""
+    def classify_file(self, url: str, model: str, file: Loaded) -> None:
+        """Classify the recording in one request."""
         self._announce("Classifying the recording through REST")
-        answers = http.classify(
-            url,
-            model,
-            [recording.events for recording in files],
-            sensor=files[0].sensor,
-            fit="scale",
+        (answer,) = http.classify(
+            url, model, [file.events], sensor=file.sensor, fit="scale"
         )
-        names = [recording.name for recording in files]
-        self.write(answer_table(list(zip(names, answers, strict=True))))
+        self.write(answer_table([(file.name, answer)]))
 
     def measure(self, url: str) -> None:
         """Show the throughput that the server has measured."""
@@ -184,9 +179,8 @@ def _stoppable() -> Iterator[None]:
     """Handle SIGTERM as an interrupt, so that the server is stopped."""
 
     def interrupt(number: int, frame: object) -> None:
-        if (
-            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        ):  # the shell started it with `&`
+        # A shell that starts the command with `&` lets it ignore SIGINT.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 

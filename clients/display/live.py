@@ -187,12 +187,13 @@ def _figures(snapshot: Snapshot) -> RenderableType:
         _figure(figures, milliseconds(snapshot.latency.p99_ms), "p99")
     _figure(figures, brief(max(0, snapshot.waiting)), "on the way")
     losses = Text()
-    if snapshot.refused_events:
-        _figure(losses, brief(snapshot.refused_events), "refused", WRONG)
-    if snapshot.dropped_events:
-        _figure(losses, brief(snapshot.dropped_events), "dropped", WRONG)
-    if snapshot.skipped_results:
-        _figure(losses, brief(snapshot.skipped_results), "results skipped", WRONG)
+    for count, name in (
+        (snapshot.refused_events, "refused"),
+        (snapshot.dropped_events, "dropped"),
+        (snapshot.skipped_results, "results skipped"),
+    ):
+        if count:
+            _figure(losses, brief(count), name, WRONG)
     return Group(figures, losses) if losses else figures
 
 
