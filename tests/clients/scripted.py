@@ -10,6 +10,7 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from saccade.clients.connection import Stream, connect
 from saccade.clients.pacing import Clock
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
@@ -116,6 +117,18 @@ async def scripted(
     ) as server:
         port = server.sockets[0].getsockname()[1]
         yield f"ws://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def streaming(
+    *scripts: Script, handshakes: Sequence[Handshake] = (), **options: Any
+) -> AsyncIterator[Stream]:
+    """Open a stream to a server of such scripts."""
+    async with (
+        scripted(*scripts, handshakes=handshakes) as url,
+        connect(url, model="toy", **options) as stream,
+    ):
+        yield stream
 
 
 class FakeTime:

@@ -32,7 +32,7 @@ from saccade.server.protocol.messages import (
     WasReset,
     error_message,
 )
-from tests.clients.scripted import FINAL, moving, result, scripted
+from tests.clients.scripted import FINAL, moving, result, scripted, streaming
 
 EPOCH_US = 1_700_000_000_000_000
 
@@ -48,7 +48,7 @@ async def test_a_session_opens_sends_receives_and_closes():
         await peer.finish()
 
     events = moving(4, start_us=EPOCH_US)
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         assert stream.opened.labels == ["left", "right"]
         await stream.send(events)
         first = await anext(stream)
@@ -68,7 +68,7 @@ async def test_what_the_caller_chose_reaches_the_server():
         await peer.finish()
 
     choices = {"sensor": Sensor(640, 480), "fit": "scale", "report": Report("ms", 20)}
-    async with scripted(script) as url, connect(url, model="toy", **choices):
+    async with streaming(script, **choices):
         pass
     assert openings == [Open("toy", **choices)]
 
@@ -80,7 +80,7 @@ async def test_iteration_ends_with_the_session():
         await peer.send(result(8, label="right"))
         await peer.finish()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         closing = asyncio.create_task(stream.close())
         assert [found.label async for found in stream] == ["left", "right"]
         assert (await closing).label == "left"
@@ -100,7 +100,7 @@ async def test_sending_waits_for_credit_and_goes_on_with_it():
         seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(4)])
         await peer.finish()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         sending = asyncio.create_task(stream.send(moving(16)))
         await acked.wait()
         assert stream.stats.frames == 4
@@ -113,23 +113,15 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         await peer.open()
         await peer.expect(EventsFrame)
         request = await peer.expect(Flush)
-        await peer.send(
-            ErrorMessage(
-                "event_outside_sensor",
-                "x is 200",
-                fatal=False,
-                seq=1,
-                field="x",
-                index=2,
-                value=200,
-            )
-        )
+        facts = {"seq": 1, "field": "x", "index": 2, "value": 200}
+        code = "event_outside_sensor"
+        await peer.send(ErrorMessage(code, "x is 200", fatal=False, **facts))
         await peer.send(Ack(1, 3, 24))
         await peer.send(Flushed(request.id, 0, 0, 0, 0))
         assert (await peer.expect(EventsFrame)).seq == 2
         await peer.finish()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         await stream.send(moving(3))
         with pytest.raises(StreamError, match="x is 200") as refused:
             await stream.flush()
@@ -148,11 +140,10 @@ async def test_a_refusal_that_no_call_has_raised_is_raised_on_leaving():
             await peer.send(ErrorMessage("unsorted_events", "no", fatal=False, seq=seq))
         await peer.finish()
 
-    async with scripted(script) as url:
-        with pytest.raises(StreamError, match="and 1 more"):
-            async with connect(url, model="toy") as stream:
-                await stream.send(moving(3))
-        assert stream.closed == FINAL
+    with pytest.raises(StreamError, match="and 1 more"):
+        async with streaming(script) as stream:
+            await stream.send(moving(3))
+    assert stream.closed == FINAL
 
 
 async def test_a_fatal_error_is_raised_from_every_call_that_waits():
@@ -162,7 +153,7 @@ async def test_a_fatal_error_is_raised_from_every_call_that_waits():
         await peer.send(ErrorMessage("engine_failed", "the engine failed", fatal=True))
         await peer.socket.close(1011)
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         assert (await anext(stream)).label == "left"
         with pytest.raises(StreamError, match="engine_failed"):
             await anext(stream)
@@ -190,7 +181,7 @@ async def test_a_lost_connection_is_another_error_than_a_close():
         await peer.expect(EventsFrame)
         await peer.socket.close(1012, "restart")
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         await stream.send(moving(1))
         with pytest.raises(ConnectionLost, match="1012") as lost:
             await stream.flush()
@@ -205,7 +196,7 @@ async def test_a_sender_out_of_credit_raises_that_the_connection_was_lost():
             await peer.expect(EventsFrame)
         peer.socket.transport.abort()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         with pytest.raises(ConnectionLost):
             await stream.send(moving(16))
 
@@ -237,7 +228,7 @@ async def test_an_answer_that_is_no_message_ends_the_session():
         await peer.socket.send(b"\xc1")
         await peer.socket.wait_closed()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         with pytest.raises(ConnectionLost, match="sent no message"):
             await anext(stream)
 
@@ -254,7 +245,7 @@ async def test_a_reset_starts_time_and_counts_anew():
         await peer.send(replace(result(4), seq=2))
         await peer.finish()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         await stream.send(moving(3, start_us=EPOCH_US))
         await stream.reset()
         await stream.send(moving(4, start_us=5))
@@ -273,10 +264,7 @@ async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others
         await peer.send(Flushed(request.id, 1, 10, 40, 0))
         await peer.finish()
 
-    async with (
-        scripted(script) as url,
-        connect(url, model="toy", bounds=Bounds(results=3)) as stream,
-    ):
+    async with streaming(script, bounds=Bounds(results=3)) as stream:
         await stream.flush()
         assert [found.ticks for found in stream.received()] == [8, 9, 10]
         assert stream.received() == []
@@ -291,10 +279,7 @@ async def test_raw_bytes_are_forwarded_as_they_are():
         frames.append(await peer.expect(EventsFrame))
         await peer.finish()
 
-    async with (
-        scripted(script) as url,
-        connect(url, model="toy", encoding="evt3") as stream,
-    ):
+    async with streaming(script, encoding="evt3") as stream:
         await stream.send_raw(b"\x00\x80\x01\x60")
     assert frames == [EventsFrame(1, b"\x00\x80\x01\x60")]
 
@@ -304,7 +289,7 @@ async def test_a_closed_stream_cannot_be_used():
         await peer.open()
         await peer.finish()
 
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         await stream.close()
         with pytest.raises(StreamClosed):
             await stream.send(moving(1))
@@ -316,10 +301,9 @@ async def test_an_error_in_the_callers_code_comes_out_as_it_is():
         await peer.open()
         await peer.socket.wait_closed()
 
-    async with scripted(script) as url:
-        with pytest.raises(ZeroDivisionError):
-            async with connect(url, model="toy"):
-                1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError):
+        async with streaming(script):
+            1 / 0  # noqa: B018
 
 
 async def test_any_structured_array_of_events_can_be_sent():
@@ -336,7 +320,7 @@ async def test_any_structured_array_of_events_can_be_sent():
     )
     events["timestamp"] = [7, 9]
     events["on"] = [True, False]
-    async with scripted(script) as url, connect(url, model="toy") as stream:
+    async with streaming(script) as stream:
         await stream.send(events)
     assert sent[0]["t"].tolist() == [0, 2]
     assert sent[0]["p"].tolist() == [1, 0]

@@ -28,7 +28,7 @@ from saccade.server.protocol.messages import (
     GoAway,
     Open,
 )
-from tests.clients.scripted import FINAL, moving, scripted
+from tests.clients.scripted import FINAL, moving, scripted, streaming
 
 
 def hurried(**changes):
@@ -90,6 +90,11 @@ async def serve_one(peer):
     await peer.finish()
 
 
+async def open_and_leave(*scripts, **options):
+    async with streaming(*scripts, **options):
+        pass
+
+
 PROBLEM = json.dumps({"code": "not_ready", "detail": "the server is starting"})
 HANDSHAKES = {
     "cut off before the answer": (cut_off, ServerUnreachable),
@@ -130,10 +135,9 @@ every_step = pytest.mark.parametrize("step", [*HANDSHAKES, *SCRIPTS])
 async def test_an_opening_waits_for_a_server_that_drains_and_tries_again(step):
     handshakes, scripts, expected = drains(step)
     reconnecting, waits = hurried()
-    async with (
-        scripted(*scripts, serve_one, handshakes=handshakes) as url,
-        connect(url, model="toy", reconnecting=reconnecting) as stream,
-    ):
+    async with streaming(
+        *scripts, serve_one, handshakes=handshakes, reconnecting=reconnecting
+    ) as stream:
         assert await stream.close() == FINAL
     assert stream.stats.reconnects == 0
     assert [(type(w.cause), w.attempt) for w in waits] == [(expected, 1)]
@@ -142,19 +146,17 @@ async def test_an_opening_waits_for_a_server_that_drains_and_tries_again(step):
 @every_step
 async def test_a_client_that_never_waits_gets_a_typed_error_at_once(step):
     handshakes, scripts, expected = drains(step)
-    async with scripted(*scripts, serve_one, handshakes=handshakes) as url:
-        with pytest.raises(expected) as refused:
-            async with connect(url, model="toy", reconnecting=NEVER):
-                pass
+    with pytest.raises(expected) as refused:
+        await open_and_leave(
+            *scripts, serve_one, handshakes=handshakes, reconnecting=NEVER
+        )
     assert "GoAway(" not in str(refused.value)
 
 
 async def test_a_starting_server_s_sentence_reaches_the_caller():
     handshakes = [HANDSHAKES["503"][0]]
-    async with scripted(serve_one, handshakes=handshakes) as url:
-        with pytest.raises(ServerUnavailable, match=r"is starting \(not_ready\)"):
-            async with connect(url, model="toy", reconnecting=NEVER):
-                pass
+    with pytest.raises(ServerUnavailable, match=r"is starting \(not_ready\)"):
+        await open_and_leave(serve_one, handshakes=handshakes, reconnecting=NEVER)
 
 
 @every_step
@@ -162,10 +164,10 @@ async def test_an_opening_gives_up_after_a_while(step):
     handshakes, scripts, expected = drains(step)
     reconnecting, waits = hurried(give_up_s=0.05)
     scripts = scripts or [serve_one]
-    async with scripted(*scripts, handshakes=100 * handshakes) as url:
-        with pytest.raises(expected):
-            async with connect(url, model="toy", reconnecting=reconnecting):
-                pass
+    with pytest.raises(expected):
+        await open_and_leave(
+            *scripts, handshakes=100 * handshakes, reconnecting=reconnecting
+        )
     assert [w.attempt for w in waits] == list(range(1, len(waits) + 1))
     assert waits
 
@@ -174,10 +176,9 @@ async def test_a_server_that_drains_in_several_ways_is_waited_for():
     scripts = [SCRIPTS["goaway instead of opened"][0], closes(1012), abort, serve_one]
     reconnecting, waits = hurried()
     handshakes = [HANDSHAKES["503"][0], cut_off]
-    async with (
-        scripted(*scripts, handshakes=handshakes) as url,
-        connect(url, model="toy", reconnecting=reconnecting) as stream,
-    ):
+    async with streaming(
+        *scripts, handshakes=handshakes, reconnecting=reconnecting
+    ) as stream:
         assert await stream.close() == FINAL
     assert [w.attempt for w in waits] == [1, 2, 3, 4, 5]
 
@@ -196,10 +197,7 @@ async def test_a_goaway_right_after_opened_moves_the_session_to_the_next_server(
         await peer.finish()
 
     reconnecting, waits = hurried()
-    async with (
-        scripted(leave, go_on) as url,
-        connect(url, model="toy", reconnecting=reconnecting) as stream,
-    ):
+    async with streaming(leave, go_on, reconnecting=reconnecting) as stream:
         await stream.send(moving(4))
         assert await stream.close() == FINAL
     assert stream.stats.reconnects == 1
@@ -215,10 +213,8 @@ async def test_a_goaway_right_after_opened_moves_the_session_to_the_next_server(
 )
 async def test_the_server_chooses_how_long_to_wait(handshakes, scripts):
     reconnecting, waits = hurried(give_up_s=20)
-    async with scripted(*scripts, handshakes=handshakes) as url:
-        with pytest.raises(ServerUnavailable) as refused:
-            async with connect(url, model="toy", reconnecting=reconnecting):
-                pass
+    with pytest.raises(ServerUnavailable) as refused:
+        await open_and_leave(*scripts, handshakes=handshakes, reconnecting=reconnecting)
     assert refused.value.retry_after_s == 30
     assert not waits
 
@@ -227,11 +223,7 @@ async def test_the_server_chooses_how_long_to_wait(handshakes, scripts):
     ("handshakes", "scripts", "expected"),
     [
         ([answers(HTTPStatus.NOT_FOUND)], [serve_one], ServerUnreachable),
-        (
-            [answers(HTTPStatus.UNAUTHORIZED, PROBLEM)],
-            [serve_one],
-            RequestRefused,
-        ),
+        ([answers(HTTPStatus.UNAUTHORIZED, PROBLEM)], [serve_one], RequestRefused),
         ([], [closes(1008)], ConnectionLost),
         ([], [closes(4404)], ConnectionLost),
         ([], [answers_open(FINAL, 1000)], ConnectionLost),
@@ -246,19 +238,18 @@ async def test_what_waiting_does_not_change_is_refused_at_once(
     handshakes, scripts, expected
 ):
     reconnecting, waits = hurried()
-    async with scripted(*scripts, handshakes=handshakes) as url:
-        with pytest.raises(expected):
-            async with connect(url, model="toy", reconnecting=reconnecting):
-                pass
+    with pytest.raises(expected):
+        await open_and_leave(*scripts, handshakes=handshakes, reconnecting=reconnecting)
     assert not waits
 
 
 async def test_a_port_that_never_answers_is_unreachable_after_a_few_attempts():
     reconnecting, waits = hurried()
-    async with scripted(serve_one, handshakes=100 * [cut_off]) as url:
-        with pytest.raises(ServerUnreachable):
-            async with connect(url, model="toy", reconnecting=reconnecting):
-                pass
+    handshakes = 100 * [cut_off]
+    with pytest.raises(ServerUnreachable):
+        await open_and_leave(
+            serve_one, handshakes=handshakes, reconnecting=reconnecting
+        )
     assert len(waits) == MAX_CUT_OFF
 
 
