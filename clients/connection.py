@@ -301,6 +301,7 @@ async def connect(
         StreamError: The server refused to open the session.
         RequestRefused: The server asks for a key, or for another one.
         ConnectionLost: The server closed the connection instead of answering.
+        ValueError: `url` is no address of a server.
     """
     opening = open_stream(
         url, model=model, bounds=bounds, reconnecting=reconnecting, **choices
