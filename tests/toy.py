@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel

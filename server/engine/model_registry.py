@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import Tokenizer
 
 PyTree: TypeAlias = Any
@@ -83,7 +83,7 @@ class ServedModel:
         content_hash: Hash of the checkpoint, which tells versions apart.
         new_tokenizer: Returns a tokenizer for one stream.
         folder: The folder that the checkpoint was read from.
-        execution: The backend that was asked for, one of `EXECUTIONS`.
+        execution: The backend that was asked for, one of `BACKENDS`.
     """
 
     servable: Servable

@@ -291,7 +291,7 @@ class Session:
         The engine's half comes after the scores of all ticks that are in it, and of no
         other: at that moment reports, flushes and replies are of the same moment too.
         """
-        host = HostState(self._conversation.memory(), self._input.export_state())
+        host = HostState(self._conversation.export_state(), self._input.export_state())
         self._snapshots_awaited.append(done)
         self._input.stream.export(partial(self._complete_snapshot, done, host))
 
@@ -326,7 +326,7 @@ class Session:
 
     def acknowledge(self) -> None:
         """Acknowledge what is scored; the open tick too, where nothing is before it."""
-        ack = self._conversation.settle(self._input.waiting)
+        ack = self._conversation.ledger.settle(self._input.waiting)
         if ack is not None:
             self._send(ack)
 

@@ -23,15 +23,15 @@ from saccade.server.protocol.codec import (
     encode_client,
     encode_server,
 )
-from saccade.server.protocol.conversation import Memory
-from saccade.server.protocol.frames import ReaderMemory
+from saccade.server.protocol.conversation import ConversationState
+from saccade.server.protocol.frames import ReaderState
 from saccade.server.protocol.ledger import Counts
 from saccade.server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
 from saccade.server.protocol.reporting import Position, Tick
 from saccade.server.sessions.session_input import Gap, InputState
 
 FORMAT: Final = 2
-NO_CONVERSATION: Final = Memory()
+NO_CONVERSATION: Final = ConversationState()
 NO_INPUT: Final = InputState()
 
 
@@ -56,7 +56,7 @@ class PendingFlush(NamedTuple):
 class HostState(NamedTuple):
     """The host's half of a snapshot, taken between two frames."""
 
-    conversation: Memory
+    conversation: ConversationState
     input: InputState
 
 
@@ -83,7 +83,7 @@ class Snapshot:
     opening: Open
     model_hash: str
     holder: str = ""
-    conversation: Memory = NO_CONVERSATION
+    conversation: ConversationState = NO_CONVERSATION
     input: InputState = NO_INPUT
     row: RowState | None = None
     position: Position = None
@@ -154,7 +154,7 @@ def decode(data: bytes) -> Snapshot:
 
 
 def _read(raw: dict[str, Any]) -> Snapshot:
-    reader = ReaderMemory(raw["last_t_us"], tuple(raw["decoder"]))
+    reader = ReaderState(raw["last_t_us"], tuple(raw["decoder"]))
     sent, acked = Counts(*raw["sent"]), Counts(*raw["acked"])
     opening = decode_client(raw["opening"])
     assert isinstance(opening, Open)
@@ -167,7 +167,9 @@ def _read(raw: dict[str, Any]) -> Snapshot:
         opening=opening,
         model_hash=raw["model_hash"],
         holder=raw["holder"],
-        conversation=Memory(sent, acked, raw["kept"], raw["dropped"], reader),
+        conversation=ConversationState(
+            sent, acked, raw["kept"], raw["dropped"], reader
+        ),
         input=_input(raw),
         row=row,
         position=raw["position"],

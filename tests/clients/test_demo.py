@@ -13,6 +13,7 @@ import pytest
 
 from saccade.model.events.simulator.scenes import MOTIONS
 from tests.clients.untrained import save_untrained
+from tests.own_folder import make_own_folder
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +33,10 @@ def environment(tmp_path_factory):
     return {**os.environ, "SACCADE_MODELS": str(path), "SACCADE_BUCKETS": "1x8"}
 
 
-def begin(environment, *arguments):
+def begin(environment, *arguments, folder=None):
     return subprocess.Popen(
         [sys.executable, "-m", "saccade", "demo", *arguments],
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,8 +50,9 @@ def children(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def test_the_demonstration_shows_everything_and_ends_well(environment):
-    demo = begin(environment, "--seconds", "2", "--seed", "1")
+def test_the_demonstration_shows_everything_and_ends_well(environment, tmp_path):
+    folder = make_own_folder(tmp_path)
+    demo = begin(environment, "--seconds", "2", "--seed", "1", folder=folder)
     out, _ = demo.communicate(timeout=200)
     assert demo.returncode == 0, out
     for expected in (

@@ -123,10 +123,10 @@ async def test_the_sdk_comes_back_once_it_has_something_to_say(serve: Any) -> No
     async with connect(server.base, model="toy") as stream:
         await stream.send(events[:21])
         await asyncio.sleep(1.0)
-        assert stream.traffic.reconnects == 0
+        assert stream.stats.reconnects == 0
         await stream.send(events[21:])
         closed = await stream.close()
-        assert stream.traffic.reconnects == 1
+        assert stream.stats.reconnects == 1
     assert closed.logits is not None
     assert closed.logits[0] == pytest.approx(event_scores(events)[-1], rel=1e-6)
 

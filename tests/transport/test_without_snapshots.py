@@ -70,11 +70,11 @@ def test_a_drain_says_goaway_and_finishes_the_ticks(serve: Any) -> None:
         client.open()
         with gate:
             client.send(some_events(40))
-            leaving = asyncio.run_coroutine_threadsafe(
-                server.service.leave(100), server.loop
+            draining = asyncio.run_coroutine_threadsafe(
+                server.service.drain(100), server.loop
             )
             client.hear_until(GoAway)
         assert client.close_code() == 1012
         assert (client.acked.events, len(client.scores)) == (40, 20)
-    leaving.result(60)
+    draining.result(60)
     assert server.service.engine.slots_used("toy") == 0
