@@ -137,10 +137,11 @@ Recording: TypeAlias = Annotated[
 
 
 def _sensor_of(raw: Any) -> Sensor:
-    if not (isinstance(raw, list) and len(raw) in {2, 3}):
+    sides = raw if isinstance(raw, list) else []
+    if len(sides) not in {2, 3} or any(type(side) is not int for side in sides):
         text = "it is not [width, height] or [width, height, polarities]"
         raise PydanticCustomError("sensor", text)
-    return Sensor.from_list(raw)
+    return Sensor.from_list(sides)
 
 
 _Sides: TypeAlias = Annotated[

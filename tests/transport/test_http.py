@@ -132,6 +132,8 @@ REFUSED = [
     ("invalid_field", 422,
      {"model": "toy", "sensor": "4x4", "recordings": [GOOD]}, {"field": "sensor"}),
     ("invalid_field", 422,
+     {"model": "toy", "sensor": [4.0, 4], "recordings": [GOOD]}, {"field": "sensor"}),
+    ("invalid_field", 422,
      {"model": "toy", "fit": "stretch", "recordings": [GOOD]}, {"field": "fit"}),
     ("malformed_events", 422,
      {"model": "toy", "recordings": [{"data": "AAAA"}]}, {"recording": 0}),
