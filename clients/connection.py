@@ -21,6 +21,7 @@ from saccade.clients.frames import Payload, split_raw
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, StreamStats
 from saccade.clients.transport import Wire, open_session, shake_hands
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import as_events
 from saccade.server.protocol.messages import (
@@ -28,7 +29,6 @@ from saccade.server.protocol.messages import (
     Close,
     Closed,
     Encoding,
-    FitPolicy,
     Flush,
     Flushed,
     GoAway,
@@ -62,7 +62,7 @@ class Choices(TypedDict, total=False):
     """
 
     sensor: Sensor | None
-    fit: FitPolicy
+    fit: Fit
     encoding: Encoding
     report: Report
     readout: ReadoutWindow

@@ -13,9 +13,9 @@ import msgpack
 from saccade.clients.endpoint import authorization, is_loopback, rest_url, tls_context
 from saccade.clients.errors import RequestRefused, ServerUnreachable
 from saccade.model.events.encodings.packed import pack
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
-from saccade.server.protocol.messages import FitPolicy
 
 TIMEOUT_S: Final = 120.0
 MSGPACK: Final = "application/msgpack"
@@ -77,7 +77,7 @@ def classify(
     recordings: Sequence[Events],
     *,
     sensor: Sensor,
-    fit: FitPolicy = "reject",
+    fit: Fit = "reject",
 ) -> list[Answer]:
     """Classify whole recordings of one sensor, all in one request.
 

@@ -34,8 +34,8 @@ TEMPORARY_RESUMING: Final = TEMPORARY | {TooManySessions.code}
 
 A new session beyond a key's number is refused at once: the caller must close one.
 """
-TEMPORARY_CLOSES: Final = frozenset({1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014})
-"""Close codes of a server that ends, restarts or fails; all others refuse."""
+TEMPORARY_CLOSES: Final = frozenset({1000, 1005, 1006, 1011, 1014})
+"""Close codes of an opening that was cut off or failed; all others refuse it."""
 MAX_CUT_OFF: Final = 3
 """Attempts that may end without an answer: a server that stops, or the wrong port."""
 
@@ -150,7 +150,7 @@ class Attempts:
         await self._clock.sleep(wait_s)
 
     def _may_pass(self, failure: ClientError) -> bool:
-        """Return whether another attempt may succeed."""
+        """Count a failure, and return whether another attempt may succeed."""
         match failure:
             case StreamError():
                 known = TEMPORARY if self._lost is None else TEMPORARY_RESUMING

@@ -126,16 +126,14 @@ def _refused(url: str, error: InvalidStatus) -> ClientError:
     status = response.status_code
     try:
         problem = json.loads(response.body or b"")
-        code, detail = problem["code"], problem["detail"]
+        refused = RequestRefused(status, problem["code"], problem["detail"])
     except (ValueError, KeyError, TypeError):
-        code, detail = None, str(error)
+        refused = None
     if status in UNAVAILABLE_STATUSES:
         retry_after = response.headers.get("Retry-After", "")
         after_s = float(retry_after) if retry_after.isdecimal() else 0.0
-        return ServerUnavailable(url, f"{detail} (HTTP status {status})", after_s)
-    if code is None:
-        return ServerUnreachable(url, detail)
-    return RequestRefused(status, code, detail)
+        return ServerUnavailable(url, str(refused or error), after_s)
+    return refused or ServerUnreachable(url, str(error))
 
 
 def _closed_early(url: str, websocket: ClientConnection) -> ClientError:
@@ -159,8 +157,7 @@ def _expect_opened(url: str, data: str | bytes) -> Opened:
             raise stream_error(message)
         case GoAway(reason, reconnect_after_ms):
             raise ServerUnavailable(url, reason, 1e-3 * reconnect_after_ms)
-    kind = type(message).__name__
-    raise ConnectionLost(None, f"the server answered `open` with a message {kind}")
+    raise ConnectionLost(None, f"the server answered `open` with `{message.type}`")
 
 
 Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]

@@ -13,24 +13,31 @@ from saccade.clients.endpoint import stream_url
 from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.fields import Record
 from saccade.server.protocol.messages import (
     CLOCK_BITS,
     Every,
-    FitPolicy,
     ReadoutWindow,
     Report,
 )
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000"
 INTERRUPTED: Final = 130
-EVERY: Final[dict[str, Every]] = {every: every for every in get_args(Every)}
-COUNTED: Final = ("events", "ms")
-"""Report policies that take a number."""
-REPORTS: Final = ", ".join(
-    [every for every in EVERY if every not in COUNTED]
-    + [f"{every}:N" for every in COUNTED]
-)
+_REPORT: Final = Record(Report)
+
+
+def _report_forms() -> str:
+    """Return the forms of a report policy; some take a number."""
+    rule = _REPORT.columns["n"].rule
+    counted = rule.values if rule else ()
+    plain = [every for every in get_args(Every) if every not in counted]
+    return ", ".join(plain + [f"{every}:N" for every in counted])
+
+
+REPORTS: Final = _report_forms()
 
 
 def base_parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -55,7 +62,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
     add_recording_options(parser)
     parser.add_argument(
         "--fit",
-        choices=get_args(FitPolicy),
+        choices=get_args(Fit),
         default="scale",
         help="what to do if the sensor is not the model's (default: %(default)s)",
     )
@@ -98,12 +105,13 @@ def sensor(text: str) -> Sensor:
 
 def report(text: str) -> Report:
     """Read one of `REPORTS`, as `tick` or `events:1000`."""
-    every, _, n = text.partition(":")
-    if every in COUNTED and n.isdecimal() and int(n):
-        return Report(EVERY[every], int(n))
-    if text in EVERY and text not in COUNTED:
-        return Report(EVERY[text])
-    raise argparse.ArgumentTypeError(f"{text!r} is not one of {REPORTS}")
+    every, colon, n = text.partition(":")
+    number = {"n": int(n) if n.isdecimal() else n} if colon else {}
+    try:
+        return _REPORT.read({"every": every, **number})
+    except InvalidField:
+        message = f"{text!r} is not one of {REPORTS}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def readout(text: str) -> ReadoutWindow:

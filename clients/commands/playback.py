@@ -57,8 +57,8 @@ async def run(
         playback: The source and the server.
         view: Shows the scores.
         choices: Options of the session.
-        notify: Receives a line for the user: the sensor does not fit, or the server
-            is waited for.
+        notify: Receives a line for the user where the sensor is not the model's, and
+            at the first wait for a busy or lost server.
 
     Raises:
         ClientError: The server is not reachable, or failed.
@@ -88,7 +88,7 @@ def _reconnecting(notify: Callable[[str], None]) -> Reconnecting:
 
     def on_wait(waiting: Waiting) -> None:
         if waiting.attempt == 1:
-            limit = f"waiting up to {Reconnecting.give_up_s:g} s for it"
+            limit = f"trying again for up to {Reconnecting.give_up_s:g} s"
             notify(f"{waiting.cause}; {limit}")
 
     return Reconnecting(on_wait=on_wait)

@@ -12,9 +12,9 @@ from typing import Final
 import jax
 import numpy as np
 
-from saccade.model.backends import EXECUTIONS
+from saccade.model.backends import BACKENDS
 from saccade.model.checkpoint import load
-from saccade.model.streaming import fold, init_carry
+from saccade.model.classifier import fold, init_carry
 from saccade.model.tokens import Tokenizer
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 
@@ -33,7 +33,7 @@ def load_models(paths: Sequence[Path], execution: str = "fastest") -> list[Serve
 
     Args:
         paths: The checkpoints' folders.
-        execution: The backend that runs the models, one of `EXECUTIONS`.
+        execution: The backend that runs the models, one of `BACKENDS`.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
@@ -59,7 +59,7 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config, tokenization = manifest.config, manifest.tokenization
     canary = manifest.canary
-    chosen = EXECUTIONS[execution](config, fold(config, variables))
+    chosen = BACKENDS[execution](config, fold(config, variables))
     servable = Servable(
         name=manifest.name,
         tick_events=config.tick_events,

@@ -82,7 +82,7 @@ class ServedModel:
         content_hash: Hash of the checkpoint, which tells versions apart.
         new_tokenizer: Returns a tokenizer for one stream.
         folder: The folder that the checkpoint was read from.
-        execution: The backend that was asked for, one of `EXECUTIONS`.
+        execution: The backend that was asked for, one of `BACKENDS`.
     """
 
     servable: Servable

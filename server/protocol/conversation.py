@@ -4,7 +4,7 @@ No socket and no clock. The caller's loop:
 
     for request in conversation.read(data):     # raises where the session ends
         ...                                     # do it
-    ack = conversation.settle(waiting)          # also whenever ticks are scored
+    ack = conversation.ledger.settle(waiting)   # also whenever ticks are scored
     send(conversation.write(message))
 """
 
@@ -31,7 +31,6 @@ from saccade.server.protocol.errors import (
 from saccade.server.protocol.frames import FrameReader, ReaderState
 from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
-    Ack,
     ClientMessage,
     Close,
     ErrorMessage,
@@ -209,10 +208,6 @@ class Conversation:
             dropped=ledger.dropped,
             reader=self._frames.export_state(),
         )
-
-    def settle(self, waiting: int) -> Ack | None:
-        """Acknowledge all but the newest `waiting` events; see `Ledger.settle`."""
-        return self.ledger.settle(waiting)
 
     def write(self, message: ServerMessage) -> Wire:
         """Encode an answer in the form that the client used to open."""

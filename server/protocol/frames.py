@@ -23,7 +23,7 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from saccade.model.events.fit import fit
+from saccade.model.events.fit import Fit, fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events, check
 from saccade.server.protocol.errors import (
@@ -34,7 +34,7 @@ from saccade.server.protocol.errors import (
     ProtocolError,
     SensorRefused,
 )
-from saccade.server.protocol.messages import Encoding, EventsFrame, FitPolicy
+from saccade.server.protocol.messages import Encoding, EventsFrame
 
 _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
     "packed": None,
@@ -81,7 +81,7 @@ class FrameReader:
         encoding: Encoding,
         source: Sensor,
         target: Sensor,
-        policy: FitPolicy,
+        policy: Fit,
         clock_bits: int | None = None,
     ) -> None:
         self._encoding = encoding

@@ -37,7 +37,6 @@ CLOCK_BITS: Final = (16, 48)
 """The shortest and the longest clock that wraps, in bits of µs."""
 
 Encoding: TypeAlias = Literal["packed", "evt2", "evt3"]
-FitPolicy: TypeAlias = Fit
 Every: TypeAlias = Literal["tick", "events", "ms", "change", "flush"]
 Window: TypeAlias = Literal["session", "half_life"]
 WhenFull: TypeAlias = Literal["block", "drop-oldest"]
@@ -83,7 +82,7 @@ class Open:
     )
     model: Name
     sensor: Omitted[Sensor | None] = None
-    fit: FitPolicy = "reject"
+    fit: Fit = "reject"
     encoding: Encoding = "packed"
     report: Report = Report()
     readout: ReadoutWindow = ReadoutWindow()

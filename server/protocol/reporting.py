@@ -27,18 +27,18 @@ Position: TypeAlias = int | None
 
 _Key: TypeAlias = Callable[[Tick, int], Position]
 
-_KEYS: Final[dict[Every, tuple[_Key, Position]]] = {
+_POLICIES: Final[dict[Every, tuple[_Key, Position]]] = {
     "tick": (lambda tick, n: tick.ticks, 0),
     "events": (lambda tick, n: tick.events // n, 0),
     "ms": (lambda tick, n: tick.t_us // (_US_IN_MS * n), None),
     "change": (lambda tick, n: int(np.argmax(tick.logits)), None),
     "flush": (lambda tick, n: None, None),
 }
-"""Per policy, a tick's key and the key before the first tick.
+"""Each report policy: a tick's key, and the key before the first tick.
 
 A tick is reported when its key differs from the key of the tick before.
 """
-assert set(_KEYS) == {*get_args(Every)}
+assert set(_POLICIES) == {*get_args(Every)}
 
 
 class Reporter:
@@ -48,7 +48,7 @@ class Reporter:
     """
 
     def __init__(self, report: Report) -> None:
-        self._key, self._first = _KEYS[report.every]
+        self._key, self._first = _POLICIES[report.every]
         self._n = report.n or 1
         self._last = self._first
 

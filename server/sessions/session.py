@@ -326,7 +326,7 @@ class Session:
 
     def acknowledge(self) -> None:
         """Acknowledge what is scored; the open tick too, where nothing is before it."""
-        ack = self._conversation.settle(self._input.waiting)
+        ack = self._conversation.ledger.settle(self._input.waiting)
         if ack is not None:
             self._send(ack)
 

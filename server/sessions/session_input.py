@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 
@@ -55,6 +55,7 @@ QUEUE_LIMITS: Final[dict[WhenFull, Callable[[Limits], QueueLimits]]] = {
         LEAD_TICKS, limits.window_events, limits.window_bytes
     ),
 }
+assert set(QUEUE_LIMITS) == {*get_args(WhenFull)}
 
 
 class _Frame(NamedTuple):

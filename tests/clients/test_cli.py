@@ -31,6 +31,8 @@ from saccade.server.protocol.messages import ReadoutWindow, Report
         (["sim:motions", "--sensor", "0x480"], "width 0"),
         (["sim:motions", "--report", "events:0"], "events:N"),
         (["sim:motions", "--report", "often"], "tick, change"),
+        (["sim:motions", "--report", "tick:5"], "tick, change"),
+        (["sim:motions", "--report", "tick:"], "tick, change"),
         (["sim:motions", "--half-life", "-1"], "half-life"),
         (["sim:motions", "--frame-events", "1.5"], "whole number"),
         (["sim:motions", "--frame-events", "5", "--frame-ms", "5"], "not allowed with"),

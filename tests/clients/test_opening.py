@@ -149,6 +149,14 @@ async def test_a_client_that_never_waits_gets_a_typed_error_at_once(step):
     assert "GoAway(" not in str(refused.value)
 
 
+async def test_a_starting_server_s_sentence_reaches_the_caller():
+    handshakes = [HANDSHAKES["503"][0]]
+    async with scripted(serve_one, handshakes=handshakes) as url:
+        with pytest.raises(ServerUnavailable, match=r"is starting \(not_ready\)"):
+            async with connect(url, model="toy", reconnecting=NEVER):
+                pass
+
+
 @every_step
 async def test_an_opening_gives_up_after_a_while(step):
     handshakes, scripts, expected = drains(step)
@@ -305,4 +313,4 @@ def test_saccade_stream_reports_in_one_line_that_it_waits(served, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"saccade stream: the server at {url} takes no new")
-    assert lines[0].endswith("waiting up to 120 s for it")
+    assert lines[0].endswith("trying again for up to 120 s")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from saccade.model import streaming
+from saccade.model import classifier, inference
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
 from saccade.model.events.sensor import Sensor
@@ -98,17 +98,17 @@ class Runner:
         self.variables = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64), random_variables(config)
         )
-        self.weights = streaming.fold(config, self.variables)
-        self.fresh = streaming.init_state(config, self.variables)
+        self.weights = classifier.fold(config, self.variables)
+        self.fresh = classifier.init_state(config, self.variables)
         quickly = functools.partial(jax.jit, compiler_options=QUICKLY)
         self._scan = quickly(functools.partial(Classifier(config).apply, train=False))
-        self._advance = quickly(functools.partial(streaming.advance, config))
+        self._advance = quickly(functools.partial(inference.advance, config))
 
         @quickly
         def walk(weights: Any, state: Any, tokens: Any, dt_ms: Any, count: Any) -> Any:
             def move(carried: Any, event: Any) -> Any:
                 place, state = carried
-                after, logits, ticked = streaming.step(config, weights, state, *event)
+                after, logits, ticked = inference.step(config, weights, state, *event)
                 live = place < count
                 state = jax.tree.map(lambda a, b: jnp.where(live, a, b), after, state)
                 return (place + 1, state), (logits, ticked & live)

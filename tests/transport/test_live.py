@@ -100,7 +100,7 @@ async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) ->
         await stream.send(events[:FRAME])
         await stream.flush()
         server.loop.call_soon_threadsafe(cut)
-        await asyncio.to_thread(wait_until, lambda: stream.leaving is not None)
+        await asyncio.to_thread(wait_until, lambda: stream.goaway is not None)
         began_s = time.monotonic()
         for start in range(FRAME, len(events), FRAME):
             await stream.send(events[start : start + FRAME])

@@ -258,7 +258,7 @@ class Session(RuleBasedStateMachine):
     @rule(share=st.floats(0, 1))
     def consume(self, share: float) -> None:
         self.consumed += int(share * (self.kept - self.consumed))
-        ack = self.conversation.settle(self.kept - self.consumed)
+        ack = self.conversation.ledger.settle(self.kept - self.consumed)
         assert ack is None or Counts(*self._fields(ack)) == (
             self.conversation.ledger.acked
         )
@@ -275,7 +275,7 @@ class Session(RuleBasedStateMachine):
         assert Counts(*total) == self.counts
 
     def teardown(self) -> None:
-        self.conversation.settle(0)
+        self.conversation.ledger.settle(0)
         assert self.conversation.ledger.acked == self.counts
 
 

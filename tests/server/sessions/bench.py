@@ -56,7 +56,7 @@ def send_frame(
 ) -> None:
     """Bring a frame of events to a session, as the websocket would."""
     base = int(events["t"][0]) if len(events) else 0
-    frame = EventsFrame(seq, pack(events, base), base)
+    frame = EventsFrame(seq, pack(events, base), t_base_us=base)
     for request in conversation.receive(frame):
         assert isinstance(request, Feed)
         session.feed(request.events, request.size)
