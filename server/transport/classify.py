@@ -298,7 +298,8 @@ def from_validation(error: ValidationError) -> Problem:
     field, index = _place_of(first)
     where = f"field {field!r}" if index is None else f"field {field!r}, element {index}"
     detail = f"{where}: {first['msg']}"
-    value = None if first["type"] == "missing" else first["input"]
+    absent = first["type"] in {"missing", "unknown_field"}  # the input is the whole map
+    value = None if absent else first["input"]
     column = field.partition(".")[2]
     if column in {"x", "y", "p"} and first["type"] in _OUTSIDE:
         return Problem(
