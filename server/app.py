@@ -118,19 +118,6 @@ def create_store(settings: Settings) -> Store:
             return RedisStore(settings.store_url)
 
 
-def create_reloading(service: Service) -> Reloading:
-    """Build the watcher of the folders that a service's models came from."""
-    settings = service.settings
-    return Reloading(
-        service.catalogue,
-        service.engine,
-        service.metrics,
-        service.streams.open_streams,
-        settings.reload_s,
-        settings.session_ttl_s,
-    )
-
-
 def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Start what runs as long as the server; if it ends before, the log says why."""
 
@@ -162,7 +149,15 @@ def create_routes(service: Service) -> FastAPI:
         service.streams.start(asyncio.get_running_loop())
         background = [in_background(service.registry.run())]
         if service.settings.reload_s > 0:
-            background.append(in_background(create_reloading(service).run()))
+            reloading = Reloading(
+                service.catalogue,
+                service.engine,
+                service.metrics,
+                service.streams.open_streams,
+                service.settings.reload_s,
+                service.settings.session_ttl_s,
+            )
+            background.append(in_background(reloading.run()))
         yield
         for task in background:
             task.cancel()

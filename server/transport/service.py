@@ -59,10 +59,6 @@ class Service:
             raise UnknownModel(name, tuple(current))
         return current[name]
 
-    def connect(self, client: SendQueue) -> None:
-        """Add a new connection."""
-        self.connections.add(client)
-
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""
         self.connections.discard(client)
@@ -81,7 +77,7 @@ class Service:
             async with asyncio.timeout(reading_s):
                 await self._changed.wait_for(lambda: not self.connections)
         for client in self.connections:
-            client.stop_reading()
+            client.reading = False
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s - reading_s):
                 await self.registry.drained()

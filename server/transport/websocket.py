@@ -50,7 +50,7 @@ async def stream(websocket: WebSocket, service: Service) -> None:
     """Serve `/v1/stream`: one session on one websocket."""
     await websocket.accept()
     connection = Connection(websocket, service)
-    service.connect(connection.queue)
+    service.connections.add(connection.queue)
     reading = asyncio.create_task(connection.read())
     try:
         await connection.write()
