@@ -1,1 +1,1 @@
-"""Measurements: every claim of speed in the documentation comes from here."""
+"""Benchmarks: the source of every figure of speed in the documentation."""

@@ -1,9 +1,8 @@
-"""The baseline: windows of events, each from a zero state, as published.
+"""The baseline: the published network over windows of events, each from a zero state.
 
-A plain restatement of the computation of Schöne et al. 2024 (arXiv:2404.18508) for
-their `async`, prenorm configurations: B is applied to every event, and one associative
-scan in complex64 runs over the whole window. Nothing is tabulated and nothing survives
-a window.
+A plain implementation of Schöne et al. 2024 (arXiv:2404.18508) for the `async`, prenorm
+configurations: B is applied to every event, and one associative scan in complex64 runs
+over the whole window. Nothing is tabulated, and no state is kept between windows.
 """
 
 from __future__ import annotations
@@ -17,6 +16,13 @@ from jaxtyping import Array, Float, Int
 
 from saccade.model.classifier import Variables
 from saccade.model.config import ModelConfig
+from saccade.model.upstream.recipes import recipe
+
+NAMES: Final = ("dvs/small", "shd/medium", "ssc/medium")
+CONFIGURATIONS: Final[dict[str, ModelConfig]] = {
+    name: recipe(name).config for name in NAMES
+}
+"""The published configurations that are measured, with random weights."""
 
 WINDOW_EVENTS: Final = 256
 LAYER_NORM_EPSILON: Final = 1e-6
@@ -25,7 +31,7 @@ POOL_EPSILON_MS: Final = 1e-6
 
 
 class _Inputs(NamedTuple):
-    """What goes from layer to layer: vectors (l, h) and their gaps (l,), ms."""
+    """The inputs of a layer: vectors (l, h) and their gaps (l,), ms."""
 
     x: Array
     dt_ms: Array
@@ -37,12 +43,12 @@ def score_windows(
     tokens: Int[Array, "w l"],
     dt_ms: Float[Array, "w l"],
 ) -> Float[Array, "w c"]:
-    """Score windows one after another, each on its own.
+    """Return the logits of windows, scored one after another, each on its own.
 
     Args:
         config: `async` and prenorm; pooling and readout by time or evenly.
         variables: The model's parameters and batch statistics.
-        tokens: (w, l).
+        tokens: Windows of tokens, (w, l).
         dt_ms: Integration timesteps, (w, l), ms.
     """
     score = lambda window: _score(config, variables, *window)  # noqa: E731
@@ -53,15 +59,15 @@ def _score(
     config: ModelConfig, variables: Variables, tokens: Array, dt_ms: Array
 ) -> Array:
     params = variables["params"]
-    seen = variables.get("batch_stats", {}).get("encoder", {})
+    statistics = variables.get("batch_stats", {}).get("encoder", {})
     inputs = _Inputs(params["encoder"]["encoder"]["embedding"][tokens], dt_ms)
     for stage in range(config.num_stages):
         for place in range(config.num_layers_per_stage):
             path = f"stages_{stage}", f"SequenceLayer_{place}"
             layer = params["encoder"][path[0]][path[1]]
-            statistics = seen[path[0]][path[1]] if config.batchnorm else {}
+            moments = statistics[path[0]][path[1]] if config.batchnorm else {}
             stride = config.pooling_stride if place == 0 else 1
-            u = normalised(layer, statistics, inputs.x)
+            u = normalised(layer, moments, inputs.x)
             inputs = _layer(config, layer, u, inputs, stride)
     mean = _mean(config.classification_mode, inputs)
     return dense(params["decoder"], mean)
@@ -75,10 +81,10 @@ def _mean(rule: str, inputs: _Inputs) -> Array:
 
 
 def normalised(layer: dict[str, Any], statistics: dict[str, Any], x: Array) -> Array:
-    """Apply a layer's norm: by what training has seen, or each input's own."""
+    """Apply batch norm with the training set's statistics, or else layer norm."""
     if statistics:
-        norm, seen = layer["BatchNorm_0"], statistics["BatchNorm_0"]
-        normal = (x - seen["mean"]) * jax.lax.rsqrt(seen["var"] + BATCH_NORM_EPSILON)
+        norm, past = layer["BatchNorm_0"], statistics["BatchNorm_0"]
+        normal = (x - past["mean"]) * jax.lax.rsqrt(past["var"] + BATCH_NORM_EPSILON)
     else:
         norm = layer["LayerNorm_0"]
         centred = x - x.mean(-1, keepdims=True)
@@ -103,7 +109,7 @@ def _layer(
 
 
 def states(config: ModelConfig, ssm: dict[str, Any], u: Array, dt_ms: Array) -> Array:
-    """Return the state after every event, from zero, by one associative scan."""
+    """Return the state after every event, (l, p), by one associative scan from zero."""
     real = ssm["Lambda_re"]
     real = jnp.minimum(real, -1e-4) if config.clip_eigs else real
     Lambda = real + 1j * ssm["Lambda_im"]
@@ -137,5 +143,5 @@ def dense(weights: dict[str, Any], x: Array) -> Array:
 
 
 def complex_pairs(pairs: Array) -> Array:
-    """Return numbers whose last axis holds both parts."""
+    """Return complex numbers from pairs (real, imaginary) on the last axis."""
     return pairs[..., 0] + 1j * pairs[..., 1]

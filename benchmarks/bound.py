@@ -1,13 +1,12 @@
-"""The speed that the machine itself allows: what an event costs, what it can do.
+"""The bound on events per second: an event's least cost by the machine's ceilings.
 
     seconds an event ≥ max(FLOP / (FLOP/s), exponentials / (exp/s), bytes / (bytes/s))
 
 Three ceilings are measured: a large float32 matrix product, exponentials of an array,
-and adding to an array too large for the caches. Counted of an event is what the
-arithmetic cannot do without once the weights are folded: matrix products, elementary
-functions, and its row of a table that no cache holds. All else counts as free, layer
-weights and states too, and the three as if they took no time from each other: the
-bound is above what any program can reach.
+and adding to an array too large for the caches. An event's cost is what remains once
+the weights are folded: matrix products, elementary functions, and the event's row of a
+table that no cache holds. All else counts as free, layer weights and states too, and
+the three parts run as if at the same time: no program can exceed the bound.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from saccade.model.block import Block, LayerWeights, blocks
 MATRIX: Final = 1024
 EXPONENTIALS: Final = 1 << 20
 STREAMED: Final = 1 << 25
-"""Floats: 128 MiB."""
+"""Number of floats; 128 MiB."""
 
 CACHE_BYTES: Final = 1 << 25
-"""A table no larger than this may stay in a cache, and then costs no memory traffic."""
+"""A table up to this size may stay in a cache, and then costs no memory traffic."""
 
 FLOAT_BYTES: Final = 4
 EVENT_BYTES: Final = 8
-"""A token and a timestep."""
+"""Bytes of a token and a timestep."""
 
 MEASURED_S: Final = 1.0
 
 
 class Ceilings(NamedTuple):
-    """What the machine does in a second, at its best."""
+    """The machine's largest rates, per second."""
 
     flops: float
     exponentials: float
@@ -46,13 +45,13 @@ class Ceilings(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What one event costs at least.
+    """The least cost of one event.
 
     Attributes:
-        flops: Of matrix products; a multiplication and an addition are two.
+        flops: Operations of matrix products; a multiplication and an addition are two.
         exponentials: Elementary functions of one number; a complex exponential is
             three (exp, sin, cos).
-        bytes: Read from memory.
+        bytes: Bytes read from memory.
     """
 
     flops: float
@@ -68,7 +67,7 @@ class Bound(NamedTuple):
 
 
 def measure_ceilings() -> Ceilings:
-    """Measure the machine."""
+    """Measure the machine's ceilings."""
     square = jnp.ones((MATRIX, MATRIX))
     values = jnp.linspace(-1.0, 1.0, EXPONENTIALS)
     multiply, exponential = jax.jit(jnp.matmul), jax.jit(jnp.exp)
@@ -105,7 +104,7 @@ def _fastest(call: Callable[[], Any]) -> float:
 
 
 def work(model: Model) -> Work:
-    """Count what one event costs."""
+    """Count the cost of one event."""
     tick, layers = model.config.tick_events, model.weights.layers
     flops = 2.0 * model.weights.decoder.kernel.size / tick
     exponentials, inputs = 0.0, 1.0
@@ -113,7 +112,7 @@ def work(model: Model) -> Work:
         zip(blocks(model.config), layers, strict=True)
     ):
         groups = inputs / block.stride
-        entering = 2 * layer.B.size if place else 0  # the table has it
+        entering = 2 * layer.B.size if place else 0  # the first block has a table
         flops += inputs * entering + groups * _leaving(layer)
         exponentials += _exponentials(block, layer, inputs, groups)
         inputs = groups
@@ -124,7 +123,7 @@ def _leaving(layer: LayerWeights) -> int:
     """Count the products of a stride group: C, D, the gate, the wider skip."""
     matrices = [layer.C, layer.gate.kernel]
     matrices += [layer.D] if layer.D.ndim == 2 else []
-    matrices += [layer.widen.kernel] if layer.widen else []
+    matrices += [layer.skip_projection.kernel] if layer.skip_projection else []
     return sum(2 * matrix.size for matrix in matrices)
 
 
@@ -137,14 +136,14 @@ def _exponentials(
 
 
 def _row_bytes(model: Model) -> float:
-    """Count an event's row of the table, where that is too large for a cache."""
+    """Count an event's row of the table, where the table is too large for a cache."""
     leaves = jax.tree.leaves(model.weights.table)
     size = float(sum(leaf.nbytes for leaf in leaves))
     return 0.0 if size <= CACHE_BYTES else size / len(leaves[0])
 
 
 def bound(model: Model, ceilings: Ceilings) -> Bound:
-    """Set an event's cost against what the machine can do."""
+    """Return the bound from an event's cost and the machine's ceilings."""
     cost = work(model)
     slowest = max(part / most for part, most in zip(cost, ceilings, strict=True))
     return Bound(cost, 1.0 / slowest)

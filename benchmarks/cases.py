@@ -1,4 +1,4 @@
-"""What is timed: the baseline, and the recurrent mode over rows × ticks."""
+"""The timed cases: the baseline, and the recurrent mode over sessions × ticks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baseline import WINDOW_EVENTS, score_windows
-from saccade.model.backends import EXECUTIONS, Execution
-from saccade.model.classifier import Variables, initialize
+from saccade.model.backends import BACKENDS, Backend
+from saccade.model.classifier import Variables, fold, init_carry, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, Weights
-from saccade.model.streaming import fold, init_carry
 
 BASELINE: Final = "stateless windows"
 BASELINE_EVENTS: Final = 4096
@@ -25,17 +24,17 @@ SESSIONS: Final = (8, 64, 256, 1024)
 SESSION_TICKS: Final = (1, 16)
 EVENT_RATE_PER_MS: Final = 100.0
 DISTINCT_EVENTS: Final = 1 << 17
-"""Calls go round so many, so that no cache holds all that they read of a table."""
+"""Calls cycle through so many events that no cache holds all their table rows."""
 
 
 class Shape(NamedTuple):
-    """One call's work: this many sessions, this many ticks each."""
+    """The work of one call: a number of sessions, and of ticks in each."""
 
     sessions: int
     ticks: int
 
     def name(self, tick_events: int) -> str:
-        """Say it as the tables do."""
+        """Return the shape's name in the tables."""
         if self.sessions == 1 and self.ticks > 1:
             return f"1 session, {self.ticks * tick_events:,}-event chunks"
         many = "session" if self.sessions == 1 else "sessions"
@@ -44,18 +43,16 @@ class Shape(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One way to take events.
+    """One timed case.
 
     Attributes:
-        name: As shown.
-        events: Taken in one call.
-        shape: Of our own cases; None for the baseline.
-        call: Makes the call and returns what to wait for.
+        name: The name in the tables.
+        events: Events in one call.
+        call: Makes one call and returns its result, which may not be ready yet.
     """
 
     name: str
     events: int
-    shape: Shape | None
     call: Callable[[], Any]
 
 
@@ -69,7 +66,7 @@ class Model(NamedTuple):
 
 
 def draw(config: ModelConfig) -> Model:
-    """Draw a model's weights."""
+    """Return a model of this configuration with random weights."""
     variables = initialize(config, jax.random.key(0))
     fresh = init_carry(config, variables)
     return Model(config, variables, fold(config, variables), fresh)
@@ -83,24 +80,23 @@ def all_shapes(tick_events: int) -> list[Shape]:
 
 
 def quick_shapes(tick_events: int) -> list[Shape]:
-    """Return the few that are measured in a hurry."""
+    """Return the few shapes that `--quick` measures."""
     return [Shape(1, 1), Shape(1, CHUNKS[0] // tick_events), Shape(8, 1), Shape(64, 1)]
 
 
-def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list[Case]:
-    """Return the baseline first, then ours, run as one of `EXECUTIONS`."""
+def cases(model: Model, shapes: list[Shape], backend: str = "fastest") -> list[Case]:
+    """Return the baseline first, then the recurrent mode on one of `BACKENDS`."""
     tick_events = model.config.tick_events
-    chosen = EXECUTIONS[execution](model.config, model.weights)
-    ours = [
+    chosen = BACKENDS[backend](model.config, model.weights)
+    recurrent = [
         Case(
             shape.name(tick_events),
             shape.sessions * shape.ticks * tick_events,
-            shape,
             _advancing(model, chosen, shape),
         )
         for shape in shapes
     ]
-    return [Case(BASELINE, BASELINE_EVENTS, None, _baseline(model)), *ours]
+    return [Case(BASELINE, BASELINE_EVENTS, _baseline(model)), *recurrent]
 
 
 def _baseline(model: Model) -> Callable[[], Any]:
@@ -114,17 +110,17 @@ def _baseline(model: Model) -> Callable[[], Any]:
     return call
 
 
-def _advancing(model: Model, execution: Execution, shape: Shape) -> Callable[[], Any]:
-    """Return a call that moves its sessions on from where the last call left them."""
+def _advancing(model: Model, backend: Backend, shape: Shape) -> Callable[[], Any]:
+    """Return a call that advances its sessions from the state of its last call."""
     config, rows = model.config, shape.sessions
     batches = _events(config, rows, shape.ticks * config.tick_events)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)
     moving = jnp.full(rows, shape.ticks, jnp.int32)
-    move = jax.jit(partial(execution.advance, config), donate_argnums=1)
+    move = jax.jit(partial(backend.advance, config), donate_argnums=1)
 
     def call() -> Any:
         nonlocal carry
-        carry, logits = move(execution.weights, carry, *next(batches), moving)
+        carry, logits = move(backend.weights, carry, *next(batches), moving)
         return logits
 
     return call
@@ -133,7 +129,7 @@ def _advancing(model: Model, execution: Execution, shape: Shape) -> Callable[[],
 def _events(
     config: ModelConfig, rows: int, length: int
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Return tokens and gaps for one call after another, for ever."""
+    """Return an endless iterator of tokens and gaps, one pair for each call."""
     rng = np.random.default_rng(0)
     size = (max(DISTINCT_EVENTS // (rows * length), 1), rows, length)
     tokens = rng.integers(config.num_embeddings, size=size, dtype=np.int32)

@@ -1,13 +1,13 @@
-"""Events per second of the jitted recurrent mode, against windows without memory.
+"""Benchmark of the recurrent mode: events per second, beside stateless windows.
 
     python -m benchmarks.engine [--quick] [--execution xla] [--json PATH] [--plot PATH]
 
 The baseline scores 256-event windows, each from a zero state (`benchmarks.baseline`).
-Ours keeps the state: one stream in single ticks and in larger chunks, and many
-sessions of one tick and of 16 each (`benchmarks.cases`). All cases of a configuration
-are timed in turn in one run; a ratio is to the baseline's median in that run, and a
-fraction is of what the machine allows (`benchmarks.bound`). Last, a server is started
-with a cold and with a warm cache (`benchmarks.readiness`).
+The recurrent mode keeps the state: one stream in single ticks and in larger chunks, and
+many sessions of one tick and of 16 each (`benchmarks.cases`). All cases of a
+configuration are timed in turn in one run; a ratio is to the baseline's median in that
+run, and a fraction is of the machine's bound (`benchmarks.bound`). Last, a server is
+started with a cold and with a warm cache (`benchmarks.readiness`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from benchmarks.baseline import CONFIGURATIONS, NAMES
 from benchmarks.bound import Bound, bound, measure_ceilings
 from benchmarks.cases import BASELINE, Case, all_shapes, cases, draw, quick_shapes
-from benchmarks.configurations import CONFIGURATIONS, NAMES
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave
-from saccade.model.backends import EXECUTIONS
+from saccade.model.backends import BACKENDS
 
 BUDGET_S: Final = 60.0
 QUICK_BUDGET_S: Final = 3.0
 
 
 def measure(name: str, cases: list[Case], most: Bound, budget_s: float) -> list[Row]:
-    """Time a configuration's cases in turn, the baseline among them."""
+    """Time a configuration's cases, of which one is the baseline, in turn."""
     taken = interleave({case.name: case.call for case in cases}, budget_s)
     rates = {c.name: c.events / float(np.median(taken[c.name])) for c in cases}
     base, limit = rates[BASELINE], most.events_per_second
@@ -49,15 +49,15 @@ def _latency(seconds: Seconds) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
-    """Measure these configurations; `quick` takes fewer cases, for less long."""
+def run(names: Sequence[str], backend: str, *, quick: bool) -> Report:
+    """Measure these configurations; `quick` takes fewer cases and less time."""
     report = Report(measure_ceilings(), {}, [], [])
     for name in names:
         model, tick = draw(CONFIGURATIONS[name]), CONFIGURATIONS[name].tick_events
         shapes = quick_shapes(tick) if quick else all_shapes(tick)
         budget_s = QUICK_BUDGET_S if quick else BUDGET_S
         most = report.bounds[name] = bound(model, report.ceilings)
-        timed = cases(model, shapes, execution)
+        timed = cases(model, shapes, backend)
         report.rows.extend(measure(name, timed, most, budget_s))
         report.readiness.extend(until_ready(name, model))
     return report
@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", action="append", choices=NAMES, help="not all")
     parser.add_argument(
-        "--execution", choices=EXECUTIONS, default="fastest", help="what runs ours"
+        "--execution",
+        choices=BACKENDS,
+        default="fastest",
+        help="the recurrent mode's backend",
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw them, as PNG")

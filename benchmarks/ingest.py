@@ -1,10 +1,11 @@
-"""Events per second of the host path alone: a websocket message to tokens and gaps.
+"""Benchmark of the host path: events per second from a message to tokens and gaps.
 
     python -m benchmarks.ingest [--quick] [--json PATH]
 
-What a server does to a frame before the engine sees it, on one core: msgpack is read,
-records are unpacked, checked against the sensor and the clock, fitted to the model's
-sensor, and turned into tokens and integration timesteps. No socket, no engine.
+The host path is the work of a server on a frame before the engine, here on one core:
+msgpack is parsed, records are unpacked, checked against the sensor and the clock,
+fitted to the model's sensor, and turned into tokens and integration timesteps. There is
+no socket and no engine.
 """
 
 from __future__ import annotations
@@ -23,29 +24,31 @@ from rich.console import Console
 from rich.table import Table
 
 from saccade.model.events.encodings.packed import pack
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.fit import Fit
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TokenChunk, Tokenization, Tokenizer
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
-from saccade.server.protocol.messages import EventsFrame, FitPolicy, Open
+from saccade.server.protocol.messages import EventsFrame, Open
 
 MODEL_SENSOR: Final = Sensor(128, 128)
 LARGE_SENSOR: Final = Sensor(640, 480)
 FRAME_EVENTS: Final = (256, 4096, 32768)
 EVENT_RATE_PER_US: Final = 0.1
 FRAMES: Final = 16
-"""Taken in one turn."""
+"""Frames in one timed call."""
 LEAST_TURNS: Final = 5
 BUDGET_S: Final = 20.0
 QUICK_BUDGET_S: Final = 2.0
 
 
 class Way(NamedTuple):
-    """A way into the model: from which sensor, how fitted, by which clock."""
+    """A case's session: its sensor, its fit to the model's, its clock."""
 
     name: str
     sensor: Sensor
-    fit: FitPolicy
+    fit: Fit
     clock_bits: int | None
 
 
@@ -66,7 +69,7 @@ class Row(NamedTuple):
 
 
 class Ingest:
-    """One session's host path, as a server has it, and a client that feeds it."""
+    """The host path of one session, and the client's frames for it."""
 
     def __init__(self, way: Way, frame_events: int) -> None:
         self._conversation = Conversation(Limits())
@@ -81,25 +84,25 @@ class Ingest:
         self._records = pack(self._events, 0)
 
     def next_message(self) -> Wire:
-        """Return the next frame as the websocket would deliver it."""
+        """Return the next frame as a websocket message."""
         self._seq += 1
-        message = EventsFrame(self._seq, self._records, self._base_us)
+        message = EventsFrame(self._seq, self._records, t_base_us=self._base_us)
         self._base_us += int(self._events["t"][-1])
         return encode_client(message)
 
     def take(self, messages: Sequence[Wire]) -> list[TokenChunk]:
-        """Do all that a server does before the engine."""
+        """Return the tokens of frames, by all steps of a server before the engine."""
         chunks = []
         for message in messages:
             for request in self._conversation.read(message):
                 assert isinstance(request, Feed), request
                 chunks.append(self._tokenizer.feed(request.events))
-            self._conversation.settle(0)
+            self._conversation.ledger.settle(0)
         return chunks
 
 
 def frame(sensor: Sensor, size: int) -> Events:
-    """Draw a sorted frame of events anywhere on a sensor."""
+    """Return a frame of random events on a sensor, sorted by time."""
     rng = np.random.default_rng(0)
     events = np.empty(size, EVENT_DTYPE)
     events["t"] = np.cumsum(rng.exponential(1 / EVENT_RATE_PER_US, size)).astype(int)
@@ -112,7 +115,7 @@ def frame(sensor: Sensor, size: int) -> Events:
 def measure(
     ways: Sequence[Way], sizes: Sequence[int], frames: int, budget_s: float
 ) -> list[Row]:
-    """Time every way with every size of frame, in turn."""
+    """Time every way with every frame size, in turn."""
     cases = [(way, size, Ingest(way, size)) for way in ways for size in sizes]
     spent: list[list[float]] = [[] for _ in cases]
     end = time.perf_counter() + budget_s

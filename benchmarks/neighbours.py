@@ -1,13 +1,13 @@
-"""How well-behaved clients fare beside others that are not.
+"""Benchmark of isolation: well-behaved clients' latency beside abusive clients.
 
     python -m benchmarks.neighbours [--minutes 10] [--key-events-per-s N] [--json PATH]
 
-A real server with two keys and a limit for each. One key has 50 sessions that each send
-a tick's events five times a second, half of what the limit lets in. They are alone for
-a quarter of the time, and beside `benchmarks.nuisances`, who have the other key, for
-the rest; by turns, three times, so that a noisy machine spoils both alike. Latency is
-from sending a tick's last event to having its scores. The server's memory is read every
-second.
+A server has two keys and a limit for each. One key has 50 sessions that each send a
+tick's events five times a second, half of the limit. These sessions are alone for a
+quarter of the time, and for the rest beside `benchmarks.nuisances`, which use the other
+key. The two phases alternate three times, so that a noisy machine disturbs both alike.
+Latency is from sending a tick's last event to the receipt of its scores. The server's
+memory is read every second.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ ALONE, BESIDE = "alone", "beside the others"
 
 
 class Neighbours:
-    """The well-behaved sessions, and what they have measured.
+    """The well-behaved sessions and their measured latencies.
 
     Attributes:
-        phase: Where latencies belong to now.
-        latencies_ms: By phase.
+        phase: The phase of the latencies from now on.
+        latencies_ms: Latencies of results by phase.
     """
 
     def __init__(self, url: str, sessions: int) -> None:
@@ -58,33 +58,33 @@ class Neighbours:
         self._sessions = sessions
         self.phase = ALONE
         self.latencies_ms: dict[str, list[float]] = {ALONE: [], BESIDE: []}
-        self._over = asyncio.Event()
+        self._stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Stream until told to stop; raise what went wrong with any of them."""
+        """Stream until `stop` is called; raise the error of any session."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._sessions):
                 group.create_task(self._session(number))
 
     def stop(self) -> None:
-        """Let every session close."""
-        self._over.set()
+        """Make every session close."""
+        self._stopped.set()
 
     async def _session(self, number: int) -> None:
         await asyncio.sleep(EVERY_S * number / self._sessions)
         async with connect(self._url, model=MODEL) as stream:
-            hearing = asyncio.create_task(self._hear(stream))
+            receiving = asyncio.create_task(self._receive(stream))
             tick, sent = stream.opened.tick_events, 0
-            while not self._over.is_set():
+            while not self._stopped.is_set():
                 await stream.send(some_events(tick, sent, number))
                 sent += tick
                 await asyncio.sleep(EVERY_S)
             closed = await stream.close()
-            await hearing
+            await receiving
             assert closed.events + closed.pending == sent
 
-    async def _hear(self, stream: Stream) -> None:
-        taken = stream.traffic.latencies_ms
+    async def _receive(self, stream: Stream) -> None:
+        taken = stream.stats.latencies_ms
         async for _ in stream:
             while taken:
                 self.latencies_ms[self.phase].append(taken.popleft())
@@ -93,25 +93,25 @@ class Neighbours:
 async def measure(
     server: ServerProcess, sessions: int, seconds: float, other_key: str
 ) -> dict[str, Any]:
-    """Return what was measured, as it is written to JSON.
+    """Run the benchmark and return its result as JSON values.
 
     Args:
-        server: The server, which knows the key of this process's environment.
-        sessions: How many behave well.
-        seconds: For how long.
-        other_key: The key of those that do not.
+        server: The server; the key in this process's environment is one of its keys.
+        sessions: Number of well-behaved sessions.
+        seconds: Duration of all phases.
+        other_key: The key of the abusive clients.
     """
     neighbours = Neighbours(server.url, sessions)
     streaming = asyncio.create_task(neighbours.run())
     memory: list[float] = []
     watching = asyncio.create_task(_watch(server.pid, memory))
-    deeds = []
+    nuisances = []
     for _ in range(ROUNDS):
         neighbours.phase = ALONE
         await _pause(streaming, QUIET_SHARE * seconds / ROUNDS)
         neighbours.phase = BESIDE
         loud_s = (1 - QUIET_SHARE) * seconds / ROUNDS
-        deeds.append(await _disturb(server.url, loud_s, other_key))
+        nuisances.append(await _disturb(server.url, loud_s, other_key))
     neighbours.stop()
     await streaming
     slots = await _slots_left(server.url)
@@ -124,13 +124,13 @@ async def measure(
         BESIDE: beside,
         "p99 ratio": beside["p99_ms"] / alone["p99_ms"],
         "slots left": slots,
-        "nuisances": deeds,
+        "nuisances": nuisances,
         "rss_mib": memory,
     }
 
 
 async def _pause(streaming: asyncio.Task[None], seconds: float) -> None:
-    """Wait for so long; raise what went wrong meanwhile."""
+    """Wait for `seconds`; raise the error of a session that failed meanwhile."""
     await asyncio.wait({streaming}, timeout=seconds)
     if streaming.done():
         await streaming
@@ -145,8 +145,8 @@ async def _disturb(url: str, seconds: float, key: str) -> dict[str, int]:
         env={**os.environ, KEY_VARIABLE: key},
     )
     output, _ = await process.communicate()
-    deeds: dict[str, int] = json.loads(output)
-    return deeds
+    counts: dict[str, int] = json.loads(output)
+    return counts
 
 
 async def _watch(pid: int, memory: list[float]) -> None:
@@ -156,13 +156,13 @@ async def _watch(pid: int, memory: list[float]) -> None:
 
 
 def resident_mib(pid: int) -> float:
-    """Return how much memory a process has, as Linux counts it."""
+    """Return a process's resident memory (Linux's VmRSS), MiB."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 async def _slots_left(url: str) -> int:
-    """Return how many slots are still lent, once all had time to go."""
+    """Return the slots in use after at most SETTLE_S for all to be freed."""
     for _ in range(int(SETTLE_S)):
         if (used := slots_used(url)) == 0:
             break
@@ -171,7 +171,7 @@ async def _slots_left(url: str) -> int:
 
 
 def slots_used(url: str) -> int:
-    """Return how many slots a server lends now."""
+    """Return the number of a server's slots in use."""
     samples = http.metrics(url)
     return int(sum(s.value for s in samples if s.name == "saccade_slots_used"))
 
@@ -182,7 +182,7 @@ def _percentiles(latencies_ms: list[float]) -> dict[str, float]:
 
 
 def tables(found: Any) -> Iterator[Table]:
-    """Yield what was measured as tables."""
+    """Yield the result as tables."""
     latency = Table(title=f"{found['sessions']} sessions, {found['seconds']:.0f} s")
     for heading in ("", "results", "p50 ms", "p99 ms"):
         latency.add_column(heading, justify="right")
@@ -205,7 +205,7 @@ def tables(found: Any) -> Iterator[Table]:
 
 @contextmanager
 def guarded(key_events_per_s: float, *keys: str) -> Iterator[ServerProcess]:
-    """Start a server that asks for one of these keys."""
+    """Start a server that requires one of these keys."""
     lines = [f"holder-{n}:{digest_of(key)}\n" for n, key in enumerate(keys)]
     with tempfile.NamedTemporaryFile("w") as file:
         file.writelines(lines)

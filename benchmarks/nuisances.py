@@ -1,9 +1,10 @@
-"""Clients that one would rather not share a server with, each on its own thread.
+"""Abusive clients of a server, each on its own thread.
 
     python -m benchmarks.nuisances URL MODEL SECONDS VANISHINGS
 
-One floods, one never reads, one sends a byte a second, one opens and vanishes. Says at
-the end, in JSON, what they did. `benchmarks.neighbours` runs it beside good clients.
+One floods, one never reads, one sends a byte a second, one opens and vanishes. The
+output is the number of times that each did so, in JSON. `benchmarks.neighbours` runs
+these clients beside well-behaved ones.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from saccade.server.protocol.messages import EventsFrame, Open
 
 FRAME_EVENTS: Final = 8192
 SIDE: Final = 34
-"""Both released models' sensors hold that much."""
+"""Side of the square of pixels that both released models' sensors have."""
 
 
 def some_events(count: int, start_us: int, seed: int = 0) -> Events:
-    """Return events a µs apart, anywhere on the sensor."""
+    """Return events a µs apart at random pixels."""
     rng = np.random.default_rng(seed)
     events = np.zeros(count, EVENT_DTYPE)
     events["t"] = start_us + np.arange(count)
@@ -46,13 +47,13 @@ def some_events(count: int, start_us: int, seed: int = 0) -> Events:
 
 
 class Nuisances:
-    """What they do until the time is up.
+    """The abusive clients, each of which repeats one behaviour until the end.
 
     Args:
         url: The server.
-        model: Whom they ask for.
-        seconds: How long they go on.
-        vanishings: How often the last of them opens and vanishes.
+        model: The model's name.
+        seconds: Duration.
+        vanishings: Number of times that `vanish` opens a session and disappears.
     """
 
     def __init__(self, url: str, model: str, seconds: float, vanishings: int) -> None:
@@ -60,19 +61,19 @@ class Nuisances:
         self._vanishings = vanishings
         self._began_s = time.monotonic()
         self._seconds = seconds
-        self.deeds: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
 
     def run(self) -> None:
-        """Let all of them loose, and wait for their end."""
+        """Run all clients, and wait for their end."""
         kinds = (self.flood, self.never_read, self.drip, self.vanish)
-        threads = [threading.Thread(target=self._again, args=(k,)) for k in kinds]
+        threads = [threading.Thread(target=self._repeat, args=(k,)) for k in kinds]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
     def flood(self) -> None:
-        """Send as fast as the server reads, whatever the window."""
+        """Send as fast as the server reads, without regard to the window."""
         with self._connection() as connection:
             reading = threading.Thread(target=_drain, args=(connection,))
             reading.start()
@@ -85,7 +86,7 @@ class Nuisances:
             reading.join()
 
     def never_read(self) -> None:
-        """Send while anything goes out, and read nothing."""
+        """Send as long as the socket takes bytes, and read nothing."""
         with self._connection(receive_buffer=4096) as connection:
             connection.settimeout(0.5)
             for frame in frames():
@@ -108,35 +109,35 @@ class Nuisances:
                 time.sleep(1.0)
 
     def vanish(self) -> None:
-        """Open, send, and be gone, again and again, spread over the time."""
-        while self.deeds.get("vanished", 0) < self._vanishings:
+        """Open a session, send and disappear, many times, spread over the duration."""
+        while self.counts.get("vanished", 0) < self._vanishings:
             with self._connection() as connection:
                 connection.sendall(next(frames(64)))
             self._count("vanished")
-            share = self.deeds["vanished"] / self._vanishings
+            share = self.counts["vanished"] / self._vanishings
             due_s = self._began_s + 0.9 * share * self._seconds
             time.sleep(max(0.0, due_s - time.monotonic()))
 
-    def _again(self, deed: Callable[[], None]) -> None:
+    def _repeat(self, client: Callable[[], None]) -> None:
         while not self._over():
             try:
-                deed()
-            except OSError:  # sent away: come back
+                client()
+            except OSError:  # refused or closed by the server: try again
                 self._count("sent away")
                 time.sleep(0.1)
             else:
-                if deed == self.vanish:  # as often as it should
+                if client == self.vanish:  # all its vanishings are done
                     return
 
     def _over(self) -> bool:
         return time.monotonic() - self._began_s >= self._seconds
 
-    def _count(self, deed: str) -> None:
-        self.deeds[deed] = self.deeds.get(deed, 0) + 1
+    def _count(self, event: str) -> None:
+        self.counts[event] = self.counts.get(event, 0) + 1
 
     @contextmanager
     def _connection(self, receive_buffer: int = 0) -> Iterator[socket.socket]:
-        """Dial, shake hands and open a session."""
+        """Connect, shake hands and open a session."""
         address = urlsplit(self._url)
         with socket.socket() as connection:
             if receive_buffer:
@@ -156,12 +157,12 @@ class Nuisances:
 
 
 def frames(events: int = FRAME_EVENTS) -> Iterator[bytes]:
-    """Yield one frame of events after another, endlessly."""
+    """Yield frames of events, without end."""
     data = pack(some_events(events, 0), 0)
     seq = 0
     while True:
         seq += 1
-        yield framed(EventsFrame(seq, data, events * seq))
+        yield framed(EventsFrame(seq, data, t_base_us=events * seq))
 
 
 def framed(message: Any) -> bytes:
@@ -178,10 +179,10 @@ def _drain(connection: socket.socket) -> None:
 
 
 def main(url: str, model: str, seconds: str, vanishings: str) -> int:
-    """Be a nuisance."""
+    """Run the abusive clients and print their counts."""
     nuisances = Nuisances(url, model, float(seconds), int(vanishings))
     nuisances.run()
-    sys.stdout.write(json.dumps(nuisances.deeds) + "\n")
+    sys.stdout.write(json.dumps(nuisances.counts) + "\n")
     return 0
 
 

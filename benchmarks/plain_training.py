@@ -1,10 +1,10 @@
-"""Training without any of our algebra: what `benchmarks.training` is measured against.
+"""A plain training step, the baseline of `benchmarks.training`.
 
-A plain restatement of what Schöne et al. 2024 (arXiv:2404.18508) train, for `async`
-prenorm layer-norm configurations with `avgpool` and a readout by `pool`: each event is
-embedded, normalised and projected on its own, one associative scan in complex64 runs
-over all of them, every state is kept and one in a stride is read, and the compiler
-takes the gradient of it all.
+A direct implementation of the network of Schöne et al. 2024 (arXiv:2404.18508), for
+`async` prenorm layer-norm configurations with `avgpool` and a readout by `pool`: each
+event is embedded, normalised and projected on its own, one associative scan in
+complex64 runs over all events, every state is kept and one in a stride is read, and JAX
+derives the gradient.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from saccade.model.training.optimizer import cross_entropy
 
 Keep = Callable[[Array], Array]
 Plain = tuple[dict[str, Any], Any, Array]
-"""Parameters, the optimiser's state and the steps taken."""
+"""Parameters, the optimiser's state and the number of steps taken."""
 
 
 def make_plain_step(
     config: ModelConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[Plain, Batch], tuple[Plain, Array]]:
-    """Return the compiled training step; it consumes what it is given."""
+    """Return the compiled training step; a step donates its first argument."""
 
     def step(plain: Plain, batch: Batch) -> tuple[Plain, Array]:
         params, moments, taken = plain

@@ -1,8 +1,10 @@
-"""How far a float32 stream drifts from a float64 one: `python -m benchmarks.precision`.
+"""Benchmark of precision: the drift of a float32 stream from a float64 one.
 
-Each published configuration, with weights drawn at random, takes 2^20 events as the
-server does, with `advance` in float32; `benchmarks.sequential` takes them one by one
-in float64. The error is the largest of any class, relative to the largest score.
+    python -m benchmarks.precision [--events N] [--json PATH]
+
+Each published configuration, with random weights, scores 2^20 events with the server's
+`advance` in float32, and with `benchmarks.sequential`, event by event in float64. The
+error is the largest of any class, relative to the largest score.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ from rich.table import Table
 
 from benchmarks.sequential import Network
 from saccade.model.backends import fastest
-from saccade.model.classifier import initialize
+from saccade.model.classifier import fold, init_carry, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import fold, init_carry
 from saccade.model.upstream.recipes import presets, recipe
 
 EVENTS: Final = 1 << 20
@@ -36,7 +37,7 @@ EVENT_RATE_PER_MS: Final = 100.0
 
 
 class Row(NamedTuple):
-    """One configuration's error after so many events."""
+    """One configuration's error after a number of events."""
 
     model: str
     events: int
@@ -44,7 +45,7 @@ class Row(NamedTuple):
 
 
 def measure(name: str, config: ModelConfig, events: int) -> Iterator[Row]:
-    """Stream both ways; yield a row at each power of four, and at the end."""
+    """Stream in both precisions; yield a row at each power of four, and at the end."""
     variables = initialize(config, jax.random.key(0))
     served = fastest(config, fold(config, variables))
     move = jax.jit(partial(served.advance, config), donate_argnums=1)

@@ -1,8 +1,8 @@
-"""How long a server takes from its command to readiness, with and without its cache.
+"""Time from a server's start to its readiness, with a cold and a warm compile cache.
 
-A real `saccade serve` process loads a checkpoint with random weights, compiles its
-default buckets and proves them with the canary; then another one, which finds in the
-cache what the first compiled.
+A `saccade serve` process loads a checkpoint with random weights, compiles its default
+buckets and verifies them with the canary. A second process finds the compiled programs
+of the first in the cache.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks.cases import EVENT_RATE_PER_MS, Model
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.checkpoint import save
-from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
+from saccade.model.manifest import Manifest, make_canary
 from saccade.model.upstream.recipes import recipe
 
 CANARY_TICKS: Final = 2
 
 
 class Readiness(NamedTuple):
-    """What one start took; `cache` is `cold` or `warm`."""
+    """The duration of one start; `cache` is `cold` or `warm`."""
 
     model: str
     cache: str
@@ -35,11 +33,11 @@ class Readiness(NamedTuple):
 
 
 def until_ready(name: str, model: Model) -> list[Readiness]:
-    """Start a server twice on the same cache folder.
+    """Start a server twice on the same cache folder, and time each start.
 
     Args:
         name: The configuration's recipe.
-        model: Whose weights are served.
+        model: The weights to serve.
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, cache = Path(folder, "checkpoint"), Path(folder, "compiled")
@@ -62,8 +60,7 @@ def _save(path: Path, name: str, model: Model) -> None:
     length = CANARY_TICKS * config.tick_events
     tokens = rng.integers(config.num_embeddings, size=length, dtype=np.int32)
     dt_ms = rng.exponential(1 / EVENT_RATE_PER_MS, length).astype(np.float32)
-    logits = jax.jit(partial(scan, config))(model.variables, tokens, dt_ms)
-    canary = Canary(*(tuple(np.asarray(x).tolist()) for x in (tokens, dt_ms, logits)))
+    canary = make_canary(config, model.variables, tokens, dt_ms)
     label = name.replace("/", "-")
     save(
         path,

@@ -1,4 +1,4 @@
-"""What `benchmarks.engine` measured: as tables, as JSON, as a plot."""
+"""The report of `benchmarks.engine`: as tables, as JSON, as a plot."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Row(NamedTuple):
     """One line of the result.
 
     Attributes:
-        model: The configuration.
-        case: How it took events.
+        model: The configuration's name.
+        case: The case's name.
         events_per_second: The median.
-        ratio: To the baseline's.
-        bound_fraction: Of what the machine allows for our arithmetic.
-        p50_ms: Latency of one call.
-        p99_ms: Likewise.
+        ratio: The rate by the baseline's.
+        bound_fraction: The rate by the bound of `benchmarks.bound`.
+        p50_ms: Median latency of one call.
+        p99_ms: 99th percentile of one call's latency.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that one run measured."""
+    """All measurements of one run."""
 
     ceilings: Ceilings
     bounds: dict[str, Bound]
@@ -51,7 +51,7 @@ class Report(NamedTuple):
 
 
 def to_json(report: Report) -> str:
-    """Return the report with what is needed to judge it."""
+    """Return the report, the machine and the versions as JSON."""
     bounds = {
         name: {**bound.work._asdict(), "events_per_second": bound.events_per_second}
         for name, bound in report.bounds.items()
@@ -94,7 +94,7 @@ def _cases(rows: list[Row]) -> Table:
 
 
 def _bounds(report: Report) -> Table:
-    """Show the arithmetic: the cost of an event, and the rate that each allows."""
+    """Show an event's costs, the machine's ceilings, and the rates these allow."""
     shown = _table(
         "the bound: the least rate of the three",
         ("model", "", "an event", "the machine, a second", "events/s"),

@@ -1,7 +1,8 @@
-"""The network once more: event after event, float64, NumPy. Slow, and easy to believe.
+"""A slow reference of the network: event by event, in float64, with NumPy alone.
 
-Nothing here is grouped, folded, associated or compiled; `model` must agree with it.
-It shares with `model` only the configuration and the names of the parameters.
+Nothing is grouped, folded, scanned associatively or compiled. Only the configuration
+and the names of the parameters are shared with `saccade.model`, whose scores must agree
+with the reference.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Layer:
     Args:
         config: The network.
         params: The block's parameters.
-        statistics: What batch norm has learned; None with layer norm.
+        statistics: Batch norm's means and variances; None with layer norm.
         stride: Tokens in per token out.
     """
 
@@ -43,20 +44,28 @@ class Layer:
         self._state = np.zeros(len(real), np.complex128)
 
     def feed(self, x: Floats, dt_ms: Floats) -> tuple[Floats, Floats]:
-        """Take whole stride groups, (l, h) and (l,); return (l / stride, ·) of each."""
+        """Return the outputs and timesteps of whole stride groups.
+
+        Args:
+            x: Inputs, (l, h).
+            dt_ms: Integration timesteps, (l,), ms.
+
+        Returns:
+            Outputs, (l / stride, ·), and timesteps, (l / stride,), ms.
+        """
         groups = (-1, self._stride)
         u = self._normalize(x) if self._config.prenorm else x
-        states = self._walk(u @ self._B.T, dt_ms)[:: self._stride]
+        states = self._states(u @ self._B.T, dt_ms)[:: self._stride]
         dt_ms = dt_ms.reshape(groups)
         weights = self._weights(dt_ms)
-        feed, skip = (
+        pooled, skip = (
             np.einsum("gn,gnh->gh", weights, part.reshape(*groups, part.shape[-1]))
             for part in (u, x)
         )
-        y = self._mix(states, feed, skip)
+        y = self._mix(states, pooled, skip)
         return (y if self._config.prenorm else self._normalize(y)), dt_ms.sum(axis=1)
 
-    def _walk(self, drive: Complexes, dt_ms: Floats) -> Complexes:
+    def _states(self, drive: Complexes, dt_ms: Floats) -> Complexes:
         decay = np.exp(dt_ms[:, None] * self._timescales * self._eigenvalues)
         match self._config.discretization:
             case "zoh":
@@ -86,9 +95,9 @@ class Layer:
         normalized: Floats = weights / weights.sum(axis=1, keepdims=True)
         return normalized
 
-    def _mix(self, states: Complexes, feed: Floats, skip: Floats) -> Floats:
+    def _mix(self, states: Complexes, pooled: Floats, skip: Floats) -> Floats:
         y = (states @ self._C.T).real * (2 if self._config.conj_sym else 1)
-        y = y + (feed * self._D if self._D.ndim == 1 else feed @ self._D.T)
+        y = y + (pooled * self._D if self._D.ndim == 1 else pooled @ self._D.T)
         cubic = np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)
         gate = _dense(self._params["Dense_0"], 0.5 * y * (1 + np.tanh(cubic)))
         if "Dense_1" in self._params:
@@ -110,7 +119,7 @@ class Layer:
 
 
 class Network:
-    """The whole network and one stream's state in it."""
+    """The whole network with the state of one stream."""
 
     def __init__(self, config: ModelConfig, variables: Variables) -> None:
         self._config = config
@@ -132,7 +141,7 @@ class Network:
         self._sum, self._total = 0.0 * self._decoder["kernel"][:, 0], 0.0
 
     def feed(self, tokens: npt.NDArray[np.int32], dt_ms: Floats) -> Floats:
-        """Take whole ticks and return the logits after the last of them."""
+        """Return the logits after the last of these whole ticks."""
         x, dt_ms = self._embedding[tokens], np.asarray(dt_ms, np.float64)
         for layer in self._layers:
             x, dt_ms = layer.feed(x, dt_ms)

@@ -1,4 +1,4 @@
-"""Timing that a noisy machine spoils as little as possible."""
+"""Timing of several calls in turn, so that a noisy machine disturbs all alike."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ Seconds = npt.NDArray[np.float64]
 def interleave(
     calls: Mapping[str, Call], budget_s: float, burst_s: float = BURST_S
 ) -> dict[str, Seconds]:
-    """Time every call in turn until the time is spent, at least 5 turns each.
+    """Time every call in turn until `budget_s` is spent, at least 5 turns each.
 
-    What disturbs the machine for a while then disturbs all of them. A turn is a burst
-    of at least `burst_s`, whose first call only brings the caches back, unless it
-    took that long itself; each result is waited for before the clock stops.
+    A turn is a burst of at least `burst_s`. Its first call warms the caches and is not
+    counted, unless that call alone takes longer than `burst_s`. A call's time ends
+    when its result is ready.
+
+    Returns:
+        The seconds of each counted call, by name.
     """
     for call in calls.values():
         _time(call)

@@ -1,12 +1,11 @@
-"""Tokens per second of a training step, against training without our algebra.
+"""Benchmark of training: tokens per second of a step, beside a plain implementation.
 
     python -m benchmarks.training [--quick] [--json PATH]
 
-The published shd/medium with its published optimiser, on batches of 4 × 8,192
-synthetic tokens: the step that `saccade train` takes, on one device and on one a core,
-there in bfloat16 too, and `benchmarks.plain_training`. All are timed in turn in one
-run. The reference's figure was measured elsewhere (33,000 tokens/s on 2 CPU cores) and
-is told as given.
+The published shd/medium with its published optimiser, on batches of 4 × 8,192 synthetic
+tokens: the step of `saccade train` on one device and on one device a core, the latter
+in bfloat16 too, and the step of `benchmarks.plain_training`. All are timed in turn in
+one run. The reference's 33,000 tokens/s on 2 CPU cores were measured elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from benchmarks.timing import interleave
 from saccade.model.classifier import Classifier, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.precision import PRECISIONS
-from saccade.model.training import devices, optimizer, train_state as learners
+from saccade.model.training import devices, optimizer, train_state
 from saccade.model.training.config import resolve
 from saccade.model.training.input_pipeline import Batch
 from saccade.model.training.settings import Settings
@@ -56,7 +55,7 @@ class Case(NamedTuple):
 
 
 def published() -> tuple[ModelConfig, Settings]:
-    """Return shd/medium and the settings it is trained with."""
+    """Return shd/medium and the settings of its training."""
     settings = build(Settings, resolve("config", ["task=spiking-heidelberg-digits"]))
     sizes = {"num_embeddings": CHANNELS, "num_classes": WORDS}
     return build(ModelConfig, {**settings.model, **sizes}, "model."), settings
@@ -77,12 +76,12 @@ def synthetic(config: ModelConfig) -> Batch:
 
 def training(config: ModelConfig, settings: Settings, count: int) -> Callable[[], Any]:
     """Return a call that takes one step of `saccade train` on so many devices."""
-    mesh = devices.mesh(replace(settings.system, devices=count))
-    transform = optimizer.optimizer(settings.optimizer, STEPS)
-    begun = learners.init(initialize(config, jax.random.key(0)), transform)
-    learner = jax.device_put(begun, devices.on_all(mesh))
+    mesh = devices.make_mesh(replace(settings.system, devices=count))
+    transform = optimizer.make_optimizer(settings.optimizer, STEPS)
+    begun = train_state.create(initialize(config, jax.random.key(0)), transform)
+    state = jax.device_put(begun, devices.replicated(mesh))
     recipe = settings.training
-    step = learners.make_step(
+    step = train_state.make_train_step(
         Classifier(config, PRECISIONS[recipe.precision]),
         transform,
         recipe.label_smoothing,
@@ -93,16 +92,16 @@ def training(config: ModelConfig, settings: Settings, count: int) -> Callable[[]
     batch = synthetic(config)
 
     def call() -> Any:
-        nonlocal learner
-        learner, tally = step(learner, batch)
-        return learner, tally
+        nonlocal state
+        state, tally = step(state, batch)
+        return state, tally
 
     return call
 
 
 def plain(config: ModelConfig, settings: Settings) -> Callable[[], Any]:
-    """Return a call that takes one step of plain training."""
-    transform = optimizer.optimizer(settings.optimizer, STEPS)
+    """Return a call that takes one step of `benchmarks.plain_training`."""
+    transform = optimizer.make_optimizer(settings.optimizer, STEPS)
     params = initialize(config, jax.random.key(0))["params"]
     held: Any = (params, transform.init(params), jnp.int32(0))
     step, batch = make_plain_step(config, transform), synthetic(config)
@@ -162,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="end within two minutes")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     options = parser.parse_args(argv)
-    devices.get_ready(published()[1].system)
+    devices.set_up_devices(published()[1].system)
     cases = measure(10.0 if options.quick else 60.0)
     Console().print(table(cases))
     if options.json:

@@ -1,4 +1,4 @@
-"""Draw the README's picture: the live view, after a while of a simulated camera.
+"""Draw the README's picture: the live view of a simulated camera's stream, as SVG.
 
 python docs/picture.py ws://127.0.0.1:8000 docs/terminal.svg
 """
@@ -16,11 +16,11 @@ from rich.console import Console
 
 from saccade.clients.commands.playback import Playback, run
 from saccade.clients.commands.stream import FRAME_US, default_readout
+from saccade.clients.connection import Choices
 from saccade.clients.display.live import picture
 from saccade.clients.display.statistics import Snapshot, Summary
 from saccade.clients.pacing import by_time
 from saccade.clients.sources import open_source
-from saccade.clients.transport import Choices
 from saccade.server.protocol.messages import Result
 
 SOURCE = "sim:motions?seed=11&seconds=15"
@@ -38,11 +38,11 @@ class LastPicture:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def heard(self, result: Result) -> None:
+    def add(self, result: Result) -> None:
         """Do nothing."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Keep it."""
+        """Keep the snapshot."""
         self.snapshot = snapshot
 
     def finish(self, summary: Summary) -> None:
@@ -50,7 +50,7 @@ class LastPicture:
 
 
 def main(url: str, path: str) -> None:
-    """Play the source and write the picture."""
+    """Stream SOURCE to the server at `url`, and write the picture to `path`."""
     source = open_source(SOURCE, None)
     frames = by_time(source.chunks, FRAME_US)
     playback = Playback(url, source.model or "motions", source, frames, 1.0)
@@ -63,7 +63,7 @@ def main(url: str, path: str) -> None:
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
     console.print(picture(view.snapshot))
     svg = console.export_svg(title="saccade stream sim:motions")
-    # The picture is to be whole in itself: no font from elsewhere.
+    # The picture must not depend on a font from elsewhere.
     svg = re.sub(r"@font-face\s*{[^}]*}", "", svg)
     Path(path).write_text(svg)
 

@@ -13,8 +13,9 @@ import numpy as np
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.fit import fit
 from saccade.model.events.recordings import open_recording
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.messages import (
     Close,
@@ -58,7 +59,7 @@ def captures() -> list[Capture]:
     """Return real recordings as clients send them; without those, simulated ones."""
     digit = _digit()
     frames = [
-        EventsFrame(seq, pack(part, int(part["t"][0])), int(part["t"][0]))
+        EventsFrame(seq, pack(part, base_us := int(part["t"][0])), t_base_us=base_us)
         for seq, part in enumerate(_cut(digit), start=1)
     ]
     opening = Open("nmnist", report=Report("events", 1000))

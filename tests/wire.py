@@ -55,7 +55,7 @@ class Client:
     def send(self, events: Events) -> None:
         self.seq += 1
         base = int(events["t"][0]) if len(events) else 0
-        self.say(EventsFrame(self.seq, pack(events, base), base))
+        self.say(EventsFrame(self.seq, pack(events, base), t_base_us=base))
 
     def finish(self) -> Closed:
         self.say(Close())

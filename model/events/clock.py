@@ -1,4 +1,4 @@
-"""Making a camera's wrapping clock count on, and its small steps back harmless."""
+"""Timestamps of a camera's clock: wraps undone, small steps back removed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,37 @@ Int64s = npt.NDArray[np.int64]
 NEVER_US: Final = int(np.iinfo(np.int64).min)
 
 
-class Unwrapper:
-    """Unwrap a counter of so many bits; one a stream.
+def unwrap_sorted(t_us: Int64s, bits: int, newest_us: int | None) -> Int64s:
+    """Undo the wraps of a clock whose timestamps are sorted.
 
-    A step of more than half the counter's range is taken for a wrap, forwards
-    or (where a small step back crosses zero) backwards.
+    A step back of more than an eighth of the clock's range is a wrap; a smaller
+    one is kept, for `check_sorted` to refuse. So a pause may last seven eighths of
+    the range; a longer pause cannot be told apart from a shorter one. The function
+    has no state, so a refused chunk leaves nothing to undo.
+
+    Args:
+        t_us: The next timestamps, (n,), µs; counted modulo 2^bits.
+        bits: The clock wraps after 2^bits µs.
+        newest_us: The stream's newest timestamp without wraps; None before any.
+
+    Returns:
+        The timestamps without wraps, (n,), µs.
+    """
+    if not t_us.size:
+        return t_us
+    counts = t_us & np.int64((1 << bits) - 1)
+    before_us = int(counts[0]) if newest_us is None else newest_us
+    steps = np.diff(counts, prepend=before_us & ((1 << bits) - 1))
+    steps[steps < -(1 << bits >> 3)] += 1 << bits
+    whole: Int64s = before_us + np.cumsum(steps)
+    return whole
+
+
+class Unwrapper:
+    """Undoes the wraps of one stream's counter, which may step back a little.
+
+    A step of more than half the counter's range is a wrap: forwards, or backwards
+    where a small step back crosses zero.
     """
 
     def __init__(self, bits: int) -> None:
@@ -29,12 +55,12 @@ class Unwrapper:
         return None if self._last is None else self._base + self._last
 
     def resume(self, newest: int) -> None:
-        """Go on as the unwrapper whose newest count this is."""
+        """Continue a stream from its newest count without wraps."""
         self._last = newest % self._range
         self._base = newest - self._last
 
     def unwrap(self, counts: npt.NDArray[np.integer]) -> Int64s:
-        """Return the counts without wraps, int64, shape (n,)."""
+        """Return the next counts without wraps, int64, shape (n,)."""
         if not counts.size:
             return np.empty(0, np.int64)
         first = counts[0] if self._last is None else self._last
@@ -47,37 +73,13 @@ class Unwrapper:
         return whole
 
 
-def count_on(t_us: Int64s, bits: int, newest_us: int | None) -> Int64s:
-    """Return sorted timestamps of a wrapping clock without its wraps.
+class JitterFilter:
+    """Raises one stream's timestamps that step back a little to the newest one.
 
-    It remembers nothing, so that whoever refuses a chunk need not undo it. A clock
-    that has gone back by more than an eighth of its range has wrapped; a smaller
-    step back is kept, for `checks.check_sorted` to refuse. So a pause may last
-    seven eighths of the range; none longer can be told apart from a shorter one.
-
-    Args:
-        t_us: The next timestamps, (n,), µs; counted modulo 2^bits.
-        bits: The clock wraps after 2^bits µs.
-        newest_us: The stream's newest timestamp without wraps; None before any.
-    """
-    if not t_us.size:
-        return t_us
-    counts = t_us & np.int64((1 << bits) - 1)
-    before_us = int(counts[0]) if newest_us is None else newest_us
-    steps = np.diff(counts, prepend=before_us & ((1 << bits) - 1))
-    steps[steps < -(1 << bits >> 3)] += 1 << bits
-    whole: Int64s = before_us + np.cumsum(steps)
-    return whole
-
-
-class Lifter:
-    """Lift timestamps that step back a little to the newest one; one a stream.
-
-    A sensor's readout may stamp an event some µs before the one that it sent
-    last. Such an event is in order, its clock is not: it gets the newest
-    timestamp so far. A step back beyond `tolerance_us` is something else (a
-    clock that was reset, bytes that were lost) and is left for
-    `checks.check_sorted` to refuse.
+    A sensor's readout may stamp an event some µs before the event that it sent
+    last. Such an event is in order, only its timestamp is not: it gets the newest
+    timestamp so far. A step back beyond `tolerance_us` has another cause (a clock
+    that was reset, bytes that were lost) and is kept, for `check_sorted` to refuse.
     """
 
     def __init__(self, tolerance_us: int) -> None:
@@ -90,17 +92,17 @@ class Lifter:
         return self._newest_us
 
     def resume(self, newest_us: int) -> None:
-        """Go on as the lifter whose newest timestamp this is."""
+        """Continue a stream from its newest timestamp."""
         self._newest_us = newest_us
 
-    def lift(self, t_us: Int64s) -> Int64s:
-        """Return the lifted timestamps, shape (n,)."""
+    def apply(self, t_us: Int64s) -> Int64s:
+        """Return the next timestamps, shape (n,), with small steps back removed."""
         if not t_us.size:
             return t_us
         newest_us = np.maximum.accumulate(t_us)
         np.maximum(newest_us, self._newest_us, out=newest_us)
         self._newest_us = int(newest_us[-1])
-        lifted: Int64s = np.where(
+        filtered: Int64s = np.where(
             t_us >= newest_us - self._tolerance_us, newest_us, t_us
         )
-        return lifted
+        return filtered

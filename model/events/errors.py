@@ -1,26 +1,24 @@
-"""What can be wrong with events, and with the files and payloads that hold them.
+"""Errors about events, and about the files and payloads that hold events.
 
 EventsError (a ValueError)
-├── NotEvents              an array that has not an event's fields
+├── NotEvents              an array lacks an event's fields
 ├── UnsortedEvents         time runs backwards
 ├── EventOutsideSensor     a coordinate or polarity is out of range
 ├── SensorMismatch         two sensors differ, and no fit is allowed
-├── MalformedPayload       bytes that do not decode
-├── EventNotPackable       an event that the packed record cannot hold
-├── ReaderMissing          a format whose package is not installed
+├── MalformedPayload       bytes cannot be decoded
+├── EventNotPackable       an event does not fit the packed record
+├── ReaderMissing          the package that reads a format is not installed
 └── RecordingError         carries the file's path
     ├── MalformedRecording     missing, empty, truncated or contradictory
-    └── UnsupportedRecording   a format that nothing here reads
+    └── UnsupportedRecording   of a format without a reader
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 
 
 class EventsError(ValueError):
@@ -70,7 +68,7 @@ class EventOutsideSensor(EventsError):
 
 @dataclass(eq=False)
 class SensorMismatch(EventsError):
-    """Events of one sensor are offered where another's are expected."""
+    """Events come from one sensor where another sensor's are expected."""
 
     source: Sensor
     target: Sensor
@@ -81,7 +79,7 @@ class SensorMismatch(EventsError):
 
 @dataclass(eq=False)
 class MalformedPayload(EventsError):
-    """Bytes do not decode in the encoding they are said to have."""
+    """Bytes cannot be decoded in their declared encoding."""
 
     encoding: str
     reason: str
@@ -135,4 +133,4 @@ class MalformedRecording(RecordingError):
 
 
 class UnsupportedRecording(RecordingError):
-    """No reader here knows the file's format."""
+    """The file's format has no reader."""

@@ -1,4 +1,4 @@
-"""Fitting one sensor's events to another's geometry, by a declared policy."""
+"""Fitting one sensor's events to another's geometry: reject, scale or crop."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.errors import SensorMismatch
-from saccade.model.events.types import Events, Sensor, check_inside
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check_inside
 
 Fit: TypeAlias = Literal["reject", "scale", "crop"]
+"""The name of a policy, as the wire, flags and settings have it."""
 
 
 def fit(events: Events, source: Sensor, target: Sensor, policy: Fit) -> Events:
     """Move events from one sensor's pixels to another's.
 
-    Events of the target's own geometry pass through as they are, whatever the
+    Where width and height agree, events are returned as they are, whatever the
     policy. Polarities are not touched.
 
-    What a policy does to event rates: `scale` keeps every event, so the rate of
-    the whole sensor is unchanged and the rate of a pixel grows by the area's
-    factor (640×480 into 128×128: 25 source pixels feed one). `crop` keeps a
-    pixel's rate and loses the events outside the window. A model trained at one
-    rate may prefer one or the other.
+    `scale` keeps every event: the rate of the whole sensor is unchanged, and a
+    pixel's rate grows by the ratio of the areas (640×480 into 128×128: 25 source
+    pixels feed one). `crop` keeps a pixel's rate and loses the events outside the
+    window. Which one suits a model depends on the rates that it was trained at.
 
     Args:
         events: Events inside `source`, shape (n,).
@@ -93,8 +94,9 @@ def _crop(events: Events, source: Sensor, target: Sensor) -> Events:
     return kept
 
 
-POLICIES: Final[dict[str, Callable[[Events, Sensor, Sensor], Events]]] = {
+POLICIES: Final[dict[Fit, Callable[[Events, Sensor, Sensor], Events]]] = {
     "reject": _reject,
     "scale": _scale,
     "crop": _crop,
 }
+"""Each policy's function of events, source and target; the one list of policies."""

@@ -1,8 +1,8 @@
-"""Opening a recorded file as a stream of events.
+"""Opening a recorded file as a stream of events, by the file's suffix.
 
 Timestamps of every format are rebased: the first event is at 0 µs. (A camera's
-clock may count from its start or, as in AEDAT4, from the year 1970.) A file
-whose timestamps run backwards is yielded as it is: `checks.check` names where.
+clock may count from its start or, as in AEDAT4, from the year 1970.) Timestamps
+that run backwards are kept, for `types.check` to refuse.
 """
 
 from __future__ import annotations
@@ -12,10 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from saccade.model.events.clock import count_on
+from saccade.model.events.clock import unwrap_sorted
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
-from saccade.model.events.formats import aedat, csv, dat, faery, nmnist, npy, raw
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.formats import (
+    aedat2,
+    aedat3,
+    csv,
+    dat,
+    faery,
+    nmnist,
+    npy,
+    raw,
+)
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
+
+AEDAT_MAGIC: Final = b"#!AER-DAT"
+MAX_VERSION_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -33,20 +46,7 @@ class Recording:
 
 
 Opener: TypeAlias = Callable[[Path, Sensor | None], tuple[Sensor, Iterator[Events]]]
-
-OPENERS: Final[dict[str, Opener]] = {
-    ".aedat": aedat.open_file,
-    ".aedat2": aedat.open_file,
-    ".aedat4": aedat.open_file,
-    ".bin": nmnist.open_file,
-    ".csv": csv.open_file,
-    ".dat": dat.open_file,
-    ".es": faery.open_file,
-    ".npy": npy.open_file,
-    ".npz": npy.open_file,
-    ".raw": raw.open_file,
-}
-"""The suffix, in lower case, decides who reads a file."""
+"""A format's reader: a file and the caller's geometry to the sensor and chunks."""
 
 
 def open_recording(
@@ -56,16 +56,16 @@ def open_recording(
 
     Args:
         path: The file.
-        sensor: The geometry, where the file does not say it, or says it wrong.
-        clock_bits: The timestamps were written as the camera's clock counts, which
-            wraps after 2^clock_bits µs. (RAW and DAT need not say it.)
+        sensor: The geometry, where the file lacks it or has it wrong.
+        clock_bits: The file holds the counts of a clock that wraps after
+            2^clock_bits µs. (RAW and DAT files need no such hint.)
 
     Returns:
         The sensor and an iterator of event chunks, the first event at 0 µs.
 
     Raises:
         MalformedRecording: The file is missing, empty or truncated.
-        UnsupportedRecording: No reader knows the format.
+        UnsupportedRecording: No reader is there for the format.
     """
     path = Path(path)
     opener = OPENERS.get(path.suffix.lower())
@@ -81,14 +81,14 @@ def open_recording(
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
     if clock_bits is not None:
-        chunks = _counted_on(chunks, clock_bits)
+        chunks = _unwrapped(chunks, clock_bits)
     return Recording(found, _rebased(path, chunks))
 
 
-def _counted_on(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
+def _unwrapped(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
     newest_us = None
     for events in chunks:
-        events["t"] = count_on(events["t"], bits, newest_us)
+        events["t"] = unwrap_sorted(events["t"], bits, newest_us)
         newest_us = int(events["t"][-1]) if events.size else newest_us
         yield events
 
@@ -106,3 +106,38 @@ def _rebased(path: Path, chunks: Iterator[Events]) -> Iterator[Events]:
         raise MalformedRecording(path, error.strerror or str(error)) from error
     if first_us is None:
         raise MalformedRecording(path, "the file holds no events")
+
+
+def _open_aedat(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+    """Open an AEDAT file of any version; its first line holds the version."""
+    with path.open("rb") as file:
+        line = file.readline(len(AEDAT_MAGIC) + MAX_VERSION_BYTES)
+    if not line.startswith(AEDAT_MAGIC):
+        raise UnsupportedRecording(path, "it does not begin with #!AER-DAT")
+    version = line[len(AEDAT_MAGIC) :].decode("latin-1").strip()
+    if version not in AEDAT_OPENERS:
+        known = ", ".join(AEDAT_OPENERS)
+        raise UnsupportedRecording(path, f"AEDAT {version}; {known} are read")
+    return AEDAT_OPENERS[version](path, sensor)
+
+
+OPENERS: Final[dict[str, Opener]] = {
+    ".aedat": _open_aedat,
+    ".aedat2": _open_aedat,
+    ".aedat4": _open_aedat,
+    ".bin": nmnist.open_file,
+    ".csv": csv.open_file,
+    ".dat": dat.open_file,
+    ".es": faery.open_file,
+    ".npy": npy.open_file,
+    ".npz": npy.open_file,
+    ".raw": raw.open_file,
+}
+"""The reader of each suffix, in lower case; the one list of formats."""
+
+AEDAT_OPENERS: Final[dict[str, Opener]] = {
+    "2.0": aedat2.open_file,
+    "3.1": aedat3.open_file,
+    "4.0": faery.open_file,
+}
+"""The reader of each version of AEDAT."""

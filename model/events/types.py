@@ -1,14 +1,14 @@
-"""The event's record type, and the sensor that it comes from."""
+"""The record type of events, its conversion from other arrays, and its checks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.errors import EventOutsideSensor, NotEvents, UnsortedEvents
+from saccade.model.events.sensor import Sensor
 
 EVENT_DTYPE: Final = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 """t: timestamp, µs; x, y: pixel; p: polarity, 0 (darker) or 1 (brighter)."""
@@ -22,38 +22,14 @@ FIELD_NAMES: Final = {
     "y": ("y",),
     "p": ("p", "on", "polarity"),
 }
-"""The names under which `as_events` looks for each field, in this order."""
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A sensor's geometry; a cochlea has height 1 and one polarity.
-
-    Raises:
-        ValueError: A side or the number of polarities is out of range.
-    """
-
-    width: int
-    height: int
-    polarities: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("width", "height"):
-            if not 1 <= getattr(self, name) <= 65536:
-                raise ValueError(f"sensor {name} {getattr(self, name)} not in 1..65536")
-        if self.polarities not in {1, 2}:
-            raise ValueError(f"a sensor has 1 or 2 polarities, not {self.polarities}")
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
+"""The names that `as_events` accepts for each field, in order of preference."""
 
 
 def as_events(array: npt.NDArray[Any]) -> Events:
-    """Convert any structured array of events to EVENT_DTYPE.
+    """Convert a structured array of events to EVENT_DTYPE.
 
-    Libraries disagree on names and widths: the timestamp may be `t`,
-    `timestamp` or `ts`, the polarity `p`, `on` or `polarity`, and the polarity
-    may be a bool, 0/1, or -1/+1 (-1 becomes 0). Other fields are ignored.
+    Libraries disagree on names (FIELD_NAMES) and widths. A polarity may be a bool,
+    0/1, or -1/+1 (-1 becomes 0). Other fields are ignored.
 
     Args:
         array: A structured array, shape (n,), with integer timestamps in µs.
@@ -101,24 +77,20 @@ def _check_range(field: str, column: npt.NDArray[Any]) -> None:
         raise EventOutsideSensor(index, field, int(column[index]), limits.max + 1)
 
 
-# >>> merged from model.events.checks
-# >>> """Checks that a chunk's events are in order and inside their sensor."""
-
-
 def check(events: Events, sensor: Sensor, last_t_us: int | None) -> None:
-    """Raise unless a chunk continues its stream.
+    """Raise unless a chunk is in order, follows its stream and is inside its sensor.
 
     Equal timestamps are in order: a sensor reads out a row at once.
 
     Args:
         events: One chunk, shape (n,); may be empty.
-        sensor: What x, y and p are checked against.
+        sensor: The bounds of x, y and p.
         last_t_us: The timestamp of the stream's previous event, µs; None
             before the first.
 
     Raises:
-        EventOutsideSensor: A field is out of range; names the first such
-            event, of x before y before p.
+        EventOutsideSensor: A field is out of range; names the field (x before y
+            before p) and the first such event.
         UnsortedEvents: Time runs backwards; names the first such event.
     """
     check_inside(events, sensor)
@@ -126,7 +98,7 @@ def check(events: Events, sensor: Sensor, last_t_us: int | None) -> None:
 
 
 def check_inside(events: Events, sensor: Sensor) -> None:
-    """Raise EventOutsideSensor unless each x, y and p is one of the sensor's."""
+    """Raise EventOutsideSensor unless every x, y and p is within the bounds."""
     limits = {"x": sensor.width, "y": sensor.height, "p": sensor.polarities}
     for field, limit in limits.items():
         values = events[field]

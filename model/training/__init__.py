@@ -1,1 +1,1 @@
-"""The offline trainer: data, augmentation, objective, loop, evaluation."""
+"""The offline trainer: data, augmentation, optimizer, loop, evaluation, export."""

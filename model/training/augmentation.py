@@ -1,7 +1,7 @@
-"""Augmentations of one sample's events: numpy, pure, seeded by the caller's generator.
+"""Augmentations of one sample's events: pure NumPy, with the caller's generator.
 
-Each takes events in time order and gives events in time order, inside the sensor
-and never none: where nothing would be left, the events come back as they were.
+Each takes events in time order and returns events in time order, inside the sensor.
+An augmentation that would leave no event returns its events unchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.training.settings import AugmentationSettings
 
 Augment = Callable[[Events, np.random.Generator], Events]
@@ -69,7 +70,7 @@ def drop_time(events: Events, rng: np.random.Generator, *, share: float) -> Even
 def drop_area(
     events: Events, rng: np.random.Generator, *, share: float, sensor: Sensor
 ) -> Events:
-    """Blank one square of up to `share` of the sensor's area."""
+    """Drop the events of one square of up to `share` of the sensor's area."""
     side = np.sqrt(rng.uniform(0.0, share) * sensor.width * sensor.height)
     left = rng.uniform(-side, sensor.width)
     top = rng.uniform(-side, sensor.height)
@@ -85,7 +86,7 @@ def warp(
     settings: AugmentationSettings,
     sensor: Sensor,
 ) -> Events:
-    """Shift, rotate, scale and shear about the centre; what leaves the sensor drops.
+    """Shift, rotate, scale and shear about the centre; drop events outside the sensor.
 
     Positions are dithered before they are rounded, so that a rotation or a
     scaling leaves no regular pattern of empty pixels.
@@ -102,7 +103,7 @@ def warp(
         position += rng.uniform(-0.5, 0.5, size=position.shape)
     if s.jitter_pixels:
         position += rng.normal(0.0, s.jitter_pixels, size=position.shape)
-    if sensor.height == 1:  # a cochlea: what would leave its only row moves along it
+    if sensor.height == 1:  # a cochlea: events stay in its only row
         position[1] = 0.0
     return _moved(events, np.rint(position), sensor)
 
@@ -150,12 +151,13 @@ def add_noise(
 def mix(
     first: Events, second: Events, rng: np.random.Generator
 ) -> tuple[Events, float]:
-    """Let `second` take over from `first` at a random moment (CutMix along time).
+    """Join the start of `first` and the end of `second` (CutMix along time).
 
     Args:
-        first: Events up to the moment.
-        second: Events from the same share of its own length on, moved to follow.
-        rng: Where the moment comes from.
+        first: Gives the events before a random cut, a share of its length.
+        second: Gives the events after the same share of its own length, shifted in
+            time to follow.
+        rng: Draws the cut.
 
     Returns:
         The mixture, and the share of its events that belongs to `first`.

@@ -1,4 +1,9 @@
-"""What can go wrong while something is saved, told as one error with the path."""
+"""A run's saved states, from which it resumes as if it had never stopped.
+
+A batch follows from the run's seed and its place in the schedule, and dropout from the
+step; so the train state, a position and the length of the metrics are all there is to
+save.
+"""
 
 from __future__ import annotations
 
@@ -15,46 +20,25 @@ import orbax.checkpoint as ocp
 
 from saccade.model.training.devices import is_first
 from saccade.model.training.errors import CannotSave, InvalidSetting
-from saccade.model.training.train_state import Learner
-
-
-@contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Turn whatever Orbax and TensorStore raise for a disk's error into CannotSave."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CannotSave(path, _first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
-
-
-# >>> merged from model.training.resumption
-# >>> """The state of a run on disk: what it needs to go on as if it had never stopped.
-# >>>
-# >>> A batch depends on the run's seed and its place in the schedule alone, and dropout on
-# >>> the step; so the learner, a position and the length of the metrics are all there is.
-# >>> """
+from saccade.model.training.train_state import TrainState
 
 KEPT: Final = 2
+"""States on disk: the newest, and the one before it."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is.
+    """The position of a run between two steps; its fields are a file format.
 
     Attributes:
         epochs: Whole epochs done, validation included.
         batches: Batches done of the epoch after them.
-        samples: Training samples, to notice a data set that has changed.
-        pending: Tallies since the last look at the metrics.
-        best: The best validation so far, as `loop` writes it.
-        stale: Validations since.
+        samples: Training samples, to detect a data set that has changed.
+        pending: Tallies since the last report of the metrics.
+        best: The best validation so far, as `TrainingProgress.to_dict` gives it.
+        stale: Validations since the best one.
         metrics_bytes: Length of the metrics.
-        wall_s: Spent so far.
+        wall_s: Seconds spent so far.
     """
 
     epochs: int = 0
@@ -67,8 +51,8 @@ class Position:
     wall_s: float = 0.0
 
 
-class States:
-    """The newest states of one run, written while training goes on."""
+class SavedStates:
+    """The newest states of one run on disk, written while training goes on."""
 
     def __init__(self, folder: Path) -> None:
         me = jax.process_index()  # each process of a run has a folder of its own
@@ -83,9 +67,9 @@ class States:
         )
         self._folder = folder
         folder.mkdir(exist_ok=True)
-        self._kept = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def __enter__(self) -> States:
+    def __enter__(self) -> SavedStates:
         return self
 
     def __exit__(
@@ -95,55 +79,63 @@ class States:
         trace: TracebackType | None,
     ) -> None:
         with nullcontext() if error else saving(self._folder):
-            self._kept.close()
+            self._manager.close()
 
-    def save(self, learner: Learner, position: Position) -> None:
-        """Keep a state; an older one stays until this is whole.
+    def save(self, state: TrainState, position: Position) -> None:
+        """Save a state; an older one stays until this one is whole.
 
-        Of several processes the first alone does: Orbax tells one save from another by
-        a number that each process counts for itself, in a store that all of them share,
-        so two that write at once wait for each other's words in vain.
+        Only the first of several processes saves: Orbax numbers saves by a counter of
+        each process in a store that all share, so two that save at once would deadlock.
         """
-        step = int(learner.step)
-        if not is_first() or step in self._kept.all_steps():
+        step = int(state.step)
+        if not is_first() or step in self._manager.all_steps():
             return
-        # A copy: the next step reuses the learner's memory while this is written.
-        leaves = [np.array(leaf) for leaf in jax.tree.leaves(learner)]
-        state = ocp.args.Composite(
-            learner=ocp.args.StandardSave(_named(leaves)),
+        # A copy: the next step reuses the state's memory while this is written.
+        leaves = [np.array(leaf) for leaf in jax.tree.leaves(state)]
+        items = ocp.args.Composite(
+            learner=ocp.args.StandardSave(_named(leaves)),  # the folder's name on disk
             position=ocp.args.JsonSave(asdict(position)),
         )
         with saving(self._folder):
-            self._kept.save(step, args=state)
+            self._manager.save(step, args=items)
 
-    def restore(self, like: Learner) -> tuple[Learner, Position]:
+    def restore(self, like: TrainState) -> tuple[TrainState, Position]:
         """Return the newest state.
 
         Args:
-            like: A learner of the same configuration.
+            like: A state of the same configuration.
 
         Raises:
-            InvalidSetting: There is none, or it is of another configuration.
+            InvalidSetting: There is no state, or it is of another configuration.
         """
-        step = self._kept.latest_step()
+        step = self._manager.latest_step()
         if step is None:
             raise InvalidSetting("resume", "this run ended before its first state")
         leaves, shape = jax.tree.flatten(like)
-        arguments = ocp.args.Composite(
+        items = ocp.args.Composite(
             learner=ocp.args.StandardRestore(_named([np.asarray(x) for x in leaves])),
             position=ocp.args.JsonRestore(),
         )
         try:
-            found = self._kept.restore(step, args=arguments)
+            restored = self._manager.restore(step, args=items)
         except ValueError as error:
             raise InvalidSetting("resume", f"another model's state: {error}") from error
-        restored = [found["learner"][name] for name in _named(leaves)]
         arrays = [
-            jax.numpy.asarray(leaf, old.dtype)
-            for leaf, old in zip(restored, leaves, strict=True)
+            jax.numpy.asarray(restored["learner"][name], old.dtype)
+            for name, old in _named(leaves).items()
         ]
-        return jax.tree.unflatten(shape, arrays), Position(**found["position"])
+        return jax.tree.unflatten(shape, arrays), Position(**restored["position"])
 
 
 def _named(leaves: list[Any]) -> dict[str, Any]:
     return {f"{place:05}": leaf for place, leaf in enumerate(leaves)}
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turn whatever Orbax and TensorStore raise for a disk's error into CannotSave."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CannotSave(path, lines[0][:200]) from error

@@ -1,4 +1,4 @@
-"""`saccade train` and `saccade evaluate`."""
+"""The commands `saccade train` and `saccade evaluate`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,19 @@ from saccade.model.checkpoint import CheckpointError
 from saccade.model.classifier import Variables
 from saccade.model.events.errors import EventsError
 from saccade.model.training.checkpointing import saving
-from saccade.model.training.config import (
-    Root,
-    as_yaml,
-    resolve,
-    saved,
-)
-from saccade.model.training.devices import get_ready, is_first
+from saccade.model.training.config import Root, as_yaml, load_saved, resolve
+from saccade.model.training.devices import is_first, set_up_devices
 from saccade.model.training.errors import InvalidSetting, TrainingError, UnknownSetting
-from saccade.model.training.evaluate_command import assess
-from saccade.model.training.experiment import Experiment, experiment
+from saccade.model.training.evaluate_command import evaluate_checkpoint
+from saccade.model.training.experiment import Experiment, make_experiment
 from saccade.model.training.figures import write_curves, write_figures
-from saccade.model.training.loggers import choose_log
+from saccade.model.training.loggers import choose_logger
 from saccade.model.training.loop import (
     Data,
-    Outcome,
-    Progress,
     Run,
-    Save,
+    RunResult,
+    SaveCheckpoint,
+    TrainingProgress,
     interruptible,
 )
 from saccade.model.training.progress import Display
@@ -66,7 +61,7 @@ usage: saccade evaluate checkpoint=PATH task=TASK [KEY=VALUE ...] [--json] [--cf
   saccade evaluate checkpoint=motions task=motions mode=streaming figures=FOLDER
 
 checkpoint is a checkpoint's folder, a run's folder, or a released model's name;
-split is train, validation or test. mode=streaming feeds tick by tick and tells after
+split is train, validation or test. mode=streaming feeds tick by tick and reports after
 how many ms the answer was final; figures=FOLDER draws the confusion matrix and the
 confidence over time.
 """,
@@ -75,19 +70,19 @@ confidence over time.
 
 def train(argv: Sequence[str]) -> int:
     """Run `saccade train` and return its exit status."""
-    return _guarded("config", argv, _train)
+    return _run("config", argv, _train)
 
 
 def evaluate(argv: Sequence[str]) -> int:
     """Run `saccade evaluate` and return its exit status."""
-    return _guarded("evaluate", argv, _evaluate)
+    return _run("evaluate", argv, _evaluate)
 
 
 Command = Callable[[dict[str, Any], Sequence[str]], int]
 
 
-def _guarded(root: Root, argv: Sequence[str], command: Command) -> int:
-    """Resolve the configuration, then run; a known error becomes one kind sentence."""
+def _run(root: Root, argv: Sequence[str], command: Command) -> int:
+    """Resolve the configuration and run the command; print known errors as one line."""
     if {"-h", "--help"} & set(argv):
         sys.stdout.write(USAGE[root])
         return 0
@@ -109,13 +104,13 @@ def _guarded(root: Root, argv: Sequence[str], command: Command) -> int:
 
 
 def _resolved(root: Root, words: Sequence[str]) -> dict[str, Any]:
-    """Compose a configuration, or read that of the run that goes on."""
+    """Compose a configuration, or read that of the run to resume."""
     resumed = [word for word in words if word.startswith("resume=")]
     if root == "evaluate" or not resumed:
         return resolve(root, words)
     if len(words) > 1:
         raise InvalidSetting("resume", "it stands alone: a run goes on as it was begun")
-    return saved(Path(resumed[0].removeprefix("resume=")))
+    return load_saved(Path(resumed[0].removeprefix("resume=")))
 
 
 def _check_flags(root: Root, flags: Sequence[str]) -> None:
@@ -126,81 +121,86 @@ def _check_flags(root: Root, flags: Sequence[str]) -> None:
 
 
 def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
-    wanted = experiment(values)
-    get_ready(wanted.settings.system)
-    open_log = choose_log(wanted.settings.logging)
-    display = Display.on_terminal(bar=wanted.settings.logging.progress and is_first())
-    display.say(f"preparing {wanted.task.name}")
-    data = Data(wanted.task.load("train"), wanted.task.load("validation"))
-    with _folder(wanted, values, provenance("train", argv)) as (folder, origin):
-        display.say(f"run folder: {folder.path}")
+    experiment = make_experiment(values)
+    set_up_devices(experiment.settings.system)
+    open_logger = choose_logger(experiment.settings.logging)
+    display = Display.on_terminal(
+        bar=experiment.settings.logging.progress and is_first()
+    )
+    display.write(f"preparing {experiment.task.name}")
+    data = Data(experiment.task.load("train"), experiment.task.load("validation"))
+    with _folder(experiment, values, provenance("train", argv)) as (folder, origin):
+        display.write(f"run folder: {folder.path}")
         with (
-            open_log(folder, values, origin) as log,
+            open_logger(folder, values, origin) as logger,
             interruptible() as interruption,
             display,
         ):
-            run = Run(wanted, data, folder, log, display, interruption)
-            outcome = run.train(_saver(wanted, data, origin))
+            run = Run(experiment, data, folder, logger, display, interruption)
+            result = run.train(_saver(experiment, data, origin))
         write_curves(folder)
-    sys.stdout.write(_farewell(outcome, folder))
-    return INTERRUPTED if outcome.interrupted else 0
+    sys.stdout.write(_summary(result, folder))
+    return INTERRUPTED if result.interrupted else 0
 
 
 @contextmanager
 def _folder(
-    wanted: Experiment, values: dict[str, Any], origin: dict[str, Any]
+    experiment: Experiment, values: dict[str, Any], origin: dict[str, Any]
 ) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
-    """Lend the run's folder, and what its checkpoints say of their origin.
+    """Yield the run's folder, and the origin that its checkpoints record.
 
-    A run that goes on is still the one that was begun: its own command makes it again,
-    and what went on with it is told beside that. Of several processes the first one
-    writes where people look.
+    A resumed run keeps the origin of the process that began it, which reproduces it;
+    the processes that resumed it are listed beside it. Processes after the first write
+    to a temporary folder.
     """
-    settings = wanted.settings
+    settings = experiment.settings
     resumed = None if settings.resume is None else Path(settings.resume)
     if not is_first():
-        with RunFolder.thrown_away(resumed) as folder:
+        with RunFolder.temporary(resumed) as folder:
             yield folder, origin
     elif resumed is not None:
         folder = RunFolder(resumed)
-        yield folder, folder.continued(origin)
+        yield folder, folder.record_resumption(origin)
     else:
-        output_dir, name = Path(settings.output_dir), wanted.task.name
+        output_dir, name = Path(settings.output_dir), experiment.task.name
         yield RunFolder.create(output_dir, name, values, origin), origin
 
 
-def _saver(wanted: Experiment, data: Data, origin: dict[str, Any]) -> Save:
-    """Return what saves a checkpoint; its canary is of the first validation sample.
+def _saver(
+    experiment: Experiment, data: Data, origin: dict[str, Any]
+) -> SaveCheckpoint:
+    """Return the function that saves a checkpoint, in the first process alone.
 
-    Of several processes the first alone saves; see `resumption.States.save`.
+    The canary comes from the first validation sample; see `SavedStates.save` for why
+    other processes save nothing.
     """
     samples = data.validation if len(data.validation.events) else data.train
     sample = samples.events[0]
 
-    def save(path: Path, variables: Variables, progress: Progress) -> None:
+    def save(path: Path, variables: Variables, progress: TrainingProgress) -> None:
         if not is_first():
             return
         with saving(path):
-            release(path, wanted, variables, progress, origin, sample)
+            release(path, experiment, variables, progress, origin, sample)
 
     return save
 
 
-def _farewell(outcome: Outcome, folder: RunFolder) -> str:
-    lines = [f"checkpoint: {outcome.checkpoint}"]
-    if outcome.progress.validation is not None:
-        lines.insert(0, f"best validation: {outcome.progress.validation}")
-    if outcome.interrupted:
-        lines.insert(0, f"stopped after {outcome.progress.epochs} whole epochs")
+def _summary(result: RunResult, folder: RunFolder) -> str:
+    lines = [f"checkpoint: {result.checkpoint}"]
+    if result.progress.validation is not None:
+        lines.insert(0, f"best validation: {result.progress.validation}")
+    if result.interrupted:
+        lines.insert(0, f"stopped after {result.progress.epochs} whole epochs")
         lines.append(f"to go on: saccade train resume={folder.path}")
     return "\n".join(lines) + "\n"
 
 
 def _evaluate(values: dict[str, Any], argv: Sequence[str]) -> int:
     settings = build(EvaluationSettings, values)
-    result = assess(settings)
+    evaluation = evaluate_checkpoint(settings)
     if settings.figures is not None:
-        write_figures(Path(settings.figures), result)
-    text = json.dumps(result.to_dict()) if "--json" in argv else str(result)
+        write_figures(Path(settings.figures), evaluation)
+    text = json.dumps(evaluation.to_dict()) if "--json" in argv else str(evaluation)
     sys.stdout.write(text + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""From the words on a command line to a resolved configuration, through Hydra."""
+"""Resolve a configuration with Hydra: files in `conf` and overrides of their keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from saccade.model.training.errors import InvalidSetting, UnknownSetting
 CONF: Final = Path(__file__).parent / "conf"
 Root = Literal["config", "evaluate"]
 
-# `model=…/…` files extend this, so that a default is written once, in ModelConfig.
+# Files of `model` extend this one, so that defaults stand in ModelConfig alone.
 ConfigStore.instance().store(
     group="model",
     name="base",
@@ -28,35 +28,35 @@ ConfigStore.instance().store(
 )
 
 
-def resolve(root: Root, words: Sequence[str]) -> dict[str, Any]:
-    """Compose a configuration from its files and the words that override them.
+def resolve(root: Root, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose a configuration from its files and overrides.
 
     Args:
-        root: The file to begin with, in `conf`.
-        words: Overrides such as `task=nmnist` and `training.epochs=3`.
+        root: The main file in `conf`.
+        overrides: Words such as `task=nmnist` and `training.epochs=3`.
 
     Returns:
         Plain values: dicts, lists, strings and numbers.
 
     Raises:
         UnknownSetting: No configuration has this key or this option.
-        InvalidSetting: A word is no override, or a value is missing.
+        InvalidSetting: An override is malformed, or a value is missing.
     """
-    parsed = [_parse(word) for word in words]
+    parsed = [_parse(override) for override in overrides]
     choices = [o.input_line for o in parsed if _is_group(o.key_or_group)]
     known = list(_keys(_compose(root, choices)))
     for override in parsed:
         key = override.key_or_group
         if not override.is_add() and not _is_group(key) and key not in known:
             raise UnknownSetting("setting", key, [*known, *_groups()])
-    return _compose(root, words)
+    return _compose(root, overrides)
 
 
-def saved(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a run that goes on, from its folder.
+def load_saved(folder: Path) -> dict[str, Any]:
+    """Return the configuration in a run's folder, with `resume` set to the folder.
 
     Raises:
-        InvalidSetting: The folder is no run's.
+        InvalidSetting: The folder holds no run.
     """
     file = folder / "config.yaml"
     if not file.is_file():
@@ -72,17 +72,17 @@ def as_yaml(configuration: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(configuration)))
 
 
-def _parse(word: str) -> Any:
+def _parse(override: str) -> Any:
     try:
-        return OverridesParser.create().parse_overrides([word])[0]
+        return OverridesParser.create().parse_overrides([override])[0]
     except HydraException:
-        raise InvalidSetting(word, "it should read key=value") from None
+        raise InvalidSetting(override, "it should read key=value") from None
 
 
-def _compose(root: Root, words: Sequence[str]) -> dict[str, Any]:
+def _compose(root: Root, overrides: Sequence[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(root, overrides=list(words))
+            config = compose(root, overrides=list(overrides))
         values = OmegaConf.to_container(config, resolve=True)
     except MissingConfigException as error:
         raise _unknown_option(str(error.missing_cfg_file)) from None
@@ -96,7 +96,7 @@ def _compose(root: Root, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _explain(message: str) -> InvalidSetting:
-    """Name the group where Hydra says `You must specify 'task', e.g, …`."""
+    """Turn Hydra's `You must specify 'task', e.g, …` into an error about the group."""
     for group in _groups():
         if f"must specify '{group}'" in message:
             options = ", ".join(_options(group))

@@ -1,4 +1,4 @@
-"""A task's samples: what they are, and how some are held out for validation."""
+"""Tasks and their samples, and the hold-out split that validates a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 Split = Literal["train", "validation", "test"]
 Labels = npt.NDArray[np.int64]
@@ -17,11 +18,11 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class OnDisk:
-    """Recordings that are read each time they are asked for.
+class LazyRecordings:
+    """Recordings that are read anew at each access.
 
     Attributes:
-        places: Where each of them lies.
+        places: The place of each recording, as `read` takes it.
         read: From a place to its events, in time order, at least one.
     """
 
@@ -37,20 +38,20 @@ class OnDisk:
     def __iter__(self) -> Iterator[Events]:
         return map(self.read, self.places)
 
-    def take(self, indices: Indices) -> OnDisk:
-        """Return those at these indices, in their order; nothing is read."""
-        return OnDisk([self.places[i] for i in indices], self.read)
+    def take(self, indices: Indices) -> LazyRecordings:
+        """Return the recordings at these indices, in their order, without reading."""
+        return LazyRecordings([self.places[i] for i in indices], self.read)
 
 
 class Samples(NamedTuple):
     """Recordings, in memory or on disk, each with the index of its class."""
 
-    events: list[Events] | OnDisk
+    events: list[Events] | LazyRecordings
     labels: Labels
 
     def take(self, indices: Indices) -> Samples:
         """Return the samples at these indices, in their order."""
-        if isinstance(self.events, OnDisk):
+        if isinstance(self.events, LazyRecordings):
             return Samples(self.events.take(indices), self.labels[indices])
         return Samples([self.events[i] for i in indices], self.labels[indices])
 
@@ -63,9 +64,9 @@ class Task:
         name: As on the command line.
         labels: Class names; a sample's label is an index into them.
         sensor: The geometry that events are recorded with.
-        source: Where the data comes from and under which licence, in one line.
-        load: A split's samples. `test` is for evaluation alone; `validation`
-            is held out from what one would otherwise train on.
+        source: Origin and licence of the data, in one line.
+        load: From a split to its samples. `test` is for evaluation alone;
+            `validation` is held out from the training data.
     """
 
     name: str
@@ -102,6 +103,30 @@ def _held_count(members: int, share: float) -> int:
     if share <= 0 or members < 2:
         return 0
     return min(max(round(share * members), 1), members - 1)
+
+
+def load_split(
+    read: Callable[[Literal["train", "test"]], Samples],
+    split: Split,
+    validation_share: float,
+    *,
+    validate_on_test: bool = False,
+) -> Samples:
+    """Return a split of a data set that is published as a train and a test part.
+
+    Args:
+        read: From a part to its samples.
+        split: The split to return.
+        validation_share: Share of the train part to hold out; see `hold_out`.
+        validate_on_test: Hold out nothing, and return the test part as `validation`.
+    """
+    if split == "test" or (split == "validation" and validate_on_test):
+        return read("test")
+    samples = read("train")
+    if validate_on_test:
+        return samples
+    kept, held = hold_out(samples.labels, validation_share)
+    return samples.take(kept if split == "train" else held)
 
 
 def gather(recordings: Sequence[tuple[Events, int]]) -> Samples:

@@ -1,4 +1,4 @@
-"""The devices of a run, and how this process gets ready for them.
+"""The devices of a run: set up before JAX is first used, and their mesh.
 
 A CPU counts as one device a core: each takes rows of its own from beginning to end,
 which keeps cores busier than sharing every single operation would.
@@ -25,8 +25,8 @@ _ARENA_MAX: Final = -8
 _LARGEST: Final = 2**31 - 1
 
 
-def get_ready(system: SystemSettings) -> None:
-    """Join the other processes and claim the devices; before JAX is first used.
+def set_up_devices(system: SystemSettings) -> None:
+    """Join the other processes and set the number of devices, before JAX is first used.
 
     Where this process has used JAX before, its devices stay as they are.
 
@@ -50,11 +50,11 @@ def get_ready(system: SystemSettings) -> None:
         jax.distributed.initialize(system.coordinator, system.processes, system.process)
 
 
-def mesh(system: SystemSettings) -> Mesh:
-    """Return the devices of all processes that share the rows of a batch.
+def make_mesh(system: SystemSettings) -> Mesh:
+    """Return the mesh of all processes' devices that share the rows of a batch.
 
     Raises:
-        InvalidSetting: There are not as many as asked for.
+        InvalidSetting: There are fewer devices than `system.devices`.
     """
     found = np.array(jax.devices())
     if system.coordinator is not None:
@@ -65,13 +65,13 @@ def mesh(system: SystemSettings) -> Mesh:
     return Mesh(found[:asked], (DEVICES,))
 
 
-def on_all(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of what every device holds whole."""
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
 
 
 def is_first() -> bool:
-    """Say whether this process is the one that writes files."""
+    """Return whether this is the first process, which alone writes files."""
     return jax.process_index() == 0
 
 
@@ -80,10 +80,10 @@ def _cores() -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what a step frees for the next one, where it is glibc.
+    """Set glibc, where it is the C library, to keep freed memory for the next step.
 
-    It would hand large blocks back to the kernel after every step, which then clears
-    every page of them anew: a third of the time of a step was spent on that.
+    By default glibc returns large blocks to the kernel after every step, and the kernel
+    clears their pages for the next one: a third of a step's time.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):

@@ -1,16 +1,16 @@
-"""What can go wrong with a training run, each with the facts that explain it.
+"""Errors of training, evaluating, downloading and exporting.
 
 TrainingError
 ├── UnknownSetting      a key or an option that no configuration has
 ├── InvalidSetting      a value of the wrong type or out of range
-├── MissingDataSet      the data is not where it should be
-├── MalformedDataSet    the data is there, but not as it should be
+├── MissingDataSet      the data set's folder or file does not exist
+├── MalformedDataSet    a file of the data set is damaged or contradicts another
 ├── EmptySplit          a split has no samples
-├── TrainingDiverged    the loss is no longer a number
+├── TrainingDiverged    the loss is no longer finite
 ├── CannotSave          a checkpoint or a state cannot be written
-├── CannotLog           Weights & Biases does not take a run's metrics
-├── MissingPackage      what a setting needs is not installed
-└── CannotDownload      a file does not come as its publisher says
+├── CannotLog           Weights & Biases does not accept a run's metrics
+├── MissingPackage      a setting needs a package that is not installed
+└── CannotDownload      an archive is not reachable or has another checksum
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 class TrainingError(Exception):
-    """The root of this tree; its text is fit for a user's eyes."""
+    """The root of this tree; its text is a message for the user."""
 
 
 class UnknownSetting(TrainingError):
@@ -54,7 +54,7 @@ class InvalidSetting(TrainingError):
 
 
 class MissingDataSet(TrainingError):
-    """The data is not where it should be."""
+    """The data set's folder or file does not exist."""
 
     def __init__(self, task: str, looked_for: Path | None, instructions: str) -> None:
         self.task = task
@@ -72,7 +72,7 @@ class MissingDataSet(TrainingError):
 
 
 class MalformedDataSet(TrainingError):
-    """The data is there, but not as it should be."""
+    """A file of the data set is damaged or contradicts another."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
@@ -96,7 +96,7 @@ class EmptySplit(TrainingError):
 
 
 class TrainingDiverged(TrainingError):
-    """The loss is no longer a number; the batch is kept for study."""
+    """The loss is no longer finite; the batch is saved for study."""
 
     def __init__(self, step: int, loss: float, batch: Path) -> None:
         self.step = step
@@ -127,7 +127,7 @@ class CannotSave(TrainingError):
 
 
 class CannotLog(TrainingError):
-    """Weights & Biases does not take a run's metrics; the run's folder has them."""
+    """Weights & Biases does not accept a run's metrics; the run's folder has them."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -157,7 +157,7 @@ class MissingPackage(TrainingError):
 
 
 class CannotDownload(TrainingError):
-    """A file does not come, or not as its publisher says."""
+    """An archive is not reachable, or has another checksum than its publisher's."""
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url
@@ -169,7 +169,7 @@ class CannotDownload(TrainingError):
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> list[str]:
-    """Return up to three names like `name`, or whose last part is like its own."""
+    """Return up to three known names close to `name`, whole or by their last part."""
     whole = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     if whole:
         return whole

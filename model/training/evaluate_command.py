@@ -1,4 +1,4 @@
-"""What `saccade evaluate` does: a checkpoint, a task's split, an assessment."""
+"""The work of `saccade evaluate`: score a checkpoint on one split of a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saccade.model.manifest import Manifest
 from saccade.model.training.dataset import Task
 from saccade.model.training.errors import EmptySplit, InvalidSetting
 from saccade.model.training.evaluation import (
-    Assessment,
+    Evaluation,
     Predictor,
     predict_streams,
     predict_whole,
@@ -27,13 +27,13 @@ PREDICTORS: Final[Mapping[Mode, Predictor]] = {
 }
 
 
-def assess(settings: EvaluationSettings) -> Assessment:
-    """Measure a checkpoint on one split of a task.
+def evaluate_checkpoint(settings: EvaluationSettings) -> Evaluation:
+    """Score a checkpoint on one split of a task.
 
     Raises:
-        InvalidSetting: The checkpoint is not of this task.
-        EmptySplit: There is nothing to measure it on.
-        CheckpointError: It cannot be used.
+        InvalidSetting: The checkpoint is of another task.
+        EmptySplit: The split has no samples.
+        CheckpointError: The checkpoint cannot be used.
     """
     checkpoint = load(locate(settings.checkpoint))
     manifest, task = checkpoint.manifest, task_of(settings)
@@ -50,7 +50,7 @@ def assess(settings: EvaluationSettings) -> Assessment:
     )
     predict = PREDICTORS[settings.mode]
     predictions = predict(manifest.config, checkpoint.variables, batches)
-    return Assessment(
+    return Evaluation(
         settings.split,
         settings.mode,
         manifest.labels,
@@ -70,7 +70,7 @@ def _check_task(manifest: Manifest, task: Task) -> None:
 
 
 def locate(checkpoint: str) -> Path:
-    """Return the folder of a checkpoint given by its path, its run or its name."""
+    """Return a checkpoint's folder from its path, its run's, or a released name."""
     path = Path(checkpoint)
     released = Path(str(checkpoints.__file__)).parent / checkpoint
     places = [path / "best", path / "last", path]

@@ -1,7 +1,8 @@
-"""What a model says of some recordings: whole, or as a stream tick by tick.
+"""Predictions of a model for a split, whole or streamed, and their evaluation.
 
-Both give the same scores (by test). A stream also tells the scores after each tick:
-it keeps a carry a row and moves it by CHUNK_TICKS at a time, as the server does.
+Both ways give the same scores (by test). A stream also gives the scores after each
+tick: it keeps one carry a row and advances it by CHUNK_TICKS at a time, as the server
+does.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.backends import fastest
-from saccade.model.classifier import Variables
+from saccade.model.classifier import Variables, fold, init_carry
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import fold, init_carry
 from saccade.model.training.input_pipeline import Batch
 from saccade.model.training.metrics import Score, wilson
 from saccade.model.training.settings import Mode
@@ -29,15 +29,15 @@ from saccade.model.training.train_state import make_predict
 CHUNK_TICKS: Final = 16
 
 Reals = npt.NDArray[np.float64]
-Classes = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 class ScoreTrajectory(NamedTuple):
-    """How the scores of one recording went.
+    """The scores of one streamed recording over time.
 
     Attributes:
-        t_ms: When each tick was complete, from the first event, (k,).
-        logits: The scores then, (k, c).
+        t_ms: Sensor time at which each tick was complete, from the first event, (k,).
+        logits: The scores after each tick, (k, c).
     """
 
     t_ms: Reals
@@ -51,34 +51,34 @@ class Predictions:
     Attributes:
         labels: The true classes, (n,).
         logits: The final scores, (n, c).
-        courses: How they went, if they were streamed; else empty.
-        events: Scored or too few for a tick, padding not counted.
-        events_per_s: While nothing was compiled.
+        trajectories: The scores over time; empty if the recordings were not streamed.
+        events: Of all recordings, padding not counted.
+        events_per_s: Speed, without batches that compiled a new shape.
     """
 
-    labels: Classes
+    labels: Integers
     logits: Reals
-    courses: list[ScoreTrajectory]
+    trajectories: list[ScoreTrajectory]
     events: int
     events_per_s: float
 
 
 Predictor = Callable[[ModelConfig, Variables, Iterable[Batch]], Predictions]
 Scoring = Callable[[Batch], tuple[Reals, list[ScoreTrajectory]]]
-"""A batch to the final scores of its rows and, of a stream, their courses."""
+"""A batch to its rows' final scores and, of a stream, their trajectories."""
 
 
 @dataclass
-class Clock:
-    """Events and seconds of the batches whose shape was compiled before."""
+class Throughput:
+    """Events and seconds of the batches with a shape that was compiled before."""
 
     seen: set[tuple[int, ...]] = field(default_factory=set)
     events: int = 0
     seconds: float = 0.0
     with_compilation: float = 0.0
 
-    def count(self, shape: tuple[int, ...], events: int, seconds: float) -> None:
-        """Take in one batch."""
+    def add(self, shape: tuple[int, ...], events: int, seconds: float) -> None:
+        """Add one batch."""
         if shape in self.seen:
             self.events += events
             self.seconds += seconds
@@ -86,7 +86,7 @@ class Clock:
         self.with_compilation += seconds
 
     def rate(self, all_events: int) -> float:
-        """Return events/s; where every batch compiled something, that included."""
+        """Return events/s; compilation counts only if every batch compiled a shape."""
         if self.seconds:
             return self.events / self.seconds
         return all_events / self.with_compilation if self.with_compilation else 0.0
@@ -109,42 +109,44 @@ def predict_streams(
     config: ModelConfig, variables: Variables, batches: Iterable[Batch]
 ) -> Predictions:
     """Score recordings as streams, each row with a carry of its own."""
-    execution = fastest(config, fold(config, variables))
+    backend = fastest(config, fold(config, variables))
     fresh = init_carry(config, variables)
-    move = partial(_jitted(execution.advance, config), execution.weights)
+    advance = partial(_jitted(backend.advance, config), backend.weights)
 
     def score(batch: Batch) -> tuple[Reals, list[ScoreTrajectory]]:
         tick = config.tick_events
         ticks = batch.lengths // tick
-        logits = _stream(config, move, fresh, batch, ticks)
+        logits = _stream(config, advance, fresh, batch, ticks)
         ends_ms = np.cumsum(batch.dt_ms, axis=1, dtype=np.float64)[:, tick - 1 :: tick]
-        courses = [
+        trajectories = [
             ScoreTrajectory(ends_ms[row, :count], logits[row, :count])
             for row, count in enumerate(ticks.tolist())
         ]
-        return logits[:, -1], courses
+        return logits[:, -1], trajectories
 
     return _collect(score, batches)
 
 
 def _stream(
     config: ModelConfig,
-    move: Callable[..., Any],
+    advance: Callable[..., Any],
     fresh: Any,
     batch: Batch,
     ticks: npt.NDArray[np.int32],
 ) -> Reals:
-    """Return the scores after each tick, (b, k, c); past a row's own they repeat."""
+    """Return the scores after each tick, (b, k, c); repeated past a row's own ticks."""
     rows, length = batch.tokens.shape
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), fresh)
-    heard = []
+    parts = []
     for begin in range(0, length, CHUNK_TICKS * config.tick_events):
         part = slice(begin, begin + CHUNK_TICKS * config.tick_events)
         done = begin // config.tick_events
-        moving = np.clip(ticks - done, 0, CHUNK_TICKS)
-        carry, logits = move(carry, batch.tokens[:, part], batch.dt_ms[:, part], moving)
-        heard.append(logits)
-    return np.concatenate([np.asarray(part, np.float64) for part in heard], axis=1)
+        left = np.clip(ticks - done, 0, CHUNK_TICKS)
+        carry, logits = advance(
+            carry, batch.tokens[:, part], batch.dt_ms[:, part], left
+        )
+        parts.append(logits)
+    return np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
 
 
 @cache
@@ -153,41 +155,35 @@ def _jitted(advance: Callable[..., Any], config: ModelConfig) -> Callable[..., A
 
 
 def _collect(score: Scoring, batches: Iterable[Batch]) -> Predictions:
-    labels, logits, courses = [], [], []
-    clock, events = Clock(), 0
+    labels, logits, trajectories = [], [], []
+    throughput, events = Throughput(), 0
     for batch in batches:
         real = np.flatnonzero(batch.weights)
         held = int(batch.lengths[real].sum())
-        begun = time.perf_counter()
-        scored, went = score(batch)
-        clock.count(batch.tokens.shape, held, time.perf_counter() - begun)
+        began_s = time.perf_counter()
+        scored, over_time = score(batch)
+        throughput.add(batch.tokens.shape, held, time.perf_counter() - began_s)
         events += held
         labels.append(batch.targets[real].argmax(-1))
         logits.append(scored[real])
-        courses += [went[row] for row in real] if went else []
+        trajectories += [over_time[row] for row in real] if over_time else []
     return Predictions(
         np.concatenate(labels),
         np.concatenate(logits),
-        courses,
+        trajectories,
         events,
-        clock.rate(events),
+        throughput.rate(events),
     )
 
 
-# >>> merged from model.training.assessment
-# >>> """What predictions are worth: overall, class by class, and when they were final."""
-
-Counts = npt.NDArray[np.int64]
-
-
 class ClassScore(NamedTuple):
-    """How well one class is told.
+    """Recall and precision of one class.
 
     Attributes:
-        label: Its name.
-        samples: How many there were.
-        recall: Share of them that were recognised; None where there were none.
-        precision: Share of those taken for it that were it; None where none was.
+        label: The class's name.
+        samples: Samples of this class.
+        recall: Share of these samples that were predicted right; None without any.
+        precision: Share of this class's predictions that are right; None without any.
         ci95: Wilson's 95% interval of the recall.
     """
 
@@ -199,15 +195,15 @@ class ClassScore(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """A model's predictions for a split, and what follows from them.
+class Evaluation:
+    """A model's predictions for a split, and the figures that follow from them.
 
     Attributes:
         split: Of the task's samples.
-        mode: How they were scored.
+        mode: Scored whole or streamed.
         labels: Class names.
         predictions: The scores.
-        content_hash: Of the checkpoint whose they are.
+        content_hash: Of the checkpoint.
     """
 
     split: str
@@ -230,11 +226,11 @@ class Assessment:
         )
 
     @property
-    def confusion(self) -> Counts:
-        """How many samples of each class (row) were taken for which (column)."""
+    def confusion(self) -> Integers:
+        """Number of samples of each class (row) by predicted class (column)."""
         size = len(self.labels)
-        told = self.predictions.logits.argmax(-1)
-        pairs = self.predictions.labels * size + told
+        predicted = self.predictions.logits.argmax(-1)
+        pairs = self.predictions.labels * size + predicted
         return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
     @property
@@ -253,25 +249,31 @@ class Assessment:
                 label,
                 held,
                 _share(right, held),
-                _share(right, told),
+                _share(right, predicted),
                 wilson(right, held),
             )
-            for label, right, held, told in rows
+            for label, right, held, predicted in rows
         ]
 
     @property
     def decisions_ms(self) -> Reals:
-        """When each streamed sample's final answer was first given for good, ms.
+        """The decision time of each streamed sample, ms; see `decision_ms`.
 
-        Samples of less than a tick never answer and are left out.
+        Samples of less than a tick have no scores and are left out.
         """
-        courses = self.predictions.courses
-        return np.array([decision_ms(course) for course in courses if course.t_ms.size])
+        trajectories = self.predictions.trajectories
+        return np.array(
+            [
+                decision_ms(trajectory)
+                for trajectory in trajectories
+                if trajectory.t_ms.size
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
-            **self.score._asdict(),
+            **self.score.to_dict(),
             "split": self.split,
             "mode": self.mode,
             "events": self.predictions.events,
@@ -283,10 +285,10 @@ class Assessment:
         }
 
     def _decision_quantiles(self) -> dict[str, float] | None:
-        found = self.decisions_ms
-        if not found.size:
+        decisions_ms = self.decisions_ms
+        if not decisions_ms.size:
             return None
-        p50, p90 = np.percentile(found, [50, 90])
+        p50, p90 = np.percentile(decisions_ms, [50, 90])
         return {"p50": round(float(p50), 3), "p90": round(float(p90), 3)}
 
     def __str__(self) -> str:
@@ -301,7 +303,7 @@ class Assessment:
 
     def _table(self) -> list[str]:
         wide = max(map(len, self.labels))
-        lines = [f"  {'class':<{wide}}  samples  recognised  of those told"]
+        lines = [f"  {'class':<{wide}}  samples      recall      precision"]
         for row in self.classes:
             recall, precision = _percent(row.recall), _percent(row.precision)
             name = f"{row.label:<{wide}}"
@@ -309,11 +311,11 @@ class Assessment:
         return lines
 
 
-def decision_ms(course: ScoreTrajectory) -> float:
-    """Return when the final answer was first given and never taken back."""
-    answers = course.logits.argmax(-1)
+def decision_ms(trajectory: ScoreTrajectory) -> float:
+    """Return the time, ms, from which on the top class is the final one."""
+    answers = trajectory.logits.argmax(-1)
     others = np.flatnonzero(answers != answers[-1])
-    return float(course.t_ms[others[-1] + 1 if others.size else 0])
+    return float(trajectory.t_ms[others[-1] + 1 if others.size else 0])
 
 
 def log_softmax(logits: Reals) -> Reals:

@@ -1,4 +1,4 @@
-"""An experiment: a task, a model and a recipe, made from one configuration."""
+"""An experiment: task, network, tokenization and settings of one configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from saccade.model.classifier import Classifier, Variables, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.model.precision import PRECISIONS
 from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
 from saccade.model.training.dataset import Task
@@ -29,7 +30,7 @@ from saccade.model.training.typed import build
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that a run needs and that a checkpoint remembers."""
+    """The parts of a run that its checkpoints describe."""
 
     settings: Settings
     task: Task
@@ -44,20 +45,20 @@ class Experiment:
 
     @property
     def classifier(self) -> Classifier:
-        """The network, in the precision that it is trained in."""
+        """The network, in its training precision."""
         return Classifier(self.config, PRECISIONS[self.settings.training.precision])
 
     @property
     def plan(self) -> Plan:
-        """How large training batches are."""
+        """The sizes of training batches."""
         training = self.settings.training
         return Plan(training.crop_events, training.batch_events)
 
     def variables(self) -> Variables:
-        """Draw the variables that training begins with.
+        """Draw the initial variables.
 
         Raises:
-            InvalidSetting: The model has too few features for motion detectors.
+            InvalidSetting: `model.d_model` is too small for motion detectors.
         """
         seed, speed = self.settings.seed, self.settings.training.motion_speed
         drawn = initialize(self.config, jax.random.key(seed))
@@ -70,8 +71,8 @@ class Experiment:
             raise InvalidSetting("training.motion_speed", str(error)) from None
 
 
-def experiment(values: Mapping[str, Any]) -> Experiment:
-    """Make an experiment from a resolved configuration.
+def make_experiment(values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment of a resolved configuration.
 
     Raises:
         UnknownSetting: A key is not known.
@@ -95,7 +96,7 @@ def experiment(values: Mapping[str, Any]) -> Experiment:
 
 
 def task_of(settings: Settings) -> Task:
-    """Make the task that a configuration names."""
+    """Return the task that a configuration names."""
     data_dir = None if settings.data_dir is None else Path(settings.data_dir)
     return build_task(settings.task, data_dir, settings.system)
 

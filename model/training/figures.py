@@ -1,4 +1,4 @@
-"""Figures as PNG: confusion matrix, confidence over time, a run's curves."""
+"""Figures as PNG: confusion matrix, confidence over time, curves of a run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from saccade.model.training.evaluation import Assessment, Reals, log_softmax
+from saccade.model.training.evaluation import Evaluation, Reals, log_softmax
 from saccade.model.training.run_folder import RunFolder
 
 TIMES: Final = 200
-"""Moments at which the confidence is drawn."""
+"""Number of times at which the confidence is drawn."""
 DOTS_PER_INCH: Final = 120
 
 
-def write_figures(folder: Path, result: Assessment) -> None:
-    """Write evaluation.json, confusion.png and, of streams, confidence.png."""
+def write_figures(folder: Path, result: Evaluation) -> None:
+    """Write evaluation.json, confusion.png and, for streams, confidence.png."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result.to_dict(), indent=1)
     (folder / "evaluation.json").write_text(text + "\n")
@@ -53,8 +53,8 @@ def curves(records: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def confusion(result: Assessment) -> Figure:
-    """Draw which class was taken for which."""
+def confusion(result: Evaluation) -> Figure:
+    """Draw the confusion matrix."""
     counts, size = result.confusion, len(result.labels)
     side = 3.0 + 0.35 * size
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -67,11 +67,13 @@ def confusion(result: Assessment) -> Figure:
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=8)
     axes.set_xticks(range(size), result.labels, rotation=90)
     axes.set_yticks(range(size), result.labels)
-    axes.set(xlabel="told", ylabel="was", title=f"{result.split}: {_title(result)}")
+    axes.set(
+        xlabel="predicted", ylabel="true", title=f"{result.split}: {_title(result)}"
+    )
     return figure
 
 
-def confidence(result: Assessment) -> Figure:
+def confidence(result: Evaluation) -> Figure:
     """Draw the probability of the true class while the events come in."""
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
@@ -88,23 +90,25 @@ def confidence(result: Assessment) -> Figure:
     return figure
 
 
-def confidence_over_time(result: Assessment) -> tuple[Reals, Reals]:
-    """Return TIMES moments, ms, and each sample's probability of its class then.
+def confidence_over_time(result: Evaluation) -> tuple[Reals, Reals]:
+    """Return TIMES times, ms, (t,), and each sample's probability of its class, (n, t).
 
-    Before its first tick a sample knows nothing: all classes are equally likely.
-    After its last one it keeps what it knew.
+    Before a sample's first tick all classes are equally likely; after its last tick the
+    probabilities stay.
     """
-    pairs = zip(result.predictions.courses, result.predictions.labels, strict=True)
-    told = [(course, label) for course, label in pairs if course.t_ms.size]
-    t_ms = np.linspace(0.0, max(c.t_ms[-1] for c, _ in told), TIMES)
-    known = []
-    for course, label in told:
-        likely = np.exp(log_softmax(course.logits))[:, label]
-        nothing = 1.0 / course.logits.shape[-1]
-        places = np.searchsorted(course.t_ms, t_ms, side="right")
-        known.append(np.concatenate([[nothing], likely])[places])
-    return t_ms, np.stack(known)
+    pairs = zip(result.predictions.trajectories, result.predictions.labels, strict=True)
+    streamed = [
+        (trajectory, label) for trajectory, label in pairs if trajectory.t_ms.size
+    ]
+    t_ms = np.linspace(0.0, max(c.t_ms[-1] for c, _ in streamed), TIMES)
+    rows = []
+    for trajectory, label in streamed:
+        likely = np.exp(log_softmax(trajectory.logits))[:, label]
+        chance = 1.0 / trajectory.logits.shape[-1]
+        places = np.searchsorted(trajectory.t_ms, t_ms, side="right")
+        rows.append(np.concatenate([[chance], likely])[places])
+    return t_ms, np.stack(rows)
 
 
-def _title(result: Assessment) -> str:
+def _title(result: Evaluation) -> str:
     return f"{result.score.accuracy:.1%} of {result.score.samples} samples"

@@ -1,9 +1,8 @@
-"""The loss of a batch and its gradient, a few rows at a time, on as many devices.
+"""The loss of a batch and its gradient, in microbatches on each of several devices.
 
-A CPU takes as many rows at once as fit its cache: what the gradient needs of them is
-then used again for the next ones, and never leaves for fresh memory. Each row drops out
-by a key of its own, so that neither this nor the number of devices changes what a step
-computes, but for the order in which it is added up.
+A CPU takes as many rows at once as fit its cache: the memory of one microbatch is
+used again for the next. Each row drops out by a key of its own, so that neither this
+nor the number of devices changes what a step computes, but for the order of the sums.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from saccade.model.classifier import Classifier, Variables
-from saccade.model.training.optimizer import cross_entropies, smooth
+from saccade.model.training.optimizer import cross_entropies, smooth_labels
 
-EVENTS_AT_ONCE: Final = 8192
-"""What one device takes at a time of a batch, on a CPU."""
+MICROBATCH_EVENTS: Final = 8192
+"""Events of a batch that one device takes at a time, on a CPU."""
 
 DEVICES: Final = "devices"
-"""The name of the only axis of a mesh: rows are spread along it."""
+"""The name of a mesh's only axis, along which rows are sharded."""
 
 
 class Rows(NamedTuple):
@@ -37,25 +36,27 @@ class Rows(NamedTuple):
     weights: Float[Array, " b"]
 
 
-class Found(NamedTuple):
-    """What a batch says of the parameters.
+class LossAndGradient(NamedTuple):
+    """The loss of some rows and what the training step needs beside it.
 
     Attributes:
         loss: The mean over the rows, by weight.
-        gradient: Of that, by the parameters.
+        gradient: Of the loss, by the parameters.
         logits: Scores of the rows, (b, c).
-        updates: What batch norm has seen; empty without it.
+        batch_stats: Updated statistics of batch norm; empty without it.
     """
 
     loss: Float[Array, ""]
     gradient: Any
     logits: Float[Array, "b c"]
-    updates: dict[str, Any]
+    batch_stats: dict[str, Any]
 
 
 Params: TypeAlias = dict[str, Any]
-Gradient = Callable[[Variables, Rows, Array], Found]
-"""Variables, a batch and the step's dropout key to what the batch says."""
+Gradient = Callable[[Variables, Rows, Array], LossAndGradient]
+"""(variables, rows of a batch, the step's dropout key) -> loss and gradient."""
+RowsGradient = Callable[[Rows, Array, Array], LossAndGradient]
+"""(some rows, index of the first in the batch, dropout key) -> loss and gradient."""
 
 
 def make_gradient(
@@ -65,32 +66,32 @@ def make_gradient(
 
     Args:
         classifier: The network, in the precision to train it in.
-        label_smoothing: See `objective.smooth`.
-        mesh: The devices that share the rows of a batch. Batch norm wants one alone.
+        label_smoothing: See `optimizer.smooth_labels`.
+        mesh: Devices that share the rows of a batch; with batch norm one takes all.
     """
     differentiate = jax.value_and_grad(_loss(classifier, label_smoothing), has_aux=True)
 
-    def few(
+    def of_rows(
         params: Params, rest: Params, rows: Rows, first_row: Array, key: Array
-    ) -> Found:
-        (value, (logits, updates)), slope = differentiate(
+    ) -> LossAndGradient:
+        (value, (logits, batch_stats)), slope = differentiate(
             params, rest, rows, first_row, key
         )
-        return Found(value, slope, logits, updates)
+        return LossAndGradient(value, slope, logits, batch_stats)
 
-    def gradient(variables: Variables, rows: Rows, key: Array) -> Found:
+    def gradient(variables: Variables, rows: Rows, key: Array) -> LossAndGradient:
         params = variables["params"]
         rest = {k: v for k, v in variables.items() if k != "params"}
         rows = rows._replace(weights=rows.weights / jnp.sum(rows.weights))
-        if classifier.config.batchnorm:  # it wants to see the whole batch
-            return few(params, rest, rows, jnp.int32(0), key)
-        return _spread(mesh, partial(few, params, rest), rows, key)
+        if classifier.config.batchnorm:  # its statistics are of the whole batch
+            return of_rows(params, rest, rows, jnp.int32(0), key)
+        return _on_devices(mesh, partial(of_rows, params, rest), rows, key)
 
     return gradient
 
 
 def _loss(classifier: Classifier, label_smoothing: float) -> Callable[..., Any]:
-    """Return the loss of some rows, and beside it their scores and batch norm's news.
+    """Return the loss of some rows, with their scores and batch statistics beside it.
 
     The rows' weights are shares of the whole batch's, so that parts add up to its mean.
     """
@@ -108,38 +109,36 @@ def _loss(classifier: Classifier, label_smoothing: float) -> Callable[..., Any]:
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        smoothed = smooth(rows.targets, label_smoothing)
-        found = jnp.sum(rows.weights * cross_entropies(logits, smoothed))
-        return found, (logits, dict(updates))
+        smoothed = smooth_labels(rows.targets, label_smoothing)
+        value = jnp.sum(rows.weights * cross_entropies(logits, smoothed))
+        return value, (logits, dict(updates))
 
     return loss
 
 
-Few = Callable[[Rows, Array, Array], Found]
-"""Some rows, the place of the first, and a key to what they say."""
+def _on_devices(
+    mesh: Mesh, of_rows: RowsGradient, rows: Rows, key: Array
+) -> LossAndGradient:
+    """Shard the rows over the devices, and sum their losses and gradients."""
 
-
-def _spread(mesh: Mesh, few: Few, rows: Rows, key: Array) -> Found:
-    """Let each device take its share of the rows, and add up what they say."""
-
-    def share(rows: Rows, key: Array) -> tuple[Array, Any, Array]:
+    def on_one(rows: Rows, key: Array) -> tuple[Array, Any, Array]:
         first = jax.lax.axis_index(DEVICES) * rows.tokens.shape[0]
-        found = _in_turn(few, rows, first, key)
-        added: Any = jax.lax.psum((found.loss, found.gradient), DEVICES)  # type: ignore[no-untyped-call]
-        return (*added, found.logits)
+        part = _in_microbatches(of_rows, rows, first, key)
+        summed: Any = jax.lax.psum((part.loss, part.gradient), DEVICES)  # type: ignore[no-untyped-call]
+        return (*summed, part.logits)
 
     count, spare = len(rows.weights), -len(rows.weights) % mesh.size
     rows = jax.tree.map(lambda x: _padded(x, spare), rows)
-    each, same = PartitionSpec(DEVICES), PartitionSpec()  # type: ignore[no-untyped-call]
-    spread = jax.shard_map(
-        share,
+    sharded, replicated = PartitionSpec(DEVICES), PartitionSpec()  # type: ignore[no-untyped-call]
+    on_all = jax.shard_map(
+        on_one,
         mesh=mesh,
-        in_specs=(each, same),
-        out_specs=(same, same, each),
+        in_specs=(sharded, replicated),
+        out_specs=(replicated, replicated, sharded),
         check_vma=False,
     )
-    loss, gradient, logits = spread(rows, key)
-    return Found(loss, gradient, logits[:count], {})
+    loss, gradient, logits = on_all(rows, key)
+    return LossAndGradient(loss, gradient, logits[:count], {})
 
 
 def _padded(x: Array, spare: int) -> Array:
@@ -147,30 +146,35 @@ def _padded(x: Array, spare: int) -> Array:
     return jnp.pad(x, [(0, spare)] + [(0, 0)] * (x.ndim - 1))
 
 
-def _in_turn(few: Few, rows: Rows, first_row: Array, key: Array) -> Found:
-    """Take rows a few at a time, and add up what they say."""
+def _in_microbatches(
+    of_rows: RowsGradient, rows: Rows, first_row: Array, key: Array
+) -> LossAndGradient:
+    """Scan over microbatches, and sum their losses and gradients."""
     held, length = rows.tokens.shape
-    size = rows_at_once(held, length, jax.default_backend())
+    size = microbatch_rows(held, length, jax.default_backend())
     if size == held:
-        return few(rows, first_row, key)
+        return of_rows(rows, first_row, key)
     parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
-    places = first_row + jnp.arange(0, held, size)
+    firsts = first_row + jnp.arange(0, held, size)
 
-    def move(total: Any, part: tuple[Rows, Array]) -> tuple[Any, Array]:
-        found = few(*part, key)
-        return jax.tree.map(jnp.add, total, (found.loss, found.gradient)), found.logits
+    def add(total: Any, part: tuple[Rows, Array]) -> tuple[Any, Array]:
+        result = of_rows(*part, key)
+        summed = jax.tree.map(jnp.add, total, (result.loss, result.gradient))
+        return summed, result.logits
 
-    nothing = jax.eval_shape(few, jax.tree.map(lambda x: x[0], parts), places[0], key)
-    zero = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), (nothing.loss, nothing.gradient)
+    shapes = jax.eval_shape(
+        of_rows, jax.tree.map(lambda x: x[0], parts), firsts[0], key
     )
-    (loss, gradient), logits = jax.lax.scan(move, zero, (parts, places))
-    return Found(loss, gradient, logits.reshape(held, -1), {})
+    zero = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), (shapes.loss, shapes.gradient)
+    )
+    (loss, gradient), logits = jax.lax.scan(add, zero, (parts, firsts))
+    return LossAndGradient(loss, gradient, logits.reshape(held, -1), {})
 
 
-def rows_at_once(rows: int, length: int, backend: str) -> int:
+def microbatch_rows(rows: int, length: int, backend: str) -> int:
     """Return how many rows a device takes at a time: a divisor of their number."""
     if backend != "cpu":
         return rows
-    most = max(EVENTS_AT_ONCE // length, 1)
+    most = max(MICROBATCH_EVENTS // length, 1)
     return max(size for size in range(1, min(most, rows) + 1) if rows % size == 0)

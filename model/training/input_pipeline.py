@@ -1,4 +1,8 @@
-"""Samples to padded batches of a few fixed shapes."""
+"""Samples to padded batches of a few fixed shapes, drawn ahead of the device by grain.
+
+A group of batches depends on its place in the schedule alone, so neither the number of
+workers nor the place where a run resumes changes what it learns from.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,15 @@ from absl import flags
 from saccade.model.events.types import Events
 from saccade.model.training.augmentation import Augment, crop, mix
 from saccade.model.training.dataset import Samples
-from saccade.model.training.schedule import GROUP_BATCHES, Group, Place, Schedule
+from saccade.model.training.schedule import (
+    GROUP_BATCHES,
+    BatchPosition,
+    Group,
+    Schedule,
+)
 
 Encode = Callable[[Events], tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]
-"""Events to tokens and integration timesteps."""
+"""Events to tokens and integration timesteps, ms."""
 
 
 class Batch(NamedTuple):
@@ -26,7 +35,7 @@ class Batch(NamedTuple):
     Attributes:
         tokens: (b, l).
         dt_ms: Integration timesteps, (b, l), ms.
-        lengths: Tokens in each row, (b,); what follows them is padding.
+        lengths: Tokens in each row, (b,); padding follows them.
         targets: Class probabilities, (b, c).
         weights: 1 for a sample, 0 for a row that only fills the batch, (b,).
     """
@@ -91,20 +100,12 @@ def pad(
     return Batch(tokens, dt_ms, lengths, targets.astype(np.float32), weights)
 
 
-# >>> merged from model.training.pipeline
-# >>> """Training batches, drawn ahead of the device by grain: in threads or in processes.
-# >>>
-# >>> What a group of batches holds depends on its place in the schedule alone, so neither the
-# >>> number of workers nor where a run is taken up changes what it learns from.
-# >>> """
-
-
-class Loading(NamedTuple):
-    """Who draws batches, and how far ahead.
+class LoadOptions(NamedTuple):
+    """Where batches are drawn, and how far ahead.
 
     Attributes:
-        processes: That draw; 0 leaves it to a thread of this one.
-        batches_ahead: That wait for the device, at least one group of them.
+        processes: Worker processes; 0 draws in a thread of this process.
+        batches_ahead: Batches that wait for the device, at least one group.
     """
 
     processes: int
@@ -112,12 +113,12 @@ class Loading(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class Draw:
-    """From a group of the schedule to its batches.
+class DrawBatches:
+    """The function from a group of the schedule to its batches.
 
     Attributes:
-        samples: What the group's indices mean.
-        classes: How many there are.
+        samples: Of the training split; a group's indices refer to them.
+        classes: Number of classes.
         mix: Probability that a part of a sample comes from another one.
         augment: Applied to each sample before it is cropped.
         encode: Events to tokens.
@@ -132,7 +133,7 @@ class Draw:
     tick_events: int
 
     def __call__(self, group: Group) -> list[Batch]:
-        """Draw all rows, and put those of about the same length into one batch."""
+        """Draw all rows, and batch those of about the same length together."""
         rng = np.random.default_rng(group.seed)
         indices = group.samples.tolist()
         drawn = [self._row(index, group.length, rng) for index in indices]
@@ -186,26 +187,25 @@ def padded_length(size: int, crop_events: int, tick_events: int) -> int:
 
 
 def training_batches(
-    schedule: Schedule, draw: Draw, first: Place, loading: Loading
+    schedule: Schedule, draw: DrawBatches, first: BatchPosition, options: LoadOptions
 ) -> Generator[Batch, None, None]:
-    """Yield a run's batches from one of them on, to the end of its last epoch.
+    """Yield a run's batches from one of them to the end of the last epoch.
 
-    An error while drawing comes out here. A consumer that leaves early closes
-    this generator, and the workers end.
+    An error while drawing is raised here. Closing the generator ends the workers.
 
     Args:
         schedule: Of the whole run.
         draw: From a group to its batches.
-        first: Where to begin.
-        loading: Who draws, and how far ahead.
+        first: The first batch to yield.
+        options: Where batches are drawn, and how far ahead.
     """
-    if not flags.FLAGS.is_parsed():  # grain reads its own, and no command line of ours
+    if not flags.FLAGS.is_parsed():  # grain reads its flags, of no command line
         flags.FLAGS.mark_as_parsed()
     groups = grain.MapDataset.source(schedule)[first.group :].map(draw)
-    ahead = max(loading.batches_ahead // GROUP_BATCHES, 1)
-    if loading.processes:
-        options = grain.MultiprocessingOptions(loading.processes, ahead)
-        drawn = groups.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(options)
+    ahead = max(options.batches_ahead // GROUP_BATCHES, 1)
+    if options.processes:
+        workers = grain.MultiprocessingOptions(options.processes, ahead)
+        drawn = groups.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(workers)
     else:
         drawn = groups.to_iter_dataset(grain.ReadOptions(1, ahead))
     batches, skipped = iter(drawn), first.skipped

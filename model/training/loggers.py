@@ -1,56 +1,39 @@
-"""Where a run's metrics go as they come: into its folder, and where else is chosen."""
+"""Where a run's metrics are logged: its folder, and Weights & Biases where chosen."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from saccade.model.training.devices import is_first
 from saccade.model.training.errors import MissingPackage
-from saccade.model.training.metrics import Score
-from saccade.model.training.progress import Report
+from saccade.model.training.metrics import TrainReport, Validation
 from saccade.model.training.run_folder import RunFolder
 from saccade.model.training.settings import LoggingSettings, WandbSettings
 
 
-class Validation(NamedTuple):
-    """What one validation found.
-
-    Attributes:
-        step: Steps taken before it.
-        epoch: Whole epochs, likewise.
-        score: Of the weights as they were then.
-        best: Whether it is the best so far.
-    """
-
-    step: int
-    epoch: int
-    score: Score
-    best: bool
-
-
 @runtime_checkable
-class Log(Protocol):
-    """What takes in a run's metrics."""
+class MetricsLogger(Protocol):
+    """A destination of a run's metrics."""
 
-    def train(self, report: Report, wall_s: float) -> None:
-        """Take in how training has gone since the last report, so long into the run."""
+    def train(self, report: TrainReport, wall_s: float) -> None:
+        """Log training metrics, `wall_s` seconds into the run."""
 
     def validate(self, validation: Validation) -> None:
-        """Take in a validation."""
+        """Log a validation."""
 
 
 @dataclass(frozen=True)
-class FolderLog:
-    """A log in files of the run's folder."""
+class FolderLogger:
+    """Logs to files of the run's folder."""
 
     folder: RunFolder
 
-    def train(self, report: Report, wall_s: float) -> None:
-        """See `Log`; what depends on the machine goes into a file of its own."""
+    def train(self, report: TrainReport, wall_s: float) -> None:
+        """See `MetricsLogger`; what depends on the machine has a file of its own."""
         values = report._asdict()
         speed = values.pop("events_per_s")
         self.folder.record(kind="train", **values)
@@ -59,7 +42,7 @@ class FolderLog:
         )
 
     def validate(self, validation: Validation) -> None:
-        """See `Log`."""
+        """See `MetricsLogger`."""
         score = validation.score
         self.folder.record(
             kind="validation",
@@ -71,53 +54,51 @@ class FolderLog:
 
 
 @dataclass(frozen=True)
-class Logs:
-    """Several logs as one."""
+class LoggerGroup:
+    """Several loggers as one."""
 
-    logs: tuple[Log, ...]
+    loggers: tuple[MetricsLogger, ...]
 
-    def train(self, report: Report, wall_s: float) -> None:
-        """See `Log`."""
-        for log in self.logs:
-            log.train(report, wall_s)
+    def train(self, report: TrainReport, wall_s: float) -> None:
+        """See `MetricsLogger`."""
+        for logger in self.loggers:
+            logger.train(report, wall_s)
 
     def validate(self, validation: Validation) -> None:
-        """See `Log`."""
-        for log in self.logs:
-            log.validate(validation)
+        """See `MetricsLogger`."""
+        for logger in self.loggers:
+            logger.validate(validation)
 
 
-# >>> merged from model.training.log_choice
-# >>> """From the settings of `logging` to what opens a run's log."""
-
-Open: TypeAlias = Callable[
-    [RunFolder, Mapping[str, Any], Mapping[str, Any]], AbstractContextManager[Log]
+OpenLogger: TypeAlias = Callable[
+    [RunFolder, Mapping[str, Any], Mapping[str, Any]],
+    AbstractContextManager[MetricsLogger],
 ]
-"""The run's folder, its resolved configuration and its origin to its log."""
+"""(run folder, resolved configuration, origin) -> the run's logger."""
 
 
-def choose_log(settings: LoggingSettings | WandbSettings) -> Open:
-    """Return what opens the log that the settings name.
+def choose_logger(settings: LoggingSettings | WandbSettings) -> OpenLogger:
+    """Return the function that opens the logger of these settings.
+
+    Of several processes the first alone logs to Weights & Biases.
 
     Raises:
-        MissingPackage: It needs one that is not installed.
+        MissingPackage: The logger needs a package that is not installed.
     """
-    return _CHOICES[type(settings)](settings)
+    if isinstance(settings, LoggingSettings):
+        return _open_folder_logger
+    open_wandb = _wandb_opener(settings)
+    return open_wandb if is_first() else _open_folder_logger
 
 
-def _local(_: LoggingSettings | WandbSettings) -> Open:
-    @contextmanager
-    def open_log(
-        folder: RunFolder, values: Mapping[str, Any], origin: Mapping[str, Any]
-    ) -> Iterator[Log]:
-        yield FolderLog(folder)
-
-    return open_log
+def _open_folder_logger(
+    folder: RunFolder, values: Mapping[str, Any], origin: Mapping[str, Any]
+) -> AbstractContextManager[MetricsLogger]:
+    return nullcontext(FolderLogger(folder))
 
 
-def _wandb(settings: WandbSettings) -> Open:
-    """Of several processes the first alone is seen there."""
-    # It would tell its makers of every error of this process, from its import on.
+def _wandb_opener(settings: WandbSettings) -> OpenLogger:
+    # From its import on, the package would report this process's errors to its makers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         from saccade.model.training.wandb_log import wandb_log
@@ -125,20 +106,12 @@ def _wandb(settings: WandbSettings) -> Open:
         if error.name != "wandb":
             raise
         raise MissingPackage("logging=wandb", "wandb", "wandb") from error
-    if not is_first():
-        return _local(settings)
 
     @contextmanager
-    def open_log(
+    def open_logger(
         folder: RunFolder, values: Mapping[str, Any], origin: Mapping[str, Any]
-    ) -> Iterator[Log]:
-        with wandb_log(settings, folder, values, origin) as there:
-            yield Logs((FolderLog(folder), there))
+    ) -> Iterator[MetricsLogger]:
+        with wandb_log(settings, folder, values, origin) as wandb_logger:
+            yield LoggerGroup((FolderLogger(folder), wandb_logger))
 
-    return open_log
-
-
-_CHOICES: Final[Mapping[type, Callable[[Any], Open]]] = {
-    LoggingSettings: _local,
-    WandbSettings: _wandb,
-}
+    return open_logger

@@ -1,11 +1,15 @@
-"""Ctrl-C as a request, so that a run ends between two steps with its work saved."""
+"""The training loop: batches in, the best checkpoint out, stoppable by Ctrl-C.
+
+The device never waits for the host within an epoch: batches are drawn ahead of it
+(`input_pipeline`), and its metrics are fetched once in `logging.every_steps` steps.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -16,39 +20,40 @@ from typing import Any, NamedTuple
 import jax
 
 from saccade.model.classifier import Variables
-from saccade.model.training import (
-    augmentation,
-    devices,
-    optimizer,
-    train_state as learners,
-)
-from saccade.model.training.checkpointing import Position, States
+from saccade.model.training import augmentation, devices, optimizer, train_state
+from saccade.model.training.checkpointing import Position, SavedStates
 from saccade.model.training.dataset import Samples
 from saccade.model.training.errors import InvalidSetting
 from saccade.model.training.experiment import Experiment
 from saccade.model.training.input_pipeline import (
     Batch,
-    Draw,
-    Loading,
+    DrawBatches,
+    LoadOptions,
     evaluation_batches,
     training_batches,
 )
-from saccade.model.training.loggers import Log, Validation
-from saccade.model.training.metrics import Meter, Score, evaluate
-from saccade.model.training.progress import Display, Report
+from saccade.model.training.loggers import MetricsLogger
+from saccade.model.training.metrics import (
+    MetricsAccumulator,
+    Score,
+    TrainReport,
+    Validation,
+    evaluate,
+)
+from saccade.model.training.progress import Display
 from saccade.model.training.run_folder import RunFolder
 from saccade.model.training.schedule import Schedule
-from saccade.model.training.train_state import Learner
+from saccade.model.training.train_state import TrainState
 
 
 class Interruption:
-    """Whether somebody asked this run to stop."""
+    """A flag that SIGINT and SIGTERM set."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def request(self, number: int, frame: FrameType | None) -> None:
-        """Note the first request; a second one does not wait."""
+        """Handle a signal: the first sets the flag, a second ends the process."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -56,9 +61,9 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Turn SIGINT and SIGTERM into a request while the block runs.
+    """Yield a flag that SIGINT and SIGTERM set while the block runs.
 
-    Signals reach Python's main thread only; elsewhere nothing is ever requested.
+    Signals reach Python's main thread only; in another thread the flag stays unset.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -73,21 +78,13 @@ def interruptible() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
-# >>> merged from model.training.loop
-# >>> """The training loop: batches in, the best checkpoint out.
-# >>>
-# >>> The device never waits for the host within an epoch: batches are drawn ahead of it
-# >>> (`pipeline`), and its metrics are fetched once in `logging.every_steps` steps.
-# >>> """
-
-
-class Progress(NamedTuple):
-    """How far a run is: what a checkpoint says of its training.
+class TrainingProgress(NamedTuple):
+    """How far a run is, as a checkpoint's manifest records it.
 
     Attributes:
         samples: Distinct samples trained on.
         epochs: Completed.
-        wall_s: Since the run began.
+        wall_s: Seconds since the run began.
         validation: The score of these weights, if they were validated.
     """
 
@@ -96,23 +93,35 @@ class Progress(NamedTuple):
     wall_s: float
     validation: Score | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        validation = None if self.validation is None else self.validation.to_dict()
+        return {**self._asdict(), "validation": validation}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingProgress:
+        """Build from what `to_dict` returns."""
+        found = values["validation"]
+        score = None if found is None else Score.from_dict(found)
+        return cls(**{**values, "validation": score})
+
 
 class Data(NamedTuple):
-    """What a run learns from, and what it is validated on."""
+    """Samples to train on and to validate with."""
 
     train: Samples
     validation: Samples
 
 
-class Outcome(NamedTuple):
-    """How a run ended: the checkpoint to use and what is known of it."""
+class RunResult(NamedTuple):
+    """The end of a run: the checkpoint to use, and its progress."""
 
     checkpoint: Path
-    progress: Progress
+    progress: TrainingProgress
     interrupted: bool
 
 
-Save = Callable[[Path, Variables, Progress], None]
+SaveCheckpoint = Callable[[Path, Variables, TrainingProgress], None]
 
 
 class Run:
@@ -123,105 +132,107 @@ class Run:
         experiment: Experiment,
         data: Data,
         folder: RunFolder,
-        log: Log,
+        logger: MetricsLogger,
         display: Display,
         interruption: Interruption,
     ) -> None:
         self._experiment = experiment
         self._folder = folder
-        self._log = log
+        self._logger = logger
         self._display = display
         self._interruption = interruption
-        self._begun = time.perf_counter()
-        settings, config = experiment.settings, experiment.config
+        self._began_s = time.perf_counter()
+        settings = experiment.settings
+        epochs = settings.training.epochs
         self._train = data.train
-        self._validation = self._whole(data.validation)
+        self._validation = self._evaluation_batches(data.validation)
         self._schedule = Schedule(
-            experiment.plan,
-            len(self._train.events),
-            settings.training.epochs,
-            settings.seed,
+            experiment.plan, len(self._train.events), epochs, settings.seed
         )
         self._steps = self._schedule.steps
-        self._at = Position(samples=len(self._train.events))
-        self._meter = Meter(folder.diverged)
-        transform = optimizer.optimizer(
-            settings.optimizer, self._steps * settings.training.epochs
-        )
-        mesh = devices.mesh(settings.system)
-        self._everywhere = devices.on_all(mesh)
-        self._learner = self._place(learners.init(experiment.variables(), transform))
-        self._step = learners.make_step(
+        self._position = Position(samples=len(self._train.events))
+        self._metrics = MetricsAccumulator(folder.diverged)
+        tx = optimizer.make_optimizer(settings.optimizer, self._steps * epochs)
+        mesh = devices.make_mesh(settings.system)
+        self._replicated = devices.replicated(mesh)
+        self._state = self._replicate(train_state.create(experiment.variables(), tx))
+        self._train_step = train_state.make_train_step(
             experiment.classifier,
-            transform,
+            tx,
             settings.training.label_smoothing,
             settings.training.ema_decay,
             settings.seed,
             mesh,
         )
-        self._measure = learners.make_measure(config)
+        self._eval_step = train_state.make_eval_step(experiment.config)
 
-    def train(self, save: Save) -> Outcome:
+    def train(self, save: SaveCheckpoint) -> RunResult:
         """Run every epoch, or as many as there are before an interruption.
 
         Args:
-            save: Called with a folder, weights, and how far training is, whenever
-                a validation is the best so far, or else at the end.
+            save: Called with a folder, weights and progress after each validation that
+                is the best so far, or else at the end.
         """
         settings = self._experiment.settings
         epochs, patience = settings.training.epochs, settings.training.patience
         self._display.begin(self._steps * epochs)
-        with States(self._folder.state) as states:
+        with SavedStates(self._folder.state) as states:
             if settings.resume is not None:
-                self._take_up(states)
+                self._restore(states)
             with closing(self._batches()) as batches:
-                while self._at.epochs < epochs and not 0 < patience <= self._at.stale:
-                    self._epoch(batches, self._at.epochs + 1)
+                while (
+                    self._position.epochs < epochs
+                    and not 0 < patience <= self._position.stale
+                ):
+                    self._epoch(batches, self._position.epochs + 1)
                     if self._interruption.requested:
-                        self._keep(states)
-                        return self._leave(save, interrupted=True)
+                        self._save_state(states)
+                        return self._save_last(save, interrupted=True)
                     self._end_epoch(save)
-                    self._keep(states)
-        if self._at.best is None:
-            return self._leave(save, interrupted=False)
-        return Outcome(self._folder.best, _progress(self._at.best), interrupted=False)
+                    self._save_state(states)
+        best = self._best()
+        if best is None:
+            return self._save_last(save, interrupted=False)
+        return RunResult(self._folder.best, best, interrupted=False)
 
-    def _end_epoch(self, save: Save) -> None:
-        self._at = replace(self._at, epochs=self._at.epochs + 1, batches=0)
-        if self._validation and self._due(self._at.epochs):
-            self._validate(save, self._at.epochs)
+    def _end_epoch(self, save: SaveCheckpoint) -> None:
+        epochs, training = self._position.epochs + 1, self._experiment.settings.training
+        self._position = replace(self._position, epochs=epochs, batches=0)
+        due = epochs % training.validate_every == 0 or epochs == training.epochs
+        if self._validation and due:
+            self._validate(save, epochs)
 
-    def _place(self, learner: Learner) -> Learner:
-        """Give every device the learner whole."""
-        placed: Learner = jax.device_put(learner, self._everywhere)
-        return placed
+    def _replicate(self, state: TrainState) -> TrainState:
+        """Put the whole state on every device."""
+        replicated: TrainState = jax.device_put(state, self._replicated)
+        return replicated
 
-    def _take_up(self, states: States) -> None:
-        """Go on where the newest state is."""
-        learner, found = states.restore(self._learner)
-        self._learner = self._place(learner)
-        if found.samples != self._at.samples:
+    def _restore(self, states: SavedStates) -> None:
+        """Resume from the newest state."""
+        state, position = states.restore(self._state)
+        self._state = self._replicate(state)
+        if position.samples != self._position.samples:
             raise InvalidSetting(
                 "resume",
-                f"the run began with {found.samples} training samples; "
-                f"now there are {self._at.samples}",
+                f"the run began with {position.samples} training samples; "
+                f"now there are {self._position.samples}",
             )
-        self._at = found
-        self._begun -= found.wall_s
-        self._meter.take_up(found.pending)
-        self._folder.cut_metrics(found.metrics_bytes)
-        self._display.say(f"going on after {found.epochs} whole epochs")
+        self._position = position
+        self._began_s -= position.wall_s
+        self._metrics.restore(position.pending)
+        self._folder.cut_metrics(position.metrics_bytes)
+        self._display.write(f"going on after {position.epochs} whole epochs")
 
-    def _keep(self, states: States) -> None:
-        self._at = replace(
-            self._at,
-            pending=self._meter.pending(),
+    def _save_state(self, states: SavedStates) -> None:
+        self._position = replace(
+            self._position,
+            pending=self._metrics.pending(),
             metrics_bytes=self._folder.metrics_bytes(),
-            wall_s=time.perf_counter() - self._begun,
+            wall_s=time.perf_counter() - self._began_s,
         )
-        states.save(self._learner, self._at)
+        states.save(self._state, self._position)
 
-    def _whole(self, samples: Samples) -> list[Batch]:
+    def _evaluation_batches(self, samples: Samples) -> list[Batch]:
         experiment = self._experiment
         return list(
             evaluation_batches(
@@ -233,95 +244,74 @@ class Run:
             )
         )
 
-    def _due(self, epoch: int) -> bool:
-        training = self._experiment.settings.training
-        return epoch % training.validate_every == 0 or epoch == training.epochs
-
     def _epoch(self, batches: Iterator[Batch], epoch: int) -> None:
-        """Do what is left of an epoch, or until an interruption."""
-        first = self._at.batches + 1
-        ahead = islice(batches, self._steps - self._at.batches)
-        begun = (epoch - 1) * self._steps
-        for step, batch in enumerate(ahead, start=begun + first):
-            self._learner, tally = self._step(self._learner, batch)
-            self._meter.add(step, batch, tally)
-            self._at = replace(self._at, batches=self._at.batches + 1)
+        """Take the steps that are left of an epoch, or until an interruption."""
+        first = (epoch - 1) * self._steps + self._position.batches + 1
+        left = islice(batches, self._steps - self._position.batches)
+        for step, batch in enumerate(left, start=first):
+            self._state, tally = self._train_step(self._state, batch)
+            self._metrics.add(step, batch, tally)
+            self._position = replace(self._position, batches=self._position.batches + 1)
             if step % self._experiment.settings.logging.every_steps == 0:
-                self._report(self._meter.read(step, epoch))
+                self._report(self._metrics.read(step, epoch))
             if self._interruption.requested:
                 return
-        if self._meter.tallies:
-            self._report(self._meter.read(epoch * self._steps, epoch))
+        if self._metrics.tallies:
+            self._report(self._metrics.read(epoch * self._steps, epoch))
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Return the batches that are left, of all epochs, drawn ahead."""
         experiment, system = self._experiment, self._experiment.settings.system
-        draw = Draw(
+        settings = experiment.settings.augmentation
+        draw = DrawBatches(
             self._train,
             len(experiment.task.labels),
-            experiment.settings.augmentation.mix,
-            augmentation.compose(
-                experiment.settings.augmentation, experiment.task.sensor
-            ),
+            settings.mix,
+            augmentation.compose(settings, experiment.task.sensor),
             experiment.encode,
             experiment.config.tick_events,
         )
-        first = self._schedule.find(self._at.epochs, self._at.batches)
-        loading = Loading(system.loaders, system.prefetch_batches)
-        return training_batches(self._schedule, draw, first, loading)
+        first = self._schedule.find(self._position.epochs, self._position.batches)
+        options = LoadOptions(system.loaders, system.prefetch_batches)
+        return training_batches(self._schedule, draw, first, options)
 
-    def _report(self, report: Report) -> None:
+    def _report(self, report: TrainReport) -> None:
         self._display.show(report)
-        self._log.train(report, time.perf_counter() - self._begun)
+        self._logger.train(report, time.perf_counter() - self._began_s)
 
-    def _validate(self, save: Save, epoch: int) -> None:
-        variables = self._evaluated()
-        result = evaluate(self._measure, variables, self._validation)
-        progress = self._progress(epoch, result)
-        best = None if self._at.best is None else _progress(self._at.best).validation
-        kept = _better(result, best)
-        self._log.validate(Validation(epoch * self._steps, epoch, result, kept))
-        mark = " (best so far)" if kept else ""
-        self._display.say(f"epoch {epoch:>4}: validation {result}{mark}")
-        if not kept:
-            self._at = replace(self._at, stale=self._at.stale + 1)
+    def _validate(self, save: SaveCheckpoint, epoch: int) -> None:
+        variables = self._eval_variables()
+        score = evaluate(self._eval_step, variables, self._validation)
+        progress, best = self._progress(epoch, score), self._best()
+        is_best = _better(score, None if best is None else best.validation)
+        self._logger.validate(Validation(epoch * self._steps, epoch, score, is_best))
+        mark = " (best so far)" if is_best else ""
+        self._display.write(f"epoch {epoch:>4}: validation {score}{mark}")
+        if not is_best:
+            self._position = replace(self._position, stale=self._position.stale + 1)
             return
         save(self._folder.best, variables, progress)
-        self._at = replace(self._at, best=_plain(progress), stale=0)
+        self._position = replace(self._position, best=progress.to_dict(), stale=0)
 
-    def _evaluated(self) -> Variables:
-        """Return the variables to validate and to save, on no device yet."""
-        variables: Variables = jax.device_get(learners.evaluated(self._learner))
+    def _best(self) -> TrainingProgress | None:
+        best = self._position.best
+        return None if best is None else TrainingProgress.from_dict(best)
+
+    def _eval_variables(self) -> Variables:
+        """Return the variables to validate and to save, in the host's memory."""
+        variables: Variables = jax.device_get(train_state.eval_variables(self._state))
         return variables
 
-    def _leave(self, save: Save, *, interrupted: bool) -> Outcome:
-        progress = self._progress(self._at.epochs, None)
-        save(self._folder.last, self._evaluated(), progress)
-        return Outcome(self._folder.last, progress, interrupted)
+    def _save_last(self, save: SaveCheckpoint, *, interrupted: bool) -> RunResult:
+        progress = self._progress(self._position.epochs, None)
+        save(self._folder.last, self._eval_variables(), progress)
+        return RunResult(self._folder.last, progress, interrupted)
 
-    def _progress(self, epochs: int, result: Score | None) -> Progress:
-        wall_s = time.perf_counter() - self._begun
-        return Progress(len(self._train.events), epochs, wall_s, result)
-
-
-def _plain(progress: Progress) -> dict[str, Any]:
-    """Return plain JSON values."""
-    result = progress.validation
-    return {
-        **progress._asdict(),
-        "validation": None if result is None else result._asdict(),
-    }
+    def _progress(self, epochs: int, score: Score | None) -> TrainingProgress:
+        wall_s = time.perf_counter() - self._began_s
+        return TrainingProgress(len(self._train.events), epochs, wall_s, score)
 
 
-def _progress(values: dict[str, Any]) -> Progress:
-    """Return what `_plain` was given."""
-    result = values["validation"]
-    if result is not None:
-        low, high = result["ci95"]
-        result = Score(**{**result, "ci95": (low, high)})
-    return Progress(**{**values, "validation": result})
-
-
-def _better(result: Score, best: Score | None) -> bool:
-    """Say whether a score is the better one; at equal accuracy the loss decides."""
-    return best is None or (result.accuracy, -result.loss) > (best.accuracy, -best.loss)
+def _better(score: Score, best: Score | None) -> bool:
+    """Return whether a score beats the best; at equal accuracy the loss decides."""
+    return best is None or (score.accuracy, -score.loss) > (best.accuracy, -best.loss)

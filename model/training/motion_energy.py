@@ -1,10 +1,10 @@
-"""A first layer that sees motion before it has learned anything.
+"""Initialization of the first layer as motion-energy detectors.
 
-A scene that fills the sensor tells its motion only by how brightness changes at
-neighbouring pixels follow one another. From independently drawn embeddings that takes
-dozens of epochs to find. Here every state of the first layer begins as one half of a
-motion-energy detector: its input weights over the sensor are a Gabor patch, drawn at
-the wavelength that a typical speed turns into the state's own frequency.
+The motion of a scene that fills the sensor shows only in the order of brightness
+changes at neighbouring pixels, which independently drawn embeddings take dozens of
+epochs to learn. Here every state of the first layer starts as one half of a
+motion-energy detector: its input weights over the sensor are a Gabor patch, with the
+wavelength that a typical speed turns into the state's own frequency.
 
 Source:
     Adelson & Bergen 1985, doi 10.1364/JOSAA.2.000284.
@@ -28,7 +28,7 @@ FIRST_LAYER: Final = ("encoder", "stages_0", "SequenceLayer_0", "S5SSM_0")
 WAVENUMBERS: Final = (0.3, 1.5)
 """Of the gratings, rad/token: wavelengths of 21 to 4 tokens."""
 DRAWN_SHARE: Final = 0.3
-"""How much of B and C stays as drawn."""
+"""Share of B and C that stays as drawn."""
 NOISE_SHARE: Final = 0.1
 """Standard deviation added to an embedding of standard deviation 1."""
 
@@ -37,12 +37,13 @@ Reals = npt.NDArray[np.float64]
 
 
 class Gabors(NamedTuple):
-    """One patch of grating a state, all arrays (p,).
+    """One Gabor patch for each state, all arrays (p,).
 
     Attributes:
         wavenumber: Of the grating, rad/token.
-        direction: In which its phase rises, rad.
-        x: The patch's centre, tokens; `y` likewise.
+        direction: In which the phase rises, rad.
+        x: Of the patch's centre, tokens.
+        y: Of the patch's centre, tokens.
     """
 
     wavenumber: Reals
@@ -68,14 +69,14 @@ def with_motion_energy(
     """Replace the embedding and the first layer's B and C.
 
     Features 2i and 2i + 1 become the even and the odd half of state i's patch; B
-    joins them to one complex input, C hands the state back to the two features.
+    joins them to one complex input, and C maps the state back to the two features.
 
     Args:
-        variables: As drawn; their eigenvalues and timescales stay.
+        variables: As drawn; eigenvalues and timescales are not changed.
         config: Of the network; `d_model` holds two features a state.
-        tokenization: Where on the sensor each token lies.
+        tokenization: From the sensor's pixels to tokens.
         speed: A typical motion, tokens/s.
-        rng: Where directions and places come from.
+        rng: Draws directions and places.
 
     Raises:
         ValueError: `d_model` is below twice the first layer's states.
@@ -102,7 +103,7 @@ def with_motion_energy(
 def _draw(
     wavenumber: Reals, tokenization: Tokenization, rng: np.random.Generator
 ) -> Gabors:
-    """Spread directions evenly, and places over the sensor but for its border."""
+    """Draw directions evenly spread, and places inside the sensor's border."""
     states = len(wavenumber)
     turns = (rng.permutation(states) + rng.random(states)) / states
     return Gabors(

@@ -1,4 +1,4 @@
-"""What training minimises, and the optimiser that does it."""
+"""The loss that training minimizes, and the optimizer: AdamW in parameter groups."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 from saccade.model.training.settings import OptimizerSettings
 
 STATE_MATRICES: Final = frozenset({"B", "Lambda_re", "Lambda_im"})
-"""Learn at `ssm_lr`, undecayed: they decide which memories last how long."""
+"""Parameters trained at `ssm_lr` without weight decay: they set a state's memory."""
 
 UNDECAYED: Final = frozenset({"log_step"})
-"""Learn at `lr`, undecayed: 0 is no natural value of a logarithm."""
+"""Parameters trained at `lr` without weight decay: they are logarithms."""
 
 
-def smooth(targets: Float[Array, "b c"], amount: float) -> Float[Array, "b c"]:
+def smooth_labels(targets: Float[Array, "b c"], amount: float) -> Float[Array, "b c"]:
     """Spread a share of each target evenly over the classes."""
     return (1.0 - amount) * targets + amount / targets.shape[-1]
 
@@ -47,25 +47,27 @@ def cross_entropies(
     return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
 
-def correct(
+def count_correct(
     logits: Float[Array, "b c"],
     targets: Float[Array, "b c"],
     weights: Float[Array, " b"],
 ) -> Float[Array, ""]:
-    """Return how many rows, by weight, have their likeliest class on top."""
+    """Return the summed weight of the rows whose likeliest class has the top score."""
     return jnp.sum(weights * (logits.argmax(-1) == targets.argmax(-1)))
 
 
-def optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """Return AdamW with the reference's parameter groups, warmed up and cosine-cooled.
+def make_optimizer(
+    settings: OptimizerSettings, steps: int
+) -> optax.GradientTransformation:
+    """Return AdamW with the reference's parameter groups and a warm-up cosine schedule.
 
     Args:
         settings: Rates and decay.
-        steps: Batches of the whole run: where the cosine ends.
+        steps: Batches of the whole run, at the end of which the cosine ends.
     """
     steps = max(steps // settings.accumulate, 1)
-    rate = schedule(settings, settings.lr, steps)
-    ssm_rate = schedule(settings, settings.ssm_lr, steps)
+    rate = learning_rate(settings, settings.lr, steps)
+    ssm_rate = learning_rate(settings, settings.ssm_lr, steps)
     adam = optax.multi_transform(
         {
             "state matrices": optax.adam(ssm_rate, b2=settings.b2),
@@ -74,7 +76,7 @@ def optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransfor
                 rate, b2=settings.b2, weight_decay=settings.weight_decay
             ),
         },
-        groups,
+        parameter_groups,
     )
     if settings.clip_norm > 0.0:
         adam = optax.chain(optax.clip_by_global_norm(settings.clip_norm), adam)
@@ -84,8 +86,10 @@ def optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransfor
     return several.gradient_transformation()
 
 
-def schedule(settings: OptimizerSettings, peak: float, steps: int) -> optax.Schedule:
-    """Rise linearly to the peak, then fall along a cosine to its final share."""
+def learning_rate(
+    settings: OptimizerSettings, peak: float, steps: int
+) -> optax.Schedule:
+    """Return a linear rise to the peak, then a cosine to its final share."""
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=peak,
@@ -95,13 +99,15 @@ def schedule(settings: OptimizerSettings, peak: float, steps: int) -> optax.Sche
     )
 
 
-def groups(params: Mapping[str, Any]) -> Any:
+def parameter_groups(params: Mapping[str, Any]) -> Any:
     """Return a tree like `params` with the name of each leaf's group."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: group(path[-1].key), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: parameter_group(path[-1].key), params
+    )
 
 
-def group(leaf: str) -> str:
-    """Return the group of a parameter by its own name."""
+def parameter_group(leaf: str) -> str:
+    """Return the group of the parameter leaf with this name."""
     if leaf in STATE_MATRICES:
         return "state matrices"
     return "undecayed" if leaf in UNDECAYED else "regular"

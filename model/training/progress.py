@@ -1,9 +1,8 @@
-"""What a person sees of a run: a progress bar, and a line a validation."""
+"""Progress of a run on the terminal: a bar, and a line for each validation."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -15,27 +14,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-
-class Report(NamedTuple):
-    """How training has gone since the last report.
-
-    Attributes:
-        step: Steps taken in all.
-        epoch: The present one, from 1.
-        loss: Mean over the samples since.
-        accuracy: Likewise, of augmented samples.
-        events_per_s: Speed, padding not counted.
-    """
-
-    step: int
-    epoch: int
-    loss: float
-    accuracy: float
-    events_per_s: float
+from saccade.model.training.metrics import TrainReport
 
 
 class Display:
-    """A run's face on the terminal (standard error)."""
+    """The terminal's view of a run, on standard error."""
 
     def __init__(self, console: Console, *, bar: bool) -> None:
         self._console = console
@@ -69,10 +52,10 @@ class Display:
         self._progress.stop()
 
     def begin(self, steps: int) -> None:
-        """Tell how many steps there will be."""
+        """Set the number of steps at which the bar is full."""
         self._progress.update(self._task, total=steps)
 
-    def show(self, report: Report) -> None:
+    def show(self, report: TrainReport) -> None:
         """Move the bar."""
         self._progress.update(
             self._task,
@@ -82,6 +65,6 @@ class Display:
             f"{report.events_per_s / 1000:,.0f}k events/s",
         )
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write a line above the bar."""
         self._console.print(text, markup=False, soft_wrap=True)

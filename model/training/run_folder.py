@@ -1,4 +1,4 @@
-"""Where a model came from: command, code, packages."""
+"""A run's folder: its configuration, origin, metrics, checkpoints and saved state."""
 
 from __future__ import annotations
 
@@ -20,18 +20,153 @@ from typing import Any, Final
 from saccade.model.training.config import as_yaml
 from saccade.model.training.errors import InvalidSetting
 
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    config.yaml      the resolved configuration, as `--cfg job` prints it
+    run.json         command, git hash, versions of packages
+    metrics.jsonl    one line a report of training, one a validation
+    speed.jsonl      events/s and seconds, which differ from run to run
+    metrics.csv, curves.png    the same as a table and as curves, written at the end
+    best/            the checkpoint with the best validation
+    last/            the newest, where the run ended early or had no validation
+    state/           the state to resume from (`checkpointing`)
+    diverged.npz     the batch whose loss was not finite
+    wandb/, wandb_id files of Weights & Biases, and the run's id there
+    """
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls,
+        output_dir: Path,
+        task: str,
+        values: Mapping[str, Any],
+        origin: Mapping[str, Any],
+    ) -> RunFolder:
+        """Make `output_dir/task/date-time` and save the configuration in it.
+
+        In a SLURM job the folder's name ends in the job's number.
+        """
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        if job := os.environ.get("SLURM_JOB_ID"):
+            stamp += f"_job{job}"
+        path, number = output_dir / task / stamp, 1
+        while path.exists():
+            number += 1
+            path = output_dir / task / f"{stamp}_{number}"
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(as_yaml(values))
+        (path / "run.json").write_text(json.dumps(origin, indent=1) + "\n")
+        return cls(path)
+
+    @classmethod
+    @contextmanager
+    def temporary(cls, resumed: Path | None) -> Iterator[RunFolder]:
+        """Yield a folder that is deleted at the end, for processes after the first.
+
+        Args:
+            resumed: Folder of the run to resume; its copy holds the state to read.
+        """
+        with TemporaryDirectory(prefix="saccade-") as name:
+            path = Path(name) / "run"
+            if resumed is None:
+                path.mkdir()
+            else:
+                shutil.copytree(resumed, path, symlinks=True)
+            yield cls(path)
+
+    def record_resumption(self, origin: Mapping[str, Any]) -> dict[str, Any]:
+        """Add this process to the run's origin, and return the origin.
+
+        Raises:
+            InvalidSetting: `run.json` is missing or damaged.
+        """
+        file = self.path / "run.json"
+        try:
+            begun: dict[str, Any] = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise InvalidSetting("resume", f"{file} cannot be read: {error}") from error
+        later = {k: v for k, v in origin.items() if k in {"git", "python", "packages"}}
+        begun["continued"] = [*begun.get("continued", []), later]
+        file.write_text(json.dumps(begun, indent=1) + "\n")
+        return begun
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        """The newest weights."""
+        return self.path / "last"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a report; equal for two runs of one configuration."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """The state to resume from."""
+        return self.path / "state"
+
+    @property
+    def diverged(self) -> Path:
+        """The batch whose loss was not finite."""
+        return self.path / "diverged.npz"
+
+    @property
+    def wandb_id(self) -> Path:
+        """The run's id at Weights & Biases, where it is logged there."""
+        return self.path / "wandb_id"
+
+    def record(self, **values: str | int | float) -> None:
+        """Append one line to the metrics."""
+        _append(self.metrics, values)
+
+    def record_speed(self, **values: str | int | float) -> None:
+        """Append one line to the speeds, which depend on the machine."""
+        _append(self.path / "speed.jsonl", values)
+
+    def metrics_bytes(self) -> int:
+        """Return the length of the metrics, to truncate to on resumption."""
+        return self.metrics.stat().st_size if self.metrics.is_file() else 0
+
+    def cut_metrics(self, size: int) -> None:
+        """Truncate the metrics to their first `size` bytes."""
+        if self.metrics.is_file():
+            with self.metrics.open("r+b") as file:
+                file.truncate(size)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the metrics, one dictionary a line."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+
+def _append(file: Path, values: Mapping[str, str | int | float]) -> None:
+    with file.open("a") as lines:
+        lines.write(json.dumps(values) + "\n")
+
+
 PACKAGES: Final = ("saccade", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def provenance(command: str, words: Sequence[str]) -> dict[str, Any]:
-    """Describe this process as plain JSON values.
+def provenance(command: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the command, code and packages of this process as plain JSON values.
 
     Args:
         command: The sub-command, such as `train`.
-        words: What followed it.
+        arguments: Of the sub-command.
     """
     return {
-        "command": f"saccade {command} {shlex.join(words)}".strip(),
+        "command": f"saccade {command} {shlex.join(arguments)}".strip(),
         "git": git_hash(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -39,7 +174,7 @@ def provenance(command: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def git_hash() -> str | None:
-    """Return the commit of the code that runs, `-dirty` where it was changed since."""
+    """Return the code's commit, with `-dirty` if files were changed since."""
     described = _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     return described or None
 
@@ -64,141 +199,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-# >>> merged from model.training.run_folder
-# >>> """A run's folder: the resolved configuration, metrics as they come, checkpoints."""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """A folder of files that outlive the run.
-
-    config.yaml      what `--cfg job` prints
-    run.json         command, git hash, versions of packages
-    metrics.jsonl    one line a look at the metrics, one a validation
-    speed.jsonl      events/s and seconds, which no two runs share
-    metrics.csv, curves.png    the same at the end, as a table and as curves
-    best/            the checkpoint with the best validation
-    last/            the newest, where the run ended early or had no validation
-    state/           what the run goes on from (`resumption`)
-    diverged.npz     the batch that made the loss no number
-    wandb/, wandb_id what Weights & Biases keeps of the run, and its name for it
-    """
-
-    path: Path
-
-    @classmethod
-    def create(
-        cls,
-        output_dir: Path,
-        task: str,
-        values: Mapping[str, Any],
-        origin: Mapping[str, Any],
-    ) -> RunFolder:
-        """Make `output_dir/task/date-time` and save the configuration in it.
-
-        A job of SLURM's has its number in the folder's name.
-        """
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        if job := os.environ.get("SLURM_JOB_ID"):
-            stamp += f"_job{job}"
-        path, number = output_dir / task / stamp, 1
-        while path.exists():
-            number += 1
-            path = output_dir / task / f"{stamp}_{number}"
-        path.mkdir(parents=True)
-        (path / "config.yaml").write_text(as_yaml(values))
-        (path / "run.json").write_text(json.dumps(origin, indent=1) + "\n")
-        return cls(path)
-
-    @classmethod
-    @contextmanager
-    def thrown_away(cls, resumed: Path | None) -> Iterator[RunFolder]:
-        """Lend a folder that nobody keeps, for a process that is not the first.
-
-        Args:
-            resumed: The run that goes on; this process reads its state from a copy.
-        """
-        with TemporaryDirectory(prefix="saccade-") as name:
-            path = Path(name) / "run"
-            if resumed is None:
-                path.mkdir()
-            else:
-                shutil.copytree(resumed, path, symlinks=True)
-            yield cls(path)
-
-    def continued(self, origin: Mapping[str, Any]) -> dict[str, Any]:
-        """Note who goes on with the run, and return its origin.
-
-        Raises:
-            InvalidSetting: The folder does not say how the run was begun.
-        """
-        file = self.path / "run.json"
-        try:
-            begun: dict[str, Any] = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise InvalidSetting("resume", f"{file} cannot be read: {error}") from error
-        later = {k: v for k, v in origin.items() if k in {"git", "python", "packages"}}
-        begun["continued"] = [*begun.get("continued", []), later]
-        file.write_text(json.dumps(begun, indent=1) + "\n")
-        return begun
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best validation."""
-        return self.path / "best"
-
-    @property
-    def last(self) -> Path:
-        """The newest weights."""
-        return self.path / "last"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON line a look; the same for two runs of one configuration."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def state(self) -> Path:
-        """What the run goes on from."""
-        return self.path / "state"
-
-    @property
-    def diverged(self) -> Path:
-        """The batch that made the loss no number."""
-        return self.path / "diverged.npz"
-
-    @property
-    def wandb_id(self) -> Path:
-        """The run's id at Weights & Biases; there is none without it."""
-        return self.path / "wandb_id"
-
-    def record(self, **values: str | int | float) -> None:
-        """Append one line to the metrics."""
-        _append(self.metrics, values)
-
-    def record_speed(self, **values: str | int | float) -> None:
-        """Append one line to what depends on the machine."""
-        _append(self.path / "speed.jsonl", values)
-
-    def metrics_bytes(self) -> int:
-        """Return how long the metrics are, so that a run can go back to here."""
-        return self.metrics.stat().st_size if self.metrics.is_file() else 0
-
-    def cut_metrics(self, size: int) -> None:
-        """Forget the metrics after the first `size` bytes."""
-        if self.metrics.is_file():
-            with self.metrics.open("r+b") as file:
-                file.truncate(size)
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the metrics, one dictionary a line."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
-
-
-def _append(file: Path, values: Mapping[str, str | int | float]) -> None:
-    with file.open("a") as lines:
-        lines.write(json.dumps(values) + "\n")

@@ -1,9 +1,9 @@
-"""Which samples a run draws, when, and how long: decided without looking at any.
+"""The schedule of a run: which samples each batch draws, and their crop length.
 
 A run draws groups of batches. The rows of a group have one crop length and are shared
 out among its batches by how many events they hold, so that short ones are padded beside
-short ones. Everything follows from the run's seed and a group's place, so a run may
-begin anywhere.
+short ones. A group follows from the run's seed and the group's place alone, so a run
+may resume anywhere.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 GROUP_BATCHES: Final = 4
-"""Batches whose rows are drawn together: more of them pad less, and shuffle less."""
+"""Batches whose rows are drawn together; more of them pad less, and shuffle less."""
 
 
 class Plan(NamedTuple):
-    """How large training batches are.
+    """The sizes of training batches.
 
     Attributes:
         crop_events: Lengths of crops; each group of batches has one.
@@ -42,12 +42,12 @@ class Plan(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Some batches to draw together.
+    """Batches to draw together.
 
     Attributes:
-        seed: Decides all that is random about them.
-        samples: Indices, as many as all the batches have rows.
-        length: Of a crop, at most.
+        seed: Of all that is random about them.
+        samples: Indices of samples, one for each row of the batches.
+        length: Events in a crop, at most.
         rows: In each batch.
     """
 
@@ -57,24 +57,24 @@ class Group(NamedTuple):
     rows: int
 
 
-class Place(NamedTuple):
-    """Where a batch is: in which group, after how many others of it."""
+class BatchPosition(NamedTuple):
+    """The place of a batch: the index of its group, and of the batch within it."""
 
     group: int
     skipped: int
 
 
 class Schedule:
-    """The groups of a whole run, epoch after epoch, each made when it is asked for."""
+    """The groups of a whole run, epoch after epoch, each made on access."""
 
     def __init__(self, plan: Plan, samples: int, epochs: int, seed: int) -> None:
-        """Plan a run.
+        """Set the sizes.
 
         Args:
             plan: Sizes of batches.
-            samples: How many there are to draw from.
-            epochs: Passes over them. As batches of different lengths hold different
-                numbers, a few samples may come twice in a pass, or not at all.
+            samples: Number of training samples.
+            epochs: Passes over the samples. Batches of different lengths hold different
+                numbers, so a few samples may come twice in a pass, or not at all.
             seed: The run's.
         """
         self.steps = plan.steps(samples)
@@ -102,7 +102,7 @@ class Schedule:
         drawn = np.take(order, range(start, start + rows * batches), mode="wrap")
         return Group((self._seed, epoch, number), drawn, length, rows)
 
-    def find(self, epochs: int, batches: int) -> Place:
-        """Return where the batch is that follows so many epochs and batches."""
+    def find(self, epochs: int, batches: int) -> BatchPosition:
+        """Return the place of the batch after so many epochs and batches."""
         whole, skipped = divmod(batches, GROUP_BATCHES)
-        return Place(epochs * self._groups + whole, skipped)
+        return BatchPosition(epochs * self._groups + whole, skipped)

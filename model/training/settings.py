@@ -24,7 +24,7 @@ class TokenSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long, on how much at a time.
+    """Length of a run, sizes of batches and crops, and the loss.
 
     Attributes:
         epochs: Passes over the training samples.
@@ -33,14 +33,15 @@ class TrainingSettings:
         crop_events: Lengths of the random crops; each batch draws one, so
             their number is the number of compiled shapes. Multiples of the tick.
         label_smoothing: Share of the target spread evenly over the classes.
-        motion_speed: Begin with detectors of motion this fast, tokens/s;
-            0 begins with everything drawn at random.
-        ema_decay: Of the averaged weights that are validated and saved; 0 is none.
+        motion_speed: Initialize the first layer as detectors of motion at this speed,
+            tokens/s; 0 draws all parameters at random.
+        ema_decay: Of the averaged weights that are validated and saved; 0 averages
+            nothing.
         validate_every: Epochs between validations; the last always has one.
-        patience: Validations without a better one after which the run ends; 0 never
-            ends it early.
-        precision: What matrix products are made of. All that adds up over time, over
-            rows or over steps is float32 either way, and so is what is saved.
+        patience: Validations without a better one after which the run ends; 0 is no
+            limit.
+        precision: Of the factors of matrix products. Sums over time, rows and steps are
+            float32 in either case, and so are saved weights.
     """
 
     epochs: int
@@ -51,22 +52,22 @@ class TrainingSettings:
     ema_decay: float
     validate_every: int
     patience: int
-    precision: precision.Name
+    precision: precision.PrecisionName
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW with a rate of its own for the state matrices.
+    """AdamW, with a separate learning rate for the state matrices.
 
     Attributes:
         lr: Peak learning rate of the regular parameters.
         ssm_lr: Peak learning rate of `B`, `Lambda_re` and `Lambda_im`.
         weight_decay: Of the regular parameters only.
-        warmup_share: Share of all steps that the learning rate rises for.
-        final_share: Where the cosine ends, as a share of the peak.
-        clip_norm: Longest gradient, all parameters together; 0 is no limit.
+        warmup_share: Share of all steps in which the learning rate rises.
+        final_share: Final learning rate, as a share of the peak.
+        clip_norm: Maximum norm of the whole gradient; 0 is no limit.
         b2: Adam's decay of squared gradients.
-        accumulate: Batches whose gradients are averaged into one step.
+        accumulate: Number of batches that one step averages gradients over.
     """
 
     lr: float
@@ -96,7 +97,7 @@ class AugmentationSettings:
         jitter_pixels: Standard deviation of each position's noise.
         noise: Largest number of random events added, a share of the real ones.
         flip_polarity: Probability of swapping brighter and darker.
-        mix: Probability that a later part comes from another sample.
+        mix: Probability that the rest of a sample comes from another one.
     """
 
     drop_events: float
@@ -116,18 +117,20 @@ class AugmentationSettings:
 
 @dataclass(frozen=True)
 class SystemSettings:
-    """What the machine can do.
+    """Processes and devices of the machine.
 
     Attributes:
-        workers: Processes that simulate; 0 does it in this one, null uses every core.
-        loaders: Processes that draw batches; 0 leaves it to a thread of this one. What
-            is drawn is the same.
+        workers: Processes that simulate; 0 simulates in this process, null is one a
+            core.
+        loaders: Processes that draw batches; 0 draws in a thread of this process. The
+            batches are the same.
         prefetch_batches: Batches drawn ahead of the device, by each loader.
-        devices: Of this host that share a batch's rows; null takes every one, of a CPU
-            every core. What is learned is the same but for rounding.
-        coordinator: Address and port of the first of several processes; null is one.
-        processes: How many there are.
-        process: Which of them this is, from 0.
+        devices: Devices of this host that share a batch's rows; null is all, on a CPU
+            one a core. The result is the same but for rounding.
+        coordinator: Address and port of the first of several processes; null for one
+            process.
+        processes: Number of processes.
+        process: Index of this process, from 0.
     """
 
     workers: int | None
@@ -141,10 +144,10 @@ class SystemSettings:
 
 @dataclass(frozen=True)
 class LoggingSettings:
-    """What is shown and written, and how often.
+    """Where and how often a run reports.
 
     Attributes:
-        every_steps: Steps between two looks at the device's metrics.
+        every_steps: Steps between two reports of training metrics.
         progress: Whether to draw a progress bar.
     """
 
@@ -154,16 +157,17 @@ class LoggingSettings:
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """The same, with Weights & Biases beside the run's folder.
+    """Reports to Weights & Biases too, beside the run's folder.
 
     Attributes:
-        every_steps: As in `LoggingSettings`; `progress` likewise.
-        mode: online sends metrics as they come; offline keeps them in the run's folder
+        every_steps: As in `LoggingSettings`.
+        progress: As in `LoggingSettings`.
+        mode: online sends metrics at once; offline keeps them in the run's folder
             for `wandb sync`; disabled does neither.
-        project: Where the run is shown.
-        entity: Whose project; null is the account's own.
-        group: Shows runs together.
-        tags: What to find it by.
+        project: The project of the run.
+        entity: The project's user or team; null is the account itself.
+        group: The run's group in the project.
+        tags: The run's tags.
     """
 
     every_steps: int
@@ -180,7 +184,7 @@ class Settings:
     """One resolved configuration.
 
     Attributes:
-        resume: The folder of the run that goes on; null begins a new one.
+        resume: Folder of the run to resume; null begins a new one.
         task: The task's own settings; `name` picks the task.
         model: Settings of `model.config.ModelConfig`; the task adds the
             vocabulary and the number of classes.
@@ -202,13 +206,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class EvaluationSettings(Settings):
-    """A configuration, and what to measure with it.
+    """A configuration, and the evaluation to make with it.
 
     Attributes:
         checkpoint: A checkpoint's folder, a run's folder, or a released name.
-        split: What to measure it on.
-        mode: Whole recordings at once, or as a stream, tick by tick; the scores are
-            the same, and a stream also tells when they came.
+        split: The samples to score.
+        mode: batch scores whole recordings; streaming advances tick by tick, to the
+            same scores, and also gives the scores over time.
         figures: Folder for the figures and the result as JSON; null writes none.
     """
 

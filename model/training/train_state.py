@@ -1,4 +1,4 @@
-"""The learner: weights, their average and the optimiser's moments, moved by batches."""
+"""The train state, and the compiled steps that update it, score with it and predict."""
 
 from __future__ import annotations
 
@@ -16,27 +16,36 @@ from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
 from saccade.model.training.gradient import Rows, make_gradient
 from saccade.model.training.input_pipeline import Batch
-from saccade.model.training.optimizer import correct, cross_entropy
+from saccade.model.training.optimizer import count_correct, cross_entropy
 
 
-class Learner(NamedTuple):
+class TrainState(NamedTuple):
     """All that a training step changes.
+
+    The order of the fields is part of the format of a run's saved state.
 
     Attributes:
         variables: `params` and, with batch norm, `batch_stats`.
-        averaged: The moving average of `params`: what is validated and saved.
-        moments: The optimiser's state.
+        ema_params: Exponential moving average of `params`: validated and saved.
+        opt_state: The optimizer's state.
         step: Steps taken.
     """
 
     variables: Variables
-    averaged: dict[str, Any]
-    moments: Any
+    ema_params: dict[str, Any]
+    opt_state: Any
     step: Int[Array, ""]
 
 
 class Tally(NamedTuple):
-    """Sums over rows; tallies add up exactly however the rows were batched."""
+    """Sums over rows; tallies add up exactly however the rows were batched.
+
+    Attributes:
+        loss: Cross-entropy, nats.
+        correct: Rows with the right class on top.
+        rows: Rows, without those that only fill a batch.
+        events: Their events.
+    """
 
     loss: Float[Array, ""]
     correct: Float[Array, ""]
@@ -44,45 +53,54 @@ class Tally(NamedTuple):
     events: Int[Array, ""]
 
 
-Step = Callable[[Learner, Batch], tuple[Learner, Tally]]
-Measure = Callable[[Variables, Batch], Tally]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Tally]]
+EvalStep = Callable[[Variables, Batch], Tally]
 Predict = Callable[[Variables, Array, Array, Array], Float[Array, "b c"]]
 
 
-def init(variables: Variables, optimizer: optax.GradientTransformation) -> Learner:
-    """Return a learner that begins with these variables."""
+def create(variables: Variables, tx: optax.GradientTransformation) -> TrainState:
+    """Return the state before the first step."""
     params = variables["params"]
-    return Learner(
+    return TrainState(
         variables=dict(variables),
-        averaged=jax.tree.map(jnp.copy, params),
-        moments=optimizer.init(params),
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=tx.init(params),
         step=jnp.zeros((), jnp.int32),
     )
 
 
-def make_step(
+def make_train_step(
     classifier: Classifier,
-    optimizer: optax.GradientTransformation,
+    tx: optax.GradientTransformation,
     label_smoothing: float,
     ema_decay: float,
     seed: int,
     mesh: Mesh,
-) -> Step:
-    """Return the compiled training step; it consumes the learner it is given."""
+) -> TrainStep:
+    """Return the compiled training step; it donates the state that it is given.
+
+    Args:
+        classifier: The network, in the precision to train it in.
+        tx: The optimizer.
+        label_smoothing: See `optimizer.smooth_labels`.
+        ema_decay: Of `TrainState.ema_params`.
+        seed: Of dropout.
+        mesh: Devices that share the rows of a batch.
+    """
     key = jax.random.key(seed)
     take_gradient = make_gradient(classifier, label_smoothing, mesh)
 
-    def step(learner: Learner, batch: Batch) -> tuple[Learner, Tally]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Tally]:
         rows = Rows(*map(jnp.asarray, batch))
-        dropout = jax.random.fold_in(key, learner.step)
-        found = take_gradient(learner.variables, rows, dropout)
-        params = learner.variables["params"]
-        change, moments = optimizer.update(found.gradient, learner.moments, params)
-        params = optax.apply_updates(params, change)
-        averaged = _average(learner.averaged, params, learner.step, ema_decay)
-        variables = {**learner.variables, **found.updates, "params": params}
-        moved = Learner(variables, averaged, moments, learner.step + 1)
-        return moved, _tally(found.loss, found.logits, rows)
+        dropout = jax.random.fold_in(key, state.step)
+        result = take_gradient(state.variables, rows, dropout)
+        params = state.variables["params"]
+        updates, opt_state = tx.update(result.gradient, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        ema_params = _average(state.ema_params, params, state.step, ema_decay)
+        variables = {**state.variables, **result.batch_stats, "params": params}
+        updated = TrainState(variables, ema_params, opt_state, state.step + 1)
+        return updated, _tally(result.loss, result.logits, rows)
 
     return jax.jit(step, donate_argnums=0)
 
@@ -94,37 +112,37 @@ def make_predict(config: ModelConfig) -> Predict:
 
 
 @cache
-def make_measure(config: ModelConfig) -> Measure:
-    """Return the compiled function that tallies a batch, nothing dropped out."""
+def make_eval_step(config: ModelConfig) -> EvalStep:
+    """Return the compiled function that tallies a batch without dropout."""
     predict = make_predict(config)
 
-    def measure(variables: Variables, batch: Batch) -> Tally:
+    def eval_step(variables: Variables, batch: Batch) -> Tally:
         rows = Rows(*map(jnp.asarray, batch))
         logits = predict(variables, rows.tokens, rows.dt_ms, rows.lengths)
         value = cross_entropy(logits, rows.targets, rows.weights)
         return _tally(value, logits, rows)
 
-    return jax.jit(measure)
+    return jax.jit(eval_step)
 
 
-def evaluated(learner: Learner) -> Variables:
+def eval_variables(state: TrainState) -> Variables:
     """Return the variables to validate and to save: those with averaged weights."""
-    return {**learner.variables, "params": learner.averaged}
+    return {**state.variables, "params": state.ema_params}
 
 
 def _average(
-    averaged: dict[str, Any], params: dict[str, Any], step: Array, decay: float
+    ema_params: dict[str, Any], params: dict[str, Any], step: Array, decay: float
 ) -> Any:
-    """Move the average; early on it forgets faster, so that it leaves the start."""
+    """Update the average, with a smaller decay early on: it forgets the start."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, averaged, params)
+    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, ema_params, params)
 
 
 def _tally(loss: Array, logits: Array, batch: Rows) -> Tally:
     rows = jnp.sum(batch.weights)
     return Tally(
         loss=loss * rows,
-        correct=correct(logits, batch.targets, batch.weights),
+        correct=count_correct(logits, batch.targets, batch.weights),
         rows=rows,
         events=jnp.sum(batch.lengths * (batch.weights > 0)),
     )

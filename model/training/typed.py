@@ -1,4 +1,4 @@
-"""Plain values (as YAML gives them) to frozen dataclasses, with kind errors."""
+"""Plain values, as YAML gives them, to frozen dataclasses, checked field by field."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
-    """Make a dataclass from plain values, nested ones included.
+    """Return a dataclass, with nested ones, from plain values.
 
     Args:
         cls: A dataclass.
-        values: One value a field.
-        prefix: Where `values` stands in the configuration, ending in a dot.
+        values: One value for each field.
+        prefix: Path of `values` in the configuration, ending in a dot.
 
     Raises:
-        UnknownSetting: A key is no field's name.
+        UnknownSetting: A key is not the name of a field.
         InvalidSetting: A value is missing or of the wrong type.
     """
     hints = get_type_hints(cls)
@@ -58,7 +58,7 @@ def _one_of(allowed: tuple[Any, ...], value: Any, key: str) -> Any:
 
 
 def _either(kinds: tuple[Any, ...], value: Any, key: str) -> Any:
-    """Convert to null, or to the kind of dataclass that has most of the keys."""
+    """Return None, or the kind of dataclass that shares the most keys with `value`."""
     if value is None and NoneType in kinds:
         return None
     first, *others = [kind for kind in kinds if kind is not NoneType]

@@ -1,4 +1,4 @@
-"""A run's metrics on Weights & Biases, beside what its folder holds anyway.
+"""The logger of a run's metrics to Weights & Biases, beside the run's folder.
 
 Imported only where `logging=wandb` is chosen: the package is an optional extra.
 """
@@ -14,13 +14,11 @@ from typing import Any, Final
 import wandb
 
 from saccade.model.training.errors import CannotLog
-from saccade.model.training.loggers import Validation
-from saccade.model.training.progress import Report
+from saccade.model.training.metrics import TrainReport, Validation
 from saccade.model.training.run_folder import RunFolder
 from saccade.model.training.settings import WandbMode, WandbSettings
 
-# Without a server there is nothing to ask whether a run is there already: files that
-# carry the same id are put together when they are sent.
+# Offline no server knows whether the run exists: `wandb sync` joins files of one id.
 RESUME: Final[Mapping[WandbMode, Any]] = {
     "online": "allow",
     "offline": None,
@@ -29,13 +27,13 @@ RESUME: Final[Mapping[WandbMode, Any]] = {
 
 
 @dataclass(frozen=True)
-class WandbLog:
-    """A log of one run there. Its axis is ours: a run that goes on may repeat steps."""
+class WandbLogger:
+    """Logs to one run at Weights & Biases, by our step: a resumed run repeats steps."""
 
     run: wandb.Run
 
-    def train(self, report: Report, wall_s: float) -> None:
-        """See `log.Log`."""
+    def train(self, report: TrainReport, wall_s: float) -> None:
+        """See `MetricsLogger`."""
         self._send(
             {
                 "step": report.step,
@@ -48,7 +46,7 @@ class WandbLog:
         )
 
     def validate(self, validation: Validation) -> None:
-        """See `log.Log`; the best one is in the run's summary."""
+        """See `MetricsLogger`; the best validation goes into the summary."""
         score, epoch = validation.score, validation.epoch
         found = {"accuracy": score.accuracy, "loss": score.loss}
         named = {f"validation/{name}": value for name, value in found.items()}
@@ -70,17 +68,17 @@ def wandb_log(
     folder: RunFolder,
     values: Mapping[str, Any],
     origin: Mapping[str, Any],
-) -> Iterator[WandbLog]:
-    """Lend a log of this run, and finish it whatever happens.
+) -> Iterator[WandbLogger]:
+    """Yield a logger of this run, and finish the run there in any case.
 
     Args:
-        settings: Where to, and as what.
-        folder: The run's; it holds the files on their way, and the run's id there.
+        settings: Project, entity, group, tags and mode.
+        folder: The run's; it holds the files to send, and the run's id there.
         values: The resolved configuration.
         origin: Command, git hash, versions of packages.
 
     Raises:
-        CannotLog: There is no account or no server, or the name is taken.
+        CannotLog: There is no account or no server, or the id is taken.
     """
     known = {k: v for k, v in values.items() if k != "resume"}
     try:
@@ -104,14 +102,14 @@ def wandb_log(
         raise CannotLog(str(error)) from error
     status = 1
     try:
-        yield WandbLog(run)
+        yield WandbLogger(run)
         status = 0
     finally:
         run.finish(exit_code=status)
 
 
 def _id(folder: RunFolder) -> str:
-    """Return the run's id there: the same whenever the run goes on."""
+    """Return the run's id there, the same after every resumption."""
     if not folder.wandb_id.is_file():
         folder.wandb_id.write_text(secrets.token_hex(4) + "\n")
     return folder.wandb_id.read_text().strip()

@@ -1,5 +1,5 @@
-"""The authors' published checkpoints: read, checked leaf by leaf, and made servable.
+"""Import of the authors' published checkpoints, checked leaf by leaf.
 
-`files` reads what the reference's trainer writes, `recipes` says what it should hold,
-`conversion` holds the two together and writes a checkpoint of ours.
+`files` reads the reference trainer's files, `recipes` describes their networks and
+tasks, `conversion` compares the two and writes a checkpoint of ours.
 """

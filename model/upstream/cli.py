@@ -1,4 +1,4 @@
-"""`saccade import-upstream`."""
+"""`saccade import-upstream`: make a servable checkpoint of the authors' own."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def import_upstream(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     out: Path = arguments.out
     try:
-        wanted = recipe(arguments.config, arguments.labels)
+        chosen = recipe(arguments.config, arguments.labels)
         source = read(arguments.path)
         origin = {
             "command": f"saccade import-upstream {shlex.join(_portable(argv))}",
             "packages": {name: version(name) for name in PACKAGES},
         }
         name = arguments.name or out.absolute().name
-        manifest = convert(source, wanted, out, name, origin)
+        manifest = convert(source, chosen, out, name, origin)
     except (CheckpointError, OSError) as error:
         sys.stderr.write(f"saccade import-upstream: {error}\n")
         return FAILED
-    sys.stdout.write(_summary(out, manifest, wanted))
+    sys.stdout.write(_summary(out, manifest, chosen))
     return 0
 
 
@@ -73,16 +73,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _portable(argv: Sequence[str]) -> list[str]:
-    """Keep no more of an absolute path than its last part: a manifest travels."""
+    """Shorten absolute paths to their last part: the command goes into a manifest."""
     return [Path(word).name if Path(word).is_absolute() else word for word in argv]
 
 
-def _summary(out: Path, manifest: Manifest, wanted: Recipe) -> str:
+def _summary(out: Path, manifest: Manifest, recipe: Recipe) -> str:
     config = manifest.config
     lines = [
         f"{out}: {manifest.name}, {len(manifest.labels)} classes, "
         f"a tick is {config.tick_events} events, sha256 {manifest.content_hash[:12]}",
-        *([f"note: {wanted.note}"] if wanted.note else []),
+        *([f"note: {recipe.note}"] if recipe.note else []),
         f"serve it: saccade serve --model {shlex.quote(str(out))}",
     ]
     return "\n".join(lines) + "\n"

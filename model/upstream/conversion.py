@@ -1,33 +1,28 @@
-"""From the authors' weights to a checkpoint that a server will believe."""
+"""Conversion of the authors' weights to a checkpoint that a server accepts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import jax
 import numpy as np
 
 from saccade.model.checkpoint import save
-from saccade.model.classifier import Variables
-from saccade.model.leaves import expected_shapes, leaves
-from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
+from saccade.model.classifier import Variables, expected_shapes, leaves
+from saccade.model.manifest import CANARY_TICKS, Canary, Manifest, make_canary
 from saccade.model.upstream.errors import Disagreement, LeavesDisagree
 from saccade.model.upstream.files import UpstreamFile
 from saccade.model.upstream.recipes import Recipe
 
-CANARY_TICKS: Final = 3
 SOURCE: Final = "Schöne et al. 2024, arXiv:2404.18508"
 
 
 def check(source: UpstreamFile, recipe: Recipe) -> None:
-    """Confirm that a file holds just the leaves of the recipe's network.
+    """Check that a file holds exactly the leaves of the recipe's network.
 
     Raises:
-        LeavesDisagree: One is missing, unexpected or of another shape; names them all.
+        LeavesDisagree: Leaves are missing, unexpected or of another shape.
     """
     expected = expected_shapes(recipe.config)
     found = {name: leaf.shape for name, leaf in leaves(source.variables).items()}
@@ -50,14 +45,14 @@ def convert(
     """Write the checkpoint.
 
     Args:
-        source: What was read.
-        recipe: What it is.
-        out: The new checkpoint's folder; one that is there is replaced.
-        name: The name that clients will ask for.
-        provenance: What to say of its origin beyond what the file says.
+        source: The file that was read.
+        recipe: The network, its task and its tokens.
+        out: The new checkpoint's folder; an existing one is replaced.
+        name: The name that clients ask for.
+        provenance: Of this conversion: command and packages.
 
     Raises:
-        LeavesDisagree: The file is not of this recipe.
+        LeavesDisagree: The file is of another network.
     """
     check(source, recipe)
     notes = {"note": recipe.note} if recipe.note else {}
@@ -67,7 +62,7 @@ def convert(
         config=recipe.config,
         tokenization=recipe.tokenization,
         timestep=recipe.timestep,
-        canary=canary(recipe, source.variables),
+        canary=random_canary(recipe, source.variables),
         provenance={
             **provenance,
             "reference": SOURCE,
@@ -81,16 +76,10 @@ def convert(
     return save(out, manifest, source.variables)
 
 
-def canary(recipe: Recipe, variables: Variables) -> Canary:
-    """Return a few ticks of random events and the scores after them."""
+def random_canary(recipe: Recipe, variables: Variables) -> Canary:
+    """Return a canary of random events."""
     rng = np.random.default_rng(0)
     length = CANARY_TICKS * recipe.config.tick_events
     tokens = rng.integers(0, recipe.tokenization.num_tokens, length).astype(np.int32)
     dt_ms = (rng.integers(0, 2000, length) / 1000).astype(np.float32)
-    with jax.default_matmul_precision("highest"):
-        logits = jax.jit(partial(scan, recipe.config))(variables, tokens, dt_ms)
-    return Canary(
-        tokens=tuple(tokens.tolist()),
-        dt_ms=tuple(dt_ms.tolist()),
-        logits=tuple(np.asarray(logits).tolist()),
-    )
+    return make_canary(recipe.config, variables, tokens, dt_ms)

@@ -1,11 +1,11 @@
-"""What can go wrong when the authors' files are imported.
+"""Errors of importing the authors' checkpoints.
 
 CheckpointError
 └── UpstreamError
     ├── UpstreamMissing      there is no such file, or no checkpoint in the folder
-    ├── UnknownLayout        it is no checkpoint that the reference's trainer writes
-    ├── UpstreamDamaged      it is one, but cannot be read, or holds NaN
-    ├── LeavesDisagree       its leaves are not those of the configuration
+    ├── UnknownLayout        the file is no checkpoint of the reference's trainer
+    ├── UpstreamDamaged      the checkpoint cannot be read, or holds NaN
+    ├── LeavesDisagree       the checkpoint's leaves are not the configuration's
     ├── UnknownRecipe        no configuration has this name
     └── InvalidRecipe        the configuration's file is incomplete or wrong
 """
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from saccade.model.checkpoint import CheckpointError
-from saccade.model.leaves import Shape
+from saccade.model.classifier import Shape
 
 LISTED: Final = 8
-"""Disagreements that a message spells out; a wrong configuration has hundreds."""
+"""Number of disagreements in a message; a wrong configuration has hundreds."""
 
 
 class UpstreamError(CheckpointError):
@@ -29,19 +29,19 @@ class UpstreamError(CheckpointError):
 
 
 class UpstreamMissing(UpstreamError):
-    """There is nothing to import at this path."""
+    """There is no checkpoint at this path."""
 
 
 class UnknownLayout(UpstreamError):
-    """The file is not one that the reference's trainer writes."""
+    """The file is no checkpoint of the reference's trainer."""
 
 
 class UpstreamDamaged(UpstreamError):
-    """The file cannot be read, or what it holds cannot be used."""
+    """The checkpoint cannot be read, or its arrays cannot be used."""
 
 
 class Disagreement(NamedTuple):
-    """One leaf that is not as the configuration says.
+    """One leaf that differs from the configuration.
 
     Attributes:
         leaf: Its path, as in `params/decoder/bias`.
@@ -62,7 +62,7 @@ class Disagreement(NamedTuple):
 
 
 class LeavesDisagree(UpstreamError):
-    """The leaves are not those of the configuration: most likely it is another's."""
+    """The checkpoint's leaves differ from the configuration's."""
 
     def __init__(
         self, path: Path, recipe: str, disagreements: Sequence[Disagreement]
@@ -97,4 +97,4 @@ class UnknownRecipe(UpstreamError):
 
 
 class InvalidRecipe(UpstreamError):
-    """A configuration's file does not say enough, or says something wrong."""
+    """A configuration's file is incomplete or wrong."""

@@ -1,4 +1,4 @@
-"""What the reference's trainer leaves on disk, in each of its four layouts.
+"""Reader of the reference trainer's checkpoints, in each of its layouts.
 
 Flax's `save_checkpoint` writes `checkpoints/checkpoint_N`, N the newest step:
 
@@ -7,8 +7,8 @@ Flax's `save_checkpoint` writes `checkpoints/checkpoint_N`, N the newest step:
     Orbax, aggregated   a folder with the file `checkpoint` (Flax 0.8 and before)
     Orbax, OCDBT        a folder with `manifest.ocdbt`
 
-Two versions of Flax and these make the four of them. Only `params` and `model_state`
-matter here: the optimizer's state stays behind.
+An older and a newer Flax, each with msgpack or Orbax, write these.
+Only `params` and `model_state` are read; the optimizer's state is ignored.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ ORBAX_FILES: Final = ("manifest.ocdbt", "checkpoint", "_METADATA")
 
 
 class UpstreamFile(NamedTuple):
-    """What was read.
+    """A checkpoint that was read.
 
     Attributes:
         path: The file or folder, `checkpoint_N`.
-        layout: How it was written.
-        step: The optimizer's step; None where it is not known.
+        layout: Of the file: msgpack or orbax.
+        step: The optimizer's step; None if unknown.
         variables: Linen's nested dictionaries of float32 arrays, `params` and, with
             batch norm, `batch_stats`.
     """
@@ -57,9 +57,9 @@ def read(path: Path) -> UpstreamFile:
     """Read the checkpoint at a path, the newest one in a run's folder.
 
     Raises:
-        UpstreamMissing: There is none.
-        UnknownLayout: It is something else.
-        UpstreamDamaged: It cannot be read.
+        UpstreamMissing: There is no checkpoint.
+        UnknownLayout: The file is no checkpoint of the reference's trainer.
+        UpstreamDamaged: The checkpoint cannot be read.
     """
     found = locate(path)
     if found.is_dir():
@@ -83,7 +83,7 @@ def locate(path: Path) -> Path:
     """Return the file or folder that holds the arrays.
 
     Raises:
-        UpstreamMissing: There is none.
+        UpstreamMissing: There is no checkpoint.
         UnknownLayout: The folder holds a checkpoint of ours.
     """
     if not path.exists():
@@ -131,7 +131,7 @@ def _array(code: int, data: bytes) -> Any:
 
 
 def _arrays(path: Path, node: Any, name: str = "") -> Any:
-    """Keep the arrays, as float32; empty nodes read back as None or {}."""
+    """Return the arrays as float32, without nodes saved empty (as None or {})."""
     if isinstance(node, dict):
         parts = {
             key: _arrays(path, part, f"{name}/{key}") for key, part in node.items()

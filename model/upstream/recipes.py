@@ -1,8 +1,20 @@
-"""The three tasks that the authors publish models for: classes and sensor.
+"""Recipes of the authors' checkpoints: network, task and tokens, from preset or file.
+
+A recipe comes from a preset of the authors (`dvs/small`), or from a YAML file in their
+form or in ours:
+
+    task: {name: shd-classification}       task: shd
+    model:                                 model:
+      ssm: {d_model: 96, …}                  d_model: 96
+      ssm_init: {conj_sym: false, …}         conj_sym: false
+
+For a task other than the authors' three the file has `labels: […]` and
+`sensor: [width, height]`, and may have `tokens: {scheme, downsample, timestep}` and
+`model.num_embeddings`.
 
 The reference's code tokenizes a 2-D sensor by `product` and a cochlea by its channel
-(which `linear` is, too, where the height is 1), pairs an event with the gap that
-follows it, and never scores a recording's last event, whose gap nobody knows.
+(equal to `linear` where the height is 1), pairs an event with the gap that follows it,
+and never scores a recording's last event, which has no such gap.
 """
 
 from __future__ import annotations
@@ -14,7 +26,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import TimestepConvention, Tokenization
 from saccade.model.upstream.errors import InvalidRecipe, UnknownRecipe
 
@@ -28,13 +40,13 @@ _WORDS: Final = (
 
 
 class Task(NamedTuple):
-    """What a checkpoint does not say of itself.
+    """Facts of a task that a checkpoint does not hold.
 
     Attributes:
         name: The reference's name of the task.
         labels: The classes, in the order of the logits.
         tokenization: From pixel and polarity to token.
-        note: What is not certain of these facts.
+        note: Doubts about these facts.
     """
 
     name: str
@@ -78,30 +90,15 @@ TASKS: Final = {
 
 
 def named(name: str) -> Task | None:
-    """Return the task of this name, ours (`dvs`) or the reference's."""
+    """Return the task of this short name (`dvs`) or name of the reference's."""
     for short, task in TASKS.items():
         if name in {short, task.name}:
             return task
     return None
 
 
-# >>> merged from model.upstream.recipes
-# >>> """What a checkpoint of the authors' should hold: a network, its task, its tokens.
-# >>>
-# >>> A recipe comes from a preset of theirs (`dvs/small`), or from a YAML file in their form
-# >>> or in ours:
-# >>>
-# >>>     task: {name: shd-classification}       task: shd
-# >>>     model:                                 model:
-# >>>       ssm: {d_model: 96, …}                  d_model: 96
-# >>>       ssm_init: {conj_sym: false, …}         conj_sym: false
-# >>>
-# >>> For any other task the file says `labels: […]` and `sensor: [width, height]`, and may
-# >>> say `tokens: {scheme, downsample, timestep}` and `model.num_embeddings`.
-# >>> """
-
 PRESETS: Final = Path(__file__).parents[1] / "training" / "conf" / "model"
-"""The presets of `saccade train`; the authors' are among them. Read as plain data."""
+"""The presets of `saccade train`, the authors' among them, read as plain YAML."""
 
 REFERENCE_DEFAULTS: Final = {
     "classification_mode": "pool",
@@ -114,11 +111,11 @@ REFERENCE_DEFAULTS: Final = {
     "state_expansion_factor": 1,
     "dropout": 0.2,
 }
-"""What the reference takes for a setting of `model.ssm` that is not given."""
+"""The reference's defaults of `model.ssm`."""
 
 
 class Recipe(NamedTuple):
-    """All that a checkpoint does not say of itself.
+    """Facts of a network and its task that a checkpoint does not hold.
 
     Attributes:
         name: The preset's name, or the file's.
@@ -126,7 +123,7 @@ class Recipe(NamedTuple):
         labels: The classes, in the order of the logits.
         tokenization: From pixel and polarity to token.
         timestep: Which gap an event is paired with.
-        note: What is not certain of these facts.
+        note: Doubts about these facts.
     """
 
     name: str
@@ -146,15 +143,15 @@ def presets() -> list[str]:
 
 
 def recipe(name: str, labels: Sequence[str] | None = None) -> Recipe:
-    """Return the recipe of this name, or in this file.
+    """Return the recipe of a preset or a file.
 
     Args:
         name: A preset such as `dvs/small`, or the path of a YAML file.
-        labels: Takes the place of the task's.
+        labels: Replace the task's classes.
 
     Raises:
-        UnknownRecipe: There is none.
-        InvalidRecipe: The file says too little, or something wrong.
+        UnknownRecipe: There is no such preset or file.
+        InvalidRecipe: The file is incomplete or wrong.
     """
     if name in presets():
         path = PRESETS / f"{name}.yaml"
@@ -218,7 +215,7 @@ def _tokenization(
         raise ValueError("the sensor is not known: give `sensor: [width, height]`")
     facts: dict[str, Any] = {} if task is None else task.tokenization.to_dict()
     if sensor is not None:
-        geometry = Sensor(*sensor)
+        geometry = Sensor.from_list(sensor)
         scheme = "product" if geometry.height > 1 else "linear"
         facts = {"scheme": scheme, "sensor": list(sensor)}
     chosen = {key: tokens[key] for key in ("scheme", "downsample") if key in tokens}
@@ -226,7 +223,7 @@ def _tokenization(
 
 
 def _settings(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one flat mapping of either form."""
+    """Return the model's settings as one flat mapping, from either form."""
     if "ssm" not in model:
         return dict(model)
     parts = {

@@ -1,4 +1,4 @@
-"""The benchmark compares like with like, and says what it measured."""
+"""The engine benchmark compares like with like, and reports its measurements."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.baseline import score_windows
+from benchmarks.baseline import CONFIGURATIONS, score_windows
 from benchmarks.bound import Ceilings, Work, bound, work
 from benchmarks.cases import BASELINE, Model, Shape, all_shapes, cases, draw
-from benchmarks.configurations import CONFIGURATIONS
 from benchmarks.engine import measure
 from benchmarks.readiness import Readiness
 from benchmarks.report import Report, plot, tables, to_json
 from benchmarks.timing import interleave
+from saccade.model.classifier import scan
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import scan
 from tests.model.variants import random_variables
 
 

@@ -1,4 +1,4 @@
-"""What the host path's benchmark times is the server's own path, and it is whole."""
+"""The ingest benchmark times the whole host path of the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_way_takes_frame_after_frame_as_one_stream(way: Way) -> None:
     assert len(t_us) == 3 * 64 or way.fit == "crop"
 
 
-def test_its_tokens_are_those_of_the_events_that_went_in() -> None:
+def test_the_tokens_are_those_of_the_frames_events() -> None:
     ingest = Ingest(WAYS[0], 64)
     (chunk,) = ingest.take([ingest.next_message()])
     expected = Tokenization("linear", MODEL_SENSOR).tokenize(frame(MODEL_SENSOR, 64))

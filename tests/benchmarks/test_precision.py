@@ -1,4 +1,4 @@
-"""A float32 stream stays near the float64 one, and that one is right."""
+"""A float32 stream stays near the float64 reference, and the reference is right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.precision import measure
 from benchmarks.sequential import Network
-from saccade.model.streaming import scan
+from saccade.model.classifier import scan
 from saccade.model.upstream.recipes import presets, recipe
 from tests.model.variants import VARIANTS, random_variables
 

@@ -13,6 +13,7 @@ import pytest
 
 from saccade.model.events.simulator.scenes import MOTIONS
 from tests.clients.untrained import save_untrained
+from tests.own_folder import make_own_folder
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +33,10 @@ def environment(tmp_path_factory):
     return {**os.environ, "SACCADE_MODELS": str(path), "SACCADE_BUCKETS": "1x8"}
 
 
-def begin(environment, *arguments):
+def begin(environment, *arguments, folder=None):
     return subprocess.Popen(
         [sys.executable, "-m", "saccade", "demo", *arguments],
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,8 +50,9 @@ def children(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def test_the_demonstration_shows_everything_and_ends_well(environment):
-    demo = begin(environment, "--seconds", "2", "--seed", "1")
+def test_the_demonstration_shows_everything_and_ends_well(environment, tmp_path):
+    folder = make_own_folder(tmp_path)
+    demo = begin(environment, "--seconds", "2", "--seed", "1", folder=folder)
     out, _ = demo.communicate(timeout=300)
     assert demo.returncode == 0, out
     for expected in (
@@ -64,12 +67,12 @@ def test_the_demonstration_shows_everything_and_ends_well(environment):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_server_behind(environment, number):
     demo = begin(environment, "--seconds", "60")
-    deadline_s = time.monotonic() + 300
+    deadline_s = time.monotonic() + 60
     while not (servers := children(demo.pid)) and time.monotonic() < deadline_s:
         time.sleep(0.1)
     time.sleep(3)
     demo.send_signal(number)
-    demo.communicate(timeout=300)
+    demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert servers
     assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]
@@ -78,6 +81,6 @@ def test_an_interrupt_leaves_no_server_behind(environment, number):
 def test_a_server_that_cannot_start_ends_the_demonstration_with_its_log(environment):
     broken = {**environment, "SACCADE_MODELS": "/nowhere/at/all"}
     demo = begin(broken)
-    out, _ = demo.communicate(timeout=300)
+    out, _ = demo.communicate(timeout=60)
     assert demo.returncode == 1
     assert "/nowhere/at/all" in out

@@ -13,10 +13,9 @@ import numpy as np
 from saccade.model.checkpoint import save
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.scenes import MOTIONS
-from saccade.model.events.types import Sensor
-from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
+from saccade.model.manifest import Manifest, make_canary
 from saccade.model.tokens import Tokenization
 
 TICK_EVENTS = 16
@@ -49,10 +48,7 @@ def save_untrained(
     )
     rng = np.random.default_rng(seed)
     variables = jax.tree_util.tree_map_with_path(partial(_drawn, rng), shapes)
-    logits = jax.jit(partial(scan, config))(variables, tokens, dt_ms)
-    canary = Canary(
-        tuple(tokens.tolist()), tuple(dt_ms.tolist()), tuple(map(float, logits))
-    )
+    canary = make_canary(config, variables, tokens, dt_ms)
     save(
         path,
         Manifest(name, labels, config, tokenization, "preceding", canary),

@@ -23,7 +23,7 @@ def executed(path: Path, folder: Path) -> dict[str, Any]:
     """Run a notebook in a folder of its own; return it with what its cells said."""
     finished = folder / "finished.ipynb"
     command = [Path(sys.executable).with_name("jupyter-execute"), "--output", finished]
-    data = {"NMNIST": str(folder / "digits"), "PYTHONPATH": str(ROOT)}
+    data = {"NMNIST": str(folder / "digits"), "PYTHONPATH": str(ROOT / "src")}
     environment = {**os.environ, **SMALL, **data}
     subprocess.run([*command, path], cwd=folder, env=environment, check=True)
     notebook: dict[str, Any] = json.loads(finished.read_text())

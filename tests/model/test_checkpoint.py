@@ -20,7 +20,7 @@ from saccade.model.checkpoint import (
     ManifestInvalid,
     WeightsDamaged,
 )
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.model.manifest import Canary, Manifest
 from saccade.model.tokens import Tokenization
 from tests.model.variants import random_variables, small

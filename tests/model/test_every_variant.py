@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from saccade.model import streaming
+from saccade.model import classifier, inference
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
 from tests.model.variants import random_variables, small
 
@@ -97,16 +98,16 @@ class Runner:
         self.variables = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64), random_variables(config)
         )
-        self.weights = streaming.fold(config, self.variables)
-        self.fresh = streaming.init_state(config, self.variables)
+        self.weights = classifier.fold(config, self.variables)
+        self.fresh = classifier.init_state(config, self.variables)
         self._scan = jax.jit(functools.partial(Classifier(config).apply, train=False))
-        self._advance = jax.jit(functools.partial(streaming.advance, config))
+        self._advance = jax.jit(functools.partial(inference.advance, config))
 
         @jax.jit
         def walk(weights: Any, state: Any, tokens: Any, dt_ms: Any, count: Any) -> Any:
             def move(carried: Any, event: Any) -> Any:
                 place, state = carried
-                after, logits, ticked = streaming.step(config, weights, state, *event)
+                after, logits, ticked = inference.step(config, weights, state, *event)
                 live = place < count
                 state = jax.tree.map(lambda a, b: jnp.where(live, a, b), after, state)
                 return (place + 1, state), (logits, ticked & live)

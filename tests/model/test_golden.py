@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saccade.model import streaming
-from saccade.model.backends import by_native_code, by_xla, fastest
+from saccade.model import classifier, inference
+from saccade.model.backends import fastest, native, xla
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
 from tests.compiling import SERVED
@@ -115,7 +115,7 @@ def test_published_models_score_whole_sequences_as_the_reference_does(
 ) -> None:
     golden = read(path, dtype)
     options = SERVED if dtype is np.float32 else QUICKLY
-    scan = jax.jit(streaming.scan, static_argnums=0, compiler_options=options)
+    scan = jax.jit(classifier.scan, static_argnums=0, compiler_options=options)
     for tokens, gaps, truth in whole_rows(golden):
         logits = scan(golden.config, golden.variables, tokens, gaps.astype(dtype))
         assert deviation(logits, truth) <= LIMIT[dtype]
@@ -156,7 +156,7 @@ def test_published_models_score_prefixes_in_native_code(
 ) -> None:
     pytest.importorskip("numba", reason="no native code without numba")
     golden = read(path, dtype)
-    logits = by_advance(golden, dtype, execute=by_native_code)(*longest(golden))
+    logits = by_advance(golden, dtype, execute=native)(*longest(golden))
     for length, truth in prefixes(golden):
         tick = length // golden.config.tick_events
         assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
@@ -175,17 +175,17 @@ def longest(golden: Golden) -> tuple[Any, Any]:
 def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
     """Return what gives the logits after each event, by `step` alone."""
     config = golden.config
-    weights = streaming.fold(config, golden.variables)
+    weights = classifier.fold(config, golden.variables)
 
     @jax.jit
     def run(weights: Any, state: Any, tokens: Any, gaps: Any) -> Any:
         def move(state: Any, event: Any) -> Any:
-            state, logits, _ = streaming.step(config, weights, state, *event)
+            state, logits, _ = inference.step(config, weights, state, *event)
             return state, logits
 
         return jax.lax.scan(move, state, (tokens, gaps))[1]
 
-    fresh = streaming.init_state(config, golden.variables)
+    fresh = classifier.init_state(config, golden.variables)
 
     def score(tokens: Any, gaps: Any) -> Any:
         return np.asarray(run(weights, fresh, tokens, gaps.astype(dtype)))
@@ -197,15 +197,15 @@ def by_advance(
     golden: Golden,
     dtype: type[np.floating[Any]],
     options: Mapping[str, Any] = SERVED,
-    execute: Any = by_xla,
+    execute: Any = xla,
 ) -> Any:
     """Return what gives the logits after each tick, by `advance` alone.
 
     The session sits in the middle row of three; its neighbours stay idle.
     """
     config, tick = golden.config, golden.config.tick_events
-    _, weights, advance, *_ = execute(config, streaming.fold(config, golden.variables))
-    fresh = streaming.init_carry(config, golden.variables)
+    _, weights, advance, *_ = execute(config, classifier.fold(config, golden.variables))
+    fresh = classifier.init_carry(config, golden.variables)
     pool = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
     move = jax.jit(functools.partial(advance, config), compiler_options=options)
 
@@ -269,7 +269,7 @@ def check_synthetic(
 def test_a_sample_of_the_small_models_scores_as_the_reference_does(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
-    check_synthetic(path, dtype, SERVED, by_xla)
+    check_synthetic(path, dtype, SERVED, xla)
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE
 from saccade.model.tokens import Tokenization, Tokenizer
 
 SENSOR = Sensor(6, 4)

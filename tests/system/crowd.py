@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from saccade.clients import http
 from saccade.clients.connection import connect
 from saccade.clients.pacing import by_events, play
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import simulate
 from saccade.model.events.simulator.scenes import MOTIONS
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events
 from tests.system.offline import TOLERANCE, deviation
 
 SENSOR = Sensor(34, 34)

@@ -13,7 +13,8 @@ from saccade.clients import http
 from saccade.clients.connection import connect
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE, by_events, play
 from saccade.model.events.formats.nmnist import read
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 from saccade.server.protocol.messages import Closed, Report
 from tests.system.crowd import crowd
 from tests.system.offline import (

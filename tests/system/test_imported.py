@@ -20,7 +20,8 @@ from saccade.clients.commands.server_process import ServerProcess
 from saccade.model import checkpoint
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.manifest import Canary, Manifest
 from saccade.model.tokens import Tokenization, Tokenizer
 from saccade.model.upstream.cli import import_upstream

@@ -1,4 +1,4 @@
-"""Those who do not behave leak no slot, keep no memory and change nobody's score."""
+"""Abusive clients leak no slot, keep no memory and change no other client's score."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ async def test_nuisances_leak_no_slot_and_keep_no_memory() -> None:
         async with crowd(server.url):
             await let_loose(server, WARMING_S)
             before_mib = resident_mib(server.pid)
-            deeds = await let_loose(server, NUISANCE_S)
+            counts = await let_loose(server, NUISANCE_S)
             after_mib = resident_mib(server.pid)
-        assert deeds["vanished"] == 200
-        assert deeds["flooded frames"] > 0
-        assert deeds["unread frames"] > 0
+        assert counts["vanished"] == 200
+        assert counts["flooded frames"] > 0
+        assert counts["unread frames"] > 0
         assert after_mib - before_mib < MORE_MIB
         wait_until(lambda: slots_used(server.url) == 0)
 
@@ -41,4 +41,4 @@ async def test_nuisances_leak_no_slot_and_keep_no_memory() -> None:
 async def let_loose(server: ServerProcess, seconds: float) -> dict[str, int]:
     nuisances = Nuisances(server.url, "nmnist", seconds, vanishings=200)
     await asyncio.to_thread(nuisances.run)
-    return nuisances.deeds
+    return nuisances.counts

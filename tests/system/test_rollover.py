@@ -12,7 +12,8 @@ import pytest
 
 from saccade.clients.connection import connect
 from saccade.model.events.fit import fit
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.protocol.messages import Report
 from tests.system.offline import TOLERANCE, deviation, released, scanned
 

@@ -25,8 +25,8 @@ from saccade.server.transport.rate_limits import (
     BURST_S,
     LONGEST_PAUSE_S,
     WINDOW_S,
-    Allowances,
-    Allowed,
+    KeyLimits,
+    KeyQuotas,
     ReadThrottle,
 )
 from tests.toy import event_scores, some_events, wait_until
@@ -150,7 +150,7 @@ def test_many_connections_of_a_key_gain_it_nothing_and_end_with_a_code(
     serve: Any,
 ) -> None:
     server = serve(keys=LINES, key_events_per_s=256)
-    frame = EventsFrame(1, pack(some_events(1000), 0), 0)
+    frame = EventsFrame(1, pack(some_events(1000), 0))
     with ExitStack() as stack:
         crowd = [stack.enter_context(client(server, "ann")) for _ in range(6)]
         for flood in crowd:
@@ -268,14 +268,14 @@ class Clock:
 
 def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
     clock = Clock()
-    allowance = Allowances(Allowed(events_per_s=1000), clock).of("ann")
-    meters = [ReadThrottle(allowance, clock) for _ in range(2)]
+    quota = KeyQuotas(KeyLimits(events_per_s=1000), clock).of("ann")
+    throttles = [ReadThrottle(quota, clock) for _ in range(2)]
     taken = [0, 0]
     for _ in range(2000):
         clock.now_s += 0.01
-        for number, meter in enumerate(meters):
-            if meter.pause_s <= 0:
-                meter.charge(events=100)
+        for number, throttle in enumerate(throttles):
+            if throttle.pause_s <= 0:
+                throttle.charge(events=100)
                 taken[number] += 100
     assert sum(taken) == pytest.approx(20.0 * 1000 + BURST_S * 1000, rel=0.02)
     assert taken[0] == pytest.approx(taken[1], rel=0.02)
@@ -283,20 +283,20 @@ def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
 
 def test_a_debt_that_takes_too_long_to_pay_is_an_error_and_passes() -> None:
     clock = Clock()
-    allowance = Allowances(Allowed(bytes_per_s=1000), clock).of("ann")
-    ReadThrottle(allowance, clock).charge(size=int(1000 * LONGEST_PAUSE_S))
+    quota = KeyQuotas(KeyLimits(bytes_per_s=1000), clock).of("ann")
+    ReadThrottle(quota, clock).charge(size=int(1000 * LONGEST_PAUSE_S))
     with pytest.raises(RateExceeded) as caught:
-        ReadThrottle(allowance, clock).charge(size=2000)
+        ReadThrottle(quota, clock).charge(size=2000)
     clock.now_s += caught.value.retry_after_s
-    ReadThrottle(allowance, clock).charge(size=1)
+    ReadThrottle(quota, clock).charge(size=1)
 
 
 def test_what_a_rate_cannot_let_in_soon_is_not_granted() -> None:
-    limits = Allowed(events_per_s=1000, bytes_per_s=1 << 30).within(Limits())
+    limits = KeyLimits(events_per_s=1000, bytes_per_s=1 << 30).within(Limits())
     assert limits.window_events == 1000 * WINDOW_S
     assert limits.max_frame_bytes == 8 * limits.window_events
     assert limits.window_bytes == Limits().window_bytes
-    assert Allowed().within(Limits()) == Limits()
+    assert KeyLimits().within(Limits()) == Limits()
 
 
 @pytest.mark.parametrize(

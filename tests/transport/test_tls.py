@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from saccade.clients import http
 from saccade.clients.connection import connect as connect_stream
 from saccade.clients.errors import ServerUnreachable
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from saccade.server.settings import Settings
 from tests.system.command import saccade
 from tests.toy import event_scores, some_events

@@ -1,13 +1,13 @@
-"""Incremental decoders for Prophesee's raw encodings, EVT2 and EVT3.
+"""Incremental decoders of Prophesee's raw encodings EVT2 and EVT3.
 
 A decoder belongs to one stream: the time's high bits (in EVT3 also the row and
 the base of vectors) are state that outlives a chunk. However whole words are
 cut into chunks, the events are the same. Events before the stream's first
 TIME_HIGH have no timestamp and are dropped; triggers and other words are skipped.
 
-Timestamps count on where the camera's clock wraps (EVT2 after 4.8 hours, EVT3
-after 16.8 s). Steps back of at most STEP_BACK_US are lifted to the newest
-timestamp (`clock.Lifter`); larger ones are left as they are.
+The wraps of the camera's clock (EVT2 after 4.8 hours, EVT3 after 16.8 s) are
+undone. A timestamp that steps back by at most STEP_BACK_US is raised to the newest
+one (`clock.JitterFilter`); a larger step back is kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from saccade.model.events.clock import Lifter, Unwrapper
+from saccade.model.events.clock import JitterFilter, Unwrapper
 from saccade.model.events.errors import MalformedPayload, ReaderMissing
 from saccade.model.events.types import EVENT_DTYPE, Events
 
 STEP_BACK_US: Final = 4096
-"""One TIME_HIGH of EVT3: what a TIME_LOW that steps back can amount to."""
+"""One TIME_HIGH of EVT3: the largest step back that TIME_LOW alone can make."""
 
 EVT2_WORD_BYTES: Final = 4
 EVT2_CD_ON: Final = 0x1
@@ -38,12 +38,12 @@ EVT3_TIME_LOW: Final = 0x6 << 12
 EVT3_TIME_HIGH: Final = 0x8 << 12
 EVT3_TIME_BITS: Final = 24
 
-Memory: TypeAlias = tuple[int, ...]
-"""All that a decoder's future depends on, as plain integers; empty for a new one."""
+DecoderState: TypeAlias = tuple[int, ...]
+"""A decoder's whole state as plain integers; empty for a new decoder."""
 
 
 class EvtDecoder(ABC):
-    """What decodes one stream's bytes as they come."""
+    """A decoder of one stream's bytes, chunk by chunk."""
 
     @abstractmethod
     def decode(self, data: bytes) -> Events:
@@ -61,12 +61,12 @@ class EvtDecoder(ABC):
         """
 
     @abstractmethod
-    def memory(self) -> Memory:
-        """Return what another decoder needs to go on with this stream."""
+    def export_state(self) -> DecoderState:
+        """Return the state from which another decoder can continue the stream."""
 
     @abstractmethod
-    def recall(self, memory: Memory) -> None:
-        """Go on with the stream whose memory this is; for a new decoder only."""
+    def import_state(self, state: DecoderState) -> None:
+        """Continue the stream that `state` was exported from; on a new decoder only."""
 
 
 class Evt2Decoder(EvtDecoder):
@@ -78,7 +78,7 @@ class Evt2Decoder(EvtDecoder):
 
     def __init__(self) -> None:
         self._unwrapper = Unwrapper(EVT2_TIME_HIGH_BITS)
-        self._lifter = Lifter(STEP_BACK_US)
+        self._jitter = JitterFilter(STEP_BACK_US)
         self._high: int | None = None
 
     def decode(self, data: bytes) -> Events:
@@ -89,7 +89,7 @@ class Evt2Decoder(EvtDecoder):
         time_highs = kinds == EVT2_TIME_HIGH
         is_event = kinds <= EVT2_CD_ON
         highs = self._unwrapper.unwrap(words[time_highs] & 0x0FFF_FFFF)
-        # 0 is the high in force when the chunk begins, i the chunk's i-th.
+        # Index 0 is the high in force when the chunk begins, i the chunk's i-th.
         which = np.cumsum(time_highs)
         if self._high is None:
             is_event &= which > 0
@@ -98,30 +98,30 @@ class Evt2Decoder(EvtDecoder):
         cd = words[is_event]
         t_us = in_force[which[is_event]] << EVT2_TIME_LOW_BITS | (cd >> 22 & 0x3F)
         events = np.empty(cd.size, EVENT_DTYPE)
-        events["t"] = self._lifter.lift(t_us)
+        events["t"] = self._jitter.apply(t_us)
         events["x"] = cd >> 11 & 0x7FF
         events["y"] = cd & 0x7FF
         events["p"] = cd >> 28
         return events
 
-    def memory(self) -> Memory:
+    def export_state(self) -> DecoderState:
         """Return the time's high bits and the newest timestamp; see EvtDecoder."""
         high = self._unwrapper.newest
-        return () if high is None else (high, self._lifter.newest_us)
+        return () if high is None else (high, self._jitter.newest_us)
 
-    def recall(self, memory: Memory) -> None:
-        """Go on with another decoder's stream; see EvtDecoder."""
-        if memory:
-            self._high, newest_us = memory
+    def import_state(self, state: DecoderState) -> None:
+        """Continue another decoder's stream; see EvtDecoder."""
+        if state:
+            self._high, newest_us = state
             self._unwrapper.resume(self._high)
-            self._lifter.resume(newest_us)
+            self._jitter.resume(newest_us)
 
 
 class Evt3Decoder(EvtDecoder):
     """Decode EVT3: little-endian words of 16 bits, most of them state.
 
-    The package `evt3` decodes and unwraps; it keeps a TIME_LOW that steps back
-    within its TIME_HIGH, which several libraries take for a wrap.
+    The package `evt3` decodes the words and unwraps the clock. A TIME_LOW that steps
+    back within its TIME_HIGH stays a step back; several libraries make it a wrap.
 
     Raises:
         ReaderMissing: `evt3` is not installed.
@@ -133,8 +133,8 @@ class Evt3Decoder(EvtDecoder):
         except ImportError as error:
             raise ReaderMissing("evt3") from error
         self._decoder = evt3.Decoder()
-        self._lifter = Lifter(STEP_BACK_US)
-        self._epoch_us = 0  # what the decoder counted before `recall`
+        self._jitter = JitterFilter(STEP_BACK_US)
+        self._epoch_us = 0  # time that the package's decoder does not count
 
     def decode(self, data: bytes) -> Events:
         """Decode the next whole words; see EvtDecoder."""
@@ -145,17 +145,17 @@ class Evt3Decoder(EvtDecoder):
             raise MalformedPayload("evt3", str(error)) from error
         events = np.empty(len(decoded), EVENT_DTYPE)
         t_us = decoded.timestamp.astype(np.int64) + self._epoch_us
-        events["t"] = self._lifter.lift(t_us)
+        events["t"] = self._jitter.apply(t_us)
         events["x"] = decoded.x
         events["y"] = decoded.y
         events["p"] = decoded.polarity
         return events
 
-    def memory(self) -> Memory:
+    def export_state(self) -> DecoderState:
         """Return time, row, base of vectors, polarity, and the newest timestamp.
 
-        The package does not tell its state, so it is asked for two events that
-        show it; the vector among them moves the base, which is then put back.
+        The package has no access to its state. Two probing events show the state;
+        the vector among them moves the base, which is then put back.
         """
         probe = self._decoder.feed(_evt3(EVT3_ADDR_X, EVT3_VECT_8 | 1))
         if len(probe) == 0:
@@ -163,13 +163,13 @@ class Evt3Decoder(EvtDecoder):
         t_us, y = int(probe.timestamp[1]) + self._epoch_us, int(probe.y[1])
         base, p = int(probe.x[1]), int(probe.polarity[1])
         self._decoder.feed(_evt3(EVT3_VECT_BASE_X | p << 11 | base))
-        return t_us, y, base, p, self._lifter.newest_us
+        return t_us, y, base, p, self._jitter.newest_us
 
-    def recall(self, memory: Memory) -> None:
-        """Go on with another decoder's stream; see EvtDecoder."""
-        if not memory:
+    def import_state(self, state: DecoderState) -> None:
+        """Continue another decoder's stream; see EvtDecoder."""
+        if not state:
             return
-        t_us, y, base, p, newest_us = memory
+        t_us, y, base, p, newest_us = state
         self._epoch_us = t_us >> EVT3_TIME_BITS << EVT3_TIME_BITS
         high, low = t_us >> 12 & 0xFFF, t_us & 0xFFF
         self._decoder.feed(
@@ -180,7 +180,7 @@ class Evt3Decoder(EvtDecoder):
                 EVT3_VECT_BASE_X | p << 11 | base,
             )
         )
-        self._lifter.resume(newest_us)
+        self._jitter.resume(newest_us)
 
 
 def _evt3(*words: int) -> bytes:

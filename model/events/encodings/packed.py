@@ -1,4 +1,4 @@
-"""The wire's default record of an event: eight bytes, little-endian.
+"""The packed encoding, the wire's default: eight little-endian bytes an event.
 
     u32  t_offset_us          µs since the payload's t_base_us
     u32  p << 31 | y << 16 | x
@@ -27,8 +27,7 @@ def pack(events: Events, t_base_us: int) -> bytes:
 
     Args:
         events: Events, shape (n,).
-        t_base_us: What the receiver adds to each offset, µs; at or before the
-            first event.
+        t_base_us: Time that offsets count from, µs; at or before the first event.
 
     Returns:
         8·n bytes.
@@ -54,7 +53,7 @@ def pack(events: Events, t_base_us: int) -> bytes:
 def unpack(data: bytes | bytearray | memoryview, t_base_us: int) -> Events:
     """Decode packed records.
 
-    Neither order nor geometry is checked: that is `checks.check`.
+    Neither order nor geometry is checked; `types.check` does that.
 
     Args:
         data: Packed records, 8·n bytes.

@@ -1,1 +1,1 @@
-"""Readers of recordings, one module a file format."""
+"""Readers of recordings, one module a file format; `recordings.py` lists them."""

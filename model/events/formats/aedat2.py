@@ -1,11 +1,11 @@
-"""jAER's AEDAT 2 files: a text header, then eight big-endian bytes an event.
+"""Reader of AEDAT 2, jAER's files: a text header, then eight big-endian bytes an event.
 
-    u32  address      of the pixel, laid out as the chip's class in jAER has it
+    u32  address      the pixel, in the layout of the chip's class in jAER
     u32  t_us         wraps
 
-The header's line `# AEChip: …` names the chip; older files of the DVS128 have none.
-The format puts the origin in the lower left corner; events here have it in the upper
-left. Addresses of anything but a change of brightness (frames, triggers) are skipped.
+The header's line `# AEChip: …` names the chip; older files of the DVS128 lack the line.
+The format's origin is the lower left corner; here an event's origin is the upper left.
+Addresses of anything but a change of brightness (frames, triggers) are skipped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from saccade.model.events.clock import Unwrapper
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.geometry import CAMERAS, find_camera
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
 RECORD_BYTES: Final = 8
@@ -31,7 +33,7 @@ Addresses = npt.NDArray[np.uint32]
 
 
 class Layout(NamedTuple):
-    """Where an address holds what; `other` marks what is no change of brightness."""
+    """The bits of an address; those of `other` mark no change of brightness."""
 
     x_shift: int
     x_bits: int
@@ -43,14 +45,6 @@ class Layout(NamedTuple):
 
 DVS: Final = Layout(1, 7, 8, 7, 0, other=0xFFFF8000)
 DAVIS: Final = Layout(12, 10, 22, 9, 11, other=1 << 31 | 1 << 10)
-CHIPS: Final = {
-    "DVS128": (Sensor(128, 128), DVS),
-    "DAVIS208": (Sensor(208, 192), DAVIS),
-    "DAVIS240": (Sensor(240, 180), DAVIS),
-    "DAVIS346": (Sensor(346, 260), DAVIS),
-    "DAVIS640": (Sensor(640, 480), DAVIS),
-}
-"""The chips that are known, by the beginning of their class's name."""
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
@@ -58,22 +52,22 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
 
     Raises:
         MalformedRecording: The file ends inside an event.
-        UnsupportedRecording: The chip is none of CHIPS.
+        UnsupportedRecording: The chip is none of CAMERAS.
     """
     with path.open("rb") as file:
         chip = _chip(file)
         begin = file.tell()
-    known = next((name for name in CHIPS if chip.upper().startswith(name)), None)
-    if known is None:
-        raise UnsupportedRecording(path, f"chip {chip}; {', '.join(CHIPS)} are read")
+    camera = find_camera(chip)
+    if camera is None:
+        raise UnsupportedRecording(path, f"chip {chip}; {', '.join(CAMERAS)} are read")
     if (path.stat().st_size - begin) % RECORD_BYTES:
         raise MalformedRecording(path, "truncated: it ends inside an event")
-    own, layout = CHIPS[known]
+    own, layout = CAMERAS[camera], DVS if camera == "DVS128" else DAVIS
     return sensor or own, _decoded(path, begin, layout, own.height)
 
 
 def _chip(file: BinaryIO) -> str:
-    """Read the header, and leave the file at its first event."""
+    """Read the header, leave the file at its first event, return the chip's name."""
     chip = "DVS128"
     while True:
         begin = file.tell()
@@ -104,7 +98,7 @@ def _events(
     y = address >> layout.y_shift & (1 << layout.y_bits) - 1
     events["t"] = t_us
     events["x"] = address >> layout.x_shift & (1 << layout.x_bits) - 1
-    # A row beyond the sensor wraps to a number that `checks.check` refuses.
+    # A row beyond the sensor wraps to a number that `types.check` refuses.
     events["y"] = (height - 1 - y.astype(np.int64)) & 0xFFFF
     events["p"] = address >> layout.p_shift & 1
     return events

@@ -1,10 +1,10 @@
-"""AEDAT 3.1 files, as cAER writes them: a text header, then packets of events.
+"""Reader of AEDAT 3.1, cAER's files: a text header, then packets of events.
 
-A packet is 28 bytes that say what follows, then its events. Of the many kinds only
-polarity events matter here, eight bytes each, everything little-endian:
+A packet is a head of 28 bytes, then its events. Packets of other kinds than polarity
+events are skipped. A polarity event has eight bytes; everything is little-endian:
 
     u32  x << 17 | y << 2 | p << 1 | valid
-    u32  t_us, 31 bits; the packet holds the rest
+    u32  t_us, the low 31 bits; the packet's head has the higher ones
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
-from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.geometry import CAMERAS, find_camera, smallest_sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
 MAX_LINE_BYTES: Final = 1 << 12
@@ -37,25 +38,17 @@ PACKET_DTYPE: Final = np.dtype(
 POLARITY: Final = 1
 POLARITY_BYTES: Final = 8
 TIME_BITS: Final = 31
-SENSORS: Final = {
-    "DVS128": Sensor(128, 128),
-    "DAVIS208": Sensor(208, 192),
-    "DAVIS240": Sensor(240, 180),
-    "DAVIS346": Sensor(346, 260),
-    "DAVIS640": Sensor(640, 480),
-}
-"""The cameras that a header's `#Source` names, by the beginning of their names."""
 
 
 class Packet(NamedTuple):
-    """Where a packet of polarity events lies.
+    """A packet of polarity events in a file.
 
     Attributes:
-        begin: Of its events, bytes from the file's start.
-        number: How many they are.
-        epoch: Wraps of the 31-bit clock before them.
-        all_valid: Whether none of them is marked as invalid.
-        first_us: The first one's timestamp.
+        begin: Place of the first event, bytes from the file's start.
+        number: Number of events.
+        epoch: Wraps of the 31-bit clock before the packet.
+        all_valid: Whether no event is marked as invalid.
+        first_us: Timestamp of the first event, µs.
     """
 
     begin: int
@@ -69,7 +62,8 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
     """Open an AEDAT 3.1 file.
 
     Raises:
-        UnsupportedRecording: Its packets are compressed.
+        MalformedRecording: The header or a packet cannot be read.
+        UnsupportedRecording: The packets are compressed.
     """
     with path.open("rb") as file:
         named = _header(path, file)
@@ -145,9 +139,8 @@ def _packet(file: BinaryIO, begin: int, head: dict[str, int]) -> Packet:
 
 
 def _payload_bytes(path: Path, begin: int, head: dict[str, int]) -> int:
-    least = POLARITY_BYTES if head["kind"] == POLARITY else 0
     wrong = [name for name in ("size", "number", "time_overflow") if head[name] < 0]
-    if head["kind"] == POLARITY and head["size"] != least:
+    if head["kind"] == POLARITY and head["size"] != POLARITY_BYTES:
         wrong.append("size")
     if wrong:
         reason = f"the packet before byte {begin} has {wrong[0]} {head[wrong[0]]}"
@@ -168,6 +161,6 @@ def _header(path: Path, file: BinaryIO) -> Sensor | None:
         if key == "#Format" and value.upper() != "RAW":
             raise UnsupportedRecording(path, f"packets in format {value}; RAW is read")
         if key.startswith("#Source"):
-            camera = value.upper().replace("-", "")
-            found = next((s for n, s in SENSORS.items() if camera.startswith(n)), found)
+            camera = find_camera(value.replace("-", ""))
+            found = CAMERAS[camera] if camera else found
     raise MalformedRecording(path, "its header does not end in #!END-HEADER")

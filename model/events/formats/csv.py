@@ -1,8 +1,8 @@
-"""Text files: a header line such as t,x,y,p, then one event a line.
+"""Reader of CSV files: a header line such as t,x,y,p, then one event a line.
 
 The columns may be in any order and have any name that `types.as_events` accepts;
-others are ignored. The file does not say its sensor: it is scanned once, and the
-sensor is the events' bounds.
+other columns are ignored. The format has no geometry: the file is scanned once, and
+the sensor is the events' bounds.
 """
 
 from __future__ import annotations
@@ -16,12 +16,8 @@ import numpy as np
 
 from saccade.model.events.errors import EventsError, MalformedRecording
 from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.types import (
-    FIELD_NAMES,
-    Events,
-    Sensor,
-    as_events,
-)
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import FIELD_NAMES, Events, as_events
 
 CHUNK_LINES: Final = 1 << 15
 
@@ -30,8 +26,8 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
     """Open a .csv file.
 
     Raises:
-        MalformedRecording: The header lacks a column, or a line is not of
-            integers in range; names the first line of the part that it is in.
+        MalformedRecording: The header lacks a column, or a line holds something
+            else than integers in range; names the first line of the line's chunk.
     """
     return sensor or smallest_sensor(_chunks(path)), _chunks(path)
 
@@ -55,7 +51,7 @@ def _chunks(path: Path) -> Iterator[Events]:
 
 
 def _columns(path: Path, header: str) -> list[int]:
-    """Return where t, x, y and p are, by the header line."""
+    """Return the indices of the columns t, x, y and p."""
     present = [name.strip().lower() for name in header.split(",")]
     columns = []
     for field, names in FIELD_NAMES.items():

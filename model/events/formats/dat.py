@@ -1,11 +1,11 @@
-"""Prophesee's DAT files, version 2: a text header, then eight bytes an event.
+"""Reader of Prophesee's DAT files, version 2: a text header, then 8 bytes an event.
 
     u32  t_us                  wraps
     u32  p << 28 | y << 14 | x
 
 Two bytes between header and events give the events' type (0 "2d" or 12 "CD", the
-same layout) and size. A file whose header has no width and height (N-CARS) is
-scanned once, and its sensor is the events' bounds.
+same layout) and size. Where the header has no width and height (N-CARS), the file is
+scanned once, and the sensor is the events' bounds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from saccade.model.events.clock import Unwrapper
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats.raw import read_header
 from saccade.model.events.geometry import parse_sensor, smallest_sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
 RECORD_BYTES: Final = 8
@@ -33,7 +34,7 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
 
     Raises:
         MalformedRecording: The file ends before or inside an event.
-        UnsupportedRecording: Another version or type of event.
+        UnsupportedRecording: The version or the type of event is another.
     """
     with path.open("rb") as file:
         header = read_header(file)

@@ -1,7 +1,7 @@
-"""Files that the package `faery` decodes: AEDAT4 and Event Stream (.es).
+"""Reader of AEDAT4 and Event Stream (.es) files, which the package `faery` decodes.
 
-`faery` reports neither an Event Stream file that was cut short (it ends at its
-last whole event) nor a track of AEDAT4 other than the first with events.
+An Event Stream file that was cut short ends at its last whole event, without an
+error. Of an AEDAT4 file's tracks only the first with events is read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from saccade.model.events.errors import MalformedRecording, ReaderMissing
-from saccade.model.events.types import Events, Sensor, as_events
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, as_events
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
-    """Open a file of AEDAT4 or Event Stream.
+    """Open an AEDAT4 or Event Stream file.
 
     Raises:
         MalformedRecording: `faery` cannot read it.
@@ -25,7 +26,7 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
         import faery
     except ImportError as error:
         raise ReaderMissing("faery") from error
-    with _faults_named(path):
+    with _errors_translated(path):
         stream = faery.events_stream_from_file(path)
         found = Sensor(*stream.dimensions())
     return sensor or found, _chunks(path, iter(stream))
@@ -33,7 +34,7 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
 
 def _chunks(path: Path, packets: Iterator[Events]) -> Iterator[Events]:
     while True:
-        with _faults_named(path):
+        with _errors_translated(path):
             packet = next(packets, None)
         if packet is None:
             return
@@ -41,11 +42,11 @@ def _chunks(path: Path, packets: Iterator[Events]) -> Iterator[Events]:
 
 
 @contextmanager
-def _faults_named(path: Path) -> Iterator[None]:
-    """Turn whatever `faery` raises into MalformedRecording.
+def _errors_translated(path: Path) -> Iterator[None]:
+    """Turn any error of `faery` into MalformedRecording.
 
-    Its faults are RuntimeErrors and bare Exceptions, and a file that its Rust
-    code did not expect ends in a panic, which is a BaseException of no module.
+    `faery` raises RuntimeError and bare Exception; a panic of its Rust code is a
+    BaseException that belongs to no module.
     """
     try:
         yield

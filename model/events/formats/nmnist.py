@@ -1,4 +1,4 @@
-"""N-MNIST's recordings: five bytes an event.
+"""Reader of N-MNIST's recordings: five bytes an event.
 
     byte 0   x
     byte 1   y
@@ -19,14 +19,15 @@ from typing import Final
 import numpy as np
 
 from saccade.model.events.errors import MalformedRecording
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 SENSOR: Final = Sensor(34, 34)
 RECORD_BYTES: Final = 5
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
-    """Open one N-MNIST file; one chunk, for a file holds 300 ms.
+    """Open one N-MNIST file as one chunk, for a file holds 300 ms.
 
     Raises:
         MalformedRecording: The length is not a multiple of five bytes.
@@ -35,7 +36,7 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
 
 
 def read(path: Path) -> Events:
-    """Read one N-MNIST file whole, with the timestamps as stored.
+    """Read one whole N-MNIST file, with the timestamps as stored.
 
     Raises:
         MalformedRecording: The length is not a multiple of five bytes.

@@ -1,8 +1,8 @@
-"""NumPy's own files: a structured array of events in a .npy, or in a .npz.
+"""Reader of NumPy's files: a structured array of events in a .npy or a .npz.
 
-Any fields that `types.as_events` accepts will do. Neither file says its sensor:
-it is scanned once, and the sensor is the events' bounds. Arrays are read in
-pieces, never whole, and never unpickled.
+The array has any fields that `types.as_events` accepts. The formats have no geometry:
+a file is scanned once, and the sensor is the events' bounds. Arrays are read in
+chunks, never whole, and never unpickled.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from saccade.model.events.errors import (
     UnsupportedRecording,
 )
 from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.types import Events, Sensor, as_events
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, as_events
 
 Bytes: TypeAlias = IO[bytes] | BufferedIOBase
 
 CHUNK_EVENTS: Final = 1 << 16
 BAD_ARCHIVE: Final = (BadZipFile, zlib.error, EOFError, RuntimeError)
-"""How zipfile reports an archive that is broken, encrypted or oddly compressed."""
+"""What zipfile raises for an archive that is broken, encrypted or oddly compressed."""
 BAD_HEADER: Final = (ValueError, TokenError)
-"""How numpy reports a header that is none."""
+"""What numpy raises for a malformed header."""
 MEMBER: Final = "events"
-"""Which array of a .npz holds the events, where it has several."""
+"""The name of the events' array in a .npz of several arrays."""
 
 
 def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
     """Open a .npy or .npz file.
 
     Raises:
-        MalformedRecording: The file is no such file, is truncated, or its array
+        MalformedRecording: The file is no NumPy file or is truncated, or its array
             holds no events.
         UnsupportedRecording: A .npz has several arrays, none named "events".
     """

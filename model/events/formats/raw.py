@@ -1,9 +1,9 @@
-"""Prophesee's RAW files: a text header, then EVT2 or EVT3 words.
+"""Reader of Prophesee's RAW files: a text header, then EVT2 or EVT3 words.
 
 A header line begins with "% "; the header ends at "% end" or at the first line
-that does not. Its encoding is in `evt` or `format`, its geometry in `geometry`
-or `format`. Older files have no geometry: then the file is scanned once, and the
-sensor is the smallest of COMMON_SENSORS that holds every event.
+without that beginning. The encoding stands in `evt` or `format`, the geometry in
+`geometry` or `format`. Older files have no geometry: then the file is scanned once,
+and the sensor is the smallest of COMMON_SENSORS that holds every event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from saccade.model.events.errors import (
     UnsupportedRecording,
 )
 from saccade.model.events.geometry import parse_sensor, smallest_sensor
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 CHUNK_BYTES: Final = 1 << 17
 MAX_LINE_BYTES: Final = 1 << 12
@@ -27,7 +28,7 @@ COMMON_SENSORS: Final = (Sensor(640, 480), Sensor(1280, 720))
 
 
 class Encoding(NamedTuple):
-    """How a file's words are decoded."""
+    """A decoder of words, and the size of a word."""
 
     decoder: Callable[[], EvtDecoder]
     word_bytes: int

@@ -1,9 +1,9 @@
 """A simulated event camera.
 
-Each pixel remembers a log intensity and sends an event whenever the scene has
-moved away from it by the pixel's own threshold. Between two rendered frames the
-intensity is taken to change linearly, so an event's timestamp is that of the
-crossing, not of a frame.
+Each pixel holds a reference log intensity and sends an event whenever the scene's
+differs from the reference by the pixel's own threshold. Between two rendered frames
+the intensity changes linearly, so an event's timestamp is that of the crossing, not
+of a frame.
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.simulator.scenes import (
-    MOTIONS,
-    FloatImage,
-    Scene,
-    draw_scene,
-)
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.simulator.patterns import FloatImage
+from saccade.model.events.simulator.scenes import MOTIONS, Scene, draw_scene
+from saccade.model.events.types import EVENT_DTYPE, Events
 
 DEFAULT_SENSOR: Final = Sensor(128, 128)
 
@@ -33,11 +30,11 @@ class CameraSettings:
 
     Attributes:
         threshold: Change of log intensity that makes an event.
-        mismatch: Standard deviation of the pixels' thresholds, as a part of it.
+        mismatch: Standard deviation of the pixels' thresholds, relative to them.
         refractory_us: A pixel is silent for this long after an event, µs.
         noise_hz: Background events of a pixel, 1/s.
-        frame_us: Time between rendered frames, µs. A picture should move by
-            less than about a pixel in it.
+        frame_us: Time between rendered frames, µs; should be so short that a
+            picture moves by less than about a pixel.
     """
 
     threshold: float = 0.2
@@ -56,10 +53,14 @@ class CameraSettings:
 
 
 class Crossings(NamedTuple):
-    """Runs of evenly spaced threshold crossings, each run of one pixel.
+    """Runs of evenly spaced threshold crossings, each run at one pixel.
 
-    Shapes (n,): flat pixel index, sign, number, time of the first (µs), time
-    between two (µs).
+    Attributes:
+        pixel: Flat pixel index of each run, shape (n,), as all that follow.
+        rising: Whether the run's events are brighter.
+        number: Crossings of the run.
+        first_us: Time of the first crossing, µs.
+        gap_us: Time between two crossings, µs.
     """
 
     pixel: npt.NDArray[np.intp]
@@ -70,7 +71,7 @@ class Crossings(NamedTuple):
 
 
 class Camera:
-    """One simulated sensor: its pixels' thresholds and what they remember."""
+    """One simulated sensor: its pixels' thresholds and their reference intensities."""
 
     def __init__(
         self, sensor: Sensor, settings: CameraSettings, rng: np.random.Generator
@@ -87,15 +88,15 @@ class Camera:
         self._now_us = 0
         self._scene: Scene | None = None
         self._cut_us = 0
-        self._seen = self._remembered = np.zeros(pixels, np.float32)
+        self._intensity = self._reference = np.zeros(pixels, np.float32)
 
-    def film(self, scene: Scene, duration_us: int) -> Events:
+    def record(self, scene: Scene, duration_us: int) -> Events:
         """Return the next events of a scene.
 
         Args:
-            scene: What to look at; another than in the last call is a cut, and
-                starts from its beginning.
-            duration_us: For how long to film, µs, above 0.
+            scene: The scene before the camera; another scene than in the last
+                call is a cut, and starts from its beginning.
+            duration_us: Length of the recording, µs, above 0.
 
         Returns:
             Events, shape (n,), in time order, timestamped from where the last
@@ -107,49 +108,49 @@ class Camera:
         edges_us = np.linspace(self._now_us, self._now_us + duration_us, frames + 1)
         found = [self._noise(duration_us)]
         for begin_us, end_us in pairwise(edges_us):
-            before = self._seen
-            self._seen = scene.render(end_us - self._cut_us, self._sensor).ravel()
+            before = self._intensity
+            self._intensity = scene.render(end_us - self._cut_us, self._sensor).ravel()
             found.append(self._crossings(before, (begin_us, end_us)))
         self._now_us += duration_us
         return self._sorted(found)
 
     def _cut_to(self, scene: Scene) -> None:
-        """Adapt to a scene's first frame, so that a cut makes no burst of events."""
+        """Adapt to a scene's first frame, so that a cut causes no burst of events."""
         self._scene = scene
         self._cut_us = self._now_us
-        self._seen = scene.render(0.0, self._sensor).ravel()
+        self._intensity = scene.render(0.0, self._sensor).ravel()
         # Each pixel starts somewhere inside its own dead band.
-        band = self._rng.random(self._seen.size, dtype=np.float32)
-        self._remembered = self._seen + band * (self._off - self._on) - self._off
+        band = self._rng.random(self._intensity.size, dtype=np.float32)
+        self._reference = self._intensity + band * (self._off - self._on) - self._off
 
     def _crossings(self, before: FloatImage, span_us: tuple[float, float]) -> Crossings:
-        """Return one span's threshold crossings, and remember their levels.
+        """Return one span's threshold crossings, and move the references to them.
 
         Args:
             before: Log intensity at the span's begin, shape (n,).
             span_us: The span's begin and end, µs.
         """
-        change = self._seen - self._remembered
+        change = self._intensity - self._reference
         crossed = change >= self._on
         crossed |= change <= self._off
         pixel = np.flatnonzero(crossed)
         change, before = change.take(pixel), before.take(pixel)
-        remembered, rising = self._remembered.take(pixel), change > 0
+        reference, rising = self._reference.take(pixel), change > 0
         step = np.where(rising, self._on.take(pixel), self._off.take(pixel))
         count = np.floor(change / step)
-        self._remembered[pixel] = remembered + count * step
-        moved = self._seen.take(pixel) - before
+        self._reference[pixel] = reference + count * step
+        moved = self._intensity.take(pixel) - before
         # Rounding can leave a pixel that stands still a hair over its threshold.
         us_per_level = np.divide(
             span_us[1] - span_us[0], moved, out=np.zeros(moved.size), where=moved != 0
         )
         first_us = span_us[0] + np.maximum(
-            (remembered + step - before) * us_per_level, 0
+            (reference + step - before) * us_per_level, 0
         )
         gap_us = np.maximum(step * us_per_level, 1e-3)
-        return self._heard(pixel, rising, count, first_us, gap_us)
+        return self._after_refractory(pixel, rising, count, first_us, gap_us)
 
-    def _heard(
+    def _after_refractory(
         self,
         pixel: npt.NDArray[np.intp],
         rising: npt.NDArray[np.bool_],
@@ -169,9 +170,9 @@ class Camera:
         kept = np.maximum(np.ceil((count - skipped) / every), 0).astype(np.int64)
         first_us = first_us + skipped * gap_us
         gap_us = gap_us * every
-        heard = kept > 0
+        any_kept = kept > 0
         last_us = first_us + (kept - 1) * gap_us
-        self._last_us[pixel[heard]] = last_us[heard]
+        self._last_us[pixel[any_kept]] = last_us[any_kept]
         return Crossings(pixel, rising, kept, first_us, gap_us)
 
     def _noise(self, duration_us: int) -> Crossings:
@@ -192,7 +193,7 @@ class Camera:
         nth = np.arange(runs.number.sum()) - np.repeat(begins, runs.number)
         t_us = np.repeat(runs.first_us, runs.number)
         t_us += nth * np.repeat(runs.gap_us, runs.number)
-        # A crossing at the very end of the last span is still this film's.
+        # A crossing at the very end of the last span still belongs to this recording.
         whole_us = np.minimum(t_us.astype(np.int64), self._now_us - 1)
         order = np.argsort(whole_us, kind="stable")
         place = np.repeat(runs.pixel, runs.number)[order].astype(np.int32)
@@ -211,11 +212,11 @@ def simulate(
     sensor: Sensor = DEFAULT_SENSOR,
     settings: CameraSettings = CameraSettings(),
 ) -> Events:
-    """Simulate a camera before random scenes that all move the same way.
+    """Simulate a camera before random scenes that all have one motion.
 
     Args:
         motion: One of MOTIONS.
-        seed: The same seed gives the same events.
+        seed: Seed of scenes and camera; equal seeds give equal events.
         duration_us: Length of the recording, µs.
         sensor: The camera's pixels.
         settings: The camera's physics.
@@ -233,22 +234,22 @@ def simulate(
     shots, remaining_us = [], duration_us
     while remaining_us:
         scene = draw_scene(motion, rng)
-        shot_us = min(remaining_us, scene.lasts_us)
-        shots.append(camera.film(scene, shot_us))
+        shot_us = min(remaining_us, scene.duration_us)
+        shots.append(camera.record(scene, shot_us))
         remaining_us -= shot_us
     return np.concatenate(shots)
 
 
 @dataclass(frozen=True)
 class MotionStream:
-    """An endless recording whose motion changes; iterating begins it anew.
+    """An endless recording whose motion changes; each iteration is from the start.
 
-    Iteration yields (motion, events): the events of the next `chunk_us`, with
-    timestamps that go on from the chunk before. A motion lasts `segment_us`; in
-    every nine segments each motion comes once.
+    An iterator yields (motion, events): the events of the next `chunk_us`, with
+    timestamps that continue those of the chunk before. A motion lasts `segment_us`;
+    every nine segments have each motion once.
 
     Attributes:
-        seed: The same seed gives the same stream.
+        seed: Seed of scenes and camera; equal seeds give equal streams.
         segment_us: How long a motion lasts, µs; a multiple of chunk_us.
         chunk_us: Time covered by one chunk, µs.
         sensor: The camera's pixels.
@@ -281,6 +282,6 @@ class MotionStream:
         for _ in range(self.segment_us // self.chunk_us):
             if until_cut_us <= 0:
                 scene = draw_scene(motion, rng)
-                until_cut_us = scene.lasts_us
-            yield motion, camera.film(scene, self.chunk_us)
+                until_cut_us = scene.duration_us
+            yield motion, camera.record(scene, self.chunk_us)
             until_cut_us -= self.chunk_us

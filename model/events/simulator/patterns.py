@@ -1,7 +1,7 @@
 """Periodic pictures of log intensity for the simulated scenes.
 
-Each painter returns patches of a pattern on a plain ground. The patches keep
-the number of events near that of a real scene of the same speed: a pattern that
+Each function `paint_…` returns patches of a pattern on a plain ground. The patches
+keep the number of events near that of a real scene of the same speed: a pattern that
 filled the view would give a million events a second.
 """
 
@@ -40,7 +40,7 @@ def paint_texture(rng: np.random.Generator) -> FloatImage:
 def paint_plaid(rng: np.random.Generator) -> FloatImage:
     """Paint patches of two crossed gratings, shape (CANVAS, CANVAS).
 
-    One grating alone would look the same in every motion along its stripes.
+    A motion along its stripes does not change a single grating.
     """
     angle = rng.uniform(0, np.pi)
     plaid = _grating(angle, rng)
@@ -136,9 +136,9 @@ def _grating(angle: float, rng: np.random.Generator) -> FloatImage:
 
 
 def _patches(rng: np.random.Generator) -> FloatImage:
-    """Return a mask, 1 on soft-edged patches that cover a part of the canvas."""
+    """Return a mask: 1 in soft-edged patches on COVERAGE of the canvas, else 0."""
     field = _noise(PATCH_CELLS, int(rng.integers(VARIANTS)))
-    # Patches and pattern are both from a small stock; a shift makes pairs many.
+    # Patches and patterns are few; a random shift makes many pairs of them.
     field = np.roll(field, rng.integers(CANVAS, size=2), axis=(0, 1))
     field -= np.float32(np.quantile(field[::8, ::8], 1 - rng.uniform(*COVERAGE)))
     field *= 4
@@ -157,7 +157,7 @@ def _noise(cells: int, variant: int) -> FloatImage:
 
 
 def _upsampled(knots: FloatImage) -> FloatImage:
-    """Interpolate rows of knots, (k, n), to a row each texel, (CANVAS, n)."""
+    """Interpolate rows of knots, (k, n), to one row per texel, (CANVAS, n)."""
     nearest, weights = _bells(len(knots))
     rows: FloatImage = weights[0] * knots[nearest[0]]
     for row, weight in zip(nearest[1:], weights[1:], strict=True):

@@ -1,9 +1,9 @@
-"""Moving scenes: what a simulated camera looks at.
+"""Moving scenes for a simulated camera, drawn at random for each class of motion.
 
-A scene is a flat picture of log intensity that a rigid motion carries past the
-sensor. Lengths are in *units*: a sensor's long side is 128 units, so a scene
-looks the same to every sensor. y points down, as on a sensor; "clockwise" is
-what a viewer of the picture calls clockwise.
+A scene is a flat picture of log intensity in a rigid motion past the sensor.
+Lengths are in *units*: a sensor's long side is 128 units, so a scene looks the same
+on every sensor. y points down, as on a sensor; "clockwise" is as the picture's viewer
+sees it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.patterns import (
     CANVAS,
+    FloatImage,
     paint_plaid,
     paint_shapes,
     paint_texture,
 )
-from saccade.model.events.types import Sensor
-
-FloatImage: TypeAlias = npt.NDArray[np.float32]
 
 LONG_SIDE_UNITS: Final = 128
 TEXELS_PER_UNIT: Final = 2
@@ -38,12 +37,12 @@ SPEED_UNITS_S: Final = (60.0, 200.0)
 CHANGE_PER_MS: Final = (12.0, 24.0)
 """Log intensity summed over 128×128 pixels, 1/ms: a fifth of it is a threshold."""
 EXPOSURE: Final = (0.6, 2.0)
-"""How far a scene's contrast may be adjusted."""
+"""Bounds of the factor that adjusts a scene's contrast."""
 PROBE_US: Final = 20_000.0
 LOG_SCALE: Final = 0.35
 ZOOM_SPAN: Final = 2.0
 """A zoom ends when lengths have changed by this factor."""
-LASTS_US: Final = 2_000_000
+LONGEST_SCENE_US: Final = 2_000_000
 STILL_TREMOR_UNITS: Final = (0.3, 1.0)
 MOVING_TREMOR_UNITS: Final = (0.0, 0.3)
 TREMOR_HZ: Final = (8.0, 40.0)
@@ -100,17 +99,17 @@ class Tremor:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its motion.
+    """A picture and its motion past the sensor.
 
     Attributes:
         canvas: Log intensity, shape (CANVAS, CANVAS), periodic.
-        direction: Which way the picture moves.
-        speed: Of the motion, units/s (at the mean radius, for turn and zoom).
-        tremor: Added to the motion.
+        direction: The picture's motion at unit speed.
+        speed: Speed of the motion, units/s (at the mean radius, for turn and zoom).
+        tremor: A shake added to the motion.
         anchor: The canvas point at the sensor's centre at time 0, texels.
-        centre: What turns and zooms are about, from the sensor's centre, units.
+        centre: Centre of turn and zoom, from the sensor's centre, units.
         scale: The picture's scale at time 0.
-        lasts_us: After this long, ask for another scene, µs.
+        duration_us: Length of the scene, µs.
     """
 
     canvas: FloatImage
@@ -120,10 +119,10 @@ class Scene:
     anchor: tuple[float, float]
     centre: tuple[float, float]
     scale: float
-    lasts_us: int
+    duration_us: int
 
     def render(self, t_us: float, sensor: Sensor) -> FloatImage:
-        """Return the log intensity that each pixel sees.
+        """Return the log intensity at each pixel.
 
         Args:
             t_us: Time since the scene began, µs.
@@ -151,8 +150,8 @@ class Scene:
         down >>= PERIOD_BITS - CANVAS_BITS
         down <<= CANVAS_BITS
         down |= across
-        seen: FloatImage = self.canvas.take(down, mode="wrap")
-        return seen
+        intensity: FloatImage = self.canvas.take(down, mode="wrap")
+        return intensity
 
 
 def draw_scene(motion: str, rng: np.random.Generator) -> Scene:
@@ -160,7 +159,7 @@ def draw_scene(motion: str, rng: np.random.Generator) -> Scene:
 
     Args:
         motion: One of MOTIONS.
-        rng: Where the picture, contrast, speed, scale and phase come from.
+        rng: Source of the picture, contrast, speed, scale and phase.
 
     Raises:
         ValueError: No such motion.
@@ -179,7 +178,7 @@ def draw_scene(motion: str, rng: np.random.Generator) -> Scene:
         anchor=(float(rng.uniform(0, CANVAS)), float(rng.uniform(0, CANVAS))),
         centre=(float(rng.uniform(-12, 12)), float(rng.uniform(-12, 12))),
         scale=math.exp(rng.uniform(-LOG_SCALE, LOG_SCALE)),
-        lasts_us=int(min(zoom_us, LASTS_US)),
+        duration_us=int(min(zoom_us, LONGEST_SCENE_US)),
     )
     return scene if still else _exposed(scene, float(rng.uniform(*CHANGE_PER_MS)))
 
@@ -187,13 +186,13 @@ def draw_scene(motion: str, rng: np.random.Generator) -> Scene:
 def _exposed(scene: Scene, change_per_ms: float) -> Scene:
     """Adjust a scene's contrast towards a total change of log intensity.
 
-    The number of events follows that change, so scenes of all speeds and
-    patterns send comparable numbers, as after a camera's biases are set.
+    The number of events is proportional to that change, so scenes of all speeds and
+    patterns cause comparable numbers, as with a camera whose biases are set.
     """
     half = Sensor(LONG_SIDE_UNITS // 2, LONG_SIDE_UNITS // 2)
     moved = scene.render(PROBE_US, half) - scene.render(0.0, half)
-    seen_per_ms = 4 * float(np.abs(moved).sum()) / (PROBE_US * 1e-3)
-    gain = np.clip(change_per_ms / (seen_per_ms + 1e-9), *EXPOSURE)
+    measured_per_ms = 4 * float(np.abs(moved).sum()) / (PROBE_US * 1e-3)
+    gain = np.clip(change_per_ms / (measured_per_ms + 1e-9), *EXPOSURE)
     return replace(scene, canvas=scene.canvas * np.float32(gain))
 
 
@@ -218,9 +217,9 @@ def _pixel_grid(
 
 
 def _fixed_point(texels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
-    """Return canvas coordinates as fixed-point parts of the canvas's period.
+    """Return canvas coordinates in fixed point, 2^32 to the canvas's period.
 
-    A period is 2^32, so that sums wrap around the canvas by overflowing.
+    Overflow of a sum then wraps it around the canvas.
     """
     periods = texels * (1.0 / CANVAS)
     periods -= np.floor(periods)

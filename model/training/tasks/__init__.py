@@ -1,4 +1,4 @@
-"""The tasks: one module each, and the table that names them."""
+"""The training tasks: one module each, and the table of their names."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TASKS: Final[Mapping[str, Builder]] = {
 def build_task(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Make the task that `values["name"]` names; nothing is read yet.
+    """Return the task that `values["name"]` names; no sample is read yet.
 
     Raises:
-        UnknownSetting: There is no such task, or it has no such setting.
+        UnknownSetting: There is no such task, or the task has no such setting.
         InvalidSetting: A setting is missing or of the wrong type.
     """
     name = str(values.get("name"))

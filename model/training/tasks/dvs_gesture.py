@@ -1,7 +1,7 @@
 """DVS128 Gesture: hand and arm gestures before a 128×128 sensor, in AEDAT 3.1.
 
-A trial is one person's recording of all gestures; a CSV beside it says when each
-begins and ends. A sample is one gesture, read from the trial when it is asked for.
+A trial is one person's recording of all gestures; a CSV beside it lists when each
+begins and ends. A sample is one gesture, read from its trial at each access.
 
 Source:
     Amir et al. 2017, CVPR.
@@ -21,8 +21,9 @@ import numpy as np
 
 from saccade.model.events.errors import EventsError
 from saccade.model.events.formats.aedat3 import Packet, packets, read_packet
-from saccade.model.events.types import Events, Sensor, check_inside
-from saccade.model.training.dataset import OnDisk, Samples, Split, Task, hold_out
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check_inside
+from saccade.model.training.dataset import LazyRecordings, Samples, Task, load_split
 from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.settings import SystemSettings
 from saccade.model.training.typed import build
@@ -57,7 +58,7 @@ class GestureSettings:
 
 
 class Gesture(NamedTuple):
-    """One gesture: where in which file, and from when to when, µs of its clock."""
+    """One gesture: its file, packets, and first and last µs of the file's clock."""
 
     trial: Path
     packets: tuple[Packet, ...]
@@ -68,20 +69,15 @@ class Gesture(NamedTuple):
 def dvs_gesture(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Describe the task; `Task.load` looks where the gestures lie."""
+    """Return the task; `Task.load` indexes the gestures."""
     settings = build(GestureSettings, values, "task.")
-    load = partial(_load, data_dir, settings)
+    load = partial(
+        load_split,
+        partial(_read, data_dir),
+        validation_share=settings.validation_share,
+        validate_on_test=settings.validate_on_test,
+    )
     return Task(settings.name, LABELS, SENSOR, SOURCE, load)
-
-
-def _load(data_dir: Path | None, settings: GestureSettings, split: Split) -> Samples:
-    if split == "test" or (split == "validation" and settings.validate_on_test):
-        return _read(data_dir, "test")
-    samples = _read(data_dir, "train")
-    if settings.validate_on_test:
-        return samples
-    kept, held = hold_out(samples.labels, settings.validation_share)
-    return samples.take(kept if split == "train" else held)
 
 
 def _read(data_dir: Path | None, part: str) -> Samples:
@@ -89,7 +85,7 @@ def _read(data_dir: Path | None, part: str) -> Samples:
     for trial in _trials(data_dir, part):
         found += _gestures(trial)
     gestures, labels = [g for g, _ in found], [label for _, label in found]
-    return Samples(OnDisk(gestures, _events), np.array(labels, np.int64))
+    return Samples(LazyRecordings(gestures, _events), np.array(labels, np.int64))
 
 
 def _trials(data_dir: Path | None, part: str) -> list[Path]:

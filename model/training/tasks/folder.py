@@ -1,4 +1,4 @@
-"""Your own recordings: a folder for each class, in any format that has a reader."""
+"""The task `folder`: your own recordings, one folder a class, in any known format."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 from saccade.model.events.errors import EventsError
 from saccade.model.events.fit import Fit, fit
 from saccade.model.events.recordings import OPENERS, open_recording
-from saccade.model.events.types import Events, Sensor, check
-from saccade.model.training.dataset import Samples, Split, Task, gather, hold_out
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check
+from saccade.model.training.dataset import Samples, Task, gather, load_split
 from saccade.model.training.errors import (
     InvalidSetting,
     MalformedDataSet,
@@ -35,8 +36,9 @@ class FolderSettings:
     """The task's settings.
 
     Attributes:
-        width: Of the sensor that the model is trained for; `height` likewise.
-        recorded: Width and height of the recordings; empty if the files tell it.
+        width: Of the sensor that the model is trained for.
+        height: Of the same sensor.
+        recorded: Width and height of the recordings; empty to take them from the files.
         fit: What to do with a recording of another geometry: reject, scale or crop.
         validation_share: Share of train held out for validation, class by class.
     """
@@ -52,50 +54,39 @@ class FolderSettings:
 def folder(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Describe the task; the classes are the names of the folders in train."""
+    """Return the task; the classes are the names of the folders in train."""
     settings = build(FolderSettings, values, "task.")
     if len(settings.recorded) not in (0, 2):
         raise InvalidSetting("task.recorded", "it holds a width and a height, or none")
-    train = _split(data_dir, "train")
+    train = _part(data_dir, "train")
     labels = tuple(sorted(path.name for path in train.iterdir() if path.is_dir()))
     if len(labels) < 2:
         raise MalformedDataSet(train, "holds fewer than two classes' folders")
     sensor = Sensor(settings.width, settings.height)
-    load = partial(_load, data_dir, settings, labels, sensor)
+    read = partial(_read, data_dir, settings, labels, sensor)
+    load = partial(load_split, read, validation_share=settings.validation_share)
     return Task(settings.name, labels, sensor, f"recordings in {train.parent}", load)
 
 
-def _load(
+def _part(data_dir: Path | None, name: str) -> Path:
+    folder = None if data_dir is None else data_dir / name
+    if folder is None or not folder.is_dir():
+        raise MissingDataSet("folder", folder, INSTRUCTIONS)
+    return folder
+
+
+def _read(
     data_dir: Path | None,
     settings: FolderSettings,
     labels: tuple[str, ...],
     sensor: Sensor,
-    split: Split,
+    part: str,
 ) -> Samples:
-    if split == "test":
-        return _read(_split(data_dir, "test"), settings, labels, sensor)
-    samples = _read(_split(data_dir, "train"), settings, labels, sensor)
-    kept, held = hold_out(samples.labels, settings.validation_share)
-    return samples.take(kept if split == "train" else held)
-
-
-def _split(data_dir: Path | None, name: str) -> Path:
-    if data_dir is None:
-        raise MissingDataSet("folder", None, INSTRUCTIONS)
-    found = data_dir / name
-    if not found.is_dir():
-        raise MissingDataSet("folder", found, INSTRUCTIONS)
-    return found
-
-
-def _read(
-    split: Path, settings: FolderSettings, labels: tuple[str, ...], sensor: Sensor
-) -> Samples:
-    recordings = []
+    folder, recordings = _part(data_dir, part), []
     for label, name in enumerate(labels):
-        files = [f for f in sorted((split / name).glob("*")) if _readable(f)]
+        files = [f for f in sorted((folder / name).glob("*")) if _readable(f)]
         if not files:
-            raise MalformedDataSet(split / name, "holds no recording")
+            raise MalformedDataSet(folder / name, "holds no recording")
         recordings += [(_events(file, sensor, settings), label) for file in files]
     return gather(recordings)
 
@@ -105,10 +96,10 @@ def _readable(file: Path) -> bool:
 
 
 def _events(file: Path, sensor: Sensor, settings: FolderSettings) -> Events:
-    """Read one recording; what is wrong with it is told with the file's name."""
-    told = Sensor(*settings.recorded) if settings.recorded else None
+    """Read one recording; an error names its file."""
+    declared = Sensor.from_list(settings.recorded) if settings.recorded else None
     try:
-        recording = open_recording(file, told)
+        recording = open_recording(file, declared)
         events = np.concatenate(list(recording.events))
         check(events, recording.sensor, None)
         return fit(events, recording.sensor, sensor, settings.fit)

@@ -1,4 +1,4 @@
-"""Moving scenes from the simulated camera: every sample from a seed of its own."""
+"""The task `motions`: scenes of the simulated camera, each from a seed of its own."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import simulate
 from saccade.model.events.simulator.scenes import MOTIONS
-from saccade.model.events.types import Events, Sensor
+from saccade.model.events.types import Events
 from saccade.model.training.dataset import Samples, Split, Task, gather
 from saccade.model.training.settings import SystemSettings
 from saccade.model.training.typed import build
@@ -33,8 +34,11 @@ class MotionsSettings:
     """The task's settings.
 
     Attributes:
-        width: Of the simulated sensor; `height` likewise.
-        train_scenes: How many to simulate; a multiple of nine keeps classes even.
+        width: Of the simulated sensor.
+        height: Of the simulated sensor.
+        train_scenes: Scenes to simulate; a multiple of nine keeps classes even.
+        validation_scenes: Scenes to simulate for validation.
+        test_scenes: Scenes to simulate for the split `test`.
         duration_ms: Of a scene.
         max_events: Kept of a scene, from a random place.
     """
@@ -52,7 +56,7 @@ class MotionsSettings:
 def motions(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Describe the task; the scenes are simulated by `Task.load`."""
+    """Return the task; `Task.load` simulates the scenes."""
     settings = build(MotionsSettings, values, "task.")
     sensor = Sensor(settings.width, settings.height)
     load = partial(_load, settings, sensor, system.workers)
@@ -74,7 +78,7 @@ def _load(
 
 
 def _scene(settings: MotionsSettings, sensor: Sensor, seed: int) -> tuple[Events, int]:
-    """Simulate one scene; the seed decides its class, too."""
+    """Simulate one scene and return its class, which also follows from the seed."""
     label = seed % len(MOTIONS)
     events = simulate(
         MOTIONS[label],

@@ -11,8 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.types import Events, Sensor
-from saccade.model.training.dataset import Samples, Split, Task, gather, hold_out
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
+from saccade.model.training.dataset import Samples, Task, gather, load_split
 from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.settings import SystemSettings
 from saccade.model.training.typed import build
@@ -47,31 +48,18 @@ class NMnistSettings:
 def nmnist(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Describe the task; the recordings are read by `Task.load`."""
+    """Return the task; `Task.load` reads the recordings."""
     settings = build(NMnistSettings, values, "task.")
-    load = partial(_load, data_dir, settings)
+    read = partial(_read, data_dir)
+    load = partial(load_split, read, validation_share=settings.validation_share)
     return Task(settings.name, LABELS, SENSOR, SOURCE, load)
 
 
-def _load(data_dir: Path | None, settings: NMnistSettings, split: Split) -> Samples:
-    if split == "test":
-        return _read(_folder(data_dir, "Test"))
-    samples = _read(_folder(data_dir, "Train"))
-    kept, held = hold_out(samples.labels, settings.validation_share)
-    return samples.take(kept if split == "train" else held)
-
-
-def _folder(data_dir: Path | None, name: str) -> Path:
-    if data_dir is None:
-        raise MissingDataSet("nmnist", None, INSTRUCTIONS)
-    folder = data_dir / name
-    if not folder.is_dir():
+def _read(data_dir: Path | None, part: str) -> Samples:
+    """Read `train` or `test`, which must hold recordings of every digit."""
+    folder = None if data_dir is None else data_dir / part.capitalize()
+    if folder is None or not folder.is_dir():
         raise MissingDataSet("nmnist", folder, INSTRUCTIONS)
-    return folder
-
-
-def _read(folder: Path) -> Samples:
-    """Read one split; every digit's folder must be there and hold recordings."""
     recordings = []
     for label, digit in enumerate(LABELS):
         files = sorted((folder / digit).glob("*.bin"))

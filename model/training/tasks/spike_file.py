@@ -15,8 +15,9 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
-from saccade.model.training.dataset import OnDisk, Samples
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.model.training.dataset import LazyRecordings, Samples
 from saccade.model.training.errors import MalformedDataSet
 
 COCHLEA: Final = Sensor(700, 1, polarities=1)
@@ -26,7 +27,7 @@ def read_words(path: Path) -> tuple[str, ...]:
     """Return the classes of a file, in the order of its labels.
 
     Raises:
-        MalformedDataSet: It has none, or is no HDF5 file.
+        MalformedDataSet: The file has no classes, or is no HDF5 file.
     """
     with _opened(path) as file:
         words = _dataset(path, file, "extra/keys")[:]
@@ -34,10 +35,10 @@ def read_words(path: Path) -> tuple[str, ...]:
 
 
 def read_file(path: Path) -> Samples:
-    """Open a file; its recordings are read when they are asked for.
+    """Open a file; a recording is read at each access.
 
     Raises:
-        MalformedDataSet: It is no HDF5 file, or its parts contradict each other.
+        MalformedDataSet: The file is no HDF5 file, or its parts contradict each other.
     """
     file = _opened(path)
     times = _dataset(path, file, "spikes/times")
@@ -50,11 +51,11 @@ def read_file(path: Path) -> Samples:
     if labels.size and not 0 <= labels.min() <= labels.max() < words:
         reason = f"labels {labels.min()} to {labels.max()} for {words} words"
         raise MalformedDataSet(path, reason)
-    return Samples(OnDisk(range(labels.size), SpikeReader(path)), labels)
+    return Samples(LazyRecordings(range(labels.size), SpikeReader(path)), labels)
 
 
 class SpikeReader:
-    """Reads a file's recordings; each process that it is sent to opens its own."""
+    """Reads a file's recordings; each process that unpickles it opens the file anew."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

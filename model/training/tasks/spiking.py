@@ -7,12 +7,13 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from saccade.model.training.dataset import Samples, Split, Task, hold_out
+from saccade.model.training.dataset import Samples, Split, Task, load_split
 from saccade.model.training.errors import MissingDataSet
 from saccade.model.training.settings import SystemSettings
 from saccade.model.training.tasks.spike_file import COCHLEA, read_file, read_words
@@ -67,65 +68,58 @@ class Source(NamedTuple):
         """Return the file of one part, `train`, `valid` or `test`.
 
         Raises:
-            MissingDataSet: It is not there.
+            MissingDataSet: The file does not exist.
         """
-        if self.data_dir is None:
-            raise MissingDataSet(self.task, None, self.instructions)
-        path = self.data_dir / f"{self.prefix}_{part}.h5"
-        if not path.is_file():
+        name = f"{self.prefix}_{part}.h5"
+        path = None if self.data_dir is None else self.data_dir / name
+        if path is None or not path.is_file():
             raise MissingDataSet(self.task, path, self.instructions)
         return path
 
-    def words(self) -> tuple[str, ...]:
-        """Return the classes, from whichever file is there."""
-        for part in ("train", "test", "valid"):
-            path = None if self.data_dir is None else self.file_if_there(part)
-            if path is not None:
-                return read_words(path)
-        return read_words(self.file("train"))
+    def read(self, part: str) -> Samples:
+        """Open the file of one part."""
+        return read_file(self.file(part))
 
-    def file_if_there(self, part: str) -> Path | None:
-        """Return the file of one part, or None."""
-        try:
-            return self.file(part)
-        except MissingDataSet:
-            return None
+    def words(self) -> tuple[str, ...]:
+        """Return the classes, from the first of the files that exists."""
+        for part in ("train", "test", "valid"):
+            with suppress(MissingDataSet):
+                return read_words(self.file(part))
+        return read_words(self.file("train"))
 
 
 def digits(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Describe spiking-heidelberg-digits: ten digits in English and in German."""
+    """Return spiking-heidelberg-digits: ten digits in English and in German."""
     settings = build(DigitsSettings, values, "task.")
     name = "Spiking Heidelberg Digits"
-    told = INSTRUCTIONS.format(task=settings.name, name=name, files=DIGITS_FILES)
-    source = Source(settings.name, data_dir, "shd", told)
-    load = partial(_load_digits, source, settings)
+    instructions = INSTRUCTIONS.format(
+        task=settings.name, name=name, files=DIGITS_FILES
+    )
+    source = Source(settings.name, data_dir, "shd", instructions)
+    load = partial(
+        load_split,
+        source.read,
+        validation_share=settings.validation_share,
+        validate_on_test=settings.validate_on_test,
+    )
     return Task(settings.name, source.words(), COCHLEA, SOURCE.format(name), load)
 
 
 def commands(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Describe spiking-speech-commands: 35 English words of many speakers."""
+    """Return spiking-speech-commands: 35 English words of many speakers."""
     settings = build(CommandsSettings, values, "task.")
     name = "Spiking Speech Commands"
-    told = INSTRUCTIONS.format(task=settings.name, name=name, files=COMMANDS_FILES)
-    source = Source(settings.name, data_dir, "ssc", told)
+    instructions = INSTRUCTIONS.format(
+        task=settings.name, name=name, files=COMMANDS_FILES
+    )
+    source = Source(settings.name, data_dir, "ssc", instructions)
     load = partial(_load_commands, source)
     return Task(settings.name, source.words(), COCHLEA, SOURCE.format(name), load)
 
 
-def _load_digits(source: Source, settings: DigitsSettings, split: Split) -> Samples:
-    if split == "test" or (split == "validation" and settings.validate_on_test):
-        return read_file(source.file("test"))
-    samples = read_file(source.file("train"))
-    if settings.validate_on_test:
-        return samples
-    kept, held = hold_out(samples.labels, settings.validation_share)
-    return samples.take(kept if split == "train" else held)
-
-
 def _load_commands(source: Source, split: Split) -> Samples:
-    part = {"train": "train", "validation": "valid", "test": "test"}[split]
-    return read_file(source.file(part))
+    return source.read("valid" if split == "validation" else split)

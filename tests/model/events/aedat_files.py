@@ -1,4 +1,4 @@
-"""AEDAT 2 and 3.1 files of our own making, byte by byte as the formats say."""
+"""Writers of AEDAT 2 and 3.1 files, byte by byte after the formats' definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the real recordings are, if they are."""
+"""The folder of real recordings, where there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AEDAT 2 and 3.1, which jAER and cAER write."""
+"""Recordings in AEDAT 2 and 3.1, the formats of jAER and cAER."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats import aedat3
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.types import Sensor
+from saccade.model.events.sensor import Sensor
 from tests.model.events.aedat_files import (
     HEADER_31,
     aedat_31,
@@ -50,7 +50,7 @@ def test_events_marked_invalid_are_left_out(path):
     assert read(path, data)[1] == [REBASED[0], REBASED[2]]
 
 
-def test_a_clock_of_31_bits_goes_on_in_the_next_epoch(path):
+def test_a_clock_of_31_bits_continues_in_the_next_epoch(path):
     late = packet_31([(2**31 - 1, 0, 0, 0)])
     data = aedat_31([late, packet_31([(4, 0, 0, 1)], epoch=1)])
     assert [row[0] for row in read(path, data)[1]] == [0, 5]
@@ -90,7 +90,7 @@ def test_version_2_of_a_davis_skips_frames_and_triggers(path):
         (dvs128_2(ROWS)[:-1], "inside an event"),
     ],
 )
-def test_what_contradicts_itself_is_malformed(path, data, reason):
+def test_a_file_that_contradicts_itself_is_malformed(path, data, reason):
     with pytest.raises(MalformedRecording, match=reason):
         read(path, data)
 
@@ -104,11 +104,11 @@ def test_what_contradicts_itself_is_malformed(path, data, reason):
         (dvs128_2(ROWS).replace(b"# This", b"# AEChip: a.b.DVS320\r\n#"), "DVS320"),
     ],
 )
-def test_what_is_not_read_is_unsupported(path, data, reason):
+def test_a_file_without_a_reader_is_unsupported(path, data, reason):
     with pytest.raises(UnsupportedRecording, match=reason):
         read(path, data)
 
 
-def test_an_address_outside_the_chip_is_left_for_the_check(path):
+def test_an_address_outside_the_chip_is_kept_for_the_check(path):
     data = davis240_2([(0, 3, -20, 1)])
     assert read(path, data)[1][0][2] > 180

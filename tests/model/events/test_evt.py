@@ -12,7 +12,8 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.encodings.evt import STEP_BACK_US, Evt2Decoder, Evt3Decoder
 from saccade.model.events.errors import MalformedPayload, UnsortedEvents
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check
 
 EVT3_EVENT_WORDS = (0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8, 0xA, 0xE)
 
@@ -95,7 +96,7 @@ class TestEvt2:
         data = evt2(evt2_event(5, 1, 1, 1), evt2_high(1), evt2_event(5, 2, 2, 1))
         assert Evt2Decoder().decode(data).tolist() == [(69, 2, 2, 1)]
 
-    def test_time_counts_on_where_the_clock_wraps(self):
+    def test_the_wraps_of_the_clock_are_undone(self):
         decoder = Evt2Decoder()
         first = decoder.decode(evt2(evt2_high(2**28 - 1), evt2_event(63, 0, 0, 0)))
         then = decoder.decode(evt2(evt2_high(0), evt2_event(0, 0, 0, 0)))
@@ -127,13 +128,13 @@ class TestEvt3:
         data = evt3(*evt3_time(0), 7, 0x3 << 12 | 1 << 11 | 20, 0x4 << 12 | 0b101)
         assert Evt3Decoder().decode(data).tolist() == [(0, 20, 7, 1), (0, 22, 7, 1)]
 
-    def test_time_counts_on_where_the_clock_wraps(self):
+    def test_the_wraps_of_the_clock_are_undone(self):
         decoder = Evt3Decoder()
         decoder.decode(evt3(*evt3_time(2**24 - 1), 0, evt3_event(1)))
         events = decoder.decode(evt3(*evt3_time(0), evt3_event(1)))
         assert events["t"].tolist() == [2**24]
 
-    def test_a_time_low_that_steps_back_is_lifted_to_the_newest_time(self):
+    def test_a_time_low_that_steps_back_is_raised_to_the_newest_time(self):
         data = evt3(
             *evt3_time(4096 + 100),
             0,
@@ -146,7 +147,7 @@ class TestEvt3:
         events = Evt3Decoder().decode(data)
         assert (events["t"] - 4096).tolist() == [100, 100, 101]
 
-    def test_a_larger_step_back_is_left_for_the_check_to_refuse(self):
+    def test_a_larger_step_back_is_kept_for_the_check_to_refuse(self):
         late, early = 10 * STEP_BACK_US, 8 * STEP_BACK_US
         events = Evt3Decoder().decode(
             evt3(*evt3_time(late), 0, evt3_event(1), *evt3_time(early), evt3_event(2))
@@ -217,27 +218,27 @@ def test_a_1280x720_recording_with_a_trigger_has_the_known_sums(recordings):
 
 
 def decode_with_successors(kind, data, cuts, word_bytes):
-    """Decode in parts, each by a new decoder that recalls the last one's memory."""
+    """Decode in parts, each with a new decoder that imports the last one's state."""
     places = [0, *(min(cut * word_bytes, len(data)) for cut in cuts), len(data)]
     decoder, parts = kind(), []
     for begin, end in pairwise(places):
         parts.append(decoder.decode(data[begin:end]))
-        memory = decoder.memory()
-        assert memory == decoder.memory(), "looking changes nothing"
+        state = decoder.export_state()
+        assert state == decoder.export_state(), "an export changes nothing"
         decoder = kind()
-        decoder.recall(memory)
+        decoder.import_state(state)
     return np.concatenate(parts)
 
 
 @given(EVT2_WORDS, CUTS)
-def test_another_evt2_decoder_goes_on_from_the_memory_of_the_first(words, cuts):
+def test_another_evt2_decoder_continues_from_the_state_of_the_first(words, cuts):
     data = evt2(*words)
     expected = Evt2Decoder().decode(data)
     assert np.array_equal(decode_with_successors(Evt2Decoder, data, cuts, 4), expected)
 
 
 @given(EVT3_WORDS, CUTS)
-def test_another_evt3_decoder_goes_on_from_the_memory_of_the_first(words, cuts):
+def test_another_evt3_decoder_continues_from_the_state_of_the_first(words, cuts):
     data = evt3(*words)
     expected = Evt3Decoder().decode(data)
     assert np.array_equal(decode_with_successors(Evt3Decoder, data, cuts, 2), expected)

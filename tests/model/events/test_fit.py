@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from saccade.model.events.errors import EventOutsideSensor, SensorMismatch
-from saccade.model.events.fit import fit
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check_inside
+from saccade.model.events.fit import POLICIES, Fit, fit
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check_inside
 
 SENSORS = st.builds(Sensor, st.integers(1, 300), st.integers(1, 300))
 
@@ -30,10 +33,14 @@ def places(events):
     return list(zip(events["x"].tolist(), events["y"].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("policy", ["reject", "scale", "crop"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_events_of_the_same_geometry_pass_through(policy):
     events = every_pixel(Sensor(5, 4))
     assert fit(events, Sensor(5, 4), Sensor(5, 4), policy) is events
+
+
+def test_the_table_has_every_name_of_a_policy():
+    assert (*POLICIES,) == get_args(Fit) == ("reject", "scale", "crop")
 
 
 def test_reject_names_both_sensors():
@@ -76,7 +83,7 @@ def test_scale_gives_every_pixel_its_share():
     assert set(np.bincount(pixel)) == {0, 25}
 
 
-def test_a_smaller_sensor_is_spread_out():
+def test_scale_spreads_out_a_smaller_sensor():
     fitted = fit(every_pixel(Sensor(2, 1)), Sensor(2, 1), Sensor(8, 8), "scale")
     assert places(fitted) == [(2, 4), (6, 4)]
 
@@ -99,7 +106,7 @@ def test_crop_may_widen_one_axis_and_narrow_the_other():
     assert places(fitted) == [(1, 0), (1, 1), (1, 2)]
 
 
-def test_the_callers_events_stay_as_they_are():
+def test_the_callers_events_are_not_changed():
     events = corners(Sensor(10, 10))
     before = events.copy()
     fit(events, Sensor(10, 10), Sensor(4, 4), "scale")

@@ -1,4 +1,4 @@
-"""NumPy's own files as recordings."""
+"""Recordings in NumPy's files, .npy and .npz."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.types import EVENT_DTYPE, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE
 
 ROWS = [(1_000, 3, 2, 1), (1_000, 0, 0, 0), (1_250, 9, 6, 1)]
 

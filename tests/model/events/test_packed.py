@@ -1,4 +1,4 @@
-"""The packed record: what fits comes back, what does not is refused by name."""
+"""The packed encoding: events survive it, or the one that does not fit is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every format opens as one stream of events, or is refused by name."""
+"""Files of every format open as one stream of events, or are refused with a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from saccade.model.events.errors import (
 )
 from saccade.model.events.formats import csv, dat, npy
 from saccade.model.events.recordings import OPENERS, open_recording
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, check
 
 ROWS = [(1_000, 3, 2, 1), (1_000, 0, 0, 0), (1_250, 9, 6, 1)]
 REBASED = [(0, 3, 2, 1), (0, 0, 0, 0), (250, 9, 6, 1)]
@@ -86,7 +87,7 @@ def test_a_written_file_is_read_with_the_first_event_at_zero(file, name):
 
 
 @pytest.mark.parametrize("name", ["scene.csv", "scene.npy"])
-def test_a_clock_that_wraps_in_a_file_counts_on_where_that_is_said(tmp_path, name):
+def test_clock_bits_undo_the_wraps_of_a_files_clock(tmp_path, name):
     times = [2**31 - 20, 2**31 - 1, 4, 5]
     rows = [(t, 1, 2, 1) for t in times]
     path = tmp_path / name
@@ -117,7 +118,7 @@ class TestGeometry:
     @pytest.mark.parametrize(
         "line", ["% geometry 346x260", "% format EVT3;height=260;width=346"]
     )
-    def test_a_raw_file_says_it_in_either_line(self, file, line):
+    def test_a_raw_header_gives_the_geometry_in_either_line(self, file, line):
         header = b"% evt 3.0\n" + line.encode() + b"\n% end\n"
         recording = open_recording(file("a.raw", evt3_bytes(ROWS, header)))
         assert recording.sensor == Sensor(346, 260)
@@ -132,13 +133,13 @@ class TestGeometry:
         ],
     )
     @pytest.mark.parametrize("encode", [evt2_bytes, evt3_bytes])
-    def test_a_raw_file_without_it_has_the_smallest_usual_one(
+    def test_a_raw_file_without_a_geometry_has_the_smallest_common_sensor(
         self, file, encode, place, sensor
     ):
         path = file("a.raw", encode([(0, *place, 1)]))
         assert open_recording(path).sensor == sensor
 
-    def test_a_dat_file_may_say_it(self, file):
+    def test_a_dat_header_may_give_the_geometry(self, file):
         header = b"% Version 2\n% Height 240\n% Width 304\n"
         path = file("a.dat", dat_bytes(ROWS, header))
         assert open_recording(path).sensor == Sensor(304, 240)
@@ -148,7 +149,7 @@ class TestGeometry:
         assert open_recording(file(name, WRITTEN[name])).sensor == BOUNDS
 
     @pytest.mark.parametrize("geometry", ["640", "0x480", "axb"])
-    def test_nonsense_is_malformed(self, file, geometry):
+    def test_a_malformed_geometry_is_refused(self, file, geometry):
         header = f"% evt 3.0\n% geometry {geometry}\n".encode()
         with pytest.raises(MalformedRecording, match="geometry"):
             open_recording(file("a.raw", evt3_bytes(ROWS, header)))
@@ -172,7 +173,7 @@ class TestChunks:
         assert [chunk.size for chunk in chunks] == [16, 16, 16, 16, 16, 16, 4]
         assert np.concatenate(chunks).tolist() == self.ROWS
 
-    def test_a_dat_clock_counts_on_where_it_wraps(self, file):
+    def test_the_wraps_of_a_dat_clock_are_undone(self, file):
         path = file("a.dat", dat_bytes([(2**32 - 1, 0, 0, 0), (1, 0, 0, 0)]))
         assert read_all(open_recording(path))["t"].tolist() == [0, 2]
 
@@ -180,7 +181,7 @@ class TestChunks:
         data = b"y,on,extra,timestamp,x\n2,1,7,50,3\n"
         assert read_all(open_recording(file("a.csv", data))).tolist() == [(0, 3, 2, 1)]
 
-    def test_time_running_backwards_is_left_for_the_check(self, file):
+    def test_time_that_runs_backwards_is_kept_for_the_check(self, file):
         path = file("a.csv", csv_bytes([(5, 0, 0, 0), (3, 0, 0, 0)]))
         assert read_all(open_recording(path))["t"].tolist() == [0, -2]
 

@@ -1,4 +1,4 @@
-"""The simulated camera: what it sends, and that what it sends shows the motion."""
+"""The simulated camera: its events are valid, and show the scene's motion."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.simulator.camera import CameraSettings, MotionStream, simulate
 from saccade.model.events.simulator.scenes import DIRECTIONS, MOTIONS
-from saccade.model.events.types import EVENT_DTYPE, Sensor, check
+from saccade.model.events.types import EVENT_DTYPE, check
 
 SENSOR = Sensor(128, 128)
 QUIET = CameraSettings(noise_hz=0.0)
@@ -59,7 +60,7 @@ def test_the_nine_motions_keep_the_order_of_the_labels():
 
 
 @pytest.mark.parametrize("motion", MOTIONS[:-1])
-def test_the_motion_can_be_told_from_the_events(motion):
+def test_the_events_show_the_motion(motion):
     seen = [
         apparent_motion(simulate(motion, seed=seed, duration_us=50_000))
         for seed in range(5)
@@ -191,7 +192,7 @@ class TestMotionStream:
         assert motions[::3] == motions[1::3] == motions[2::3]
         assert sorted(motions[::3]) == sorted(MOTIONS)
 
-    def test_time_goes_on_from_chunk_to_chunk(self):
+    def test_time_continues_from_chunk_to_chunk(self):
         last_us = None
         for number, (_, events) in enumerate(islice(self.stream, 12)):
             check(events, SENSOR, last_us)
@@ -199,7 +200,7 @@ class TestMotionStream:
             assert events["t"][0] >= number * 10_000
             assert last_us < (number + 1) * 10_000
 
-    def test_iterating_again_begins_anew(self):
+    def test_each_iteration_starts_anew(self):
         first, again = (
             [events.tobytes() for _, events in islice(self.stream, 5)] for _ in range(2)
         )

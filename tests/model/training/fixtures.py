@@ -8,7 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.training.settings import SystemSettings
 from tests.model.events.aedat_files import aedat_31, packet_31
 

@@ -1,10 +1,11 @@
-"""Data sets come whole and as their publisher says, or not at all."""
+"""Downloaded data sets are whole and have the publisher's sums, or are not there."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from saccade.model.training.download_command import download
+from saccade.model.training import download as downloads
+from saccade.model.training.download import download
 from tests.model.training.fixtures import write_spikes
 
 TASK = "spiking-heidelberg-digits"
@@ -22,7 +24,7 @@ FILES = ("shd_train.h5", "shd_test.h5")
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Publisher(NamedTuple):
@@ -69,7 +71,7 @@ def test_a_data_set_is_fetched_checked_and_unpacked(
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
 
 
-def test_what_is_there_is_not_fetched_again(
+def test_existing_files_are_not_fetched_again(
     publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "data"
@@ -90,7 +92,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("reason", SPOILT)
-def test_what_is_not_as_the_publisher_says_leaves_no_file(
+def test_an_archive_that_fails_a_check_leaves_no_file(
     publisher: Publisher,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -105,7 +107,39 @@ def test_what_is_not_as_the_publisher_says_leaves_no_file(
     assert {path.name for path in out.iterdir()} <= {"shd_train.h5"}
 
 
-def test_an_archive_that_is_cut_off_is_said_to_be_so(
+@pytest.fixture
+def pinned(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> Publisher:
+    """The server in the real publisher's place, with .zip archives and no list."""
+    (publisher.folder / "md5sums.txt").unlink()
+    for name in FILES:
+        with zipfile.ZipFile(publisher.folder / f"{name}.zip", "w") as archive:
+            archive.write(publisher.folder / name, name)
+    monkeypatch.setattr(downloads, "PUBLISHER_URL", publisher.url)
+    return publisher
+
+
+def test_the_publishers_archives_are_checked_by_the_sums_in_this_repository(
+    pinned: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert download([TASK, "--out", str(tmp_path / "data")]) == 1
+    expected = downloads.SUMS[TASK]["shd_train.h5.zip"]
+    assert f"its MD5 sum is not {expected}" in capsys.readouterr().err
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_the_publishers_archives_are_unpacked(
+    pinned: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archives = {f"{n}.zip": (pinned.folder / f"{n}.zip").read_bytes() for n in FILES}
+    sums = {name: hashlib.md5(data).hexdigest() for name, data in archives.items()}
+    monkeypatch.setattr(downloads, "SUMS", {TASK: sums})
+    assert download([TASK, "--out", str(tmp_path / "data")]) == 0
+    for name in FILES:
+        found = (tmp_path / "data" / name).read_bytes()
+        assert found == (pinned.folder / name).read_bytes()
+
+
+def test_a_truncated_archive_is_an_error(
     publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = publisher.archives["shd_test.h5"][:-20]
@@ -128,7 +162,7 @@ def test_a_publisher_that_is_not_reached_is_one_line(
 
 
 @pytest.mark.parametrize("task", ["nmnist", "dvs-gesture"])
-def test_what_only_people_may_have_comes_with_instructions(
+def test_data_sets_without_a_download_come_with_instructions(
     task: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert download([task]) == 1

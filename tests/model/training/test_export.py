@@ -1,4 +1,4 @@
-"""A run becomes a checkpoint to serve, with a card that says where it came from."""
+"""A run becomes a checkpoint to serve, with a card that describes its origin."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 import saccade
 from saccade.model.checkpoint import load, read_manifest
 from saccade.model.training import cli
-from saccade.model.training.evaluation import predict_whole
-from saccade.model.training.experiment import encoder
-from saccade.model.training.input_pipeline import evaluation_batches
-from saccade.model.training.tasks import build_task
+from saccade.model.training.config import resolve
+from saccade.model.training.evaluate_command import evaluate_checkpoint, task_of
+from saccade.model.training.settings import EvaluationSettings
+from saccade.model.training.typed import build
 from saccade.server.engine.loading import load_model
-from tests.model.training.fixtures import SYSTEM, write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.fixtures import write_digits
+from tests.model.training.test_loop import TINY
 from tests.transport.conftest import serving
 
 
@@ -56,7 +56,7 @@ def test_the_weights_are_those_of_the_best_epoch_under_the_new_name(
     assert manifest.content_hash == load(run / "best").manifest.content_hash
 
 
-def test_the_card_tells_data_licence_command_and_accuracy(exported: Path) -> None:
+def test_the_card_has_data_licence_command_and_accuracy(exported: Path) -> None:
     text = (exported / "README.md").read_text()
     rows = dict(re.findall(r"^\| (\w[\w ]*?) \| (.+?) \|$", text, re.MULTILINE))
     assert rows["Answers"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
@@ -70,7 +70,7 @@ def test_the_card_tells_data_licence_command_and_accuracy(exported: Path) -> Non
 def evaluation(
     run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """What the command writes about the run on the split `test`."""
+    """A file with the output of `saccade evaluate` on the split `test`."""
     words = [f"checkpoint={run}", "task=nmnist", f"data_dir={digits}", "split=test"]
     out = io.StringIO()
     with redirect_stdout(out):
@@ -85,15 +85,15 @@ def export_measured(run: Path, out: Path, evaluation: Path) -> int:
     return saccade.main([*asked, "--evaluation", str(evaluation)])
 
 
-def test_what_was_measured_goes_into_manifest_and_card(
+def test_an_evaluation_goes_into_manifest_and_card(
     run: Path, evaluation: Path, tmp_path: Path
 ) -> None:
     assert export_measured(run, tmp_path, evaluation) == 0
-    told = json.loads(evaluation.read_text())
+    values = json.loads(evaluation.read_text())
     found = read_manifest(tmp_path / "digits").metrics["test"]
-    assert found == {name: told[name] for name in found}
+    assert found == {name: values[name] for name in found}
     text = (tmp_path / "digits" / "README.md").read_text()
-    assert f"{told['accuracy']:.1%} of 30 samples of the test split" in text
+    assert f"{values['accuracy']:.1%} of 30 samples of the test split" in text
     assert "of 10 samples held out" in text
 
 
@@ -105,13 +105,13 @@ def test_an_evaluation_that_is_none_of_this_checkpoint_is_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = json.loads(evaluation.read_text())
+    values = json.loads(evaluation.read_text())
     path = tmp_path / "evaluation.json"
     path.write_text(
         {
-            "another checkpoint": json.dumps({**told, "content_hash": "0" * 64}),
+            "another checkpoint": json.dumps({**values, "content_hash": "0" * 64}),
             "no JSON": "accuracy: 100 %",
-            "no accuracy": json.dumps({**told, "accuracy": None}),
+            "no accuracy": json.dumps({**values, "accuracy": None}),
         }[damage]
     )
     assert export_measured(run, tmp_path, path) == 1
@@ -123,35 +123,31 @@ def test_no_path_of_the_writers_machine_is_exported(exported: Path, run: Path) -
     command = read_manifest(exported).provenance["command"]
     assert "data_dir=FOLDER" in command
     assert "output_dir" not in command
-    told = (exported / "README.md").read_text() + (
-        exported / "manifest.json"
-    ).read_text()
-    assert str(run.parent.parent) not in told
+    for name in ("README.md", "manifest.json"):
+        assert str(run.parent.parent) not in (exported / name).read_text()
 
 
 def test_a_real_server_scores_every_sample_as_the_evaluation_does(
     exported: Path, digits: Path
 ) -> None:
-    checkpoint = load(exported)
-    manifest = checkpoint.manifest
-    values = {"name": "nmnist", "validation_share": 0.3}
-    samples = build_task(values, digits, SYSTEM).load("test")
-    encode = encoder(manifest.tokenization, manifest.timestep)
-    batches = evaluation_batches(samples, 10, 960, manifest.config.tick_events, encode)
-    whole = predict_whole(manifest.config, checkpoint.variables, batches)
-    assert whole.labels.tolist() == samples.labels.tolist()
+    words = [f"checkpoint={exported}", "task=nmnist", f"data_dir={digits}"]
+    settings = build(EvaluationSettings, resolve("evaluate", [*words, "split=test"]))
+    samples = task_of(settings).load("test")
+    predictions = evaluate_checkpoint(settings).predictions
+    labels = load(exported).manifest.labels
+    assert predictions.labels.tolist() == samples.labels.tolist()
     with serving(load_model(exported)) as server:
-        for events, logits in zip(samples.events, whole.logits, strict=True):
+        for events, logits in zip(samples.events, predictions.logits, strict=True):
             with server.client() as client:
                 client.open("digits")
                 client.send(events)
-                heard = client.finish()
+                closed = client.finish()
             scale = np.abs(logits).max()
-            assert np.abs(np.asarray(heard.logits) - logits).max() <= 1e-4 * scale
-            assert heard.label == manifest.labels[int(logits.argmax())]
+            assert np.abs(np.asarray(closed.logits) - logits).max() <= 1e-4 * scale
+            assert closed.label == labels[int(logits.argmax())]
 
 
-def test_a_run_that_went_on_names_the_command_that_began_it(
+def test_a_resumed_run_names_the_command_that_began_it(
     run: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "moved"
@@ -165,12 +161,12 @@ def test_a_run_that_went_on_names_the_command_that_began_it(
         saccade.main(["export", str(folder), "--name", "n", "--out", str(tmp_path)])
         == 0
     )
-    for told in (
+    for origin in (
         json.loads((folder / "run.json").read_text()),
         read_manifest(tmp_path / "n").provenance,
     ):
-        assert told["command"].startswith("saccade train task=nmnist")
-        assert "resume" not in told["command"]
+        assert origin["command"].startswith("saccade train task=nmnist")
+        assert "resume" not in origin["command"]
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from jax.flatten_util import ravel_pytree
 
 from saccade.model.classifier import Classifier, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.precision import PRECISIONS, Name, multiply_in_bfloat16
-from saccade.model.training import devices, train_state as learners
+from saccade.model.precision import PRECISIONS, PrecisionName, multiply_in_bfloat16
+from saccade.model.training import devices, train_state
 from saccade.model.training.gradient import Rows, make_gradient
 from saccade.model.training.input_pipeline import Batch
 from tests.model.training.fixtures import SYSTEM
 
-CLASSES = 7  # no other axis is as long: it tells the decoder's products
+CLASSES = 7  # no other axis is as long: it marks the decoder's products
 LENGTH = 32
 CONFIG = ModelConfig(
     num_embeddings=50,
@@ -58,7 +58,7 @@ def batch() -> Batch:
     )
 
 
-def scores(config: ModelConfig, name: Name) -> Any:
+def scores(config: ModelConfig, name: PrecisionName) -> Any:
     classifier = Classifier(config, PRECISIONS[name])
     apply = jax.jit(partial(classifier.apply, train=True, mutable=["batch_stats"]))
     given = batch()
@@ -66,12 +66,12 @@ def scores(config: ModelConfig, name: Name) -> Any:
     return apply(variables, given.tokens, given.dt_ms, given.lengths)[0]
 
 
-def step_of(config: ModelConfig) -> tuple[Any, learners.Learner]:
+def step_of(config: ModelConfig) -> tuple[Any, train_state.TrainState]:
     optimizer = optax.adam(1e-2)
-    begun = learners.init(initialize(config, jax.random.key(1)), optimizer)
+    begun = train_state.create(initialize(config, jax.random.key(1)), optimizer)
     classifier = Classifier(config, PRECISIONS["bfloat16"])
-    mesh = devices.mesh(SYSTEM)
-    return learners.make_step(classifier, optimizer, 0.0, 0.9, 0, mesh), begun
+    mesh = devices.make_mesh(SYSTEM)
+    return train_state.make_train_step(classifier, optimizer, 0.0, 0.9, 0, mesh), begun
 
 
 def apart(ours: Any, theirs: Any) -> float:
@@ -95,8 +95,8 @@ def test_a_product_and_its_gradient_are_those_of_rounded_factors() -> None:
 
 
 def test_every_product_of_a_step_is_of_bfloat16_but_the_decoders() -> None:
-    step, learner = step_of(CONFIG)
-    traced = step.trace(learner, batch())
+    step, state = step_of(CONFIG)
+    traced = step.trace(state, batch())
     products = PRODUCT.findall(traced.lower(lowering_platforms=("cuda",)).as_text())
     decoders = [p for p in products if str(CLASSES) in "x".join(p[::2]).split("x")]
     assert len(decoders) == 3
@@ -107,13 +107,13 @@ def test_every_product_of_a_step_is_of_bfloat16_but_the_decoders() -> None:
 
 
 def test_steps_in_bfloat16_learn_and_what_lasts_is_float32() -> None:
-    step, learner = step_of(ONE_STAGE)
+    step, state = step_of(ONE_STAGE)
     losses = []
     for _ in range(30):
-        learner, tally = step(learner, batch())
+        state, tally = step(state, batch())
         losses.append(float(tally.loss))
     assert losses[-1] < losses[0] / 2
-    kept = {leaf.dtype.name for leaf in jax.tree.leaves(learner)}
+    kept = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
     assert kept == {"float32", "int32"}
 
 
@@ -138,7 +138,7 @@ def test_scores_in_bfloat16_are_those_of_float32_but_for_rounding(
 
 def test_gradients_are_float32() -> None:
     take = make_gradient(
-        Classifier(CONFIG, PRECISIONS["bfloat16"]), 0.0, devices.mesh(SYSTEM)
+        Classifier(CONFIG, PRECISIONS["bfloat16"]), 0.0, devices.make_mesh(SYSTEM)
     )
     variables = initialize(CONFIG, jax.random.key(1))
     rows = Rows(*map(jnp.asarray, batch()))

@@ -17,7 +17,7 @@ from saccade.model.training.errors import MalformedDataSet, MissingDataSet
 from saccade.model.training.tasks import build_task
 from tests.model.events.aedat_files import aedat_31, packet_31
 from tests.model.training.fixtures import SYSTEM, write_gestures, write_spikes
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 CHOICE = {"validation_share": 0.25, "validate_on_test": False}
 DIGITS = {"name": "spiking-heidelberg-digits", **CHOICE}

@@ -1,4 +1,4 @@
-"""A run that Weights & Biases sees, without an account and without a network."""
+"""Logging to Weights & Biases, without an account and without a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from saccade.model.training import cli
 from tests.model.training.fixtures import write_digits
-from tests.model.training.test_run import TINY
+from tests.model.training.test_loop import TINY
 
 OFFLINE = ["logging=wandb", "logging.mode=offline"]
 
@@ -41,7 +41,7 @@ def end(process: subprocess.Popen[str], status: int) -> str:
 
 
 def sent_files(folder: Path) -> list[Path]:
-    """Return what waits to be sent, oldest first."""
+    """Return the files to be sent, oldest first."""
     return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
 
 
@@ -73,7 +73,7 @@ def histories(found: list[Any]) -> list[dict[str, float]]:
 
 
 def check_metrics(found: list[Any], folder: Path) -> None:
-    """What was sent of training and validation is what the last metrics say."""
+    """Assert that the sent metrics are the last lines of the run's metrics."""
     sent = histories(found)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     local = [json.loads(line) for line in lines][-len(sent) :]
@@ -105,9 +105,10 @@ def test_a_run_that_is_stopped_is_finished_there_and_goes_on_as_the_same_run(
     (first,) = sent_files(folder)
     found = list(records(first))
     (run,) = of_kind(found, "Run")
-    told = {update.key: json.loads(update.value_json) for update in run.config.update}
-    assert told["model"]["d_model"] == 4
-    assert told["origin"]["git"] == json.loads((folder / "run.json").read_text())["git"]
+    config = {u.key: json.loads(u.value_json) for u in run.config.update}
+    assert config["model"]["d_model"] == 4
+    origin = json.loads((folder / "run.json").read_text())
+    assert config["origin"]["git"] == origin["git"]
     assert run.run_id == (folder / "wandb_id").read_text().strip()
     check_metrics(found, folder)
     assert "best/accuracy" in str(of_kind(found, "Summary"))

@@ -52,7 +52,7 @@ def variables() -> Variables:
 
 
 def packed(node: Any) -> Any:
-    """Return a tree whose arrays are Flax's extension type 1."""
+    """Return a tree with arrays as Flax's extension type 1."""
     if isinstance(node, dict):
         return {key: packed(part) for key, part in node.items()}
     array = np.asarray(node)

@@ -1,4 +1,4 @@
-"""The authors' checkpoints import, or say exactly why they do not."""
+"""The authors' checkpoints import, or the error names the exact reason."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from saccade.model.checkpoint import CheckpointError, load
-from saccade.model.classifier import Classifier
-from saccade.model.streaming import scan
+from saccade.model.classifier import Classifier, scan
 from saccade.model.training.config import resolve
 from saccade.model.upstream.cli import import_upstream
 from saccade.model.upstream.conversion import check

@@ -1,11 +1,12 @@
-"""A session's client in a few words: open, send a frame, see what became of it."""
+"""Short calls for a scripted conversation: open, send a frame, check the outcome."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from saccade.model.events.encodings.packed import pack
-from saccade.model.events.types import EVENT_DTYPE, Events, Sensor
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
 from saccade.server.protocol.messages import EventsFrame, Open
 

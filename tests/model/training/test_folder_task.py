@@ -1,0 +1,177 @@
+"""Training on one's own recordings."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.model.checkpoint import load
+from saccade.model.events.sensor import Sensor
+from saccade.model.training import cli
+from saccade.model.training.dataset import Task
+from saccade.model.training.errors import (
+    InvalidSetting,
+    MalformedDataSet,
+    MissingDataSet,
+)
+from saccade.model.training.tasks import build_task
+from tests.model.events.aedat_files import aedat_31, dvs128_2, packet_31
+from tests.model.events.test_recordings import (
+    csv_bytes,
+    dat_bytes,
+    evt2_bytes,
+    evt3_bytes,
+)
+from tests.model.training.fixtures import SYSTEM, make_events
+from tests.model.training.test_loop import TINY
+
+SETTINGS: dict[str, Any] = {
+    "name": "folder",
+    "width": 40,
+    "height": 30,
+    "recorded": [],
+    "fit": "reject",
+    "validation_share": 0.25,
+}
+
+
+def build(folder: Path | None, **changes: Any) -> Task:
+    return build_task(SETTINGS | changes, folder, SYSTEM)
+
+
+def write_csv(path: Path, sensor: Sensor, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    events = make_events(50, seed, sensor)
+    rows = np.stack([events[name] for name in "txyp"], axis=1)
+    np.savetxt(path, rows, fmt="%d", delimiter=",", header="t,x,y,p", comments="")
+
+
+def write_gestures(folder: Path, sensor: Sensor) -> Path:
+    for split in ("train", "test"):
+        for seed, name in enumerate(("wave", "clap", "point")):
+            for number in range(4):
+                path = folder / split / name / f"{number}.csv"
+                write_csv(path, sensor, 10 * seed + number)
+    (folder / "train" / "wave" / "notes.txt").write_text("not a recording")
+    return folder
+
+
+def test_classes_are_the_folders_in_alphabetical_order(tmp_path: Path) -> None:
+    task = build(write_gestures(tmp_path, Sensor(40, 30)), recorded=[40, 30])
+    assert task.labels == ("clap", "point", "wave")
+    sizes = [len(task.load(split).events) for split in ("train", "validation", "test")]
+    assert sizes == [9, 3, 12]
+
+
+def test_recordings_of_another_sensor_are_fitted_as_declared(tmp_path: Path) -> None:
+    folder = write_gestures(tmp_path, Sensor(80, 60))
+    task = build(folder, recorded=[80, 60], fit="scale")
+    for events in task.load("test").events:
+        assert events.size == 50
+        assert events["x"].max() < 40
+        assert events["y"].max() < 30
+
+
+def test_a_recording_of_another_sensor_is_named_unless_a_fit_is_declared(
+    tmp_path: Path,
+) -> None:
+    task = build(write_gestures(tmp_path, Sensor(80, 60)), recorded=[80, 60])
+    refusal = r"clap.0\.csv: .*80x60 sensor where 40x30"
+    with pytest.raises(MalformedDataSet, match=refusal):
+        task.load("train")
+
+
+def test_a_class_without_recordings_is_named(tmp_path: Path) -> None:
+    folder = write_gestures(tmp_path, Sensor(40, 30))
+    for file in (folder / "test" / "wave").iterdir():
+        file.unlink()
+    with pytest.raises(MalformedDataSet, match=r"test.wave: holds no recording"):
+        build(folder, recorded=[40, 30]).load("test")
+
+
+def write_mixed(folder: Path) -> Path:
+    """Write the same kind of events in every format that a camera's software writes."""
+    for split, seed in (("train", 0), ("test", 50)):
+        for place, name in enumerate(("clap", "wave")):
+            home = folder / split / name
+            home.mkdir(parents=True)
+            events = make_events(80, seed + place, Sensor(30, 128))
+            events["x"] += 60 * place
+            rows = events.tolist()
+            (home / "a.csv").write_bytes(csv_bytes(rows))
+            (home / "b.dat").write_bytes(dat_bytes(rows))
+            (home / "c.raw").write_bytes(evt2_bytes(rows))
+            (home / "d.raw").write_bytes(evt3_bytes(rows))
+            (home / "e.aedat2").write_bytes(dvs128_2(rows))
+            (home / "f.aedat").write_bytes(aedat_31([packet_31(rows)]))
+            np.save(home / "g.npy", events)
+    return folder
+
+
+MIXED: dict[str, Any] = {"recorded": [128, 128], "width": 128, "height": 128}
+
+
+def test_recordings_of_every_format_are_the_same_events(tmp_path: Path) -> None:
+    samples = build(write_mixed(tmp_path), **MIXED).load("test")
+    assert samples.labels.tolist() == [0] * 7 + [1] * 7
+    for place, events in enumerate(samples.events):
+        assert events.tolist() == samples.events[place // 7 * 7].tolist(), place
+
+
+@pytest.mark.slow
+def test_a_folder_of_mixed_formats_trains_from_the_command_line(
+    tmp_path: Path,
+) -> None:
+    words = [
+        "task=folder",
+        f"data_dir={write_mixed(tmp_path / 'data')}",
+        f"output_dir={tmp_path / 'outputs'}",
+        "task.width=128",
+        "task.height=128",
+        "task.recorded=[128,128]",
+        *(word for word in TINY if not word.startswith("task=")),
+    ]
+    assert cli.train(words) == 0
+    (run,) = (tmp_path / "outputs" / "folder").iterdir()
+    assert load(run / "best").manifest.labels == ("clap", "wave")
+
+
+@pytest.mark.parametrize("damage", ["cut", "replaced", "emptied"])
+def test_a_corrupt_file_in_the_middle_of_a_set_is_named(
+    damage: str, tmp_path: Path
+) -> None:
+    file = write_mixed(tmp_path) / "train" / "clap" / "e.aedat2"
+    whole = file.read_bytes()
+    damaged = {"cut": whole[:-3], "replaced": b"no recording", "emptied": b""}
+    file.write_bytes(damaged[damage])
+    with pytest.raises(MalformedDataSet, match=r"clap.e\.aedat2: "):
+        build(tmp_path, **MIXED).load("train")
+
+
+def test_a_class_of_train_that_test_has_no_folder_of_is_named(tmp_path: Path) -> None:
+    folder = write_mixed(tmp_path)
+    shutil.rmtree(folder / "test" / "wave")
+    with pytest.raises(MalformedDataSet, match=r"test.wave: holds no recording"):
+        build(folder, **MIXED).load("test")
+
+
+def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train" / "wave" / "0.csv", Sensor(40, 30), 0)
+    with pytest.raises(MalformedDataSet, match="fewer than two classes"):
+        build(tmp_path)
+
+
+def test_a_missing_folder_says_how_to_lay_recordings_out(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataSet, match="FOLDER/train/<class>/<recording>"):
+        build(tmp_path / "nowhere")
+    with pytest.raises(MissingDataSet, match="data_dir is not given"):
+        build(None)
+
+
+def test_a_geometry_of_three_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"task\.recorded"):
+        build(write_gestures(tmp_path, Sensor(40, 30)), recorded=[1, 2, 3])

@@ -1,0 +1,70 @@
+"""An installed Saccade is one package, whole, that clashes with nothing of a user's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+
+from tests.own_folder import make_own_folder
+from tests.project.repository import ROOT, tracked
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the wheel from a copy of the tracked files, links as links."""
+    source = tmp_path_factory.mktemp("source")
+    for path in [*tracked(), *(ROOT / "src" / "saccade").iterdir()]:
+        copy = source / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or path.is_file():
+            shutil.copy(path, copy, follow_symlinks=False)
+    command = ["-m", "build", "--quiet", "--wheel", "--no-isolation", str(source)]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def names(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return [PurePosixPath(name) for name in archive.namelist()]
+
+
+def test_the_wheel_holds_exactly_one_package(names):
+    tops = {name.parts[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"saccade"}
+
+
+def test_the_wheel_holds_every_module_and_every_file_that_modules_read(names):
+    folders = ("model", "server", "clients", "checkpoints", "src/saccade")
+    wanted = {
+        PurePosixPath("saccade", *path.relative_to(ROOT).parts[skipped:])
+        for folder in folders
+        for path in tracked()
+        if path.is_relative_to(ROOT / folder)
+        for skipped in [folder.count("/") * 2]
+    }
+    assert wanted - set(names) == set()
+
+
+def test_an_unpacked_wheel_is_importable_beside_a_users_own_modules(wheel, tmp_path):
+    site = tmp_path / "site"
+    shutil.unpack_archive(wheel, site, "zip")
+    folder = make_own_folder(tmp_path / "own")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import saccade, saccade.clients.commands.cli, saccade.server.settings\n"
+        "print(saccade.connect.__module__, saccade.__file__.startswith(sys.argv[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(site)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("saccade.clients.connection True\n", "")

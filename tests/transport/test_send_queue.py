@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from hypothesis import given, strategies as st
+
+from saccade.server.protocol.messages import Ack, Flushed, Result, ServerMessage
+from saccade.server.transport.send_queue import SendQueue
+
+
+def result(ticks: int) -> Result:
+    return Result(0, ticks, 2 * ticks, 0, [1.0], "up", 1.0)
+
+
+def flushed(number: int) -> Flushed:
+    return Flushed(number, 0, 0, 0, 0)
+
+
+def drained(queue: SendQueue) -> list[ServerMessage]:
+    return list(iter(queue.take, None))
+
+
+def test_messages_leave_in_their_order() -> None:
+    queue = SendQueue(10)
+    messages = [result(1), flushed(1), Ack(1, 2, 3), result(2)]
+    for message in messages:
+        queue.put(message)
+    assert drained(queue) == messages
+
+
+def test_an_ack_takes_the_place_of_the_one_right_before_it() -> None:
+    queue = SendQueue(10)
+    for message in (Ack(1, 1, 1), Ack(2, 2, 2), result(1), Ack(3, 3, 3)):
+        queue.put(message)
+    assert drained(queue) == [Ack(2, 2, 2), result(1), Ack(3, 3, 3)]
+
+
+def test_a_full_box_keeps_the_newest_result_only() -> None:
+    queue = SendQueue(2)
+    for ticks in range(1, 10):
+        queue.put(result(ticks))
+    assert drained(queue) == [result(1), result(9)]
+    assert queue.superseded == 7
+
+
+def test_whoever_wants_the_latest_never_has_two_results_waiting() -> None:
+    queue = SendQueue(10)
+    queue.most_results = 1
+    for message in (result(1), Ack(1, 1, 1), result(2), flushed(1), result(3)):
+        queue.put(message)
+    queue.put(result(4))
+    assert drained(queue) == [result(2), Ack(1, 1, 1), flushed(1), result(4)]
+    assert queue.superseded == 2
+    queue.put(result(5))
+    assert drained(queue) == [result(5)]
+
+
+MOVES = st.lists(st.sampled_from(["result", "ack", "flushed", "take"]), max_size=200)
+
+
+def play(moves: list[str]) -> list[ServerMessage]:
+    """Put and take, numbering messages by their move; return what came out."""
+    queue, out = SendQueue(4), []
+    make = {"result": result, "ack": lambda n: Ack(n, n, n), "flushed": flushed}
+    for n, move in enumerate(moves):
+        if move == "take":
+            out.append(queue.take())
+        else:
+            queue.put(make[move](n))
+        assert len(queue) <= 4 + 3 * moves[: n + 1].count("flushed") + 2
+    return [message for message in out + drained(queue) if message is not None]
+
+
+@given(MOVES)
+def test_every_answer_leaves_and_the_newest_ack_does_too(moves: list[str]) -> None:
+    out = play(moves)
+    asked = [n for n, move in enumerate(moves) if move == "flushed"]
+    assert [message.id for message in out if isinstance(message, Flushed)] == asked
+    acks = [message.seq for message in out if isinstance(message, Ack)]
+    assert acks == sorted(acks)
+    assert acks[-1:] == [n for n, move in enumerate(moves) if move == "ack"][-1:]
+
+
+@given(MOVES)
+def test_no_result_passes_an_answer_that_was_asked_for_before_it(
+    moves: list[str],
+) -> None:
+    numbers = [
+        message.id if isinstance(message, Flushed) else message.ticks
+        for message in play(moves)
+        if not isinstance(message, Ack)
+    ]
+    assert numbers == sorted(numbers)
