@@ -31,7 +31,8 @@ GOLDEN = Path(
 PUBLISHED = sorted(GOLDEN.glob("*.npz"))
 SYNTHETIC = sorted(GOLDEN.glob("synth/*.npz"))
 LIMIT = {np.float32: 3e-5, np.float64: 1e-9}
-QUICKLY: dict[str, Any] = {}  # as the tests' own process compiles
+QUICKLY: dict[str, Any] = {}
+"""As the tests' own process compiles; no server runs `step`, or float64."""
 pytestmark = pytest.mark.skipif(
     not PUBLISHED, reason=f"no golden files in {GOLDEN} (set SACCADE_GOLDEN_DIR)"
 )
@@ -127,7 +128,7 @@ def test_published_models_score_prefixes_event_by_event(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
     golden = read(path, dtype)
-    logits = by_step(golden, dtype, QUICKLY)(*longest(golden))
+    logits = by_step(golden, dtype)(*longest(golden))
     for length, truth in prefixes(golden):
         assert deviation(logits[length - 1], truth) <= LIMIT[dtype]
 
@@ -171,14 +172,12 @@ def longest(golden: Golden) -> tuple[Any, Any]:
     return tokens, gaps
 
 
-def by_step(
-    golden: Golden, dtype: type[np.floating[Any]], options: Mapping[str, Any] = SERVED
-) -> Any:
+def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
     """Return what gives the logits after each event, by `step` alone."""
     config = golden.config
     weights = classifier.fold(config, golden.variables)
 
-    @functools.partial(jax.jit, compiler_options=options)
+    @jax.jit
     def run(weights: Any, state: Any, tokens: Any, gaps: Any) -> Any:
         def move(state: Any, event: Any) -> Any:
             state, logits, _ = inference.step(config, weights, state, *event)
@@ -253,7 +252,7 @@ def check_synthetic(
     assert deviation(logits[0], full) <= LIMIT[dtype]
     assert deviation(logits[2], short) <= LIMIT[dtype]
     advance = by_advance(golden, dtype, options, execute)
-    step = by_step(golden, dtype, options) if stepwise else None
+    step = by_step(golden, dtype) if stepwise else None
     for row, truth in ((0, full), (2, short)):
         tokens = arrays["input/b/tokens"][row] % golden.config.num_embeddings
         gaps = arrays["input/b/timesteps_ms"][row]
