@@ -18,7 +18,7 @@ from saccade.clients import http
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.errors import ServerUnreachable
 from saccade.server.protocol.messages import GoAway
-from tests.system.offline import TOLERANCE, deviation, filmed, scanned
+from tests.system.offline import CHECKPOINTS, TOLERANCE, deviation, filmed, scanned
 from tests.wire import client_of
 
 DRAIN_S = 2.0
@@ -29,7 +29,8 @@ MARGIN_S = 120.0
 @pytest.fixture
 def own() -> Iterator[ServerProcess]:
     """A server of the test's own, ready."""
-    with ServerProcess(["--drain-s", str(DRAIN_S)]) as process:
+    served = ["--model", str(CHECKPOINTS / "nmnist"), "--buckets", "1x1,4x4"]
+    with ServerProcess([*served, "--drain-s", str(DRAIN_S)]) as process:
         process.wait_until_ready(lambda text: None)
         yield process
 

@@ -24,7 +24,7 @@ def post(server: Any, body: Any, **options: Any) -> httpx.Response:
     headers = {"Content-Type": "application/json", **options}
     content = body if isinstance(body, (bytes, str)) else json.dumps(body)
     url = f"{server.base}/v1/classify"
-    return httpx.post(url, content=content, headers=headers, timeout=60)
+    return httpx.post(url, content=content, headers=headers, timeout=300)
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:

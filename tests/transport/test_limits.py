@@ -51,7 +51,7 @@ def post(server: Any, name: str, **options: Any) -> httpx.Response:
     headers |= options.pop("headers", {})
     options.setdefault("content", json.dumps(BODY))
     url = f"{server.base}/v1/classify"
-    return httpx.post(url, headers=headers, timeout=60, **options)
+    return httpx.post(url, headers=headers, timeout=300, **options)
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> None:

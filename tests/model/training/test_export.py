@@ -42,9 +42,7 @@ def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert (
-        main(["export", str(run), "--name", "digits", "--out", str(out)]) == 0
-    )
+    assert main(["export", str(run), "--name", "digits", "--out", str(out)]) == 0
     return out / "digits"
 
 
@@ -157,10 +155,7 @@ def test_a_resumed_run_names_the_command_that_began_it(
     assert longer != text
     (folder / "config.yaml").write_text(longer)
     assert cli.train([f"resume={folder}"]) == 0
-    assert (
-        main(["export", str(folder), "--name", "n", "--out", str(tmp_path)])
-        == 0
-    )
+    assert main(["export", str(folder), "--name", "n", "--out", str(tmp_path)]) == 0
     for origin in (
         json.loads((folder / "run.json").read_text()),
         read_manifest(tmp_path / "n").provenance,
