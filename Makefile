@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 help:
 	@echo "make demo [SOURCE=recording]   see it all: a server, a stream, a batch, metrics"
 	@echo "make serve                     run the server on 127.0.0.1:8000"
-	@echo "make test                      the default tests (about 7 minutes on 2 cores)"
+	@echo "make test                      the default tests (about 8 minutes on 2 slow cores)"
 	@echo "make test-slow                 the rest of the tests"
 	@echo "make check                     lint, types, import contracts and the default tests"
 
@@ -25,11 +25,10 @@ serve: $(VENV)/.for-use
 install: $(VENV)/.for-development
 
 test: $(VENV)/.for-development
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-slow: $(VENV)/.for-development
-	$(BIN)/pytest -m slow -n 2 tests/model/test_golden.py
-	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/model/test_golden.py
+	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20
 
 check: lint types contracts test
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI
 
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
@@ -30,9 +30,16 @@ from saccade.server.transport.problems import answer_errors
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.routes import model_routes, probe_routes, session_routes
 from saccade.server.transport.service import Service
-from saccade.server.transport.websocket import stream
+from saccade.server.transport.websocket import stream_routes
 
 LOG: Final = logging.getLogger(__name__)
+ROUTES: Final = (
+    stream_routes,
+    classify_routes,
+    model_routes,
+    session_routes,
+    probe_routes,
+)
 
 
 def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
@@ -118,19 +125,6 @@ def create_store(settings: Settings) -> Store:
             return RedisStore(settings.store_url)
 
 
-def create_reloading(service: Service) -> Reloading:
-    """Build the watcher of the folders that a service's models came from."""
-    settings = service.settings
-    return Reloading(
-        service.catalogue,
-        service.engine,
-        service.metrics,
-        service.streams.open_streams,
-        settings.reload_s,
-        settings.session_ttl_s,
-    )
-
-
 def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Start what runs as long as the server; if it ends before, the log says why."""
 
@@ -162,7 +156,15 @@ def create_routes(service: Service) -> FastAPI:
         service.streams.start(asyncio.get_running_loop())
         background = [in_background(service.registry.run())]
         if service.settings.reload_s > 0:
-            background.append(in_background(create_reloading(service).run()))
+            reloading = Reloading(
+                service.catalogue,
+                service.engine,
+                service.metrics,
+                service.streams.open_streams,
+                service.settings.reload_s,
+                service.settings.session_ttl_s,
+            )
+            background.append(in_background(reloading.run()))
         yield
         for task in background:
             task.cancel()
@@ -170,12 +172,7 @@ def create_routes(service: Service) -> FastAPI:
         await asyncio.to_thread(service.engine.stop)
 
     app = FastAPI(title="Saccade", lifespan=lifespan)
-    for routes in (classify_routes, model_routes, session_routes, probe_routes):
+    for routes in ROUTES:
         app.include_router(routes(service))
-
-    @app.websocket("/v1/stream")
-    async def stream_route(websocket: WebSocket) -> None:
-        await stream(websocket, service)
-
     answer_errors(app, service.metrics.count_refusal)
     return app

@@ -240,8 +240,8 @@ def help_text(item: Field[Any], kind: Any) -> str:
     notes = [", ".join(choices_of(kind)) or item.metadata["range"]]
     if default not in {None, False, ()}:
         notes.append(f"default {_text_of(default)}")
-    shown = "; ".join(filter(None, notes))
-    return item.metadata["help"] + (f" ({shown})" if shown else "")
+    text, shown = item.metadata["help"], "; ".join(filter(None, notes))
+    return f"{text} ({shown})" if shown else f"{text}"
 
 
 def is_loopback(host: str) -> bool:

@@ -149,12 +149,12 @@ class Recorder:
             if isinstance(output, StreamFailed) and output.lease == lease
         ]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 300.0) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, seconds), "waited in vain"
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

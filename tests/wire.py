@@ -37,7 +37,7 @@ class Client:
         self.socket.send(encode_client(message, text=self.text))
 
     def hear(self) -> Any:
-        message = decode_server(self.socket.recv(timeout=60))
+        message = decode_server(self.socket.recv(timeout=300))
         self.heard.append(message)
         return message
 

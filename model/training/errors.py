@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -24,43 +25,40 @@ class TrainingError(Exception):
     """The root of this tree; its text is a message for the user."""
 
 
+@dataclass(eq=False)
 class UnknownSetting(TrainingError):
     """A key or an option that no configuration has."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.kind = kind
-        self.name = name
-        self.known = tuple(sorted(known))
-        self.nearest = _nearest(name, self.known)
-        super().__init__(kind, name)
+    kind: str
+    name: str
+    known: Iterable[str]
 
     def __str__(self) -> str:
         start = f"there is no {self.kind} {self.name!r}"
-        if self.nearest:
-            return f"{start}; did you mean {' or '.join(map(repr, self.nearest))}?"
-        return f"{start}; known: {', '.join(self.known)}"
+        known = sorted(self.known)
+        if near := _nearest(self.name, known):
+            return f"{start}; did you mean {' or '.join(map(repr, near))}?"
+        return f"{start}; known: {', '.join(known)}"
 
 
+@dataclass(eq=False)
 class InvalidSetting(TrainingError):
     """A setting's value is of the wrong type, out of range or missing."""
 
-    def __init__(self, key: str, reason: str) -> None:
-        self.key = key
-        self.reason = reason
-        super().__init__(key, reason)
+    key: str
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.key}: {self.reason}"
 
 
+@dataclass(eq=False)
 class MissingDataSet(TrainingError):
     """The data set's folder or file does not exist."""
 
-    def __init__(self, task: str, looked_for: Path | None, instructions: str) -> None:
-        self.task = task
-        self.looked_for = looked_for
-        self.instructions = instructions
-        super().__init__(task, looked_for)
+    task: str
+    looked_for: Path | None
+    instructions: str
 
     def __str__(self) -> str:
         where = (
@@ -71,38 +69,35 @@ class MissingDataSet(TrainingError):
         return f"task {self.task} finds no data: {where}.\n{self.instructions}"
 
 
+@dataclass(eq=False)
 class MalformedDataSet(TrainingError):
     """A file of the data set is damaged or contradicts another."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(path, reason)
+    path: Path
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
 
 
+@dataclass(eq=False)
 class EmptySplit(TrainingError):
     """A split has no samples."""
 
-    def __init__(self, task: str, split: str) -> None:
-        self.task = task
-        self.split = split
-        super().__init__(task, split)
+    task: str
+    split: str
 
     def __str__(self) -> str:
         return f"task {self.task} has no samples in its split {self.split}"
 
 
+@dataclass(eq=False)
 class TrainingDiverged(TrainingError):
     """The loss is no longer finite; the batch is saved for study."""
 
-    def __init__(self, step: int, loss: float, batch: Path) -> None:
-        self.step = step
-        self.loss = loss
-        self.batch = batch
-        super().__init__(step, loss, batch)
+    step: int
+    loss: float
+    batch: Path
 
     def __str__(self) -> str:
         return (
@@ -111,13 +106,12 @@ class TrainingDiverged(TrainingError):
         )
 
 
+@dataclass(eq=False)
 class CannotSave(TrainingError):
     """A checkpoint or a state cannot be written; the one before it is whole."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(path, reason)
+    path: Path
+    reason: str
 
     def __str__(self) -> str:
         return (
@@ -126,12 +120,11 @@ class CannotSave(TrainingError):
         )
 
 
+@dataclass(eq=False)
 class CannotLog(TrainingError):
     """Weights & Biases does not accept a run's metrics; the run's folder has them."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    reason: str
 
     def __str__(self) -> str:
         return (
@@ -140,14 +133,13 @@ class CannotLog(TrainingError):
         )
 
 
+@dataclass(eq=False)
 class MissingPackage(TrainingError):
     """A setting needs a package that is not installed."""
 
-    def __init__(self, setting: str, package: str, extra: str) -> None:
-        self.setting = setting
-        self.package = package
-        self.extra = extra
-        super().__init__(setting, package, extra)
+    setting: str
+    package: str
+    extra: str
 
     def __str__(self) -> str:
         return (
@@ -156,19 +148,18 @@ class MissingPackage(TrainingError):
         )
 
 
+@dataclass(eq=False)
 class CannotDownload(TrainingError):
     """An archive is not reachable, or has another checksum than its publisher's."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        self.url = url
-        self.reason = reason
-        super().__init__(url, reason)
+    url: str
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.url}: {self.reason}"
 
 
-def _nearest(name: str, known: tuple[str, ...]) -> list[str]:
+def _nearest(name: str, known: list[str]) -> list[str]:
     """Return up to three known names close to `name`, whole or by their last part."""
     whole = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     if whole:

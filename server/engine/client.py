@@ -1,8 +1,8 @@
 """The event loop's side of the engine: open streams, and the outputs of each.
 
-The device thread knows leases, the event loop knows streams; `EngineClient` maps one to
-the other on the event loop, with one wake-up a batch. An output whose lease has ended
-has no stream and is dropped.
+The device thread works with leases, the event loop with streams; `EngineClient` maps
+one to the other on the event loop, with one wake-up a batch. An output of a lease that
+has ended has no stream and is dropped.
 
 Streams may outnumber slots. A stream is resident, with a slot, or swapped out: its row
 and the events that came since wait in the host's memory. A stream that has nothing to

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -93,17 +94,17 @@ class ServedModel:
     folder: Path | None = None
     execution: str = "fastest"
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name that clients open the model by."""
         return self.servable.name
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The engine's name for the model: its name and version."""
         return self.servable.key
 
-    @property
+    @cached_property
     def tick_events(self) -> int:
         """Events per tick."""
         return self.servable.tick_events

@@ -201,7 +201,7 @@ class SessionRegistry:
         return [one for one in live if one.session.handle.holder == holder]
 
     def detach(self, live: LiveSession) -> asyncio.Task[None]:
-        """Save a session whose client is gone, and free its slot."""
+        """Save a session that has lost its client, and free its slot."""
         if live.ending is None:
             live.ending = self._start(self._detach(live))
         return live.ending

@@ -6,8 +6,11 @@ a `MessageSink` takes the messages to the client.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,7 +31,6 @@ from saccade.server.protocol.messages import (
     WasReset,
 )
 from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
-from saccade.server.sessions.pending_replies import PendingReplies
 from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
 from saccade.server.sessions.snapshots import (
     HostState,
@@ -38,6 +40,8 @@ from saccade.server.sessions.snapshots import (
     Snapshot,
 )
 from saccade.server.sessions.wire_errors import to_wire_error
+
+REPLIES_KEPT: Final = 16
 
 
 class MessageSink(Protocol):
@@ -51,6 +55,26 @@ class MessageSink(Protocol):
 
     def progressed(self) -> None:
         """Check again what waits for the session: ticks were scored."""
+
+
+class Signal:
+    """Wakes the coroutines that wait, which then check their condition again.
+
+    Unlike `asyncio.Condition`, it is notified without a lock, from synchronous code.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def notify(self) -> None:
+        """Make every waiting coroutine check its condition again."""
+        self._changed.set()
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Return once the condition holds, at once if it does."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class SessionHandle(NamedTuple):
@@ -91,6 +115,56 @@ def opened(
         resumed=handle.resumed,
         seq=conversation.ledger.sent.seq,
     )
+
+
+class _Sent(NamedTuple):
+    """A reply, and the newest frame when it was sent."""
+
+    seq: int
+    message: Reply
+
+
+class PendingReplies:
+    """Flushes that wait for their scores, and the newest replies.
+
+    A reply may be lost on its way; a client that comes back receives the newest again.
+    """
+
+    def __init__(self) -> None:
+        self._flushes: deque[PendingFlush] = deque()
+        self._sent: deque[_Sent] = deque(maxlen=REPLIES_KEPT)
+
+    @property
+    def newest(self) -> list[Reply]:
+        """The newest replies, the oldest first."""
+        return [sent.message for sent in self._sent]
+
+    def add_flush(self, flush: PendingFlush) -> None:
+        """Add a flush that waits."""
+        self._flushes.append(flush)
+
+    def take_due(self, ticks: int) -> Iterator[PendingFlush]:
+        """Remove and yield the flushes to answer once so many ticks are scored."""
+        while self._flushes and self._flushes[0].ticks <= ticks:
+            yield self._flushes.popleft()
+
+    def add_sent(self, seq: int, message: Reply) -> None:
+        """Add a reply that is sent now, after frame `seq`."""
+        self._sent.append(_Sent(seq, message))
+
+    def export_state(
+        self, seq: int
+    ) -> tuple[tuple[PendingFlush, ...], tuple[Reply, ...]]:
+        """Return the flushes and replies from no later than a frame."""
+        flushes = tuple(flush for flush in self._flushes if flush.seq <= seq)
+        return flushes, tuple(sent.message for sent in self._sent if sent.seq <= seq)
+
+    def import_state(
+        self, seq: int, flushes: Iterable[PendingFlush], replies: Iterable[Reply]
+    ) -> None:
+        """Continue with the flushes and replies up to a frame."""
+        self._flushes.extend(flushes)
+        self._sent.extend(_Sent(seq, message) for message in replies)
 
 
 class Session:

@@ -137,10 +137,11 @@ Recording: TypeAlias = Annotated[
 
 
 def _sensor_of(raw: Any) -> Sensor:
-    if not (isinstance(raw, list) and len(raw) in {2, 3}):
+    sides = raw if isinstance(raw, list) else []
+    if len(sides) not in {2, 3} or any(type(side) is not int for side in sides):
         text = "it is not [width, height] or [width, height, polarities]"
         raise PydanticCustomError("sensor", text)
-    return Sensor.from_list(raw)
+    return Sensor.from_list(sides)
 
 
 _Sides: TypeAlias = Annotated[
@@ -297,7 +298,8 @@ def from_validation(error: ValidationError) -> Problem:
     field, index = _place_of(first)
     where = f"field {field!r}" if index is None else f"field {field!r}, element {index}"
     detail = f"{where}: {first['msg']}"
-    value = None if first["type"] == "missing" else first["input"]
+    absent = first["type"] in {"missing", "unknown_field"}  # the input is the whole map
+    value = None if absent else first["input"]
     column = field.partition(".")[2]
     if column in {"x", "y", "p"} and first["type"] in _OUTSIDE:
         return Problem(

@@ -16,7 +16,7 @@ from saccade.server.protocol.messages import (
     ServerMessage,
     error_message,
 )
-from saccade.server.sessions.signal import Signal
+from saccade.server.sessions.session import Signal
 
 
 class Ending(NamedTuple):
@@ -47,6 +47,12 @@ class SendQueue:
     Args:
         capacity: Messages that wait before results are replaced.
         count_refusal: Receives the code of each error that is sent.
+
+    Attributes:
+        most_results: Results that wait before they are replaced.
+        superseded: Results that were replaced.
+        ending: How the connection ends, once it is to.
+        reading: Whether more is read from the client.
     """
 
     def __init__(
@@ -94,10 +100,6 @@ class SendQueue:
         """End the connection once all messages are sent; the first ending stands."""
         self.ending = self.ending or ending
         self._changed.notify()
-
-    def stop_reading(self) -> None:
-        """Have nothing more read from the client."""
-        self.reading = False
 
     def progressed(self) -> None:
         """Wake `wait_for`, after the session has scored ticks."""

@@ -14,7 +14,7 @@ from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
 from saccade.server.sessions.registry import SessionRegistry
-from saccade.server.sessions.signal import Signal
+from saccade.server.sessions.session import Signal
 from saccade.server.settings import Settings
 from saccade.server.transport.auth import Keys, Tickets
 from saccade.server.transport.metrics import Metrics
@@ -59,10 +59,6 @@ class Service:
             raise UnknownModel(name, tuple(current))
         return current[name]
 
-    def connect(self, client: SendQueue) -> None:
-        """Add a new connection."""
-        self.connections.add(client)
-
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""
         self.connections.discard(client)
@@ -81,7 +77,7 @@ class Service:
             async with asyncio.timeout(reading_s):
                 await self._changed.wait_for(lambda: not self.connections)
         for client in self.connections:
-            client.stop_reading()
+            client.reading = False
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s - reading_s):
                 await self.registry.drained()

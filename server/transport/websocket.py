@@ -20,7 +20,7 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from fastapi import WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
 from saccade.server.protocol.codec import Wire
@@ -46,19 +46,25 @@ HUNG_UP: Final = Ending(1000, "the client hung up")
 DONE: Final = Ending(1000)
 
 
-async def stream(websocket: WebSocket, service: Service) -> None:
-    """Serve `/v1/stream`: one session on one websocket."""
-    await websocket.accept()
-    connection = Connection(websocket, service)
-    service.connect(connection.queue)
-    reading = asyncio.create_task(connection.read())
-    try:
-        await connection.write()
-    finally:
-        service.disconnect(connection.queue)
-        reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await reading
+def stream_routes(service: Service) -> APIRouter:
+    """Return the route `/v1/stream`: one session on one websocket."""
+    router = APIRouter()
+
+    @router.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        await websocket.accept()
+        connection = Connection(websocket, service)
+        service.connections.add(connection.queue)
+        reading = asyncio.create_task(connection.read())
+        try:
+            await connection.write()
+        finally:
+            service.disconnect(connection.queue)
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+    return router
 
 
 class Connection:

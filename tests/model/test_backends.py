@@ -24,7 +24,7 @@ from saccade.model.precision import PRECISIONS, PrecisionName
 from saccade.model.readout import READOUTS, ReadoutRule
 from saccade.model.tokens import SCHEMES, Scheme
 from saccade.server.settings import Settings
-from tests.model.variants import QUICKLY, random_variables, small
+from tests.model.variants import random_variables, small
 
 SESSIONS, TICKS = 3, 4
 TINY = {"num_stages": 1, "num_layers_per_stage": 1, "pooling_stride": 4}
@@ -72,10 +72,10 @@ def check_scores(config: ModelConfig) -> str:
     dt_ms = rng.exponential(1.0, shape).astype(np.float32)
     fresh = classifier.init_carry(config, variables)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * SESSIONS), fresh)
-    move = jax.jit(partial(backend.advance, config), compiler_options=QUICKLY)
+    move = jax.jit(partial(backend.advance, config))
     _, logits = move(backend.weights, carry, tokens, dt_ms, np.full(SESSIONS, TICKS))
     assert np.isfinite(logits).all()
-    scan = jax.jit(partial(classifier.scan, config), compiler_options=QUICKLY)
+    scan = jax.jit(partial(classifier.scan, config))
     for row in range(SESSIONS):
         truth = np.asarray(scan(variables, tokens[row], dt_ms[row]))
         assert np.abs(logits[row, -1] - truth).max() <= 2e-5 * np.abs(truth).max()

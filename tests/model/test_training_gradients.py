@@ -56,11 +56,13 @@ def test_a_long_recurrence_and_its_gradient_are_those_of_single_steps(
                 after = split_complex.multiply(weights, function(*pair))
                 return (jnp.sin(after.real) + after.imag).sum()
 
-            return ravel_pytree(jax.grad(loss, argnums=(0, 1))(decay, drive))[0]
+            slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))
+            return ravel_pytree(slopes(decay, drive))[0]
 
+        truth = ravel_pytree(jax.jit(by_steps)(decay, drive))[0]
         for way in (blocked_scan_from_zero, associative_scan_from_zero):
-            ours = ravel_pytree(way(decay, drive))[0]
-            assert close(ours, ravel_pytree(by_steps(decay, drive))[0])
+            ours = ravel_pytree(jax.jit(way)(decay, drive))[0]
+            assert close(ours, truth)
         assert close(gradient(scan_from_zero), gradient(by_steps))
 
 
@@ -95,8 +97,9 @@ def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
                 flat = ravel_pytree(function(*given))[0]
                 return (jnp.sin(flat) * jnp.arange(flat.size)).sum()
 
-            return ravel_pytree(jax.grad(loss, argnums=(0, 1))(folded, table))[0]
+            slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))
+            return ravel_pytree(slopes(folded, table))[0]
 
-        ours, theirs = train(folded, table), define(folded, table)
+        ours, theirs = (jax.jit(f)(folded, table) for f in (train, define))
         assert close(ravel_pytree(ours)[0], ravel_pytree(theirs)[0])
         assert close(gradient(train), gradient(define))

@@ -14,14 +14,6 @@ from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry
 
-EMITTERS = (
-    {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
-)
-QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0, **EMITTERS}
-"""How to compile. Hundreds of models prove the mathematics, in a third of the time that
-their compilation would take; the published ones and a sample of the others are compiled
-as they serve."""
-
 SMALL = {
     "num_embeddings": 50,
     "num_classes": 5,

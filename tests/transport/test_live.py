@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) ->
 
     def cut() -> None:
         for queue in service.connections:
-            queue.put(GoAway("a cut", 1000))
+            queue.put(GoAway("a cut", 2500))
             queue.end(Ending(1012))
 
     bounds = Bounds(kept_bytes=8 * 10 * FRAME)
@@ -101,10 +100,9 @@ async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) ->
         await stream.flush()
         server.loop.call_soon_threadsafe(cut)
         await asyncio.to_thread(wait_until, lambda: stream.goaway is not None)
-        began_s = time.monotonic()
         for start in range(FRAME, len(events), FRAME):
             await stream.send(events[start : start + FRAME])
-        assert time.monotonic() - began_s < 1.0, "the connection was not waited for"
+        assert stream.stats.reconnects == 0, "sending waited for the connection"
         closed = await stream.close()
         stats = stream.stats
         assert stats.reconnects == 1
