@@ -33,12 +33,7 @@ WINDOW_S: Final = 4.0
 
 
 class TokenBucket:
-    """One rate.
-
-    Args:
-        per_s: Tokens that flow in every second; infinity is no limit.
-        now_s: The time.
-    """
+    """One rate: `per_s` tokens flow in every second; infinity is no limit."""
 
     def __init__(self, per_s: float, now_s: float) -> None:
         self._per_s = per_s
@@ -82,12 +77,7 @@ class KeyLimits:
 
 
 class KeyQuota:
-    """The use of one key.
-
-    Args:
-        limits: The most that the key may use.
-        clock: Seconds, never backwards.
-    """
+    """The use of one key, within its limits; `clock` gives seconds."""
 
     def __init__(self, limits: KeyLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
@@ -144,12 +134,7 @@ class KeyQuota:
 
 
 class KeyQuotas:
-    """The quota of each key; connections without a key share one.
-
-    Args:
-        limits: The most that each key may use.
-        clock: Seconds, never backwards.
-    """
+    """The quota of each key; connections without a key share one."""
 
     def __init__(
         self, limits: KeyLimits, clock: Callable[[], float] = time.monotonic
@@ -166,12 +151,7 @@ class KeyQuotas:
 
 
 class ReadThrottle:
-    """The time until which one connection is not read.
-
-    Args:
-        quota: The quota of the connection's key.
-        clock: Seconds, never backwards.
-    """
+    """The time until which one connection is not read, by its key's quota."""
 
     def __init__(
         self, quota: KeyQuota, clock: Callable[[], float] = time.monotonic

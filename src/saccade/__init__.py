@@ -11,79 +11,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from saccade import blocking
-    from saccade.clients.connection import connect
+    from saccade import blocking as blocking
+    from saccade.clients.connection import connect as connect
     from saccade.clients.errors import (
-        ClientError,
-        ConnectionLost,
-        RequestRefused,
-        ServerUnavailable,
-        ServerUnreachable,
-        StreamClosed,
-        StreamError,
+        ClientError as ClientError,
+        ConnectionLost as ConnectionLost,
+        RequestRefused as RequestRefused,
+        ServerUnavailable as ServerUnavailable,
+        ServerUnreachable as ServerUnreachable,
+        StreamClosed as StreamClosed,
+        StreamError as StreamError,
     )
-    from saccade.clients.http import classify
-    from saccade.clients.reconnecting import NEVER, Reconnecting
-    from saccade.clients.session import Bounds
+    from saccade.clients.http import classify as classify
+    from saccade.clients.reconnecting import (
+        NEVER as NEVER,
+        Reconnecting as Reconnecting,
+    )
+    from saccade.clients.session import Bounds as Bounds
     from saccade.model.events.errors import (
-        EventNotPackable,
-        EventsError,
-        NotEvents,
-        UnsortedEvents,
+        EventNotPackable as EventNotPackable,
+        EventsError as EventsError,
+        NotEvents as NotEvents,
+        UnsortedEvents as UnsortedEvents,
     )
-    from saccade.model.events.sensor import Sensor
-    from saccade.server.protocol.messages import ReadoutWindow, Report
+    from saccade.model.events.sensor import Sensor as Sensor
+    from saccade.server.protocol.messages import (
+        ReadoutWindow as ReadoutWindow,
+        Report as Report,
+    )
 
 __version__ = "0.1.0"
 
-_PLACES: Final = {
-    "saccade.clients.connection": ("connect",),
-    "saccade.clients.http": ("classify",),
-    "saccade.clients.session": ("Bounds",),
-    "saccade.clients.reconnecting": ("NEVER", "Reconnecting"),
-    "saccade.clients.errors": (
-        "ClientError",
-        "ConnectionLost",
-        "RequestRefused",
-        "ServerUnavailable",
-        "ServerUnreachable",
-        "StreamClosed",
-        "StreamError",
-    ),
-    "saccade.model.events.errors": (
-        "EventNotPackable",
-        "EventsError",
-        "NotEvents",
-        "UnsortedEvents",
-    ),
-    "saccade.model.events.sensor": ("Sensor",),
-    "saccade.server.protocol.messages": ("ReadoutWindow", "Report"),
+_NAMES: Final = {
+    "clients.connection": "connect",
+    "clients.http": "classify",
+    "clients.session": "Bounds",
+    "clients.reconnecting": "NEVER Reconnecting",
+    "clients.errors": "ClientError ConnectionLost RequestRefused ServerUnavailable "
+    "ServerUnreachable StreamClosed StreamError",
+    "model.events.errors": "EventNotPackable EventsError NotEvents UnsortedEvents",
+    "model.events.sensor": "Sensor",
+    "server.protocol.messages": "ReadoutWindow Report",
 }
-_MODULES: Final = {name: place for place, names in _PLACES.items() for name in names}
+_MODULES: Final = {
+    name: f"saccade.{module}"
+    for module, names in _NAMES.items()
+    for name in names.split()
+}
 
-__all__ = [
-    "NEVER",
-    "Bounds",
-    "ClientError",
-    "ConnectionLost",
-    "EventNotPackable",
-    "EventsError",
-    "NotEvents",
-    "ReadoutWindow",
-    "Reconnecting",
-    "Report",
-    "RequestRefused",
-    "Sensor",
-    "ServerUnavailable",
-    "ServerUnreachable",
-    "StreamClosed",
-    "StreamError",
-    "UnsortedEvents",
-    "__version__",
-    "blocking",
-    "classify",
-    "connect",
-]
+__all__ = ["__version__", "blocking", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

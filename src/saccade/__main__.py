@@ -4,48 +4,66 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from saccade import __version__
 
+
+class Command(NamedTuple):
+    """A sub-command: its help, the extra that installs it, and its function."""
+
+    help: str
+    extra: str
+    target: str
+
+
 COMMANDS: Final = {
-    "serve": ("saccade.server.cli:serve", "run the inference server"),
-    "stream": (
-        "saccade.clients.commands.cli:stream",
+    "serve": Command("run the inference server", "server", "server.cli:serve"),
+    "stream": Command(
         "stream a recording or a simulated camera",
+        "terminal",
+        "clients.commands.cli:stream",
     ),
-    "classify": (
-        "saccade.clients.commands.cli:classify",
+    "classify": Command(
         "classify recordings through REST",
+        "terminal",
+        "clients.commands.cli:classify",
     ),
-    "key": ("saccade.server.cli:key", "make an API key"),
-    "demo": (
-        "saccade.clients.commands.cli:demo",
+    "key": Command("make an API key", "server", "server.cli:key"),
+    "demo": Command(
         "see it all: a server, a stream, a batch, metrics",
+        "terminal",
+        "clients.commands.cli:demo",
     ),
-    "train": ("saccade.model.training.cli:train", "train a model"),
-    "evaluate": (
-        "saccade.model.training.cli:evaluate",
+    "train": Command("train a model", "train", "model.training.cli:train"),
+    "evaluate": Command(
         "measure a checkpoint's accuracy",
+        "train",
+        "model.training.cli:evaluate",
     ),
-    "download": (
-        "saccade.model.training.download:download",
+    "download": Command(
         "fetch a task's data set and check it",
+        "train",
+        "model.training.download:download",
     ),
-    "export": (
-        "saccade.model.training.export:export",
+    "export": Command(
         "make a run's best checkpoint one to serve, with a model card",
+        "train",
+        "model.training.export:export",
     ),
-    "import-upstream": (
-        "saccade.model.upstream.cli:import_upstream",
+    "import-upstream": Command(
         "make a servable checkpoint of the paper's authors' own",
+        "model",
+        "model.upstream.cli:import_upstream",
     ),
 }
 
 
 def usage() -> str:
     """Return the list of sub-commands, one a line."""
-    rows = [f"  saccade {name:<16} {text}" for name, (_, text) in COMMANDS.items()]
+    rows = [
+        f"  saccade {name:<16} {command.help}" for name, command in COMMANDS.items()
+    ]
     return "\n".join(
         ["usage: saccade COMMAND [ARGUMENTS]", "", *rows, "", "COMMAND --help: more."]
     )
@@ -63,32 +81,19 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         sys.stderr.write(f"saccade: no command {arguments[0]!r}\n\n{usage()}\n")
         return 2
-    module_name, function_name = COMMANDS[arguments[0]][0].split(":")
+    command = COMMANDS[arguments[0]]
+    module_name, function_name = command.target.split(":")
     try:
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(f"saccade.{module_name}")
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] == "saccade":
             raise
-        return _explain_missing(arguments[0], missing.name)
+        sys.stderr.write(
+            f"saccade {arguments[0]} needs the package {missing.name!r}, which is not "
+            f"installed; pip install 'saccade[{command.extra}]' brings it.\n"
+        )
+        return 3
     return int(getattr(module, function_name)(arguments[1:]) or 0)
-
-
-def _explain_missing(command: str, package: str | None) -> int:
-    extras = {
-        "serve": "server",
-        "key": "server",
-        "train": "train",
-        "evaluate": "train",
-        "download": "train",
-        "export": "train",
-        "import-upstream": "model",
-    }
-    extra = extras.get(command, "terminal")
-    sys.stderr.write(
-        f"saccade {command} needs the package {package!r}, which is not installed; "
-        f"pip install 'saccade[{extra}]' brings it.\n"
-    )
-    return 3
 
 
 if __name__ == "__main__":
