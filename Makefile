@@ -25,11 +25,10 @@ serve: $(VENV)/.for-use
 install: $(VENV)/.for-development
 
 test: $(VENV)/.for-development
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-slow: $(VENV)/.for-development
-	$(BIN)/pytest -m slow -n 2 tests/model/test_golden.py
-	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/model/test_golden.py
+	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20
 
 check: lint types contracts test
 

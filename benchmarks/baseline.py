@@ -16,6 +16,13 @@ from jaxtyping import Array, Float, Int
 
 from saccade.model.classifier import Variables
 from saccade.model.config import ModelConfig
+from saccade.model.upstream.recipes import recipe
+
+NAMES: Final = ("dvs/small", "shd/medium", "ssc/medium")
+CONFIGURATIONS: Final[dict[str, ModelConfig]] = {
+    name: recipe(name).config for name in NAMES
+}
+"""The published configurations that are measured, with random weights."""
 
 WINDOW_EVENTS: Final = 256
 LAYER_NORM_EPSILON: Final = 1e-6

@@ -123,7 +123,7 @@ def _leaving(layer: LayerWeights) -> int:
     """Count the products of a stride group: C, D, the gate, the wider skip."""
     matrices = [layer.C, layer.gate.kernel]
     matrices += [layer.D] if layer.D.ndim == 2 else []
-    matrices += [layer.widen.kernel] if layer.widen else []
+    matrices += [layer.skip_projection.kernel] if layer.skip_projection else []
     return sum(2 * matrix.size for matrix in matrices)
 
 

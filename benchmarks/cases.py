@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baseline import WINDOW_EVENTS, score_windows
-from saccade.model.backends import EXECUTIONS, Execution
-from saccade.model.classifier import Variables, initialize
+from saccade.model.backends import BACKENDS, Backend
+from saccade.model.classifier import Variables, fold, init_carry, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, Weights
-from saccade.model.streaming import fold, init_carry
 
 BASELINE: Final = "stateless windows"
 BASELINE_EVENTS: Final = 4096
@@ -49,13 +48,11 @@ class Case(NamedTuple):
     Attributes:
         name: The name in the tables.
         events: Events in one call.
-        shape: The work of one call; None for the baseline.
         call: Makes one call and returns its result, which may not be ready yet.
     """
 
     name: str
     events: int
-    shape: Shape | None
     call: Callable[[], Any]
 
 
@@ -87,20 +84,19 @@ def quick_shapes(tick_events: int) -> list[Shape]:
     return [Shape(1, 1), Shape(1, CHUNKS[0] // tick_events), Shape(8, 1), Shape(64, 1)]
 
 
-def cases(model: Model, shapes: list[Shape], execution: str = "fastest") -> list[Case]:
-    """Return the baseline first, then ours, run as one of `EXECUTIONS`."""
+def cases(model: Model, shapes: list[Shape], backend: str = "fastest") -> list[Case]:
+    """Return the baseline first, then the recurrent mode on one of `BACKENDS`."""
     tick_events = model.config.tick_events
-    chosen = EXECUTIONS[execution](model.config, model.weights)
-    ours = [
+    chosen = BACKENDS[backend](model.config, model.weights)
+    recurrent = [
         Case(
             shape.name(tick_events),
             shape.sessions * shape.ticks * tick_events,
-            shape,
             _advancing(model, chosen, shape),
         )
         for shape in shapes
     ]
-    return [Case(BASELINE, BASELINE_EVENTS, None, _baseline(model)), *ours]
+    return [Case(BASELINE, BASELINE_EVENTS, _baseline(model)), *recurrent]
 
 
 def _baseline(model: Model) -> Callable[[], Any]:
@@ -114,17 +110,17 @@ def _baseline(model: Model) -> Callable[[], Any]:
     return call
 
 
-def _advancing(model: Model, execution: Execution, shape: Shape) -> Callable[[], Any]:
-    """Return a call that moves its sessions on from where the last call left them."""
+def _advancing(model: Model, backend: Backend, shape: Shape) -> Callable[[], Any]:
+    """Return a call that advances its sessions from the state of its last call."""
     config, rows = model.config, shape.sessions
     batches = _events(config, rows, shape.ticks * config.tick_events)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)
     moving = jnp.full(rows, shape.ticks, jnp.int32)
-    move = jax.jit(partial(execution.advance, config), donate_argnums=1)
+    move = jax.jit(partial(backend.advance, config), donate_argnums=1)
 
     def call() -> Any:
         nonlocal carry
-        carry, logits = move(execution.weights, carry, *next(batches), moving)
+        carry, logits = move(backend.weights, carry, *next(batches), moving)
         return logits
 
     return call

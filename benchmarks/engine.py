@@ -21,13 +21,13 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from benchmarks.baseline import CONFIGURATIONS, NAMES
 from benchmarks.bound import Bound, bound, measure_ceilings
 from benchmarks.cases import BASELINE, Case, all_shapes, cases, draw, quick_shapes
-from benchmarks.configurations import CONFIGURATIONS, NAMES
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave
-from saccade.model.backends import EXECUTIONS
+from saccade.model.backends import BACKENDS
 
 BUDGET_S: Final = 60.0
 QUICK_BUDGET_S: Final = 3.0
@@ -49,7 +49,7 @@ def _latency(seconds: Seconds) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
+def run(names: Sequence[str], backend: str, *, quick: bool) -> Report:
     """Measure these configurations; `quick` takes fewer cases and less time."""
     report = Report(measure_ceilings(), {}, [], [])
     for name in names:
@@ -57,7 +57,7 @@ def run(names: Sequence[str], execution: str, *, quick: bool) -> Report:
         shapes = quick_shapes(tick) if quick else all_shapes(tick)
         budget_s = QUICK_BUDGET_S if quick else BUDGET_S
         most = report.bounds[name] = bound(model, report.ceilings)
-        timed = cases(model, shapes, execution)
+        timed = cases(model, shapes, backend)
         report.rows.extend(measure(name, timed, most, budget_s))
         report.readiness.extend(until_ready(name, model))
     return report
@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", action="append", choices=NAMES, help="not all")
     parser.add_argument(
-        "--execution", choices=EXECUTIONS, default="fastest", help="what runs ours"
+        "--execution",
+        choices=BACKENDS,
+        default="fastest",
+        help="the recurrent mode's backend",
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw them, as PNG")

@@ -24,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from saccade.model.events.encodings.packed import pack
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TokenChunk, Tokenization, Tokenizer
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
-from saccade.server.protocol.messages import EventsFrame, FitPolicy, Open
+from saccade.server.protocol.messages import EventsFrame, Open
 
 MODEL_SENSOR: Final = Sensor(128, 128)
 LARGE_SENSOR: Final = Sensor(640, 480)
@@ -47,7 +48,7 @@ class Way(NamedTuple):
 
     name: str
     sensor: Sensor
-    fit: FitPolicy
+    fit: Fit
     clock_bits: int | None
 
 
@@ -85,7 +86,7 @@ class Ingest:
     def next_message(self) -> Wire:
         """Return the next frame as a websocket message."""
         self._seq += 1
-        message = EventsFrame(self._seq, self._records, self._base_us)
+        message = EventsFrame(self._seq, self._records, t_base_us=self._base_us)
         self._base_us += int(self._events["t"][-1])
         return encode_client(message)
 
@@ -96,7 +97,7 @@ class Ingest:
             for request in self._conversation.read(message):
                 assert isinstance(request, Feed), request
                 chunks.append(self._tokenizer.feed(request.events))
-            self._conversation.settle(0)
+            self._conversation.ledger.settle(0)
         return chunks
 
 

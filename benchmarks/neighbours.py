@@ -84,7 +84,7 @@ class Neighbours:
             assert closed.events + closed.pending == sent
 
     async def _receive(self, stream: Stream) -> None:
-        taken = stream.traffic.latencies_ms
+        taken = stream.stats.latencies_ms
         async for _ in stream:
             while taken:
                 self.latencies_ms[self.phase].append(taken.popleft())

@@ -162,7 +162,7 @@ def frames(events: int = FRAME_EVENTS) -> Iterator[bytes]:
     seq = 0
     while True:
         seq += 1
-        yield framed(EventsFrame(seq, data, events * seq))
+        yield framed(EventsFrame(seq, data, t_base_us=events * seq))
 
 
 def framed(message: Any) -> bytes:

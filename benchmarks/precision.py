@@ -26,9 +26,8 @@ from rich.table import Table
 
 from benchmarks.sequential import Network
 from saccade.model.backends import fastest
-from saccade.model.classifier import initialize
+from saccade.model.classifier import fold, init_carry, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import fold, init_carry
 from saccade.model.upstream.recipes import presets, recipe
 
 EVENTS: Final = 1 << 20

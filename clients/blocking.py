@@ -1,4 +1,4 @@
-"""The SDK for code without asyncio: the same names, each waiting until it is done.
+"""The blocking Python SDK: the names of `connection`, for code without asyncio.
 
     with connect("ws://127.0.0.1:8000", model="nmnist") as stream:
         stream.send(events)
@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack
 
 from saccade.clients import connection
+from saccade.clients.connection import Choices
+from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, StreamStats
-from saccade.clients.transport import RECONNECTING, Choices, Reconnecting
 from saccade.server.protocol.messages import Closed, Flushed, GoAway, Opened, Result
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
-            target=self._loop.run_forever, name="saccade-client", daemon=True
+            target=self._run, name="saccade-client", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -43,7 +44,7 @@ class LoopThread:
         self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end; an interrupt here cancels it there."""
+        """Run a coroutine to its end; an interrupt of the caller cancels it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -51,11 +52,20 @@ class LoopThread:
             future.cancel()
             raise
 
+    def _run(self) -> None:
+        self._loop.run_forever()
+        unfinished = asyncio.all_tasks(self._loop)
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            self._loop.run_until_complete(asyncio.wait(unfinished))
+
 
 class Stream:
-    """A session that is open: send events, receive scores.
+    """An open session: send events, receive scores.
 
-    What each method does and raises is `clients.connection.Stream`'s to say.
+    Each method waits until it is done, and raises what the method of the same name of
+    `connection.Stream` raises.
     """
 
     def __init__(self, stream: connection.Stream, thread: LoopThread) -> None:
@@ -64,13 +74,18 @@ class Stream:
 
     @property
     def opened(self) -> Opened:
-        """What the server said at the start: labels, sensor, tick size, limits."""
+        """The server's answer to `open`: labels, sensor, tick size, limits."""
         return self._stream.opened
 
     @property
+    def stats(self) -> StreamStats:
+        """Counts of what was sent and received so far, and latencies of results."""
+        return self._stream.stats
+
+    @property
     def traffic(self) -> StreamStats:
-        """What was sent and received so far, with the latencies of the results."""
-        return self._stream.traffic
+        """Another name of `stats`, for programs written before it."""
+        return self._stream.stats
 
     @property
     def start_us(self) -> int | None:
@@ -83,12 +98,12 @@ class Stream:
         return self._stream.closed
 
     @property
-    def leaving(self) -> GoAway | None:
-        """The server's word that it is about to stop, if it gave one."""
-        return self._stream.leaving
+    def goaway(self) -> GoAway | None:
+        """The server's message that it is about to stop; None before it came."""
+        return self._stream.goaway
 
     def send(self, events: Any) -> None:
-        """Send events, waiting for as long as the server's window is full."""
+        """Send events, waiting while the server's window is full."""
         self._thread.run(self._stream.send(events))
 
     def send_raw(self, data: bytes) -> None:
@@ -108,7 +123,7 @@ class Stream:
         return self._thread.run(self._stream.close())
 
     def received(self) -> list[Result]:
-        """Take the results that have come, without waiting for more."""
+        """Return the results that have come, without waiting for more."""
         return self._thread.run(_received(self._stream))
 
     def __iter__(self) -> Iterator[Result]:
@@ -135,12 +150,12 @@ def connect(
     *,
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
-    reconnecting: Reconnecting = RECONNECTING,
+    reconnecting: Reconnecting = DEFAULT_RECONNECTING,
     **choices: Unpack[Choices],
 ) -> Iterator[Stream]:
-    """Open a session, and close it politely on leaving.
+    """Open a session, and close it on leaving the context.
 
-    Takes and raises what `clients.connection.connect` does.
+    Takes and raises what `connection.connect` does.
     """
     opening = connection.open_stream(
         url, model=model, bounds=bounds, reconnecting=reconnecting, **choices
@@ -150,6 +165,6 @@ def connect(
         try:
             yield Stream(stream, thread)
         except BaseException:
-            thread.run(stream.hang_up())
+            thread.run(stream.abort())
             raise
-        thread.run(stream.leave())
+        thread.run(stream.finish())

@@ -14,65 +14,96 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from saccade.clients.errors import StreamClosed
 from saccade.clients.frames import Payload, split_raw
+from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, StreamStats
-from saccade.clients.transport import (
-    RECONNECTING,
-    Choices,
-    Reconnecting,
-    Wire,
-    shake_hands,
-)
+from saccade.clients.transport import Wire, open_session, shake_hands
+from saccade.model.events.fit import Fit
+from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import as_events
 from saccade.server.protocol.messages import (
     ClientMessage,
     Close,
     Closed,
+    Encoding,
     Flush,
     Flushed,
     GoAway,
     Open,
     Opened,
+    ReadoutWindow,
+    Report,
     Reset,
     Result,
+    Results,
     WasReset,
+    WhenFull,
 )
 
 SILENCE_S: Final = 20.0
-"""How long a closing server may say nothing; one with work left acknowledges it."""
+"""How long a closing server may be silent; one with work left acknowledges."""
+
+
+class Choices(TypedDict, total=False):
+    """Options of a new session; `Open` holds the defaults.
+
+    sensor: the geometry of the events to come; by default the model's own.
+    fit: what to do where it is not the model's: `reject`, `scale` or `crop`.
+    encoding: `packed` for `send`; `evt2` or `evt3` for `send_raw`.
+    report: which ticks send a result; every tick by default.
+    readout: what the scores average over; the whole session by default.
+    clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
+    when_full: `block` waits in `send` while the server is behind; `drop-oldest` never
+        waits, and drops the oldest events that wait, here or at the server.
+    results: `latest` lets a newer result replace one that was not read yet.
+    """
+
+    sensor: Sensor | None
+    fit: Fit
+    encoding: Encoding
+    report: Report
+    readout: ReadoutWindow
+    clock_bits: int | None
+    when_full: WhenFull
+    results: Results
 
 
 class Stream:
-    """A session that is open: send events, receive scores.
+    """An open session: send events, receive scores.
 
     Made by `connect`. One task may send while another iterates. A slow
-    consumer gets the newest results; how many it missed is in `traffic`.
-    A frame that the server refuses leaves the session unharmed, and is
+    consumer gets the newest results; `stats` counts those it missed.
+    A frame that the server refuses leaves the session unharmed; the refusal is
     raised from the next `send`, `flush` or `close`.
 
-    A connection that is lost is made again, and the session goes on: nothing is
-    raised, calls only take longer. `traffic.reconnects` counts.
+    After a lost connection the stream connects again and the session goes on:
+    nothing is raised, calls only take longer. `stats.reconnects` counts.
     """
 
     def __init__(self, session: Session, wire: Wire) -> None:
         self._session = session
         self._wire = wire
         self._sending = asyncio.Lock()
-        self._left = False
-        self._told = False
+        self._closing = False
+        self._failure_raised = False
 
     @property
     def opened(self) -> Opened:
-        """What the server said at the start: labels, sensor, tick size, limits."""
+        """The server's answer to `open`: labels, sensor, tick size, limits."""
         return self._session.opened
 
     @property
+    def stats(self) -> StreamStats:
+        """Counts of what was sent and received so far, and latencies of results."""
+        return self._session.stats
+
+    @property
     def traffic(self) -> StreamStats:
-        """What was sent and received so far, with the latencies of the results."""
-        return self._session.traffic
+        """Another name of `stats`, for programs written before it."""
+        return self._session.stats
 
     @property
     def start_us(self) -> int | None:
@@ -85,18 +116,18 @@ class Stream:
         return self._session.closed
 
     @property
-    def leaving(self) -> GoAway | None:
-        """The server's word that it is about to stop."""
-        return self._session.leaving
+    def goaway(self) -> GoAway | None:
+        """The server's message that it is about to stop; None before it came."""
+        return self._session.goaway
 
     async def send(self, events: Any) -> None:
-        """Send events, waiting for as long as the server's window is full.
+        """Send events, waiting while the server's window is full.
 
-        With `when_full="drop-oldest"` never; `traffic` counts what was dropped.
+        With `when_full="drop-oldest"` it never waits; `stats` counts what was dropped.
 
         Args:
-            events: A structured array with t (or timestamp, ts), x, y and p (or on,
-                polarity), in time order; µs from any origin.
+            events: A structured array, shape (n,), with t (or timestamp, ts), x, y and
+                p (or on, polarity), in time order; t in µs from any origin.
 
         Raises:
             StreamError: An earlier frame was refused (nothing of this call is
@@ -133,10 +164,10 @@ class Stream:
             ConnectionLost: The connection ended.
         """
         self._raise_refusal()
-        request = self._session.next_id()
+        request = self._session.new_request()
         async with self._sending:
-            await self._say(Flush(request))
-        flushed = await self._answer(request)
+            await self._send_message(Flush(request))
+        flushed = await self._reply(request)
         self._raise_refusal()
         assert isinstance(flushed, Flushed)
         return flushed
@@ -148,42 +179,42 @@ class Stream:
             StreamError: The session has failed.
             ConnectionLost: The connection ended.
         """
-        request = self._session.next_id()
+        request = self._session.new_request()
         async with self._sending:
-            await self._say(Reset(request))
-            await self._answer(request)
+            await self._send_message(Reset(request))
+            await self._reply(request)
 
     async def close(self) -> Closed:
         """End the session and return the final scores.
 
         Raises:
-            StreamError: A frame was refused that no call has told of yet (the
+            StreamError: A frame was refused and no call has raised that yet (the
                 final scores are in `closed`), or the session has failed.
             ConnectionLost: The connection ended before the final scores came.
         """
-        if not self._left:
-            self._left = True
-            await self._say_goodbye()
+        if not self._closing:
+            self._closing = True
+            await self._close_session()
         self._raise_refusal()
         if self._session.closed is None:
             self._raise_failure()
             raise StreamClosed
         return self._session.closed
 
-    async def leave(self) -> None:
-        """Close politely, and raise what no call has told the caller of yet."""
-        if self._told:
-            await self.hang_up()
+    async def finish(self) -> None:
+        """Close the session, and raise a failure that no call has raised yet."""
+        if self._failure_raised:
+            await self.abort()
         else:
             await self.close()
 
-    async def hang_up(self) -> None:
+    async def abort(self) -> None:
         """Drop the connection without asking for final scores."""
-        self._left = True
-        await self._wire.hang_up()
+        self._closing = True
+        await self._wire.abort()
 
     def received(self) -> list[Result]:
-        """Take the results that have come, without waiting for more."""
+        """Return the results that have come, without waiting for more."""
         results = list(self._session.results)
         self._session.results.clear()
         return results
@@ -193,64 +224,64 @@ class Stream:
 
     async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
-            await self.leave()
+            await self.finish()
         else:
-            await self.hang_up()
+            await self.abort()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Result:
         session = self._session
-        await self._wire.until(lambda: bool(session.results))
+        await self._wire.wait_for(lambda: bool(session.results))
         if session.results:
             return session.results.popleft()
         self._raise_failure()
         raise StopAsyncIteration
 
     async def _send_payload(self, payload: Payload) -> None:
-        await self._wire.until(lambda: self._session.may_send(payload))
-        self._raise_if_over()
+        await self._wire.wait_for(lambda: self._session.may_send(payload))
+        self._raise_if_ended()
         self._session.dispatch(payload, time.monotonic())
-        await self._pump()
+        await self._deliver()
 
-    async def _say(self, message: ClientMessage) -> None:
-        self._raise_if_over()
-        self._session.outgoing.say(message)
-        await self._pump()
+    async def _send_message(self, message: ClientMessage) -> None:
+        self._raise_if_ended()
+        self._session.send_log.append(message)
+        await self._deliver()
 
-    async def _pump(self) -> None:
-        await self._wire.push()
+    async def _deliver(self) -> None:
+        await self._wire.deliver()
         self._raise_failure()
 
-    async def _answer(self, request: int) -> Flushed | WasReset:
-        answers = self._session.answers
-        await self._wire.until(lambda: request in answers)
-        if request not in answers:
-            self._raise_if_over()
-        return answers.pop(request)
+    async def _reply(self, request: int) -> Flushed | WasReset:
+        replies = self._session.replies
+        await self._wire.wait_for(lambda: request in replies)
+        if request not in replies:
+            self._raise_if_ended()
+        return replies.pop(request)
 
-    async def _say_goodbye(self) -> None:
+    async def _close_session(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(SILENCE_S), self._sending:
-                self._session.outgoing.say(Close())
-                await self._wire.pump()
-            await self._wire.until_over(SILENCE_S)
-        await self._wire.hang_up()
+                self._session.send_log.append(Close())
+                await self._wire.send_pending()
+            await self._wire.wait_until_ended(SILENCE_S)
+        await self._wire.abort()
 
     def _raise_refusal(self) -> None:
-        refusal = self._session.refusal()
+        refusal = self._session.take_refusal()
         if refusal is not None:
             raise refusal
 
     def _raise_failure(self) -> None:
         if self._session.failure is not None:
-            self._told = True
+            self._failure_raised = True
             raise self._session.failure
 
-    def _raise_if_over(self) -> None:
+    def _raise_if_ended(self) -> None:
         self._raise_failure()
-        if self._left or self._session.closed is not None:
+        if self._closing or self._session.closed is not None:
             raise StreamClosed
 
 
@@ -259,18 +290,18 @@ async def open_stream(
     *,
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
-    reconnecting: Reconnecting = RECONNECTING,
+    reconnecting: Reconnecting = DEFAULT_RECONNECTING,
     **choices: Unpack[Choices],
 ) -> Stream:
-    """Open a session that the caller will `leave`.
+    """Open a session that the caller ends with `finish` or `abort`.
 
     Takes and raises what `connect` does.
     """
     opening = Open(model, **choices)
-    socket, opened = await shake_hands(url, opening)
+    websocket, opened = await open_session(url, opening, reconnecting)
     session = Session(opening, opened, bounds)
     dial = partial(shake_hands, url, replace(opening, resume=opened.resume))
-    return Stream(session, Wire(socket, session, dial, reconnecting))
+    return Stream(session, Wire(websocket, session, dial, reconnecting))
 
 
 @asynccontextmanager
@@ -279,23 +310,29 @@ async def connect(
     *,
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
-    reconnecting: Reconnecting = RECONNECTING,
+    reconnecting: Reconnecting = DEFAULT_RECONNECTING,
     **choices: Unpack[Choices],
 ) -> AsyncIterator[Stream]:
-    """Open a session, and close it politely on leaving.
+    """Open a session, and close it on leaving the context.
+
+    While the server starts, stops or is full, opening waits and tries again.
 
     Args:
-        url: Where the server is: `ws://127.0.0.1:8000`.
+        url: The server's address: `ws://127.0.0.1:8000`.
         model: The name of a served model.
-        bounds: How much to hold on to; see `Bounds`.
-        reconnecting: How to come back after a lost connection; `NEVER` does not.
+        bounds: How much to keep in memory; see `Bounds`.
+        reconnecting: How long to try while the server is busy, and after a lost
+            connection; `NEVER` raises at once.
         **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`,
             `when_full`, `results`: see `Choices`.
 
     Raises:
-        ServerUnreachable: Nobody answers at `url`.
+        ServerUnreachable: No Saccade server answers at `url`.
+        ServerUnavailable: The server starts, stops or restarts, for longer than
+            `reconnecting` waits.
         StreamError: The server refused to open the session.
-        ConnectionLost: The server hung up instead of answering.
+        RequestRefused: The server asks for a key, or for another one.
+        ConnectionLost: The server closed the connection instead of answering.
     """
     opening = open_stream(
         url, model=model, bounds=bounds, reconnecting=reconnecting, **choices

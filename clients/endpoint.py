@@ -1,4 +1,8 @@
-"""One address of a server, as its websocket and as its REST interface see it."""
+"""A server's address, the API key to show it, and how to check its certificate.
+
+One address names the websocket and the REST interface. The key and the file of
+certificate authorities come from the environment.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ STREAM_PATH: Final = "/v1/stream"
 TO_WEBSOCKET: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 TO_HTTP: Final = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+KEY_VARIABLE: Final = "SACCADE_KEY"
+CA_VARIABLE: Final = "SACCADE_CA"
 
 
 def stream_url(url: str) -> str:
@@ -36,25 +42,12 @@ def rest_url(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether `url` names this machine, which no proxy can reach."""
+    """Return whether `url` names this machine, which no proxy can reach."""
     return _parts(url).hostname in LOOPBACK
 
 
-def _parts(url: str) -> SplitResult:
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    if parts.scheme not in TO_WEBSOCKET or not parts.hostname:
-        raise ValueError(f"{url!r} is no address such as ws://127.0.0.1:8000")
-    return parts
-
-
-# >>> merged from clients.credentials
-# >>> """The API key that this client shows, from its environment."""
-
-KEY_VARIABLE: Final = "SACCADE_KEY"
-
-
 def authorization() -> dict[str, str]:
-    """Return the header that shows the key; none where there is no key.
+    """Return the header that shows the API key of `SACCADE_KEY`; none without a key.
 
     A key is a secret: it is read from the environment alone, so that it is in no
     command line and no address.
@@ -63,20 +56,14 @@ def authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-# >>> merged from clients.trust
-# >>> """Whose word this client takes for who a server is, from its environment."""
+def tls_context(url: str) -> ssl.SSLContext | None:
+    """Return how to check the certificate of the server at `url`; None without TLS.
 
-CA_VARIABLE: Final = "SACCADE_CA"
-
-
-def trusted(url: str) -> ssl.SSLContext | None:
-    """Return how to check a server's certificate; None where it shows none.
-
-    The authorities are those of this machine, or those of the file that `SACCADE_CA`
-    names: for a server with a certificate of its own.
+    The certificate authorities are those of this machine, or those of the file that
+    `SACCADE_CA` names: for a server with a certificate of its own.
 
     Args:
-        url: The address that is about to be dialled.
+        url: The address to connect to.
 
     Raises:
         OSError: The file cannot be read, or holds no certificate.
@@ -88,3 +75,10 @@ def trusted(url: str) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=file)
     except OSError as error:
         raise OSError(f"cannot use the certificates in {file}: {error}") from None
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    if parts.scheme not in TO_WEBSOCKET or not parts.hostname:
+        raise ValueError(f"{url!r} is no address such as ws://127.0.0.1:8000")
+    return parts

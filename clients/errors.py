@@ -1,12 +1,14 @@
-"""What can go wrong between a client and a server.
+"""Errors of the client.
 
 ClientError
-├── StreamError          the server refused something, and said what
-├── ConnectionLost       the socket closed without a last word
-├── ServerUnreachable    nobody answers at the address
-├── StreamClosed         the caller used a stream that it had closed
-├── RequestRefused       a REST request was answered with a problem
-└── UnplayableSource     a source's name says nothing that can be played
+├── StreamError          the server refused a message or a session, with a code
+├── ConnectionLost       the websocket closed before the session ended
+├── ServerUnavailable    the server takes no new session for the moment
+├── ServerUnreachable    no Saccade server answers at the address
+├── StreamClosed         the caller used a stream after closing it
+├── RequestRefused       a REST request was answered with a problem document
+├── UnplayableSource     a source's name names nothing that can be played
+└── ServerFailed         a server process that this client started has failed
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from saccade.server.protocol.messages import ErrorMessage
 
 
 class ClientError(Exception):
-    """Something went wrong between this client and its server."""
+    """Base class of what can go wrong between a client and its server."""
 
 
 class StreamError(ClientError):
-    """The server refused a message, and said which and why.
+    """The server refused a message or a session.
 
     Args:
         code: The stable name of the reason, such as `event_outside_sensor`.
@@ -30,7 +32,7 @@ class StreamError(ClientError):
         field: The field that was at fault.
         value: What the field held.
 
-    `further` holds the refusals that had come in behind this one.
+    `further` holds the refusals that arrived after this one.
     """
 
     def __init__(  # noqa: PLR0913 (the wire's fields, one for one)
@@ -59,21 +61,27 @@ class StreamError(ClientError):
         return f"{self.message} ({self.code}){more}"
 
 
-def stream_error(message: ErrorMessage) -> StreamError:
-    """Turn the server's `error` into what a caller catches."""
+def stream_error(error: ErrorMessage) -> StreamError:
+    """Return the server's `error` message as an exception."""
     return StreamError(
-        message.code,
-        message.message,
-        fatal=message.fatal,
-        seq=message.seq,
-        index=message.index,
-        field=message.field,
-        value=message.value,
+        error.code,
+        error.message,
+        fatal=error.fatal,
+        seq=error.seq,
+        index=error.index,
+        field=error.field,
+        value=error.value,
     )
 
 
 class ConnectionLost(ClientError):
-    """The connection ended before the session did."""
+    """The websocket closed before the session ended.
+
+    Args:
+        close_code: The websocket's close code; None where the server sent
+            something that is no message.
+        reason: The reason that came with it; may be empty.
+    """
 
     def __init__(self, close_code: int | None, reason: str) -> None:
         super().__init__(close_code, reason)
@@ -81,31 +89,57 @@ class ConnectionLost(ClientError):
         self.reason = reason
 
     def __str__(self) -> str:
-        told = f": {self.reason}" if self.reason else ""
-        return f"the connection was lost (close code {self.close_code}){told}"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"the connection was lost (close code {self.close_code}){reason}"
+
+
+class ServerUnavailable(ClientError):
+    """The server takes no new session for the moment: it starts, stops or restarts.
+
+    Args:
+        url: The server's address.
+        reason: The server's reason.
+        retry_after_s: The seconds that the server asks a client to wait; 0 if none.
+    """
+
+    def __init__(self, url: str, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(url, reason, retry_after_s)
+        self.url = url
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"the server at {self.url} takes no new session now: {self.reason}"
 
 
 class ServerUnreachable(ClientError):
-    """Nothing that speaks the protocol answers at the address."""
+    """No Saccade server answers at the address.
 
-    def __init__(self, url: str, reason: str) -> None:
+    Args:
+        url: The address.
+        reason: What happened instead of an answer.
+        cut_off: Whether the connection was accepted, and closed without an answer.
+    """
+
+    def __init__(self, url: str, reason: str, *, cut_off: bool = False) -> None:
         super().__init__(url, reason)
         self.url = url
         self.reason = reason
+        self.cut_off = cut_off
 
     def __str__(self) -> str:
         return f"no Saccade server answers at {self.url}: {self.reason}"
 
 
 class StreamClosed(ClientError):
-    """The stream was closed by its own user, and then used."""
+    """The caller used a stream after closing it."""
 
     def __str__(self) -> str:
         return "the stream is closed"
 
 
 class RequestRefused(ClientError):
-    """A REST request was answered with a problem document.
+    """A REST request, or a websocket's handshake, was answered with a problem.
 
     Args:
         status: The HTTP status.
@@ -124,7 +158,7 @@ class RequestRefused(ClientError):
 
 
 class UnplayableSource(ClientError):
-    """The name of a source says nothing that can be played."""
+    """A source's name names nothing that can be played."""
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(source, reason)
@@ -133,3 +167,20 @@ class UnplayableSource(ClientError):
 
     def __str__(self) -> str:
         return f"cannot play {self.source!r}: {self.reason}"
+
+
+class ServerFailed(ClientError):
+    """A server process ended, or never became ready.
+
+    Args:
+        reason: What happened.
+        log: The last lines that the server wrote.
+    """
+
+    def __init__(self, reason: str, log: str) -> None:
+        super().__init__(reason, log)
+        self.reason = reason
+        self.log = log
+
+    def __str__(self) -> str:
+        return f"{self.reason}; its last words:\n{self.log}"

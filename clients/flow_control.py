@@ -1,16 +1,19 @@
-"""The client's half of flow control: what may still be sent unacknowledged."""
+"""Flow control of the client: its credit at the server, and the latency of scores."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final, NamedTuple
 
+LATENCY_FRAMES: Final = 16_384
+"""Frames remembered for latencies: with `report=flush` no result removes them."""
+
 
 class Credit:
-    """What is on its way to the server, against the window that it granted.
+    """Events and bytes on their way to the server, against the window it granted.
 
-    The server acknowledges running totals, so a lost or merged
-    acknowledgement cannot make the two sides disagree.
+    The server acknowledges running totals, so a lost or merged acknowledgement
+    cannot make the two sides disagree.
 
     Args:
         window_events: How many events may be unacknowledged.
@@ -27,19 +30,19 @@ class Credit:
 
     @property
     def unacked_events(self) -> int:
-        """Return how many events the server has not consumed yet."""
+        """Events that were sent and not acknowledged."""
         return self._sent_events - self._acked_events
 
     @property
     def unacked_bytes(self) -> int:
-        """Return how many payload bytes the server has not consumed yet."""
+        """Payload bytes that were sent and not acknowledged."""
         return self._sent_bytes - self._acked_bytes
 
     def allows(self, events: int, size: int) -> bool:
-        """Tell whether a frame fits into the window now.
+        """Return whether a frame fits into the window now.
 
-        A frame larger than the window is let through when nothing else is
-        on its way: the server judges it, and nobody waits forever.
+        A frame larger than the whole window is allowed when nothing else is
+        unacknowledged: the server accepts or refuses it, and no call waits for ever.
         """
         fits = (
             self.unacked_events + events <= self._window_events
@@ -63,14 +66,7 @@ class Credit:
         self._acked_bytes = max(self._acked_bytes, size)
 
 
-# >>> merged from clients.latency
-# >>> """How long a score took: from sending the event that decided it to receiving it."""
-
-LONGEST_LEDGER: Final = 16_384
-"""Frames remembered: with results off (`report=flush`) nothing takes them out."""
-
-
-class Departure(NamedTuple):
+class SentFrame(NamedTuple):
     """One frame on its way."""
 
     seq: int
@@ -79,52 +75,54 @@ class Departure(NamedTuple):
 
 
 class LatencyLedger:
-    """Match each result with the frame that completed its tick.
+    """Latency of each result: from sending the frame that completed its tick.
 
-    A result says how many events are scored; the frame that carried the
-    last one of them is the one whose journey is timed. A refused frame
-    contributed no event, so it leaves the ledger again.
+    A result counts the events that are scored; the frame with the last of them is
+    timed. A refused frame contributes no event, and leaves the ledger.
+
+    Args:
+        longest: The most frames to remember.
     """
 
-    def __init__(self, longest: int = LONGEST_LEDGER) -> None:
-        self._departures: deque[Departure] = deque()
+    def __init__(self, longest: int = LATENCY_FRAMES) -> None:
+        self._frames: deque[SentFrame] = deque()
         self._longest = longest
         self._events_before = 0
 
-    def departed(self, seq: int, events: int, now_s: float) -> None:
-        """Note a frame as sent."""
-        self._departures.append(Departure(seq, events, now_s))
-        if len(self._departures) > self._longest:
-            self._arrive()
+    def add(self, seq: int, events: int, now_s: float) -> None:
+        """Add a frame that is sent at `now_s`."""
+        self._frames.append(SentFrame(seq, events, now_s))
+        if len(self._frames) > self._longest:
+            self._remove_oldest()
 
-    def refused(self, seq: int) -> int:
-        """Forget a frame that the server did not take; return its events."""
-        for position, departure in enumerate(self._departures):
-            if departure.seq == seq:
-                del self._departures[position]
-                return departure.events
+    def discard(self, seq: int) -> int:
+        """Remove a frame that is in no score; return its events, 0 if unknown."""
+        for place, frame in enumerate(self._frames):
+            if frame.seq == seq:
+                del self._frames[place]
+                return frame.events
         return 0
 
-    def scored(self, events: int, now_s: float) -> float | None:
-        """Return the latency of a result in ms, or None if it timed no frame.
+    def latency_ms(self, events: int, now_s: float) -> float | None:
+        """Return the latency of a result, ms; None if it completes no known frame.
 
         Args:
-            events: How many events the result says are scored.
-            now_s: When it arrived.
+            events: The result's count of scored events.
+            now_s: When the result arrived.
         """
         if events <= self._events_before:
             return None
-        while self._departures:
-            frame = self._departures[0]
+        while self._frames:
+            frame = self._frames[0]
             if self._events_before + frame.events >= events:
                 return (now_s - frame.sent_at_s) * 1e3
-            self._arrive()
+            self._remove_oldest()
         return None
 
     def restart(self) -> None:
         """Begin again after a reset: the server's counts start at zero too."""
-        self._departures.clear()
+        self._frames.clear()
         self._events_before = 0
 
-    def _arrive(self) -> None:
-        self._events_before += self._departures.popleft().events
+    def _remove_oldest(self) -> None:
+        self._events_before += self._frames.popleft().events

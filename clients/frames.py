@@ -1,4 +1,4 @@
-"""Cutting a stream of events into frames that the wire can carry."""
+"""Events cut into frames that one `events` message can hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saccade.model.events.errors import UnsortedEvents
 from saccade.model.events.types import Events
 
 FRAMES_PER_WINDOW: Final = 4
-"""Frames are cut so small that sending and consuming can overlap."""
+"""Frames in a full window, at least: the server consumes some while others are sent."""
 ENVELOPE_BYTES: Final = 128
 """More than an `events` message needs around its `data`."""
 RAW_FRAME_BYTES: Final = 1 << 16
@@ -21,7 +21,13 @@ RAW_FRAME_BYTES: Final = 1 << 16
 
 
 class Payload(NamedTuple):
-    """What one `events` message carries, but for its seq."""
+    """The content of one `events` message, without its `seq`.
+
+    Attributes:
+        t_base_us: What is added to each packed record's time offset, µs.
+        data: The encoded events.
+        events: How many events `data` holds; 0 for raw words.
+    """
 
     t_base_us: int
     data: bytes
@@ -36,7 +42,7 @@ def largest_frame(window_events: int, window_bytes: int, max_frame_bytes: int) -
 
 
 def split(events: Events, largest: int) -> Iterator[Events]:
-    """Cut events into frames of at most `largest` that 32-bit offsets can span."""
+    """Cut events into frames of at most `largest` that 32-bit offsets can span, µs."""
     start = 0
     while start < len(events):
         piece = events[start : start + largest]
@@ -60,11 +66,10 @@ def split_raw(data: bytes) -> Iterator[Payload]:
 
 
 class Framer:
-    """One session's view of time: its clock starts at its first event.
+    """Cuts one session's events into payloads, timed from the session's first event.
 
-    A camera may count from its power-up or from 1970; what reaches the
-    server counts from the session's first event, so that every number
-    stays small.
+    A camera may count from its power-up or from 1970; payloads count from the
+    session's first event, so that every number stays small.
 
     Args:
         largest: How many events a frame may hold.
@@ -78,11 +83,11 @@ class Framer:
         self.start_us: int | None = None
 
     def frames(self, events: Events) -> Iterator[Payload]:
-        """Turn events into payloads, in order.
+        """Yield events as payloads, in order.
 
         Raises:
-            UnsortedEvents: An event lies before the session's first one; what
-                else is out of order is the server's to refuse, frame by frame.
+            UnsortedEvents: An event lies before the session's first one; other
+                disorder is left to the server, which refuses single frames.
             EventNotPackable: A coordinate does not fit the wire's record.
         """
         if not events.size:

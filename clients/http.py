@@ -1,8 +1,7 @@
-"""The REST interface: models, whole recordings, readiness, metrics."""
+"""The REST client: models, classification of recordings, readiness, metrics."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -11,22 +10,28 @@ from typing import Any, Final, NamedTuple
 import httpx
 import msgpack
 
-from saccade.clients.endpoint import authorization, is_loopback, rest_url, trusted
+from saccade.clients.endpoint import authorization, is_loopback, rest_url, tls_context
 from saccade.clients.errors import RequestRefused, ServerUnreachable
 from saccade.model.events.encodings.packed import pack
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
-from saccade.server.protocol.messages import FitPolicy
 
 TIMEOUT_S: Final = 120.0
 MSGPACK: Final = "application/msgpack"
-SAMPLE: Final = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
-LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a recording was classified as; nothing before its first tick."""
+    """The class of one recording; None where it is too short for a tick.
+
+    Attributes:
+        label: The label with the largest score.
+        confidence: The label's probability under a softmax, 0–1.
+        events: How many events are in the scores.
+        pending: How many events are in no score: less than a tick.
+        logits: The scores, one a label.
+    """
 
     label: str | None
     confidence: float | None
@@ -36,7 +41,7 @@ class Answer:
 
 
 class ModelCard(NamedTuple):
-    """What a server says of a model that it serves."""
+    """A model that a server serves."""
 
     name: str
     sensor: Sensor
@@ -44,7 +49,7 @@ class ModelCard(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One line of the metrics."""
+    """One number of a server's metrics."""
 
     name: str
     labels: dict[str, str]
@@ -55,7 +60,7 @@ def models(url: str) -> list[ModelCard]:
     """Return the models that a server serves.
 
     Raises:
-        ServerUnreachable: Nobody answers at `url`.
+        ServerUnreachable: No server answers at `url`.
         RequestRefused: The server answered with a problem.
     """
     with _client(url) as client:
@@ -72,20 +77,20 @@ def classify(
     recordings: Sequence[Events],
     *,
     sensor: Sensor,
-    fit: FitPolicy = "reject",
+    fit: Fit = "reject",
 ) -> list[Answer]:
     """Classify whole recordings of one sensor, all in one request.
 
     Args:
-        url: Where the server is.
+        url: The server's address.
         model: The name of a served model.
         recordings: Each recording's events, in time order; at most 71 minutes.
-        sensor: The geometry of all of them.
-        fit: What to do when it is not the model's.
+        sensor: The geometry of all recordings.
+        fit: What to do where it is not the model's.
 
     Raises:
-        ServerUnreachable: Nobody answers at `url`.
-        RequestRefused: The server refused a recording, or all of them.
+        ServerUnreachable: No server answers at `url`.
+        RequestRefused: The server refused the request or one of the recordings.
         EventNotPackable: A recording is too long for one request.
     """
     body = {
@@ -105,10 +110,10 @@ def classify(
 
 
 def readiness(url: str) -> tuple[bool, str]:
-    """Return whether a server is ready, and what it is doing.
+    """Return whether a server is ready, and its reason where it is not.
 
     Raises:
-        ServerUnreachable: Nobody answers at `url`.
+        ServerUnreachable: No server answers at `url`.
     """
     with _client(url) as client:
         response = client.get("/readyz")
@@ -116,10 +121,10 @@ def readiness(url: str) -> tuple[bool, str]:
 
 
 def metrics(url: str) -> list[Sample]:
-    """Return a server's metrics.
+    """Return a server's metrics. Needs the package prometheus_client.
 
     Raises:
-        ServerUnreachable: Nobody answers at `url`.
+        ServerUnreachable: No server answers at `url`.
         RequestRefused: The server answered with a problem.
     """
     with _client(url) as client:
@@ -127,12 +132,13 @@ def metrics(url: str) -> list[Sample]:
 
 
 def parse_metrics(text: str) -> list[Sample]:
-    """Read Prometheus' text format."""
-    found = (SAMPLE.fullmatch(line) for line in text.splitlines())
+    """Read Prometheus' text format. Needs the package prometheus_client."""
+    from prometheus_client.parser import text_string_to_metric_families
+
     return [
-        Sample(match[1], dict(LABEL.findall(match[2] or "")), float(match[3]))
-        for match in found
-        if match
+        Sample(sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
     ]
 
 
@@ -159,7 +165,7 @@ def _client(url: str) -> Iterator[httpx.Client]:
             timeout=TIMEOUT_S,
             trust_env=not is_loopback(url),
             headers=authorization(),
-            verify=trusted(base) or True,
+            verify=tls_context(base) or True,
         ) as client:
             yield client
     except (httpx.TransportError, OSError) as error:
@@ -167,7 +173,7 @@ def _client(url: str) -> Iterator[httpx.Client]:
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
-    """Return an answer that is no problem, and raise one that is."""
+    """Return a successful response; raise RequestRefused for any other."""
     if response.is_success:
         return response
     try:

@@ -1,4 +1,4 @@
-"""What a client has to say, kept until the server cannot lose it any more."""
+"""The log of a session's outgoing messages, kept until the server cannot lose them."""
 
 from __future__ import annotations
 
@@ -15,107 +15,114 @@ from saccade.server.protocol.messages import (
 
 
 class Entry(NamedTuple):
-    """One message, and the newest frame when it was said: itself, if it is one.
+    """One message of the log.
 
-    `events` and `bytes` are running totals, `own` the events of the frame.
+    Attributes:
+        message: The message.
+        seq: The newest frame at that point: the message's own, if it is a frame.
+        total_events: Events of all frames up to here.
+        total_bytes: Bytes of all frames up to here.
+        events: Events of this frame.
     """
 
     message: ClientMessage
     seq: int
-    events: int
-    bytes: int
-    own: int = 0
+    total_events: int
+    total_bytes: int
+    events: int = 0
 
     @property
     def size(self) -> int:
-        """Bytes of events in it."""
+        """Bytes of events in the message."""
         frame = self.message
         return len(frame.data) if isinstance(frame, EventsFrame) else 0
 
     @property
-    def hollow(self) -> bool:
-        """Whether it is a frame that had events once."""
-        return self.own > 0 and not self.size
+    def emptied(self) -> bool:
+        """Whether the message is a frame whose events were dropped."""
+        return self.events > 0 and not self.size
 
 
 class SendLog:
-    """The messages of one session, in order: some sent, some not yet.
+    """The outgoing messages of one session, in order: sent ones, then unsent ones.
 
-    A message is kept after it was sent where the session can be resumed: until a
-    frame after it is durable, or a flush is answered. A live source may let go of the
-    oldest events; their frames are said nevertheless, empty, so that none is missing.
+    Where the session can be resumed, a message stays after it was sent: until a later
+    frame is durable, or a flush is answered. A live source may drop the oldest events;
+    their frames are sent nevertheless, empty, so that `seq` has no gaps.
 
     Args:
-        keeps: Whether the session can be resumed.
+        resumable: Whether the session can be resumed.
     """
 
-    def __init__(self, *, keeps: bool) -> None:
-        self._keeps = keeps
+    def __init__(self, *, resumable: bool) -> None:
+        self._resumable = resumable
         self._sent: deque[Entry] = deque()
         self._unsent: deque[Entry] = deque()
         self._newest = Entry(Reset(0), 0, 0, 0)
-        self._forgotten = self._newest
+        self._discarded = self._newest
         self.kept_bytes = 0
         self.dropped_events = 0
-        """Events let go of that were never sent, or that the server has lost."""
+        """Dropped events that were never sent, or that the server has lost."""
 
-    def say(self, message: ClientMessage, events: int = 0) -> None:
+    def append(self, message: ClientMessage, events: int = 0) -> None:
         """Add a message.
 
         Args:
-            message: What to say.
+            message: The message.
             events: How many events a frame holds, as far as the client knows.
         """
         size = len(message.data) if isinstance(message, EventsFrame) else 0
-        _, seq, all_events, all_bytes, _ = self._newest
-        entry = Entry(
+        before = self._newest
+        self._newest = Entry(
             message,
-            seq + isinstance(message, EventsFrame),
-            all_events + events,
-            all_bytes + size,
+            before.seq + isinstance(message, EventsFrame),
+            before.total_events + events,
+            before.total_bytes + size,
             events,
         )
-        self._newest = entry
-        self._unsent.append(entry)
+        self._unsent.append(self._newest)
         self.kept_bytes += size
 
     @property
-    def waits(self) -> bool:
-        """Whether something is to be sent, or the last word was said."""
+    def needs_connection(self) -> bool:
+        """Whether a message is unsent, or the session is to be closed."""
         return bool(self._unsent) or isinstance(self._newest.message, Close)
 
-    def next(self) -> ClientMessage | None:
-        """Take the next message to send; None where all are sent."""
+    def take_next(self) -> ClientMessage | None:
+        """Return the next message to send, now counted as sent; None if there is none.
+
+        It stays in the log where the session can be resumed.
+        """
         if not self._unsent:
             return None
         entry = self._unsent.popleft()
-        if self._keeps:
+        if self._resumable:
             self._sent.append(entry)
         else:
             self.kept_bytes -= entry.size
         return entry.message
 
-    def durable(self, seq: int) -> None:
-        """Forget what the server cannot lose any more.
+    def discard_durable(self, seq: int) -> None:
+        """Remove what is durable once frame `seq` is.
 
         A reset or a flush that came right after frame `seq` may not be part of what
         is durable; it stays until the next frame is.
         """
         while self._sent and _is_past(self._sent[0], seq):
-            self._forgotten = self._sent.popleft()
-            self.kept_bytes -= self._forgotten.size
+            self._discarded = self._sent.popleft()
+            self.kept_bytes -= self._discarded.size
 
-    def answered(self, flush: int) -> None:
-        """Forget a flush that was answered."""
+    def discard_flush(self, request: int) -> None:
+        """Remove a flush that was answered."""
         for entry in self._sent:
-            if entry.message == Flush(flush):
+            if entry.message == Flush(request):
                 self._sent.remove(entry)
                 return
 
-    def hollow(self, most_bytes: int) -> list[int]:
-        """Let go of the oldest events until no more than so many bytes are kept.
+    def drop_payloads(self, most_bytes: int) -> list[int]:
+        """Drop the oldest events until at most `most_bytes` are kept.
 
-        First those that were sent: they are lost only if the server is, too.
+        Sent events go first: they are lost only if the server loses them, too.
 
         Returns:
             The frames whose events will never be sent.
@@ -127,29 +134,28 @@ class SendLog:
                     return never
                 if entry.size:
                     self.kept_bytes -= entry.size
-                    entries[place] = entry._replace(message=_emptied(entry.message))
+                    entries[place] = entry._replace(message=EventsFrame(entry.seq, b""))
                     if entries is self._unsent:
-                        self.dropped_events += entry.own
+                        self.dropped_events += entry.events
                         never.append(entry.seq)
         return never
 
     def rewind(self, seq: int) -> tuple[int, int]:
-        """Say again all that came after a frame; return events and bytes up to it."""
-        self.durable(seq)
-        self.dropped_events += sum(entry.own for entry in self._sent if entry.hollow)
+        """Make everything after frame `seq` unsent again.
+
+        Returns:
+            The events and the bytes of all frames up to `seq`.
+        """
+        self.discard_durable(seq)
+        self.dropped_events += sum(e.events for e in self._sent if e.emptied)
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
-        return self._forgotten.events, self._forgotten.bytes
+        return self._discarded.total_events, self._discarded.total_bytes
 
-    def resets(self) -> set[int]:
-        """Return the ids of the resets that are to be said."""
+    def unsent_resets(self) -> set[int]:
+        """Return the ids of the resets that are to be sent."""
         messages = (entry.message for entry in self._unsent)
         return {m.id for m in messages if isinstance(m, Reset)}
-
-
-def _emptied(message: ClientMessage) -> EventsFrame:
-    assert isinstance(message, EventsFrame)
-    return EventsFrame(message.seq, b"")
 
 
 def _is_past(entry: Entry, seq: int) -> bool:

@@ -1,4 +1,4 @@
-"""Playing events at the pace of their timestamps."""
+"""Events cut into frames, and played at the pace of their timestamps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AS_FAST_AS_POSSIBLE: Final = math.inf
 
 
 class Clock(NamedTuple):
-    """Where pacing gets its time from; a test brings its own."""
+    """A source of time: the present moment, s, and a way to wait."""
 
     now_s: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
@@ -26,7 +26,7 @@ WALL_CLOCK: Final = Clock(time.monotonic, asyncio.sleep)
 
 
 class Pacer:
-    """Say how long to wait until an event is due.
+    """The time until each event of a stream is due.
 
     Args:
         speed: How many sensor seconds pass in one second.
@@ -39,7 +39,7 @@ class Pacer:
         self._start: tuple[int, float] | None = None
 
     def wait_s(self, t_us: int, now_s: float) -> float:
-        """Return the seconds until the event at `t_us` is due, never below zero."""
+        """Return the time until the event at `t_us` is due, s, at least 0."""
         if self._start is None:
             self._start = (t_us, now_s)
         first_us, started_s = self._start

@@ -12,6 +12,7 @@ from saccade.clients.flow_control import Credit, LatencyLedger
 from saccade.clients.frames import Framer, Payload, largest_frame
 from saccade.clients.outgoing import SendLog
 from saccade.model.events.types import Events
+from saccade.server.protocol.errors import EngineFailed, SessionIdle
 from saccade.server.protocol.messages import (
     Ack,
     Closed,
@@ -27,23 +28,20 @@ from saccade.server.protocol.messages import (
 )
 
 LATENCIES_KEPT: Final = 4096
-PUT_AWAY: Final = "session_idle"
-"""What a server says that goes on once there is something to do."""
-ENGINE_FAILED: Final = "engine_failed"
-"""What a server says that has lost a session, but not what it kept of it."""
-MOST_SETBACKS: Final = 3
-"""After so many in a row, without a result between, the cause is the session's own."""
+MAX_ENGINE_FAILURES: Final = 3
+"""After more in a row, without a result between, the session itself is the cause."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a client holds on to, whatever the server would allow.
+    """How much a client keeps in memory, whatever the server would allow.
 
     Attributes:
-        results: Unread results that wait for a slow consumer; the oldest gives way.
+        results: Unread results that wait for a slow consumer; beyond, the oldest is
+            skipped.
         events_under_way: Events that may be unacknowledged, if fewer than the
             server grants: less to wait for when it falls behind.
-        kept_bytes: Bytes of events that are kept until the server says that they are
+        kept_bytes: Bytes of events that are kept until the server reports them
             durable; beyond, `send` waits for that, or a live source drops the oldest.
     """
 
@@ -57,11 +55,11 @@ DEFAULT_BOUNDS: Final = Bounds()
 
 @dataclass
 class StreamStats:
-    """What one stream has sent and received so far.
+    """Counts of what one stream has sent and received so far.
 
     `events` counts what was sent as records; raw frames count as bytes only. Of them,
-    `dropped_events` were let go of to make room for newer ones, by the server or
-    `dropped_here`, where the server does not hear of them.
+    `dropped_events` were dropped to make room for newer ones, by the server or, where
+    the server does not know of them, by this client: `dropped_locally`.
     """
 
     frames: int = 0
@@ -69,7 +67,7 @@ class StreamStats:
     bytes: int = 0
     acked_events: int = 0
     dropped_events: int = 0
-    dropped_here: int = 0
+    dropped_locally: int = 0
     refused_frames: int = 0
     refused_events: int = 0
     results: int = 0
@@ -81,43 +79,43 @@ class StreamStats:
 
 
 class Session:
-    """What a client knows of its session, and what it may do next.
+    """The state of one session, and what the client may do next.
 
     Args:
-        opening: What the client asked for.
+        opening: The `open` message.
         opened: The server's answer.
-        bounds: How much to hold on to.
+        bounds: How much to keep.
     """
 
     def __init__(
         self, opening: Open, opened: Opened, bounds: Bounds = DEFAULT_BOUNDS
     ) -> None:
         self.opened = opened
-        self.traffic = StreamStats()
+        self.stats = StreamStats()
         self.results: deque[Result] = deque()
-        self._refusals: list[StreamError] = []
+        self.replies: dict[int, Flushed | WasReset] = {}
         self.closed: Closed | None = None
-        self.leaving: GoAway | None = None
+        self.goaway: GoAway | None = None
         self.failure: ClientError | None = None
-        self.put_away = False
-        self._setbacks = 0
-        self._acked_seq = 0
+        self.suspended = False
+        self.drops_oldest = opening.when_full == "drop-oldest"
+        self.send_log = SendLog(resumable=opened.resume is not None)
         self._bounds = bounds
-        self.live = opening.when_full == "drop-oldest"
-        self._dropped_there = 0
-        self.answers: dict[int, Flushed | WasReset] = {}
-        self._last_id = 0
-        self._last_refused = 0
+        self._refusals: list[StreamError] = []
+        self._engine_failures = 0
+        self._acked_seq = 0
+        self._dropped_by_server = 0
+        self._newest_request = 0
+        self._newest_refused = 0
         self._scored_events = 0
-        self._again: set[int] = set()
-        self._asked: set[int] = set()
-        self.outgoing = SendLog(keeps=opened.resume is not None)
+        self._resets_sent_again: set[int] = set()
+        self._unanswered: set[int] = set()
         window_events = min(
             opened.window_events, bounds.events_under_way or opened.window_events
         )
         self._credit = Credit(window_events, opened.window_bytes)
-        # A crop leaves events out and a raw frame does not tell how many it
-        # holds: what the server counts is then not what was sent.
+        # A crop leaves events out, and the events of a raw frame are not counted here:
+        # the server then counts others than were sent.
         cropped = opening.fit == "crop" and opening.sensor not in {None, opened.sensor}
         self._timed = opening.encoding == "packed" and not cropped
         self._ledger = LatencyLedger()
@@ -128,78 +126,77 @@ class Session:
 
     @property
     def start_us(self) -> int | None:
-        """Return the caller's timestamp that the session counts from."""
+        """The caller's timestamp that the session counts from, µs."""
         return self._framer.start_us
 
     @property
-    def over(self) -> bool:
-        """Tell whether no further message can come."""
+    def ended(self) -> bool:
+        """Whether the session is closed or failed: no further message can come."""
         return self.closed is not None or self.failure is not None
 
     @property
-    def resting(self) -> bool:
-        """Tell whether the server put the session away, and nothing is to be said.
+    def idle(self) -> bool:
+        """Whether the server suspended the session, and there is nothing to send.
 
-        What was said while its word was on the way, it never read.
+        The server never read what was sent while its `session_idle` was on the way.
         """
-        unheard = self._acked_seq < self.traffic.frames or self._asked
-        return self.put_away and not (unheard or self.outgoing.waits)
+        unread = self._acked_seq < self.stats.frames or self._unanswered
+        return self.suspended and not (unread or self.send_log.needs_connection)
 
     def payloads(self, events: Events) -> Iterator[Payload]:
         """Cut events into payloads that the server's limits allow."""
         return self._framer.frames(events)
 
     def may_send(self, payload: Payload) -> bool:
-        """Tell whether the server's window and the own bound have room for it now.
+        """Return whether the server's window and the own bound have room for it now.
 
-        There is always room in a live stream, where the oldest events give way.
+        A session that drops the oldest events always has room.
         """
-        if self.live:
+        if self.drops_oldest:
             return True
-        kept = self.outgoing.kept_bytes
+        kept = self.send_log.kept_bytes
         if kept and kept + len(payload.data) > self._bounds.kept_bytes:
             return False
         return self._credit.allows(payload.events, len(payload.data))
 
     def dispatch(self, payload: Payload, now_s: float) -> None:
-        """Number a payload, count it as sent, and have it sent."""
-        traffic = self.traffic
-        traffic.frames += 1
-        traffic.events += payload.events
-        traffic.bytes += len(payload.data)
-        self._ledger.departed(traffic.frames, payload.events, now_s)
-        frame = EventsFrame(traffic.frames, payload.data, payload.t_base_us)
+        """Number a payload, count it as sent, and append it to the log."""
+        stats = self.stats
+        stats.frames += 1
+        stats.events += payload.events
+        stats.bytes += len(payload.data)
+        self._ledger.add(stats.frames, payload.events, now_s)
+        frame = EventsFrame(stats.frames, payload.data, t_base_us=payload.t_base_us)
         self._credit.spend(payload.events, len(payload.data))
-        self.outgoing.say(frame, payload.events)
-        if self.live:
-            for seq in self.outgoing.hollow(self._bounds.kept_bytes):
-                self._ledger.refused(seq)
+        self.send_log.append(frame, payload.events)
+        if self.drops_oldest:
+            for seq in self.send_log.drop_payloads(self._bounds.kept_bytes):
+                self._ledger.discard(seq)
             self._count_dropped()
 
-    def _count_dropped(self) -> None:
-        self.traffic.dropped_here = self.outgoing.dropped_events
-        here, there = self.traffic.dropped_here, self._dropped_there
-        self.traffic.dropped_events = here + there
+    def resume(self, opened: Opened) -> None:
+        """Go on after a lost connection: what the server does not know is sent again.
 
-    def resumed(self, opened: Opened) -> None:
-        """Go on after a lost connection; what the server does not know goes again."""
-        self.traffic.reconnects += 1
-        self.leaving = None
-        self.put_away = False
-        events, size = self.outgoing.rewind(opened.seq)
+        Args:
+            opened: The server's answer on the new connection.
+        """
+        self.stats.reconnects += 1
+        self.goaway = None
+        self.suspended = False
+        events, size = self.send_log.rewind(opened.seq)
         self._count_dropped()
-        self._again = self.outgoing.resets() - self._asked
+        self._resets_sent_again = self.send_log.unsent_resets() - self._unanswered
         self._credit.rewind(events, size)
-        self._credit.spend(self.traffic.events - events, self.traffic.bytes - size)
+        self._credit.spend(self.stats.events - events, self.stats.bytes - size)
 
-    def next_id(self) -> int:
-        """Return a number for a request that is to be answered."""
-        self._last_id += 1
-        self._asked.add(self._last_id)
-        return self._last_id
+    def new_request(self) -> int:
+        """Return the id of a new request, whose reply will be in `replies`."""
+        self._newest_request += 1
+        self._unanswered.add(self._newest_request)
+        return self._newest_request
 
-    def refusal(self) -> StreamError | None:
-        """Take what was refused since the last time; the first leads the others."""
+    def take_refusal(self) -> StreamError | None:
+        """Return the first refusal since the last call, with the rest in `further`."""
         if not self._refusals:
             return None
         first, *further = self._refusals
@@ -208,85 +205,92 @@ class Session:
         return first
 
     def receive(self, message: ServerMessage, now_s: float) -> None:
-        """Take in one message."""
+        """Apply one message of the server."""
         match message:
             case Result():
-                self._score(message, now_s)
+                self._receive_result(message, now_s)
             case Ack():
-                self._credit.acknowledge(message.events, message.bytes)
-                self._acked_seq = max(self._acked_seq, message.seq)
-                self.traffic.acked_events = max(
-                    self.traffic.acked_events, message.events
-                )
-                self.outgoing.durable(message.durable_seq)
-                self._dropped_there = message.dropped or 0
-                self._count_dropped()
+                self._receive_ack(message)
             case Flushed() | WasReset():
-                self._answered(message)
+                self._receive_reply(message)
             case Closed():
                 self.closed = message
             case ErrorMessage():
-                self._refuse(message)
+                self._receive_error(message)
             case GoAway():
-                self.leaving = message
+                self.goaway = message
             case Opened():
                 self.fail(StreamError("unexpected_message", "opened twice", fatal=True))
 
     def fail(self, failure: ClientError) -> None:
         """End the session for good; the first reason counts."""
-        if not self.over:
+        if not self.ended:
             self.failure = failure
 
-    def _answered(self, answer: Flushed | WasReset) -> None:
-        if isinstance(answer, Flushed):
-            self.outgoing.answered(answer.id)
+    def _receive_result(self, result: Result, now_s: float) -> None:
+        if self._resets_sent_again or result.events <= self._scored_events:
+            return  # a repetition, or of the stream before a reset
+        self._scored_events = result.events
+        self._engine_failures = 0
+        self.stats.results += 1
+        counted = result.events + (result.dropped or 0)
+        latency_ms = self._ledger.latency_ms(counted, now_s)
+        if self._timed and latency_ms is not None:
+            self.stats.latencies_ms.append(latency_ms)
+        self.results.append(result)
+        if len(self.results) > self._bounds.results:
+            self.results.popleft()
+            self.stats.skipped_results += 1
+
+    def _receive_ack(self, ack: Ack) -> None:
+        self._credit.acknowledge(ack.events, ack.bytes)
+        self._acked_seq = max(self._acked_seq, ack.seq)
+        self.stats.acked_events = max(self.stats.acked_events, ack.events)
+        self.send_log.discard_durable(ack.durable_seq)
+        self._dropped_by_server = ack.dropped or 0
+        self._count_dropped()
+
+    def _receive_reply(self, reply: Flushed | WasReset) -> None:
+        if isinstance(reply, Flushed):
+            self.send_log.discard_flush(reply.id)
         else:
-            self._again.discard(answer.id)
-        if answer.id not in self._asked:
-            return  # it came before the connection was lost
-        self._asked.discard(answer.id)
-        self.answers[answer.id] = answer
-        if isinstance(answer, WasReset):
+            self._resets_sent_again.discard(reply.id)
+        if reply.id not in self._unanswered:
+            return  # a repetition: it came before the connection was lost
+        self._unanswered.discard(reply.id)
+        self.replies[reply.id] = reply
+        if isinstance(reply, WasReset):
             self._scored_events = 0
             self._ledger.restart()
             self._framer.restart()
 
-    def _score(self, result: Result, now_s: float) -> None:
-        if self._again or result.events <= self._scored_events:
-            return  # it is known, or of what was before a reset
-        self._scored_events = result.events
-        self._setbacks = 0
-        self.traffic.results += 1
-        counted = result.events + (result.dropped or 0)
-        latency_ms = self._ledger.scored(counted, now_s)
-        if self._timed and latency_ms is not None:
-            self.traffic.latencies_ms.append(latency_ms)
-        self.results.append(result)
-        if len(self.results) > self._bounds.results:
-            self.results.popleft()
-            self.traffic.skipped_results += 1
-
-    def _goes_on_after(self, code: str) -> bool:
-        """Tell whether the session can be resumed, and is worth it."""
-        if self.opened.resume is None:
-            return False
-        self.put_away = code == PUT_AWAY
-        self._setbacks += code == ENGINE_FAILED
-        failed = code == ENGINE_FAILED and self._setbacks <= MOST_SETBACKS
-        return self.put_away or failed
-
-    def _refuse(self, error: ErrorMessage) -> None:
-        refusal = stream_error(error)
-        if self._goes_on_after(error.code):
+    def _receive_error(self, error: ErrorMessage) -> None:
+        if self._can_resume_after(error.code):
             return
+        refusal = stream_error(error)
         if error.fatal:
             self.fail(refusal)
             return
         if error.seq is not None:
-            if error.seq <= self._last_refused:
-                return  # it was told before the connection was lost
-            self._last_refused = error.seq
+            if error.seq <= self._newest_refused:
+                return  # a repetition: it came before the connection was lost
+            self._newest_refused = error.seq
         self._refusals.append(refusal)
-        self.traffic.refused_frames += 1
+        self.stats.refused_frames += 1
         if error.seq is not None:
-            self.traffic.refused_events += self._ledger.refused(error.seq)
+            self.stats.refused_events += self._ledger.discard(error.seq)
+
+    def _can_resume_after(self, code: str) -> bool:
+        """Return whether the session can be resumed after an error, and is worth it."""
+        if self.opened.resume is None:
+            return False
+        self.suspended = code == SessionIdle.code
+        failed = code == EngineFailed.code
+        self._engine_failures += failed
+        return self.suspended or (
+            failed and self._engine_failures <= MAX_ENGINE_FAILURES
+        )
+
+    def _count_dropped(self) -> None:
+        self.stats.dropped_locally = self.send_log.dropped_events
+        self.stats.dropped_events = self.stats.dropped_locally + self._dropped_by_server

@@ -1,4 +1,4 @@
-"""Where events come from: a recording, or a simulated camera."""
+"""Sources of events to stream: recordings and simulated cameras."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ SIMULATED: Final = "sim:"
 MOTIONS_MODEL: Final = "motions"
 US_PER_S: Final = 1_000_000
 SIMULATION_DEFAULTS: Final = {"seed": 1.0, "seconds": 10.0, "segment": 2.0}
-"""seed of the scenes; how long the camera films, and each motion lasts, in s."""
+"""Seed of the scenes; how long the camera films, and each motion lasts, s."""
 
 
 class Timeline:
-    """What really happens in a simulated scene, and from when on."""
+    """The true labels of a simulated scene, each with the time when it begins."""
 
     def __init__(self) -> None:
         self._starts_us: list[int] = []
         self._labels: list[str] = []
 
-    def note(self, t_us: int, label: str) -> None:
-        """Say what happens from `t_us` on; call in order of time."""
+    def append(self, t_us: int, label: str) -> None:
+        """Add the label that is true from `t_us` on; call in order of time."""
         if not self._labels or self._labels[-1] != label:
             self._starts_us.append(t_us)
             self._labels.append(label)
 
     def at(self, t_us: int) -> str | None:
-        """Return what happens at `t_us`, if it is known."""
+        """Return the label that is true at `t_us`; None before the first."""
         place = bisect_right(self._starts_us, t_us)
         return self._labels[place - 1] if place else None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something that plays events.
+    """Events to stream, with what is known about them.
 
     Attributes:
-        name: What to call it in front of the user.
+        name: The name to show to the user.
         sensor: The geometry of its events.
         chunks: Its events, in order of time.
-        model: The model that was made for it, where that is obvious.
-        truth: What really happens in it, where that is known.
-        changes: Whether what it shows changes, so that old scores must fade.
+        model: The name of the model that was trained on such events, if there is one.
+        truth: The true labels; empty where they are not known.
+        changes: Whether the true label changes, so that old events must fade from the
+            scores.
     """
 
     name: str
@@ -66,16 +67,16 @@ class Source:
 def open_source(
     text: str, sensor: Sensor | None = None, clock_bits: int | None = None
 ) -> Source:
-    """Open what a user calls a source.
+    """Open a recording or a simulated camera.
 
     Args:
         text: The path of a recording, or `sim:motions`, which may go on with
             `?seed=…&seconds=…&segment=…`.
-        sensor: The geometry of a recording that does not tell its own.
+        sensor: The geometry of a recording whose file does not hold it.
         clock_bits: A recording's timestamps wrap after 2^clock_bits µs.
 
     Raises:
-        UnplayableSource: It is not there, or cannot be read as events.
+        UnplayableSource: No such file or simulated camera, or no readable events.
     """
     if text.startswith(SIMULATED):
         return _simulated(text)
@@ -133,6 +134,6 @@ def _film(stream: MotionStream, until_us: int, timeline: Timeline) -> Iterator[E
     for motion, events in stream:
         if t_us >= until_us:
             return
-        timeline.note(t_us, motion)
+        timeline.append(t_us, motion)
         t_us += stream.chunk_us
         yield events

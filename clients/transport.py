@@ -1,129 +1,151 @@
-"""Dialling a server and opening a session on it."""
+"""The websocket of a stream: the handshake that opens a session, and its connection."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypedDict
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeAlias
 
-from websockets.asyncio.client import ClientConnection, connect as connect_socket
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection, connect as connect_websocket
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidStatus,
+    WebSocketException,
+)
 
-from saccade.clients.endpoint import authorization, is_loopback, stream_url, trusted
+from saccade.clients.endpoint import (
+    authorization,
+    is_loopback,
+    stream_url,
+    tls_context,
+)
 from saccade.clients.errors import (
     ClientError,
     ConnectionLost,
     RequestRefused,
+    ServerUnavailable,
     ServerUnreachable,
-    StreamError,
     stream_error,
 )
+from saccade.clients.reconnecting import Attempts, Reconnecting
 from saccade.clients.session import Session
-from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.codec import decode_server, encode_client
 from saccade.server.protocol.errors import ProtocolError
-from saccade.server.protocol.messages import (
-    Encoding,
-    ErrorMessage,
-    FitPolicy,
-    Open,
-    Opened,
-    ReadoutWindow,
-    Report,
-    Results,
-    WhenFull,
-)
+from saccade.server.protocol.messages import ErrorMessage, GoAway, Open, Opened
 
 LARGEST_MESSAGE: Final = 4 << 20
 """Bytes; a server's message holds one score a class, so this is ample."""
 OPEN_TIMEOUT_S: Final = 20.0
+UNAVAILABLE_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+"""HTTP answers of a busy server, of a gateway without one, and (500) of uvicorn that
+stops during a handshake."""
+UNAVAILABLE_CLOSES: Final = {
+    1001: "it stops",
+    1012: "it restarts",
+    1013: "it is not ready or full",
+}
+"""Close codes with which a server turns new sessions away, and what they mean."""
 
 
-class Choices(TypedDict, total=False):
-    """What a client may choose on opening; `Open` holds the defaults.
+async def open_session(
+    url: str, opening: Open, reconnecting: Reconnecting
+) -> tuple[ClientConnection, Opened]:
+    """Connect to the server at `url` and open a session; try again while it is busy.
 
-    sensor: the geometry of the events to come; by default the model's own.
-    fit: what to do when it is not the model's: `reject`, `scale` or `crop`.
-    encoding: `packed` for `send`; `evt2` or `evt3` for `send_raw`.
-    report: how often to hear; after every tick by default.
-    readout: what the scores average over; the whole session by default.
-    clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
-    when_full: `block` waits in `send` while the server is behind; `drop-oldest` never
-        waits, and lets go of the oldest events that wait, here or there.
-    results: `latest` lets a newer result replace one that was not read yet.
+    Args:
+        url: The server's address.
+        opening: The first message.
+        reconnecting: How often to try while the server is busy.
+
+    Raises:
+        ServerUnreachable: No Saccade server answers at `url`.
+        ServerUnavailable: The server takes no new session until `give_up_s` is over.
+        RequestRefused: The server asks for a key, or for another one.
+        StreamError: The server refused to open the session.
+        ConnectionLost: The server closed the connection instead of answering.
+        ValueError: `url` is no address of a server.
     """
-
-    sensor: Sensor | None
-    fit: FitPolicy
-    encoding: Encoding
-    report: Report
-    readout: ReadoutWindow
-    clock_bits: int | None
-    when_full: WhenFull
-    results: Results
+    attempts = Attempts(reconnecting)
+    while True:
+        try:
+            return await shake_hands(url, opening)
+        except ClientError as failure:
+            await attempts.wait(failure)
 
 
 async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened]:
-    """Dial the server at `url` and open a session.
+    """Connect to the server at `url` and open a session, trying once.
 
-    Raises:
-        ServerUnreachable: Nobody answers at `url`.
-        RequestRefused: The server wants a key, or another one.
-        StreamError: The server refused to open the session.
-        ConnectionLost: The server hung up instead of answering.
-        ValueError: `url` is no address of a server.
+    Raises what `open_session` does.
     """
-    socket = await _dial(url)
+    websocket = await _connect(url)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
-            await socket.send(encode_client(opening))
-            return socket, _expect_opened(await socket.recv())
+            await websocket.send(encode_client(opening))
+            return websocket, _expect_opened(url, await websocket.recv())
     except TimeoutError:
-        await socket.close()
+        await websocket.close()
         reason = f"no answer to `open` within {OPEN_TIMEOUT_S:g} s"
         raise ServerUnreachable(url, reason) from None
     except ConnectionClosed:
-        lost = ConnectionLost(socket.close_code, socket.close_reason or "")
-        raise lost from None
+        raise _closed_early(url, websocket) from None
     except BaseException:
-        await socket.close()
+        await websocket.close()
         raise
 
 
-async def _dial(url: str) -> ClientConnection:
+async def _connect(url: str) -> ClientConnection:
     address = stream_url(url)
     proxy: Literal[True] | None = None if is_loopback(url) else True
     try:
-        return await connect_socket(
+        return await connect_websocket(
             address,
             compression=None,
             max_size=LARGEST_MESSAGE,
             open_timeout=OPEN_TIMEOUT_S,
             proxy=proxy,
             additional_headers=authorization(),
-            ssl=trusted(address),
+            ssl=tls_context(address),
         )
     except InvalidStatus as error:
         raise _refused(url, error) from None
     except (OSError, TimeoutError, WebSocketException) as error:
-        raise ServerUnreachable(url, str(error) or type(error).__name__) from error
+        cut_off = isinstance(error, InvalidMessage) and isinstance(
+            error.__cause__, EOFError
+        )
+        reason = str(error) or type(error).__name__
+        raise ServerUnreachable(url, reason, cut_off=cut_off) from error
 
 
-def _refused(url: str, error: InvalidStatus) -> ServerUnreachable | RequestRefused:
-    """Tell a server that wants a key from something that is no such server."""
+def _refused(url: str, error: InvalidStatus) -> ClientError:
+    """Return the error of a handshake that was answered with another HTTP status."""
     response = error.response
+    status = response.status_code
     try:
         problem = json.loads(response.body or b"")
-        return RequestRefused(response.status_code, problem["code"], problem["detail"])
+        refused = RequestRefused(status, problem["code"], problem["detail"])
     except (ValueError, KeyError, TypeError):
-        return ServerUnreachable(url, str(error))
+        refused = None
+    if status in UNAVAILABLE_STATUSES:
+        retry_after = response.headers.get("Retry-After", "")
+        after_s = float(retry_after) if retry_after.isdecimal() else 0.0
+        return ServerUnavailable(url, str(refused or error), after_s)
+    return refused or ServerUnreachable(url, str(error))
 
 
-def _expect_opened(data: str | bytes) -> Opened:
+def _closed_early(url: str, websocket: ClientConnection) -> ClientError:
+    """Return the error of a websocket that closed before the server's first message."""
+    code, reason = websocket.close_code, websocket.close_reason or ""
+    if code in UNAVAILABLE_CLOSES:
+        meaning = reason or UNAVAILABLE_CLOSES[code]
+        return ServerUnavailable(url, f"{meaning} (close code {code})")
+    return ConnectionLost(code, reason)
+
+
+def _expect_opened(url: str, data: str | bytes) -> Opened:
     try:
         message = decode_server(data)
     except ProtocolError as error:
@@ -133,201 +155,156 @@ def _expect_opened(data: str | bytes) -> Opened:
             return message
         case ErrorMessage():
             raise stream_error(message)
-    raise ConnectionLost(None, f"the server answered `open` with {message}")
+        case GoAway(reason, reconnect_after_ms):
+            raise ServerUnavailable(url, reason, 1e-3 * reconnect_after_ms)
+    raise ConnectionLost(None, f"the server answered `open` with `{message.type}`")
 
-
-# >>> merged from clients.reconnecting
-# >>> """How long to wait before dialling again, and when to give up."""
-
-
-@dataclass(frozen=True)
-class Reconnecting:
-    """Exponential backoff with jitter.
-
-    Attributes:
-        first_s: The first wait, on average twice this at most.
-        most_s: The longest wait.
-        give_up_s: How long to try, from the loss of the connection on; 0 never does.
-    """
-
-    first_s: float = 0.1
-    most_s: float = 5.0
-    give_up_s: float = 120.0
-
-    def waits_s(self, at_least_s: float = 0.0) -> Iterator[float]:
-        """Yield one wait after another, each drawn at random below a growing bound.
-
-        So that a thousand clients of one server do not all come back at once.
-
-        Args:
-            at_least_s: What the server asked for, before the first attempt.
-        """
-        bound_s = self.first_s
-        yield at_least_s + random.uniform(0, bound_s)
-        while True:
-            bound_s = min(2 * bound_s, self.most_s)
-            yield random.uniform(bound_s / 2, bound_s)
-
-
-RECONNECTING: Final = Reconnecting()
-NEVER: Final = Reconnecting(give_up_s=0)
-
-
-# >>> merged from clients.wire
-# >>> """A session's socket, and the one task that reads it and dials again."""
 
 Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]
-TEMPORARY: Final = frozenset(
-    {"not_ready", "slots_exhausted", "too_many_sessions", "rate_exceeded"}
-)
-"""Refusals of a server that starts, or is full, or had enough, for the moment."""
 
 
 class Wire:
-    """Carry messages between a socket and a session.
+    """The websocket of one session: one task reads it, and connects again.
 
-    Whoever waits for something waits with `until`: it looks again after
-    every message that comes in. A connection that is lost is made again, and
-    what the server does not know is sent again, while everybody waits. One that the
-    server closed since nothing was said is made again once there is something to say.
+    A caller waits for a change of the session with `wait_for`, which looks again after
+    every message. After a lost connection the wire connects again and sends what the
+    server does not know, while callers wait. A connection that the server closed for
+    silence is made again once there is something to send.
 
     Args:
-        socket: The connection that the session was opened on.
-        session: What is said on it.
-        dial: How to come back.
+        websocket: The connection that the session was opened on.
+        session: The session.
+        dial: Connects again, and resumes the session.
         reconnecting: How often to try.
     """
 
     def __init__(
         self,
-        socket: ClientConnection,
+        websocket: ClientConnection,
         session: Session,
         dial: Dial,
         reconnecting: Reconnecting,
     ) -> None:
-        self._socket = socket
+        self._websocket = websocket
         self._session = session
         self._dial = dial
         self._reconnecting = reconnecting
-        self._up = True
-        self._left = False
-        self._news = asyncio.Event()
+        self._connected = True
+        self._aborted = False
+        self._changed = asyncio.Event()
         self._sending = asyncio.Lock()
         self._reader = asyncio.create_task(self._read())
-        self._pumping: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
 
-    async def pump(self) -> None:
-        """Send what the session has to say; while the connection is down, later."""
-        if self._session.put_away:
-            self._tell()
+    async def send_pending(self) -> None:
+        """Send the log's unsent messages; without a connection, the reader does later.
+
+        A session that cannot be resumed waits for the reader, which knows the reason.
+        """
+        if self._session.suspended:
+            self._notify()
         async with self._sending:
-            while self._up and (message := self._session.outgoing.next()) is not None:
+            log = self._session.send_log
+            while self._connected and (message := log.take_next()) is not None:
                 try:
-                    await self._socket.send(encode_client(message))
+                    await self._websocket.send(encode_client(message))
                 except ConnectionClosed:
-                    break  # the reader knows why, and sends it again or gives up
-        if self._session.opened.resume is None and self._socket.close_code is not None:
+                    break  # the reader sends it again, or ends the session
+        resumable = self._session.opened.resume is not None
+        if not resumable and self._websocket.close_code is not None:
             await asyncio.shield(self._reader)
 
-    async def push(self) -> None:
-        """Send what the session has to say; a live one waits for nobody."""
-        if not self._session.live:
-            await self.pump()
+    async def deliver(self) -> None:
+        """Send the log's unsent messages; a session that drops events does not wait."""
+        if not self._session.drops_oldest:
+            await self.send_pending()
             return
-        if self._pumping is None or self._pumping.done():
-            self._pumping = asyncio.create_task(self.pump())
-        await asyncio.sleep(0)  # a turn for it
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self.send_pending())
+        await asyncio.sleep(0)  # so that the sender runs
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition on the session holds, or the session is over."""
-        while not condition() and not self._session.over:
-            await self._news.wait()
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on the session holds, or the session has ended."""
+        while not condition() and not self._session.ended:
+            await self._changed.wait()
 
-    async def until_over(self, silence_s: float) -> None:
-        """Wait until the session is over.
+    async def wait_until_ended(self, silence_s: float) -> None:
+        """Wait until the session has ended.
 
         Raises:
-            TimeoutError: The server, though connected, said nothing for `silence_s`.
+            TimeoutError: No message came for `silence_s` on an open connection.
         """
-        while not self._session.over:
-            async with asyncio.timeout(silence_s if self._up else None):
-                await self._news.wait()
+        while not self._session.ended:
+            async with asyncio.timeout(silence_s if self._connected else None):
+                await self._changed.wait()
 
-    async def hang_up(self) -> None:
-        """Close the socket for good, and wait for the reader's end."""
-        self._left = True
-        await self._socket.close()
-        if not self._up:
+    async def abort(self) -> None:
+        """Close the websocket for good, and end the session where it has not ended."""
+        self._aborted = True
+        await self._websocket.close()
+        if not self._connected:
             self._reader.cancel()
-        tasks = [task for task in (self._reader, self._pumping) if task is not None]
+        tasks = [task for task in (self._reader, self._sender) if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         self._session.fail(ConnectionLost(1000, "hung up"))
-        self._tell()
+        self._notify()
 
     async def _read(self) -> None:
         session = self._session
-        while not session.over:
-            await self._hear()
-            if not session.over:
-                self._up = False
-                self._tell()
-                await self._come_back()
-            self._tell()
+        while not session.ended:
+            await self._receive()
+            if not session.ended:
+                self._connected = False
+                self._notify()
+                await self._reconnect()
+            self._notify()
 
-    async def _hear(self) -> None:
-        """Take in messages until the connection ends."""
+    async def _receive(self) -> None:
+        """Pass messages to the session until the connection ends."""
         try:
-            async for data in self._socket:
+            async for data in self._websocket:
                 self._session.receive(decode_server(data), time.monotonic())
-                self._tell()
+                self._notify()
         except ConnectionClosed:
             pass
         except ProtocolError as error:
             reason = f"the server sent no message: {error}"
             self._session.fail(ConnectionLost(None, reason))
 
-    async def _come_back(self) -> None:
-        """Dial until the session goes on, or it is over."""
-        session, socket = self._session, self._socket
-        lost = ConnectionLost(socket.close_code, socket.close_reason or "")
-        if self._left or session.opened.resume is None:
+    async def _reconnect(self) -> None:
+        """Resume the session on a new connection, or end it."""
+        session, websocket = self._session, self._websocket
+        lost = ConnectionLost(websocket.close_code, websocket.close_reason or "")
+        if self._aborted or session.opened.resume is None:
             session.fail(lost)
             return
-        while session.resting:
-            await self._news.wait()
-        give_up_s = time.monotonic() + self._reconnecting.give_up_s
-        asked_s = 1e-3 * session.leaving.reconnect_after_ms if session.leaving else 0.0
-        for wait_s in self._reconnecting.waits_s(asked_s):
-            if time.monotonic() + wait_s > give_up_s:
-                session.fail(lost)
-                return
-            await asyncio.sleep(wait_s)
-            failure = await self._try()
-            if failure is None:
-                return
-            if not _may_pass(failure):
-                session.fail(failure)
-                return
-
-    async def _try(self) -> ClientError | None:
-        """Dial once; return what went wrong."""
+        while session.idle:
+            await self._changed.wait()
+        goaway = session.goaway
+        asked_s = 1e-3 * goaway.reconnect_after_ms if goaway else 0.0
+        attempts = Attempts(self._reconnecting, lost)
         try:
-            self._socket, opened = await self._dial()
+            await attempts.wait(lost, asked_s)
+            while (failure := await self._resume()) is not None:
+                await attempts.wait(failure)
+        except ClientError as final:
+            session.fail(final)
+        except BaseException:
+            session.fail(lost)  # a caller's `on_wait` raised; no call waits for ever
+            raise
+
+    async def _resume(self) -> ClientError | None:
+        """Connect once and resume the session; return what went wrong."""
+        try:
+            self._websocket, opened = await self._dial()
         except ClientError as error:
             return error
-        self._session.resumed(opened)
-        self._up = True
-        # Not awaited: who sends must be read from, or both sides wait in the end.
-        self._pumping = asyncio.create_task(self.pump())
+        self._session.resume(opened)
+        self._connected = True
+        # Not awaited: a server that sends is read meanwhile, or both sides would wait.
+        self._sender = asyncio.create_task(self.send_pending())
         return None
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-
-def _may_pass(failure: ClientError) -> bool:
-    """Tell whether another attempt may do better."""
-    if isinstance(failure, StreamError):
-        return failure.code in TEMPORARY
-    return not isinstance(failure, RequestRefused)
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from saccade.clients.commands.playback import Playback, run
 from saccade.clients.commands.stream import FRAME_US, default_readout
+from saccade.clients.connection import Choices
 from saccade.clients.display.live import picture
 from saccade.clients.display.statistics import Snapshot, Summary
 from saccade.clients.pacing import by_time
 from saccade.clients.sources import open_source
-from saccade.clients.transport import Choices
 from saccade.server.protocol.messages import Result
 
 SOURCE = "sim:motions?seed=11&seconds=15"
@@ -38,7 +38,7 @@ class LastPicture:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def heard(self, result: Result) -> None:
+    def add(self, result: Result) -> None:
         """Do nothing."""
 
     def show(self, snapshot: Snapshot) -> None:

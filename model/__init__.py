@@ -1,1 +1,6 @@
-"""The event-based state space model, and the events it eats."""
+"""The model: from events to class scores, with its training and its checkpoints.
+
+Array axes, in every annotation: `s` slots, `b` batch, `l` tokens, `h` features,
+`p` states, `c` classes, `k` ticks, `v` vocabulary. A leading `...` stands for any
+batch axes.
+"""

@@ -1,7 +1,7 @@
-"""How `advance` is run: by a program of XLA's, or by machine code of our own.
+"""Backends of `advance`: the program that XLA compiles, or native CPU kernels.
 
-Both compute the same (by test). Ours is for a CPU: it holds what it works on in the
-cache, and does the work in blocks on as many threads as XLA has.
+Both compute the same, by test. The native kernels are for a CPU: they keep a block of
+ticks in a core's cache through all layers, and run blocks on all of XLA's threads.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from saccade.model import streaming
+from saccade.model import inference
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
 
 
-class Execution(NamedTuple):
+class Backend(NamedTuple):
     """A network, ready to move sessions.
 
     Attributes:
         name: `xla` or `native`.
-        weights: Laid out for it.
+        weights: In the backend's layout.
         advance: (config, weights, carry, tokens, dt_ms, ticks) -> carry, logits; see
-            `streaming.advance`.
+            `inference.advance`.
         advance_rows: (config, weights, pool, rows, tokens, dt_ms, ticks) -> pool,
-            logits: the same for some rows of a pool of carries, where there is a
-            quicker way than to read them, move them, and write them back.
-        prepare: Compiles what all networks share, if there is such; calls its argument
-            again and again, and ends with what that raises.
+            logits: `advance` of some rows of a pool of carries, in place. None where
+            gathering the rows, moving them and scattering them is as fast.
+        prepare: Compiles what all networks share, if anything. Calls its argument
+            repeatedly meanwhile, and stops with the exception that the call raises.
     """
 
     name: str
@@ -41,37 +41,42 @@ class Execution(NamedTuple):
     prepare: Callable[[Callable[[], None]], None] | None = None
 
 
-def by_xla(config: ModelConfig, weights: Weights) -> Execution:
-    """Let XLA compile a program for each shape; runs anywhere."""
-    return Execution("xla", weights, streaming.advance)
+def xla(config: ModelConfig, weights: Weights) -> Backend:
+    """Return the backend that XLA compiles, one program a shape; runs anywhere."""
+    return Backend("xla", weights, inference.advance)
 
 
-def by_native_code(config: ModelConfig, weights: Weights) -> Execution | None:
-    """Run machine code that is made once for all shapes, or return None.
+def native(config: ModelConfig, weights: Weights) -> Backend | None:
+    """Return the native kernels, compiled once for all shapes, or None.
 
-    It needs a CPU, the package numba and a network in float32.
+    They need a CPU, the package numba, a network in float32 and a configuration that
+    the kernels implement. A warning gives the reason where numba cannot be loaded, or
+    the configuration is not implemented.
     """
     single = weights.decoder.kernel.dtype == jnp.float32
     if not single or jax.default_backend() != "cpu" or find_spec("numba") is None:
         return None
     try:
         from saccade.model.cpu_kernels.advance import advance, advance_rows
+        from saccade.model.cpu_kernels.choices import unsupported
         from saccade.model.cpu_kernels.handler import prepare
         from saccade.model.cpu_kernels.packing import pack
     except ImportError as error:  # numba does not know this Python, or this NumPy
         warnings.warn(f"no native code, XLA runs it: {error}", stacklevel=2)
         return None
-    packed = pack(config, weights)
-    return Execution("native", packed, advance, advance_rows, prepare)
+    if reason := unsupported(config):
+        warnings.warn(f"no native code, XLA runs it: {reason}", stacklevel=2)
+        return None
+    return Backend("native", pack(config, weights), advance, advance_rows, prepare)
 
 
-def fastest(config: ModelConfig, weights: Weights) -> Execution:
-    """Return the fastest execution that there is for a network here."""
-    return by_native_code(config, weights) or by_xla(config, weights)
+def fastest(config: ModelConfig, weights: Weights) -> Backend:
+    """Return the native kernels where they run, else XLA's program."""
+    return native(config, weights) or xla(config, weights)
 
 
-EXECUTIONS: Final[dict[str, Callable[[ModelConfig, Weights], Execution]]] = {
+BACKENDS: Final[dict[str, Callable[[ModelConfig, Weights], Backend]]] = {
     "fastest": fastest,
-    "xla": by_xla,
+    "xla": xla,
 }
-"""What an operator may choose."""
+"""The choices of `--execution`."""

@@ -1,4 +1,12 @@
-"""A layer's weights as its arithmetic wants them, and its norms."""
+"""One SSM block as plain functions: normalise, project, recur, mix, add the skip.
+
+A block first projects each input on its own (`project`) and only then looks at time.
+The projection depends on the input alone, so for the first block a table of all tokens'
+projections replaces the embedding.
+
+A stride group's output reads one state: the one after the group's first token. So each
+group is summed first, and the recurrence runs from group to group.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +24,7 @@ from saccade.model import linear_recurrence, split_complex
 from saccade.model.config import ModelConfig
 from saccade.model.discretization import DISCRETIZATIONS, Discretization
 from saccade.model.pooling import (
-    WEIGHTINGS,
+    POOLINGS,
     Grouped,
     GroupTokens,
     OpenGroup,
@@ -29,6 +37,16 @@ from saccade.model.split_complex import SplitComplex
 
 NORM_EPSILON: Final = 1e-6
 
+UNROLLED_PLACES: Final = 16
+"""Places of a stride group in one iteration of a CPU's loop, the sums in registers.
+
+Each place adds its own decayed part. If the sum were decayed from place to place, its
+real and imaginary parts would each depend on both of the place before: the compiler
+fuses the unrolled places and would write each of them out twice."""
+
+Dropout = Callable[[Array], Array]
+"""Drops features out, or `identity`."""
+
 
 class Affine(NamedTuple):
     """x·kernel + bias, by matrix (h, o) or elementwise (h,)."""
@@ -38,16 +56,16 @@ class Affine(NamedTuple):
 
 
 class LayerWeights(NamedTuple):
-    """A layer's parameters as its arithmetic wants them.
+    """A layer's parameters, folded.
 
     Attributes:
         rates: ΛΔ, (p,), 1/ms.
-        B: Input to both planes of the drive, the shared gain included, (i, 2p).
-        C: Both planes of the state to the output, Re(C·x), (2p, o); doubled for
+        B: From an input to its drive as a row, the shared gain included, (i, 2p).
+        C: From a state as a row to the output, Re(C·x), (2p, o); doubled for
             conjugate pairs.
         D: Feedthrough, (i,) or (i, o).
-        gate: The GLU's.
-        widen: The skip's, where a layer widens.
+        gate: Of the GLU.
+        skip_projection: Of the skip, in a layer with more outputs than inputs.
         norm: The norm's scale and shift.
     """
 
@@ -56,7 +74,7 @@ class LayerWeights(NamedTuple):
     C: Float[Array, "q o"]
     D: Float[Array, "*i o"]
     gate: Affine
-    widen: Affine | None
+    skip_projection: Affine | None
     norm: Affine
 
 
@@ -69,40 +87,18 @@ def layer_norm(norm: Affine, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
 
 
 def affine_norm(norm: Affine, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
-    """Normalise by what training left: a batch norm is a scale and a shift."""
+    """Scale and shift: a batch norm with the statistics that training stored."""
     return x * norm.kernel + norm.bias
 
 
-# >>> merged from model.block
-# >>> """One SSM block as plain functions: normalise, project, recur, mix, add the skip.
-# >>>
-# >>> A block first projects each input on its own (`project`), and only then looks at time.
-# >>> What it projects depends on the input alone, so for the first block a table of all
-# >>> tokens' projections can stand in for the embedding.
-# >>>
-# >>> Only one state in a stride group is ever read: the one after the group's first token.
-# >>> So a group is summed up first, and the recurrence proper runs from group to group.
-# >>> """
-
-MOST_IN_A_ROW: Final = 16
-"""Places of a group that one loop of machine code takes, its sums in registers.
-
-Each place adds its own part. Were the sum decayed from place to place, its two planes
-would depend on both of the place before, and a compiler that fuses them all would
-write that out twice a place."""
-
-Keep = Callable[[Array], Array]
-"""Dropout, or the identity."""
-
-
 def identity(x: Any) -> Any:
-    """Keep everything."""
+    """Return x: no dropout."""
     return x
 
 
 @dataclass(frozen=True)
 class Block:
-    """How a layer computes; its weights are an argument of everything it does."""
+    """A layer's arithmetic; its weights are an argument of every method."""
 
     stride: int
     prenorm: bool
@@ -112,25 +108,25 @@ class Block:
     precision: Precision = FLOAT32
 
     def project(self, weights: LayerWeights, x: Float[Array, "*b h"]) -> Projected:
-        """Do all that depends on an input alone."""
+        """Normalise and project inputs, all that does not depend on time."""
         return self.enter(weights, self.norm(weights.norm, x) if self.prenorm else x, x)
 
     def enter(self, weights: LayerWeights, u: Array, x: Array) -> Projected:
-        """Project an input `x` that is normalised already, to `u`."""
-        drive = split_complex.halves(self.precision.multiply(u, weights.B))
+        """Project inputs `x` whose normalised values are `u`."""
+        drive = split_complex.from_row(self.precision.multiply(u, weights.B))
         return Projected(drive=drive, feed=u, skip=x)
 
     def mix(
-        self, weights: LayerWeights, state: SplitComplex, pooled: Pooled, keep: Keep
+        self, weights: LayerWeights, state: SplitComplex, pooled: Pooled, drop: Dropout
     ) -> Float[Array, "*b o"]:
         """Turn states into outputs: C and D, GLU, residual sum; before any norm."""
         D, feed, multiply = weights.D, pooled.feed, self.precision.multiply
-        y = multiply(split_complex.side_by_side(state), weights.C)
+        y = multiply(split_complex.to_row(state), weights.C)
         y = y + (feed * D if D.ndim == 1 else multiply(feed, D))
-        gate = nn.sigmoid(self._apply(weights.gate, keep(nn.gelu(y))))
-        widen, skip = weights.widen, pooled.skip
-        skip = self._apply(widen, skip) if widen else skip
-        return skip + keep(y * gate)
+        gate = nn.sigmoid(self._apply(weights.gate, drop(nn.gelu(y))))
+        projection, skip = weights.skip_projection, pooled.skip
+        skip = self._apply(projection, skip) if projection else skip
+        return skip + drop(y * gate)
 
     def _apply(self, affine: Affine, x: Array) -> Array:
         return self.precision.multiply(x, affine.kernel) + affine.bias
@@ -147,27 +143,29 @@ class Block:
         """Run over stride groups.
 
         Args:
-            weights: The layer's.
+            weights: The layer's weights.
             state: The state before the first group, (..., p).
             inputs: At least one group.
 
         Returns:
-            Per group: the state after it, the state after its first token, both
-            (..., g, p); and its pooled inputs.
+            Per group, the state after the group and the state after its first token,
+            both (..., g, p), and the pooled inputs.
         """
         if self.stride == 1:
             return self._recur_singly(weights, state, inputs)
         rates, dt_ms = weights.rates, inputs.dt_ms
-        first, drive, pooled = self.sum_up(weights, inputs)
+        first, drive, pooled = self.sum_groups(weights, inputs)
         decay = split_complex.exp(rates, dt_ms.sum(axis=-1)[..., None])
-        after = linear_recurrence.run_planes(state, decay, drive)
+        after = linear_recurrence.complex_scan(state, decay, drive)
 
         def shift(old: Array, new: Array) -> Array:
             return jnp.concatenate([old[..., None, :], new[..., :-1, :]], axis=-2)
 
         before = jax.tree.map(shift, state, after)
-        reached = split_complex.times(split_complex.exp(rates, dt_ms[..., :1]), before)
-        return after, split_complex.plus(reached, first), pooled
+        reached = split_complex.multiply(
+            split_complex.exp(rates, dt_ms[..., :1]), before
+        )
+        return after, split_complex.add(reached, first), pooled
 
     def _recur_singly(
         self, weights: LayerWeights, state: SplitComplex, inputs: Grouped
@@ -176,56 +174,60 @@ class Block:
         drive, gaps = projected.drive, inputs.dt_ms
         entering = self.discretization.enter(weights.rates, gaps, drive)
         decay = split_complex.exp(weights.rates, gaps)
-        after = linear_recurrence.run_planes(state, decay, entering)
+        after = linear_recurrence.complex_scan(state, decay, entering)
         return after, after, Pooled(projected.feed, projected.skip)
 
-    def sum_up(
+    def sum_groups(
         self, weights: LayerWeights, inputs: Grouped
     ) -> tuple[SplitComplex, SplitComplex, Pooled]:
-        """Return per group what its first token adds, what all add, and their mean.
+        """Sum stride groups.
 
-        A CPU takes a group's tokens in turn and keeps what it sums up in registers.
-        An accelerator pays dearly for each step of a loop: it takes all at once.
+        A CPU adds a group's tokens one by one, the sums in registers. An accelerator,
+        where each step of a loop is expensive, adds them all at once.
+
+        Returns:
+            Per group, the first token's contribution to the state, all tokens'
+            contribution to the state at the group's end, and the pooled inputs.
         """
         gaps, shares = self.by_place(inputs.dt_ms)
         tokens = GroupTokens(inputs.items, gaps, shares)
         total = jax.lax.platform_dependent(
             weights.rates,
             tokens,
-            cpu=partial(self.sum_in_turn, inputs.project),
+            cpu=partial(self.sum_one_by_one, inputs.project),
             default=partial(self.sum_at_once, inputs.project),
         )
-        first, _ = self._take(
+        first, _ = self._contributions(
             inputs.project, weights.rates, jax.tree.map(lambda x: x[0], tokens)
         )
         return first, *total
 
     def by_place(self, dt_ms: Float[Array, "*b g n"]) -> tuple[Array, Array]:
-        """Return gaps and shares in the group's mean, (n, ..., g, 1)."""
+        """Return gaps and shares in the group's mean, each (n, ..., g, 1)."""
         shares = self.weighting(dt_ms, jnp.arange(self.stride))
         shares = shares / shares.sum(axis=-1, keepdims=True)
         gaps, shares = (jnp.moveaxis(x, -1, 0)[..., None] for x in (dt_ms, shares))
         return gaps, shares
 
-    def _take(
+    def _contributions(
         self,
         project: Callable[[Any], Projected],
         rates: SplitComplex,
         tokens: GroupTokens,
     ) -> tuple[SplitComplex, Pooled]:
-        """Return what tokens add to the state and to the mean."""
+        """Return tokens' contributions to the state, on entry, and to the mean."""
         projected, share = project(tokens.items), tokens.shares
         entering = self.discretization.enter(rates, tokens.gaps, projected.drive)
         return entering, Pooled(share * projected.feed, share * projected.skip)
 
-    def sum_in_turn(
+    def sum_one_by_one(
         self,
         project: Callable[[Any], Projected],
         rates: SplitComplex,
         tokens: GroupTokens,
     ) -> tuple[SplitComplex, Pooled]:
-        """Sum stride groups up place by place; see `sum_up`."""
-        parts = partial(self._parts, project, rates)
+        """Sum stride groups place by place; see `sum_groups`."""
+        parts = partial(self._decayed, project, rates)
 
         def move(
             total: tuple[SplitComplex, Pooled], place: tuple[GroupTokens, Array]
@@ -235,7 +237,7 @@ class Block:
         places = (tokens, _left_ms(tokens.gaps))
         first = parts(*jax.tree.map(lambda x: x[0], places))
         rest = jax.tree.map(lambda x: x[1:], places)
-        return jax.lax.scan(move, first, rest, unroll=MOST_IN_A_ROW)[0]
+        return jax.lax.scan(move, first, rest, unroll=UNROLLED_PLACES)[0]
 
     def sum_at_once(
         self,
@@ -243,20 +245,22 @@ class Block:
         rates: SplitComplex,
         tokens: GroupTokens,
     ) -> tuple[SplitComplex, Pooled]:
-        """Sum stride groups up in one go; see `sum_up`."""
-        parts = self._parts(project, rates, tokens, _left_ms(tokens.gaps))
+        """Sum all places of stride groups at once; see `sum_groups`."""
+        parts = self._decayed(project, rates, tokens, _left_ms(tokens.gaps))
         return jax.tree.map(lambda x: x.sum(axis=0), parts)
 
-    def _parts(
+    def _decayed(
         self,
         project: Callable[[Any], Projected],
         rates: SplitComplex,
         tokens: GroupTokens,
         left_ms: Float[Array, "..."],
     ) -> tuple[SplitComplex, Pooled]:
-        """Return what is left at the group's end of what tokens add."""
-        entering, pooled = self._take(project, rates, tokens)
-        return split_complex.times(split_complex.exp(rates, left_ms), entering), pooled
+        """Return tokens' contributions at their group's end, `left_ms` later."""
+        entering, pooled = self._contributions(project, rates, tokens)
+        return split_complex.multiply(
+            split_complex.exp(rates, left_ms), entering
+        ), pooled
 
     def scan(
         self,
@@ -264,17 +268,17 @@ class Block:
         state: SplitComplex,
         inputs: Grouped,
     ) -> tuple[SplitComplex, Float[Array, "*b g o"]]:
-        """Run over stride groups; return per group the state and the output."""
+        """Run over stride groups; return each group's state and output."""
         after, states, pooled = self.recur(weights, state, inputs)
         return after, self.finish(weights, self.mix(weights, states, pooled, identity))
 
     def init_group(self, weights: LayerWeights) -> OpenGroup:
-        """Return a group that holds nothing."""
-        zero = jax.tree.map(jnp.zeros_like, weights.rates)
+        """Return an empty group."""
+        state = jax.tree.map(jnp.zeros_like, weights.rates)
         features = jnp.zeros(weights.B.shape[0], weights.B.dtype)
-        nothing = jnp.zeros((), weights.B.dtype)
+        zero = jnp.zeros((), weights.B.dtype)
         held = jnp.zeros((), jnp.int32)
-        return OpenGroup(held, nothing, zero, features, features, nothing)
+        return OpenGroup(held, zero, state, features, features, zero)
 
     def step(
         self,
@@ -284,10 +288,10 @@ class Block:
         projected: Projected,
         dt_ms: Float[Array, ""],
     ) -> tuple[SplitComplex, OpenGroup, Float[Array, " o"]]:
-        """Take one token; the output counts only when the group is then complete."""
+        """Take one token; the output is valid only if it completes the group."""
         entering = self.discretization.enter(weights.rates, dt_ms, projected.drive)
-        decayed = split_complex.times(split_complex.exp(weights.rates, dt_ms), state)
-        state = split_complex.plus(decayed, entering)
+        decayed = split_complex.multiply(split_complex.exp(weights.rates, dt_ms), state)
+        state = split_complex.add(decayed, entering)
         weight = self.weighting(dt_ms, group.held)
         group = OpenGroup(
             held=group.held + 1,
@@ -308,14 +312,14 @@ class Block:
 
 def _left_ms(gaps: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return the time from each token to its group's end, places first, ms."""
-    # Summed from the end: a difference of sums from the beginning would lose the
-    # gaps that follow one of hours.
+    # Summed from the end: in a difference of sums from the beginning, a gap of hours
+    # would cancel the gaps that follow it.
     onwards_ms = jax.lax.cumsum(gaps, axis=0, reverse=True)
     return jnp.concatenate([onwards_ms[1:], jnp.zeros_like(gaps[:1])])
 
 
 def zero_state(weights: LayerWeights, axes: tuple[int, ...]) -> SplitComplex:
-    """Return the states of streams that have seen nothing, (*axes, p)."""
+    """Return the states of new streams, (*axes, p)."""
     return jax.tree.map(
         lambda rate: jnp.zeros((*axes, *rate.shape), rate.dtype), weights.rates
     )
@@ -328,7 +332,7 @@ def blocks(config: ModelConfig, precision: Precision = FLOAT32) -> tuple[Block, 
             stride=config.pooling_stride if place == 0 else 1,
             prenorm=config.prenorm,
             discretization=DISCRETIZATIONS[config.discretization],
-            weighting=WEIGHTINGS[config.pooling_mode],
+            weighting=POOLINGS[config.pooling_mode],
             norm=affine_norm if config.batchnorm else layer_norm,
             precision=precision,
         )

@@ -1,7 +1,7 @@
-"""Large calls in portions: a CPU does one after the other, each within its cache.
+"""Cache blocking: on a CPU, a large call of `advance` runs block after block.
 
-The bigger a batch, the more of what one operation writes has left the cache when the
-next one reads it. An accelerator wants the whole batch at once.
+In a large batch, an operation's results have left the cache when the next operation
+reads them. An accelerator runs the whole batch at once.
 """
 
 from __future__ import annotations
@@ -14,30 +14,34 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-EVENTS_AT_ONCE: Final = 16384
-"""What a CPU takes at a time: 64 sessions of one tick of 256 events, or alike."""
+MAX_BLOCK_EVENTS: Final = 16384
+"""Events in a block, at most: for example 64 sessions × one tick of 256 events."""
 
 Move = Callable[[Any, Array, Array, Array], tuple[Any, Float[Array, "s k c"]]]
-"""Carries, tokens, gaps and numbers of ticks to carries and logits: an `advance`."""
+"""(carries, tokens, dt_ms, ticks) -> carries, logits: `advance` of some sessions."""
 
 
-class Portion(NamedTuple):
-    """What is done at a time: so many sessions, so many ticks of each."""
+class BlockShape(NamedTuple):
+    """The size of a block: sessions, and ticks of each."""
 
     rows: int
     ticks: int
 
 
-def portion(rows: int, ticks: int, tick_events: int, most_events: int) -> Portion:
-    """Return equal parts of a call that hold at most so many events, if ticks do.
+def block_shape(
+    rows: int, ticks: int, tick_events: int, most_events: int
+) -> BlockShape:
+    """Return the shape of equal blocks of at most `most_events`, but at least a tick.
 
-    Sessions stay side by side rather than ticks: those must follow each other anyway.
+    A block rather holds many sessions than many ticks, which run in sequence anyway.
     """
     together = _divisor(rows, most_events // tick_events)
-    return Portion(together, _divisor(ticks, most_events // (tick_events * together)))
+    return BlockShape(
+        together, _divisor(ticks, most_events // (tick_events * together))
+    )
 
 
-def in_portions(
+def advance_in_blocks(
     move: Move,
     tick_events: int,
     carry: Any,
@@ -45,19 +49,22 @@ def in_portions(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Any, Float[Array, "s k c"]]:
-    """Move sessions by whole ticks, on a CPU a portion after the other.
+    """Move sessions by whole ticks, on a CPU block after block.
 
     Args:
-        move: Moves a portion.
+        move: Moves a block.
         tick_events: R, events in a tick.
-        carry: As `streaming.advance` takes it, and the rest likewise.
+        carry: The sessions' carries, leaves (s, ·).
         tokens: (s, k·R).
-        dt_ms: Likewise.
-        ticks: How many of its k ticks each session moves.
+        dt_ms: Integration timesteps, (s, k·R), ms.
+        ticks: How many of its k ticks each session moves, (s,).
+
+    Returns:
+        As `inference.advance`.
     """
     rows, events = tokens.shape
-    part = portion(rows, events // tick_events, tick_events, EVENTS_AT_ONCE)
-    if part == (rows, events // tick_events):
+    shape = block_shape(rows, events // tick_events, tick_events, MAX_BLOCK_EVENTS)
+    if shape == (rows, events // tick_events):
         return move(carry, tokens, dt_ms, ticks)
 
     moved: tuple[Any, Array] = jax.lax.platform_dependent(
@@ -65,23 +72,23 @@ def in_portions(
         tokens,
         dt_ms,
         ticks,
-        cpu=partial(_one_by_one, move, part, part.ticks * tick_events),
+        cpu=partial(_block_by_block, move, shape, shape.ticks * tick_events),
         default=move,
     )
     return moved
 
 
-def _one_by_one(
-    move: Move, part: Portion, chunk_events: int, *call: Any
+def _block_by_block(
+    move: Move, shape: BlockShape, chunk_events: int, *call: Any
 ) -> tuple[Any, Array]:
-    """Move a portion's rows through all their chunks, then the next rows."""
+    """Move a block's sessions through all their chunks, then the next sessions."""
     carry, tokens, dt_ms, ticks = call
 
     def by_rows(leaf: Array) -> Array:
-        return leaf.reshape(-1, part.rows, *leaf.shape[1:])
+        return leaf.reshape(-1, shape.rows, *leaf.shape[1:])
 
     def some_rows(some: tuple[Any, Array, Array, Array]) -> tuple[Any, Array]:
-        moved: tuple[Any, Array] = _in_turn(move, part.ticks, *some)
+        moved: tuple[Any, Array] = _chunk_by_chunk(move, shape.ticks, *some)
         return moved
 
     chunks = (x.reshape(len(ticks), -1, chunk_events) for x in (tokens, dt_ms))
@@ -92,25 +99,25 @@ def _one_by_one(
     return joined
 
 
-def _in_turn(
-    move: Move, at_once: int, carry: Any, tokens: Array, dt_ms: Array, ticks: Array
+def _chunk_by_chunk(
+    move: Move, chunk_ticks: int, carry: Any, tokens: Array, dt_ms: Array, ticks: Array
 ) -> tuple[Any, Array]:
-    """Move some sessions by `at_once` ticks, and again, to the end of what they have.
+    """Move some sessions through n chunks of ticks, one after the other.
 
     Args:
-        move: Moves them by as many.
-        at_once: Ticks.
+        move: Moves the sessions by one chunk.
+        chunk_ticks: Ticks in a chunk.
         carry: The sessions' carries.
-        tokens: (s, n, ·), n times as many ticks; `dt_ms` likewise.
-        dt_ms: Likewise.
-        ticks: How many each session moves altogether, (s,).
+        tokens: (s, n, ·).
+        dt_ms: Integration timesteps, (s, n, ·), ms.
+        ticks: How many ticks each session moves in all, (s,).
     """
 
     def some_ticks(carry: Any, chunk: tuple[Array, Array, Array]) -> tuple[Any, Array]:
         tokens, dt_ms, before = chunk
-        return move(carry, tokens, dt_ms, jnp.clip(ticks - before, 0, at_once))
+        return move(carry, tokens, dt_ms, jnp.clip(ticks - before, 0, chunk_ticks))
 
-    begun = at_once * jnp.arange(tokens.shape[1])
+    begun = chunk_ticks * jnp.arange(tokens.shape[1])
     chunks = jnp.moveaxis(tokens, 1, 0), jnp.moveaxis(dt_ms, 1, 0), begun
     carry, logits = jax.lax.scan(some_ticks, carry, chunks)
     rows, classes = tokens.shape[0], logits.shape[-1]

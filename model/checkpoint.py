@@ -1,7 +1,7 @@
-"""Checkpoints: weights through Orbax beside a manifest that a person can read.
+"""Checkpoints on disk: a manifest in JSON and weights written by Orbax.
 
     nmnist/
-      manifest.json    what the model is, how it was trained, what it should answer
+      manifest.json    a `Manifest`: network, tokenization, canary, provenance
       weights/         an Orbax checkpoint of Linen's variables
 
 The content hash covers all that determines a score; two checkpoints with the same
@@ -20,9 +20,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from saccade.model.classifier import Variables
+from saccade.model.classifier import Variables, expected_shapes, leaves
 from saccade.model.config import ModelConfig
-from saccade.model.leaves import expected_shapes, leaves
 from saccade.model.manifest import Manifest, content_hash
 
 MANIFEST: Final = "manifest.json"
@@ -51,15 +50,15 @@ class CheckpointMissing(CheckpointError):
 
 
 class ManifestInvalid(CheckpointError):
-    """The manifest cannot be understood."""
+    """The manifest is not JSON, or a field is wrong."""
 
 
 class WeightsDamaged(CheckpointError):
-    """The weights cannot be read back."""
+    """Orbax cannot read the weights."""
 
 
 class CheckpointMismatch(CheckpointError):
-    """The weights are not those that the manifest describes."""
+    """Weights and manifest disagree."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Checkpoint:
 
 
 def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest:
-    """Write a checkpoint, replacing one that is there only when the new one is whole.
+    """Write a checkpoint; an old one at this path stays until the new one is complete.
 
     Returns:
         The manifest with its content hash.
@@ -88,7 +87,7 @@ def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest
     fresh.mkdir(parents=True)
     with _checkpointer() as checkpointer:
         checkpointer.save(fresh / WEIGHTS, tree)
-    # Orbax leaves the absolute path of the folder here; nobody reads it again.
+    # Orbax writes the absolute path of the folder into this file and never reads it.
     (fresh / WEIGHTS / "commit_success.txt").unlink(missing_ok=True)
     text = json.dumps(manifest.to_dict(), indent=1)
     (fresh / MANIFEST).write_text(_compact_lists(text) + "\n")
@@ -97,7 +96,7 @@ def save(path: Path | str, manifest: Manifest, variables: Variables) -> Manifest
 
 
 def _checkpointer() -> Any:
-    """Return what reads and writes weights, without waiting for other processes."""
+    """Return an Orbax checkpointer that does not wait for other processes."""
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
@@ -107,7 +106,7 @@ def _checkpointer() -> Any:
 
 
 def _replace(fresh: Path, path: Path) -> None:
-    """Swap the new folder in; what else lay in the old one (a card) stays."""
+    """Move the new files in; other files of the old folder (a model card) stay."""
     path.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(path / WEIGHTS, ignore_errors=True)
     (fresh / WEIGHTS).rename(path / WEIGHTS)
@@ -134,8 +133,8 @@ def read_manifest(path: Path | str) -> Manifest:
     """Read a checkpoint's manifest alone.
 
     Raises:
-        CheckpointMissing: There is none.
-        ManifestInvalid: It cannot be understood.
+        CheckpointMissing: There is no manifest at this path.
+        ManifestInvalid: The manifest cannot be parsed, or a field is wrong.
     """
     path = Path(path).absolute()
     if not path.is_dir():
@@ -153,10 +152,10 @@ def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint and check it against its manifest.
 
     Raises:
-        CheckpointMissing: There is none.
-        ManifestInvalid: The manifest cannot be understood.
+        CheckpointMissing: There is no checkpoint at this path.
+        ManifestInvalid: The manifest cannot be parsed, or a field is wrong.
         WeightsDamaged: The weights cannot be read.
-        CheckpointMismatch: They are not those that the manifest describes.
+        CheckpointMismatch: The weights are not those of the manifest.
     """
     path = Path(path).absolute()
     manifest = read_manifest(path)
@@ -173,10 +172,10 @@ def load(path: Path | str) -> Checkpoint:
 
 
 def restore(path: Path) -> dict[str, Any]:
-    """Read a folder of Orbax's as nested dictionaries of NumPy arrays.
+    """Read an Orbax checkpoint as nested dictionaries of NumPy arrays.
 
     Raises:
-        WeightsDamaged: It cannot be read.
+        WeightsDamaged: Orbax cannot read the folder.
     """
     if not path.is_dir():
         raise WeightsDamaged(path, "there is no such folder")

@@ -8,14 +8,16 @@ gap between events) between pointwise maps. All stages together take `tick_event
 events in for one vector out. The readout averages those vectors; the decoder maps the
 mean to class scores.
 
-`Classifier` holds the parameters under the reference's names, and is what training
-runs. `fold` turns them into the `Weights` of `model.network`, whose plain functions
-are what inference runs: `model.streaming` has `scan`, `step` and `advance`.
+`Classifier` is a Linen module: it holds the parameters under the reference's names, and
+training runs it. `scan` scores a whole sequence. `fold` turns the parameters into the
+weights of online inference, and `init_state` makes a new stream's state; `inference`
+continues from there, event by event or tick by tick.
 Schöne et al. 2024, arXiv:2404.18508.
 """
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -25,13 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from saccade.model.block import Affine, blocks, zero_state
 from saccade.model.config import ModelConfig
-from saccade.model.inference import (
-    Carry,
-    State,
-    Weights,
-    embed,
-    through,
-)
+from saccade.model.inference import Carry, State, Weights, embed, forward
 from saccade.model.layer import SequenceLayer
 from saccade.model.pooling import Grouped, Projected, grouped
 from saccade.model.precision import FLOAT32, Precision
@@ -42,6 +38,8 @@ from saccade.model.training_block import TokenInputs
 Variables = dict[str, Any]
 """Linen's nested dictionary: `params` and, with batch norm, `batch_stats`."""
 
+Shape = tuple[int, ...]
+
 
 class Stage(nn.Module):
     """A pooling layer followed by layers of stride 1."""
@@ -51,7 +49,7 @@ class Stage(nn.Module):
     index: int
 
     def setup(self) -> None:
-        """Make the layers; all but the first stage widen."""
+        """Make the layers; the pooling layers change the number of features."""
         config = self.config
         features_in = config.features(self.index - 1)
         features = config.features(self.index)
@@ -88,7 +86,7 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """From tokens and integration timesteps to logits.
 
-    Training alone chooses a precision; the readout and the decoder are float32 always.
+    `precision` is of training's layers; the readout and the decoder are always float32.
     """
 
     config: ModelConfig
@@ -111,10 +109,10 @@ class Classifier(nn.Module):
         """Score a batch of whole sequences.
 
         Args:
-            tokens: (b, l); what lies past a row's length is ignored.
+            tokens: (b, l); tokens past a row's length are ignored.
             dt_ms: Integration timesteps, (b, l), ms.
             lengths: Events in each row, (b,); an incomplete last tick is not scored.
-            first_row: Place of the first row among all that a training step is of.
+            first_row: The first row's index in the whole batch of a training step.
             train: Use dropout (rng `dropout`) and the statistics of this batch.
         """
         if self.is_initializing():
@@ -130,27 +128,23 @@ class Classifier(nn.Module):
         else:
             outputs, elapsed_ms = self._infer(tokens, dt_ms)
         fresh = init_readout(outputs.shape[-1], jnp.inf)
-        _, means = accumulate(
-            READOUTS[self.config.classification_mode],
-            jax.tree.map(
-                lambda x: jnp.broadcast_to(x, (len(lengths), *x.shape)), fresh
-            ),
-            outputs,
-            elapsed_ms,
-            valid[:, ::stride],
+        readout = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (len(lengths), *x.shape)), fresh
         )
+        rule = READOUTS[self.config.classification_mode]
+        _, means = accumulate(rule, readout, outputs, elapsed_ms, valid[:, ::stride])
         return self.decoder(means[:, -1])
 
     def _infer(self, tokens: Int[Array, "b l"], dt_ms: Array) -> tuple[Array, Array]:
         weights = self.fold()
         states = tuple(zero_state(layer, tokens.shape[:1]) for layer in weights.layers)
-        if tokens.size <= self.config.num_embeddings:  # a table would be larger
+        if tokens.size <= self.config.num_embeddings:  # the table would be larger
             x, first = self.encoder.encoder(tokens), self.encoder.layers()[0].block
             projected = first.project(weights.layers[0], x)
             inputs = grouped(projected, dt_ms, first.stride)
         else:
             inputs = embed(self.config, weights, tokens, dt_ms)
-        _, outputs, elapsed_ms = through(self.config, weights, states, inputs)
+        _, outputs, elapsed_ms = forward(self.config, weights, states, inputs)
         return outputs, elapsed_ms
 
     def _train(
@@ -174,7 +168,7 @@ class Classifier(nn.Module):
     def _enter(
         self, tokens: Int[Array, "b l"], dt_ms: Array, valid: Bool[Array, "b l"]
     ) -> Grouped | TokenInputs:
-        """Project a batch's tokens, once per word where that is the smaller table."""
+        """Project a batch's tokens, or the whole vocabulary where that is smaller."""
         first = self.encoder.layers()[0]
         stride = first.block.stride
         depends_on_batch = self.config.batchnorm and self.config.prenorm
@@ -182,34 +176,34 @@ class Classifier(nn.Module):
             projected = first.project_batch(self.encoder.encoder(tokens), valid)
             return grouped(projected, dt_ms, stride)
         shape = (*tokens.shape[:-1], -1, stride)
-        table = self._project_words()
+        table = self._project_vocabulary()
         return TokenInputs(table, tokens.reshape(shape), dt_ms.reshape(shape))
 
-    def _project_words(self) -> Projected:
+    def _project_vocabulary(self) -> Projected:
         first = self.encoder.layers()[0]
         return first.block.project(first.fold(), self.encoder.encoder.embedding)
 
     def touch(self) -> Float[Array, " c"]:
-        """Visit every parameter once, without time: what initialization runs."""
+        """Use every parameter once, without time: what initialization runs."""
         x = self.encoder.encoder(jnp.zeros((), jnp.int32))
         for layer in self.encoder.layers():
             x = layer.touch(x)
         return self.decoder(x)
 
     def fold(self) -> Weights:
-        """Return the parameters as inference wants them.
+        """Return the weights of online inference.
 
-        What depends on a token alone, its norm and its projection by B, is tabulated.
+        A token's norm and its projection by B depend on the token alone: a table.
         """
         decoder = self.decoder.variables["params"]
         return Weights(
-            table=self._project_words(),
+            table=self._project_vocabulary(),
             layers=tuple(layer.fold() for layer in self.encoder.layers()),
             decoder=Affine(decoder["kernel"], decoder["bias"]),
         )
 
     def init_state(self, half_life_ms: float | Float[Array, ""]) -> State:
-        """Return the state of a stream that has seen nothing."""
+        """Return a new stream's state; `half_life_ms` as in `Readout`."""
         layers = self.encoder.layers()
         weights = [layer.fold() for layer in layers]
         ssm = tuple(join(zero_state(folded, ())) for folded in weights)
@@ -224,3 +218,64 @@ class Classifier(nn.Module):
 def initialize(config: ModelConfig, key: Array) -> Variables:
     """Draw a model's parameters (and empty batch statistics), float32."""
     return jax.jit(lambda key: Classifier(config).init(key, method="touch"))(key)
+
+
+def leaves(variables: Variables) -> dict[str, Any]:
+    """Return every leaf by its path, as in `params/decoder/bias`."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return {"/".join(str(part.key) for part in path): leaf for path, leaf in flat}
+
+
+def expected_shapes(config: ModelConfig) -> dict[str, Shape]:
+    """Return the shape of every leaf of a model's variables, by path."""
+    model = Classifier(config)
+    variables = jax.eval_shape(
+        lambda key: model.init(key, method="touch"), jax.random.key(0)
+    )
+    return {name: tuple(leaf.shape) for name, leaf in leaves(variables).items()}
+
+
+def scan(
+    config: ModelConfig,
+    variables: Variables,
+    tokens: Int[Array, " l"],
+    dt_ms: Float[Array, " l"],
+) -> Float[Array, " c"]:
+    """Score a whole sequence; an incomplete last tick is not scored."""
+    lengths = jnp.asarray([tokens.shape[0]])
+    model = Classifier(config)
+    return model.apply(variables, tokens[None], dt_ms[None], lengths, train=False)[0]
+
+
+def fold(config: ModelConfig, variables: Variables) -> Weights:
+    """Return the weights that `inference` reads; see `Classifier.fold`."""
+    return _jitted(config, "fold")(variables)
+
+
+def init_state(
+    config: ModelConfig,
+    variables: Variables,
+    half_life_ms: float | Float[Array, ""] = jnp.inf,
+) -> State:
+    """Return a new stream's state.
+
+    Args:
+        config: The model's configuration.
+        variables: The model's parameters; the state has their precision.
+        half_life_ms: Sensor time in which a tick's weight in the readout halves.
+    """
+    return _jitted(config, "init_state")(variables, half_life_ms)
+
+
+def init_carry(
+    config: ModelConfig,
+    variables: Variables,
+    half_life_ms: float | Float[Array, ""] = jnp.inf,
+) -> Carry:
+    """Return a new session's carry, no slot axis; arguments as for `init_state`."""
+    return init_state(config, variables, half_life_ms).carry
+
+
+@cache
+def _jitted(config: ModelConfig, method: str) -> Any:
+    return jax.jit(partial(Classifier(config).apply, method=method))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-Discretization = Literal["zoh", "dirac", "async"]
-PoolingMode = Literal["last", "avgpool", "timepool"]
-ReadoutMode = Literal["pool", "timepool", "last"]
+# Each of these names is a key of one table, which a test holds equal to it:
+# `discretization.DISCRETIZATIONS`, `pooling.POOLINGS`, `readout.READOUTS`.
+DiscretizationName = Literal["zoh", "dirac", "async"]
+PoolingName = Literal["last", "avgpool", "timepool"]
+ReadoutName = Literal["pool", "timepool", "last"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class ModelConfig:
     num_layers_per_stage: int = 3
     pooling_stride: int = 16
     state_expansion_factor: int = 1
-    discretization: Discretization = "async"
-    pooling_mode: PoolingMode = "timepool"
-    classification_mode: ReadoutMode = "timepool"
+    discretization: DiscretizationName = "async"
+    pooling_mode: PoolingName = "timepool"
+    classification_mode: ReadoutName = "timepool"
     prenorm: bool = True
     batchnorm: bool = False
     bn_momentum: float = 0.95
@@ -73,11 +75,11 @@ class ModelConfig:
         return int(self.pooling_stride**self.num_stages)
 
     def features(self, stage: int) -> int:
-        """Return how many features a stage puts out; what enters the first is -1."""
+        """Return a stage's number of output features; stage -1 is the embedding."""
         return int(self.d_model * self.state_expansion_factor ** max(stage, 0))
 
     def states(self, stage: int) -> int:
-        """Return how many states a stage's layers have; `conj_sym` keeps half."""
+        """Return the number of states of a stage's layers; `conj_sym` keeps half."""
         return int(self.d_ssm * self.state_expansion_factor**stage)
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,8 +107,8 @@ _SIZES = (
     "num_layers_per_stage", "pooling_stride", "state_expansion_factor",
 )  # fmt: skip
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "discretization": get_args(Discretization),
-    "pooling_mode": get_args(PoolingMode),
-    "classification_mode": get_args(ReadoutMode),
+    "discretization": get_args(DiscretizationName),
+    "pooling_mode": get_args(PoolingName),
+    "classification_mode": get_args(ReadoutName),
     "C_init": ("lecun_normal",),
 }

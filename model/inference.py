@@ -1,10 +1,15 @@
-"""The network as plain functions of its weights: what inference runs.
+"""Online inference as plain functions of folded weights: `step` and `advance`.
 
     row of the table ─> block 0 ─> … ─> last block ─> readout ─> decoder
       (one a token)       one vector a stride group       one mean a tick
 
-Inference knows no Linen module: `Classifier.fold` makes the weights once, and the
-functions here take them as an argument, next to the states that they move.
+| function | takes | for |
+|---|---|---|
+| `step` | one token, one timestep, a `State` | the definition of online inference |
+| `advance` | ticks × sessions, their carries | the server |
+
+Both equal `classifier.scan` of the whole sequence, by test. Both are pure and can be
+jitted with `config` static. `classifier.fold` makes the weights.
 """
 
 from __future__ import annotations
@@ -18,23 +23,18 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 
 from saccade.model import split_complex
 from saccade.model.block import Affine, LayerWeights, blocks
+from saccade.model.cache_blocking import advance_in_blocks
 from saccade.model.config import ModelConfig
-from saccade.model.pooling import (
-    Grouped,
-    OpenGroup,
-    Projected,
-    grouped,
-    rows,
-)
+from saccade.model.pooling import Grouped, OpenGroup, Projected, grouped, rows
 from saccade.model.readout import READOUTS, Readout, accumulate
 from saccade.model.split_complex import SplitComplex
 
 
 class Weights(NamedTuple):
-    """All that inference reads.
+    """A network's parameters, folded: all that inference reads.
 
     Attributes:
-        table: Each token as the first block projects it, leaves (v, ·).
+        table: Each token's projection by the first block, leaves (v, ·).
         layers: The blocks' weights.
         decoder: From the mean to the logits.
     """
@@ -45,7 +45,7 @@ class Weights(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What survives a tick boundary: all that the engine keeps of a session.
+    """A session's state at a tick boundary: all that the engine keeps of a session.
 
     Attributes:
         ssm: Each layer's state, (..., p).
@@ -63,20 +63,126 @@ class State(NamedTuple):
     groups: tuple[OpenGroup, ...]
 
 
+def step(
+    config: ModelConfig,
+    weights: Weights,
+    state: State,
+    token: Int[Array, ""],
+    dt_ms: Float[Array, ""],
+) -> tuple[State, Float[Array, " c"], Bool[Array, ""]]:
+    """Take one event.
+
+    Returns:
+        The state, the logits (as of the last tick), and whether a tick was completed.
+    """
+    live = jnp.asarray(True)  # noqa: FBT003
+    x = jnp.zeros(0)
+    projected = rows(weights.table, token)
+    ssm, groups = list(state.carry.ssm), list(state.groups)
+    for place, (block, layer) in enumerate(
+        zip(blocks(config), weights.layers, strict=True)
+    ):
+        if place:
+            projected = block.project(layer, x)
+        moved, group, x = block.step(
+            layer, split_complex.split(ssm[place]), groups[place], projected, dt_ms
+        )
+        closes = live & (group.held == block.stride)
+        dt_ms = group.elapsed_ms
+        ssm[place] = jnp.where(live, split_complex.join(moved), ssm[place])
+        groups[place] = _next_group(groups[place], group, live, closes)
+        live = closes
+    rule = READOUTS[config.classification_mode]
+    readout, means = accumulate(
+        rule, state.carry.readout, x[None], dt_ms[None], live[None]
+    )
+    after = State(Carry(tuple(ssm), readout), tuple(groups))
+    return after, decode(weights, means[0]), live
+
+
+def _next_group(
+    before: OpenGroup, after: OpenGroup, live: Array, closes: Array
+) -> OpenGroup:
+    """Return the old group if no token arrived, an empty one if it is complete."""
+
+    def choose(old: Array, new: Array) -> Array:
+        return jnp.where(closes, jnp.zeros_like(new), jnp.where(live, new, old))
+
+    chosen: OpenGroup = jax.tree.map(choose, before, after)
+    return chosen
+
+
+def advance(
+    config: ModelConfig,
+    weights: Weights,
+    carry: Carry,
+    tokens: Int[Array, "s l"],
+    dt_ms: Float[Array, "s l"],
+    ticks: Int[Array, " s"],
+) -> tuple[Carry, Float[Array, "s k c"]]:
+    """Move many sessions by whole ticks.
+
+    Args:
+        config: The model's configuration.
+        weights: From `classifier.fold`.
+        carry: The sessions' carries, leaves (s, ·).
+        tokens: (s, k·R) for k ticks of R events.
+        dt_ms: Integration timesteps, (s, k·R), ms.
+        ticks: How many of its k ticks each session moves, (s,). A session with 0
+            keeps its carry bit for bit.
+
+    Returns:
+        The carries, and the logits after each tick, (s, k, c); past a session's
+        own ticks they repeat its last.
+    """
+    move = partial(advance_ticks, config, weights)
+    return advance_in_blocks(move, config.tick_events, carry, tokens, dt_ms, ticks)
+
+
+def advance_ticks(
+    config: ModelConfig,
+    weights: Weights,
+    carry: Carry,
+    tokens: Int[Array, "s l"],
+    dt_ms: Float[Array, "s l"],
+    ticks: Int[Array, " s"],
+) -> tuple[Carry, Float[Array, "s k c"]]:
+    """Run `advance` in one block; a session's ticks past its own are computed too."""
+    inputs = embed(config, weights, tokens, dt_ms)
+    states = tuple(map(split_complex.split, carry.ssm))
+    after, outputs, elapsed_ms = forward(config, weights, states, inputs)
+    size = outputs.shape[-2]
+    rule = READOUTS[config.classification_mode]
+    valid = jnp.arange(size) < ticks[..., None]
+    readout, means = accumulate(rule, carry.readout, outputs, elapsed_ms, valid)
+
+    def last(leaf: Array) -> Array:
+        group = ticks * (leaf.shape[-2] // size) - 1
+        chosen = jnp.take_along_axis(leaf, group[..., None, None], axis=-2, mode="clip")
+        return chosen[..., 0, :]
+
+    def keep_idle(old: Array, new: Array) -> Array:
+        active = (ticks > 0).reshape(-1, *(1,) * (new.ndim - 1))
+        return jnp.where(active, new, old)
+
+    ssm = tuple(split_complex.join(jax.tree.map(last, moved)) for moved in after)
+    logits = decode(weights, means)
+    return jax.tree.map(keep_idle, carry, Carry(ssm, readout)), logits
+
+
 def embed(
     config: ModelConfig,
     weights: Weights,
     tokens: Int[Array, "*b l"],
     dt_ms: Float[Array, "*b l"],
 ) -> Grouped:
-    """Return whole ticks of tokens as the first block takes them."""
+    """Return whole ticks of tokens as the first block's inputs."""
     shape = (*tokens.shape[:-1], -1, config.pooling_stride)
-
     by_place = jnp.moveaxis(tokens.reshape(shape), -1, 0)
     return Grouped(by_place, partial(rows, weights.table), dt_ms.reshape(shape))
 
 
-def through(
+def forward(
     config: ModelConfig,
     weights: Weights,
     states: tuple[SplitComplex, ...],
@@ -85,10 +191,10 @@ def through(
     """Run whole ticks through every block.
 
     Args:
-        config: The network's.
-        weights: Likewise.
+        config: The model's configuration.
+        weights: From `classifier.fold`.
         states: Each block's state before, (..., p).
-        inputs: The tokens, as `look_up` returns them.
+        inputs: The tokens, from `embed`.
 
     Returns:
         Each block's state after every one of its stride groups, (..., g, p); the
@@ -108,75 +214,3 @@ def through(
 def decode(weights: Weights, mean: Float[Array, "*b h"]) -> Float[Array, "*b c"]:
     """Return the class scores of a mean."""
     return mean @ weights.decoder.kernel + weights.decoder.bias
-
-
-def advance_ticks(
-    config: ModelConfig,
-    weights: Weights,
-    carry: Carry,
-    inputs: Grouped,
-    ticks: Int[Array, "*b"],
-) -> tuple[Carry, Float[Array, "*b k c"]]:
-    """Continue over the first `ticks` of k whole ticks; see `streaming.advance`.
-
-    What lies past a row's own ticks is computed and then ignored.
-    """
-    states = tuple(map(split_complex.planes, carry.ssm))
-    after, outputs, elapsed_ms = through(config, weights, states, inputs)
-    size = outputs.shape[-2]
-    rule = READOUTS[config.classification_mode]
-    valid = jnp.arange(size) < ticks[..., None]
-    readout, means = accumulate(rule, carry.readout, outputs, elapsed_ms, valid)
-
-    def last(leaf: Array) -> Array:
-        group = ticks * (leaf.shape[-2] // size) - 1
-        chosen = jnp.take_along_axis(leaf, group[..., None, None], axis=-2, mode="clip")
-        return chosen[..., 0, :]
-
-    ssm = tuple(split_complex.join(jax.tree.map(last, moved)) for moved in after)
-    return Carry(ssm, readout), decode(weights, means)
-
-
-def move_by_event(
-    config: ModelConfig,
-    weights: Weights,
-    state: State,
-    token: Int[Array, ""],
-    dt_ms: Float[Array, ""],
-) -> tuple[State, Float[Array, " c"], Bool[Array, ""]]:
-    """Take one event: the definition of online inference; see `streaming.step`."""
-    live = jnp.asarray(True)  # noqa: FBT003
-    x = jnp.zeros(0)
-    projected = rows(weights.table, token)
-    ssm, groups = list(state.carry.ssm), list(state.groups)
-    for place, (block, layer) in enumerate(
-        zip(blocks(config), weights.layers, strict=True)
-    ):
-        if place:
-            projected = block.project(layer, x)
-        moved, group, x = block.step(
-            layer, split_complex.planes(ssm[place]), groups[place], projected, dt_ms
-        )
-        closes = live & (group.held == block.stride)
-        dt_ms = group.elapsed_ms
-        ssm[place] = jnp.where(live, split_complex.join(moved), ssm[place])
-        groups[place] = _settle(groups[place], group, live, closes)
-        live = closes
-    rule = READOUTS[config.classification_mode]
-    readout, means = accumulate(
-        rule, state.carry.readout, x[None], dt_ms[None], live[None]
-    )
-    after = State(Carry(tuple(ssm), readout), tuple(groups))
-    return after, decode(weights, means[0]), live
-
-
-def _settle(
-    before: OpenGroup, after: OpenGroup, live: Array, closes: Array
-) -> OpenGroup:
-    """Keep the old group if no token arrived, empty it if it is complete."""
-
-    def choose(old: Array, new: Array) -> Array:
-        return jnp.where(closes, jnp.zeros_like(new), jnp.where(live, new, old))
-
-    settled: OpenGroup = jax.tree.map(choose, before, after)
-    return settled

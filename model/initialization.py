@@ -35,7 +35,7 @@ def legs_spectrum(size: int) -> tuple[Spectrum, Vectors]:
 def block_diagonal_legs(
     states: int, block_size: int, *, conj_sym: bool
 ) -> tuple[Spectrum, Vectors]:
-    """Repeat one LegS block along the diagonal.
+    """Diagonalize a matrix of equal LegS blocks along its diagonal.
 
     Args:
         states: Size of the whole matrix, a multiple of `block_size`.

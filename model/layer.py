@@ -1,7 +1,8 @@
 """One layer's parameters, as a Linen module under the reference's names.
 
-The arithmetic is in `model.block`, and needs them folded: B with its gain, C as a real
-matrix. Training alone sees a batch's own statistics and drops out, so that is here.
+`SequenceLayer.fold` turns the parameters into the weights that `block` computes with: B
+with its gain, C as a real matrix. Dropout and a batch's own statistics occur in
+training alone, and are here.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from saccade.model import initialization, split_complex, training_block
-from saccade.model.array_types import States, Timescales
 from saccade.model.block import NORM_EPSILON, Affine, Block, LayerWeights
 from saccade.model.config import ModelConfig
-from saccade.model.discretization import Discretization
+from saccade.model.discretization import Discretization, States, Timescales
 from saccade.model.pooling import Grouped, Projected
 from saccade.model.training_block import TokenInputs
 
@@ -64,7 +64,7 @@ class S5(nn.Module):
         return nn.initializers.glorot_normal(), (self.features_out, self.features_in)
 
     def eigenvalues(self) -> States:
-        """Return Λ, (p,), 1/ms, with negative real parts where so configured."""
+        """Return Λ, (p,), 1/ms; `clip_eigs` keeps the real parts negative."""
         real = jnp.minimum(self.Lambda_re, -1e-4) if self.clip_eigs else self.Lambda_re
         return real + 1j * self.Lambda_im
 
@@ -77,7 +77,7 @@ class S5(nn.Module):
         return self.eigenvalues() * self.timescales()
 
     def input_matrix(self) -> Float[Array, "i q"]:
-        """Return B with the part of the gain that all events share, (i, 2p)."""
+        """Return B times the gain that all events share, (i, 2p)."""
         gain = self.discretization.input_gain(self.eigenvalues(), self.timescales())
         B = gain[:, None] * (self.B[..., 0] + 1j * self.B[..., 1])
         return jnp.concatenate([B.real, B.imag]).T
@@ -89,7 +89,7 @@ class S5(nn.Module):
 
 
 class SequenceLayer(nn.Module):
-    """One block's parameters, and how training runs it."""
+    """One block's parameters, its folding, and its training."""
 
     config: ModelConfig
     features_in: int
@@ -115,7 +115,7 @@ class SequenceLayer(nn.Module):
         )
         self.gate = nn.Dense(self.features_out, name="Dense_0")
         if self.features_in != self.features_out:
-            self.widen = nn.Dense(self.features_out, name="Dense_1")
+            self.skip_projection = nn.Dense(self.features_out, name="Dense_1")
         if config.batchnorm:
             self.batch_norm = nn.BatchNorm(
                 momentum=config.bn_momentum, epsilon=BATCH_EPSILON, name="BatchNorm_0"
@@ -124,7 +124,7 @@ class SequenceLayer(nn.Module):
             self.layer_norm = nn.LayerNorm(epsilon=NORM_EPSILON, name="LayerNorm_0")
 
     def touch(self, x: Float[Array, " h"]) -> Float[Array, " o"]:
-        """Visit every parameter once, without time."""
+        """Use every parameter once, without time: what initialization runs."""
         inside = self.features_in if self.config.prenorm else self.features_out
         if self.config.batchnorm:
             self.batch_norm(jnp.zeros(inside), use_running_average=True)
@@ -132,19 +132,19 @@ class SequenceLayer(nn.Module):
             self.layer_norm(jnp.zeros(inside))
         self.ssm.rates()
         if self.features_in != self.features_out:
-            self.widen(x)
+            self.skip_projection(x)
         return self.gate(jnp.zeros(self.features_out))
 
     def fold(self) -> LayerWeights:
-        """Return the parameters as the block's arithmetic wants them."""
-        widens = self.features_in != self.features_out
+        """Return the weights that the block computes with."""
+        projects = self.features_in != self.features_out
         return LayerWeights(
-            rates=split_complex.planes(self.ssm.rates()),
+            rates=split_complex.split(self.ssm.rates()),
             B=self.ssm.input_matrix(),
             C=self.ssm.output_matrix(),
             D=self.ssm.D.T,
             gate=_dense(self.gate),
-            widen=_dense(self.widen) if widens else None,
+            skip_projection=_dense(self.skip_projection) if projects else None,
             norm=self._norm(),
         )
 
@@ -159,7 +159,7 @@ class SequenceLayer(nn.Module):
     def project_batch(
         self, x: Float[Array, "*b l h"], valid: Bool[Array, "*b l"]
     ) -> Projected:
-        """Project as the block does, with the statistics of this batch."""
+        """Run `Block.project` with the statistics of this batch."""
         u = self._normalize_batch(x, valid) if self.config.prenorm else x
         return self.block.enter(self.fold(), u, x)
 
@@ -172,22 +172,22 @@ class SequenceLayer(nn.Module):
         """Run from a zero state with dropout and batch statistics.
 
         Args:
-            inputs: The tokens, projected.
-            valid: Which stride groups are real.
-            rows: What tells each row's dropout from the others'.
+            inputs: The tokens' projections.
+            valid: Which stride groups exist.
+            rows: Numbers that seed each row's dropout.
         """
         weights = self.fold()
-        states, pooled = training_block.run(self.block, weights, inputs)
+        states, pooled = training_block.recur_from_zero(self.block, weights, inputs)
         y = self.block.mix(weights, states, pooled, partial(self._drop, rows))
         y = y if self.config.prenorm else self._normalize_batch(y, valid)
-        return self.block.precision.pass_on(y)
+        return self.block.precision.cast_output(y)
 
     def _drop(
         self, rows: Int[Array, " b"], x: Float[Array, "b g o"]
     ) -> Float[Array, "b g o"]:
-        """Drop features out, each row by a key of its own.
+        """Drop features out, each row by its own key.
 
-        What is dropped of a row is then the same whatever rows share its batch.
+        A row's dropout is then the same whatever rows share its batch.
         """
         kept = 1.0 - self.config.dropout
         if kept == 1.0:
@@ -202,7 +202,7 @@ class SequenceLayer(nn.Module):
     def _normalize_batch(
         self, x: Float[Array, "*b l h"], valid: Bool[Array, "*b l"]
     ) -> Float[Array, "*b l h"]:
-        """Apply the norm with the statistics of this batch's valid tokens."""
+        """Normalise with the statistics of this batch's valid tokens."""
         if self.config.batchnorm:
             mask = valid[..., None]
             return self.batch_norm(x, use_running_average=False, mask=mask)

@@ -1,6 +1,12 @@
-"""The linear recurrence x[k] = decay[k]·x[k-1] + drive[k], real or complex.
+"""The linear recurrence x[k] = decay[k]·x[k-1] + drive[k].
 
-How two numbers are multiplied is an argument: `jnp.multiply`, or `planes.times`.
+`linear_scan` takes a first state and works on real or complex numbers: inference and
+the readout use it. `scan_from_zero` is for training: it starts at zero and brings its
+own gradient.
+
+On a CPU `scan_from_zero` cuts a sequence of g steps into about √g blocks, runs all
+blocks at once from zero, then runs from block to block. That is 2·√g short steps over
+wide rows in place of g steps over narrow ones.
 """
 
 from __future__ import annotations
@@ -13,26 +19,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from saccade.model import split_complex
-from saccade.model.split_complex import SplitComplex
+from saccade.model.split_complex import SplitComplex, add, conjugate, multiply
 
 Numbers: TypeAlias = Any
-"""A real array, or `Planes`."""
+"""A real array, or a `SplitComplex`."""
 
-Times: TypeAlias = Callable[[Numbers, Numbers], Numbers]
+Multiply: TypeAlias = Callable[[Numbers, Numbers], Numbers]
+"""`jnp.multiply`, or `split_complex.multiply`."""
 
 
-def run(state: Numbers, decay: Numbers, drive: Numbers, times: Times) -> Numbers:
+def linear_scan(
+    state: Numbers, decay: Numbers, drive: Numbers, times: Multiply
+) -> Numbers:
     """Return every x[k] = decay[k]·x[k-1] + drive[k], from x[-1] = state.
 
-    A CPU goes step by step: it has no lanes to spare, and the program is small. An
-    accelerator pays dearly for each step of a loop, so there it is a tree.
+    A CPU runs step by step, which is a small program and the least arithmetic. An
+    accelerator, where each step of a loop is expensive, runs an associative scan.
 
     Args:
         state: (..., p).
         decay: (..., g, p), or (..., g, 1).
         drive: (..., g, p).
-        times: Multiplies two of these.
+        times: Multiplies two `Numbers`.
 
     Returns:
         (..., g, p).
@@ -41,27 +49,27 @@ def run(state: Numbers, decay: Numbers, drive: Numbers, times: Times) -> Numbers
         return _plus(times(decay, _unsqueezed(state)), drive)
 
     def sequential(state: Numbers, decay: Numbers, drive: Numbers) -> Numbers:
-        return run_sequential(state, decay, drive, times)
+        return sequential_scan(state, decay, drive, times)
 
     def associative(state: Numbers, decay: Numbers, drive: Numbers) -> Numbers:
-        return run_associative(state, decay, drive, times)
+        return associative_scan(state, decay, drive, times)
 
     return jax.lax.platform_dependent(
         state, decay, drive, cpu=sequential, default=associative
     )
 
 
-def run_planes(
+def complex_scan(
     state: SplitComplex, decay: SplitComplex, drive: SplitComplex
 ) -> SplitComplex:
-    """Run over complex numbers; see `run`."""
-    return SplitComplex(*run(state, decay, drive, split_complex.times))
+    """Run `linear_scan` over complex numbers."""
+    return SplitComplex(*linear_scan(state, decay, drive, multiply))
 
 
-def run_sequential(
-    state: Numbers, decay: Numbers, drive: Numbers, times: Times
+def sequential_scan(
+    state: Numbers, decay: Numbers, drive: Numbers, times: Multiply
 ) -> Numbers:
-    """Run step by step; see `run`."""
+    """Run step by step; arguments and result as for `linear_scan`."""
 
     def move(x: Numbers, row: tuple[Numbers, Numbers]) -> tuple[Numbers, Numbers]:
         x = _plus(times(row[0], x), row[1])
@@ -72,10 +80,10 @@ def run_sequential(
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -2), after)
 
 
-def run_associative(
-    state: Numbers, decay: Numbers, drive: Numbers, times: Times
+def associative_scan(
+    state: Numbers, decay: Numbers, drive: Numbers, times: Multiply
 ) -> Numbers:
-    """Run as a tree of depth log g; see `run`."""
+    """Run as a tree of depth log g; arguments and result as for `linear_scan`."""
 
     def compose(early: Numbers, late: Numbers) -> Numbers:
         return times(early[0], late[0]), _plus(times(late[0], early[1]), late[1])
@@ -100,53 +108,46 @@ def _unsqueezed(state: Numbers) -> Numbers:
     return jax.tree.map(lambda leaf: leaf[..., None, :], state)
 
 
-# >>> merged from model.long_recurrence
-# >>> """The recurrence x[k] = decay[k]·x[k-1] + drive[k] over whole sequences, for training.
-# >>>
-# >>> A CPU cuts a sequence of g in about √g blocks, which all run at once from zero; what
-# >>> each is left with then runs from block to block, and decays into what follows. That is
-# >>> 2·√g short steps over wide rows in place of g steps over narrow ones.
-# >>>
-# >>> The gradient of a linear recurrence is one too, backwards in time, and is written out:
-# >>> it needs the states, which are there, and nothing of how they came about.
-# >>> """
-
-
 @jax.custom_vjp
-def run_from_zero(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
+def scan_from_zero(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
     """Return every x[k] = decay[k]·x[k-1] + drive[k], from x[-1] = 0.
 
+    The gradient of a linear recurrence is a linear recurrence backwards in time. It
+    needs the states, which are kept, and none of the values they were computed from.
+
     Args:
-        decay: (..., g, p), no longer than 1.
+        decay: (..., g, p), absolute values at most 1.
         drive: (..., g, p).
     """
     after: SplitComplex = jax.lax.platform_dependent(
-        decay, drive, cpu=run_in_blocks, default=run_as_tree
+        decay, drive, cpu=blocked_scan_from_zero, default=associative_scan_from_zero
     )
     return after
 
 
-def run_as_tree(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
-    """Run as a tree; see `run_from_zero`."""
+def associative_scan_from_zero(
+    decay: SplitComplex, drive: SplitComplex
+) -> SplitComplex:
+    """Run as a tree; arguments and result as for `scan_from_zero`."""
     zero = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[..., 0, :]), drive)
-    after: SplitComplex = run_associative(zero, decay, drive, split_complex.times)
+    after: SplitComplex = associative_scan(zero, decay, drive, multiply)
     return after
 
 
-def run_in_blocks(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
-    """Run block by block; see `run_from_zero`."""
+def blocked_scan_from_zero(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
+    """Run block by block; arguments and result as for `scan_from_zero`."""
     length = drive.real.shape[-2]
     size = max(math.isqrt(length), 1)
     rows = jax.tree.map(lambda leaf: _cut(leaf, size), (decay, drive))
-    inside, faded = _run_rows(*rows)
-    ends = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[-1], -2, 0), (faded, inside))
+    inside, decayed = _scan_rows(*rows)
+    ends = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[-1], -2, 0), (decayed, inside))
     carried = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -2), _before_each(*ends))
-    after = split_complex.plus(inside, split_complex.times(faded, carried))
+    after = add(inside, multiply(decayed, carried))
     return SplitComplex(_joined(after.real, length), _joined(after.imag, length))
 
 
-def one_later(z: SplitComplex) -> SplitComplex:
-    """Return each place what the one before it holds; the first holds 0."""
+def shift_by_one(z: SplitComplex) -> SplitComplex:
+    """Move every step's value to the next step, (..., g, p); the first becomes 0."""
 
     def shift(leaf: Array) -> Array:
         return jnp.pad(leaf[..., :-1, :], [(0, 0)] * (leaf.ndim - 2) + [(1, 0), (0, 0)])
@@ -154,22 +155,22 @@ def one_later(z: SplitComplex) -> SplitComplex:
     return SplitComplex(shift(z.real), shift(z.imag))
 
 
-def _run_rows(
+def _scan_rows(
     decay: SplitComplex, drive: SplitComplex
 ) -> tuple[SplitComplex, SplitComplex]:
-    """Run along the first axis from zero; return states, and what is left of a 1."""
+    """Run along the first axis from zero; return states and cumulative decays."""
 
     def move(
         held: tuple[SplitComplex, SplitComplex], row: tuple[SplitComplex, SplitComplex]
     ) -> tuple[tuple[SplitComplex, SplitComplex], tuple[SplitComplex, SplitComplex]]:
-        x = split_complex.plus(split_complex.times(row[0], held[0]), row[1])
-        after = (x, split_complex.times(row[0], held[1]))
+        x = add(multiply(row[0], held[0]), row[1])
+        after = (x, multiply(row[0], held[1]))
         return after, after
 
     zero = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), drive)
     one = SplitComplex(jnp.ones_like(zero.real), zero.imag)
-    states, faded = jax.lax.scan(move, (zero, one), (decay, drive))[1]
-    return states, faded
+    states, decayed = jax.lax.scan(move, (zero, one), (decay, drive))[1]
+    return states, decayed
 
 
 def _before_each(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
@@ -178,7 +179,7 @@ def _before_each(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
     def move(
         x: SplitComplex, row: tuple[SplitComplex, SplitComplex]
     ) -> tuple[SplitComplex, SplitComplex]:
-        return split_complex.plus(split_complex.times(row[0], x), row[1]), x
+        return add(multiply(row[0], x), row[1]), x
 
     zero = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), drive)
     return jax.lax.scan(move, zero, (decay, drive))[1]
@@ -202,21 +203,21 @@ def _joined(leaf: Array, length: int) -> Array:
 def _forward(
     decay: SplitComplex, drive: SplitComplex
 ) -> tuple[SplitComplex, tuple[SplitComplex, SplitComplex]]:
-    after = run_from_zero(decay, drive)
+    after = scan_from_zero(decay, drive)
     return after, (decay, after)
 
 
 def _backward(
-    kept: tuple[SplitComplex, SplitComplex], wanted: SplitComplex
+    kept: tuple[SplitComplex, SplitComplex], cotangent: SplitComplex
 ) -> tuple[SplitComplex, SplitComplex]:
     decay, after = kept
 
     def backwards(z: SplitComplex) -> SplitComplex:
         return SplitComplex(jnp.flip(z.real, axis=-2), jnp.flip(z.imag, axis=-2))
 
-    fading = one_later(backwards(split_complex.conjugate(decay)))
-    drive = backwards(run_from_zero(fading, backwards(wanted)))
-    return split_complex.times(drive, split_complex.conjugate(one_later(after))), drive
+    decay = shift_by_one(backwards(conjugate(decay)))
+    drive = backwards(scan_from_zero(decay, backwards(cotangent)))
+    return multiply(drive, conjugate(shift_by_one(after))), drive
 
 
-run_from_zero.defvjp(_forward, _backward)
+scan_from_zero.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: network, sensor, canary, history."""
+"""A checkpoint's manifest: network, tokenization, canary and provenance, as JSON."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import jax
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.classifier import Variables
-from saccade.model.config import ModelConfig
-from saccade.model.leaves import leaves
-from saccade.model.streaming import scan
+from saccade.model.classifier import Variables, leaves, scan
+from saccade.model.config import ModelConfig, ReadoutName
 from saccade.model.tokens import TimestepConvention, Tokenization
 
 FORMAT: Final = 1
@@ -25,11 +23,11 @@ CANARY_TICKS: Final = 3
 
 @dataclass(frozen=True)
 class Canary:
-    """An input and the scores that every build of the model must give for it.
+    """An input and the scores that the model must give for it on every machine.
 
     Attributes:
-        tokens: Some whole ticks of tokens.
-        dt_ms: Their integration timesteps, ms.
+        tokens: Whole ticks of tokens.
+        dt_ms: The tokens' integration timesteps, ms.
         logits: The scores after the last tick.
     """
 
@@ -57,18 +55,21 @@ def _scan(config: ModelConfig) -> Any:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint is.
+    """A checkpoint's description.
 
     Attributes:
-        name: The name that clients ask for.
+        name: The name by which clients open the model.
         labels: Class names, in the order of the logits.
         config: The network.
         tokenization: From pixel and polarity to token.
-        timestep: Which gap an event is paired with.
-        canary: What it should answer.
-        provenance: How it came to be: command, data, licence, versions, seed.
-        metrics: What was measured of it.
-        content_hash: SHA-256 of all that determines a score; set by `save`.
+        timestep: The gap that an event is paired with.
+        canary: An input and its scores.
+        provenance: Origin: command, data, licence, versions, seed.
+        metrics: Measured accuracies and the like.
+        content_hash: SHA-256 of all that determines a score; `save` sets it.
+
+    Raises:
+        ValueError: Fields contradict each other.
     """
 
     name: str
@@ -105,8 +106,8 @@ class Manifest:
             raise ValueError(f"the canary has {len(canary.logits)} logits")
 
     @property
-    def readout(self) -> Literal["pool", "timepool", "last"]:
-        """How ticks are averaged."""
+    def readout(self) -> ReadoutName:
+        """The readout's name: how ticks are averaged."""
         return self.config.classification_mode
 
     def to_dict(self) -> dict[str, Any]:

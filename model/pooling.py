@@ -1,8 +1,8 @@
-"""Event pooling: each group of `stride` consecutive tokens becomes one.
+"""Event pooling: each stride group of consecutive tokens becomes one token.
 
-A pooling is a rule for the weight of each token in its group; the pooled value is the
-weighted mean, which `model.block` takes. A weight depends only on the token's own gap
-and place, so that a stream can accumulate a group token by token.
+A pooling weighs each token of a group; the pooled value is the weighted mean, which
+`block` computes. A weight depends only on the token's own gap and place, so that a
+stream can accumulate a group token by token.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from saccade.model.config import PoolingName
 from saccade.model.split_complex import SplitComplex
 
 EPSILON_MS: Final = 1e-6
@@ -28,14 +29,14 @@ Weighting: TypeAlias = Callable[
 def first(
     dt_ms: Float[Array, "..."], position: Int[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Keep the group's first token: what the reference's mode `last` does."""
+    """Weigh the group's first token alone: the reference's mode `last`."""
     return jnp.where(position == 0, jnp.ones_like(dt_ms), 0.0)
 
 
 def even(
     dt_ms: Float[Array, "..."], position: Int[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Weigh all tokens alike: mode `avgpool`."""
+    """Weigh all tokens equally: mode `avgpool`."""
     return jnp.ones_like(dt_ms)
 
 
@@ -46,23 +47,19 @@ def elapsed(
     return dt_ms + EPSILON_MS
 
 
-WEIGHTINGS: Final[dict[str, Weighting]] = {
+POOLINGS: Final[dict[PoolingName, Weighting]] = {
     "last": first,
     "avgpool": even,
     "timepool": elapsed,
 }
 
 
-# >>> merged from model.groups
-# >>> """Tokens in stride groups: what a layer is given, and what it keeps of an open one."""
-
-
 class Projected(NamedTuple):
-    """What a layer makes of an input before it looks at time.
+    """A layer's projections of an input, all that does not depend on time.
 
     Attributes:
-        drive: What enters the states, (..., p).
-        feed: u, which D passes straight on, (..., i).
+        drive: The input's contribution to the states, (..., p).
+        feed: u, the input of the feedthrough D, (..., i).
         skip: The residual branch, (..., i).
     """
 
@@ -72,19 +69,19 @@ class Projected(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """What is left of a stride group's `feed` and `skip`: their weighted means."""
+    """A stride group's weighted means of `Projected.feed` and `Projected.skip`."""
 
     feed: Float[Array, "*b i"]
     skip: Float[Array, "*b i"]
 
 
 class Grouped(NamedTuple):
-    """Inputs in stride groups.
+    """A layer's inputs in stride groups.
 
     Attributes:
-        items: What stands for the tokens, by place in the group, leaves (n, ..., g)
-            and whatever axes `project` wants.
-        project: Some items -> what the layer makes of them.
+        items: The tokens or their projections, by place in the group, leaves
+            (n, ..., g) and any further axes that `project` takes.
+        project: Items -> their projections by the layer.
         dt_ms: Integration timesteps, (..., g, n), ms.
     """
 
@@ -94,12 +91,12 @@ class Grouped(NamedTuple):
 
 
 class GroupTokens(NamedTuple):
-    """The tokens of stride groups as they are summed.
+    """The tokens of stride groups, by place in the group, ready to be summed.
 
     Attributes:
         items: As in `Grouped`.
         gaps: Integration timesteps, (n, ..., g, 1), ms.
-        shares: Weights in the group's mean, likewise; they add up to 1.
+        shares: Weights in the group's mean, (n, ..., g, 1); a group's add up to 1.
     """
 
     items: Any
@@ -108,13 +105,14 @@ class GroupTokens(NamedTuple):
 
 
 class OpenGroup(NamedTuple):
-    """The tokens of a stride group that is not complete yet, summed.
+    """The sums over a stride group that is not complete yet.
 
     Attributes:
         held: Tokens so far.
-        elapsed_ms: Their gaps' sum.
+        elapsed_ms: Sum of their gaps.
         first: The state after the first of them, (p,).
-        feed: Weighted sum of `Projected.feed`, (h,); `skip` likewise.
+        feed: Weighted sum of `Projected.feed`, (h,).
+        skip: Weighted sum of `Projected.skip`, (h,).
         weight: Sum of the weights.
     """
 
@@ -127,7 +125,7 @@ class OpenGroup(NamedTuple):
 
 
 def rows(table: Projected, tokens: Int[Array, "*b"]) -> Projected:
-    """Read some tokens' rows of the table."""
+    """Return the tokens' rows of a table of projections."""
     read: Projected = jax.tree.map(lambda leaf: leaf[tokens], table)
     return read
 
@@ -139,8 +137,8 @@ def grouped(projected: Projected, dt_ms: Float[Array, "*b l"], stride: int) -> G
     def cut(x: Array) -> Array:
         return jnp.moveaxis(x.reshape(*gaps.shape, x.shape[-1]), -2, 0)
 
-    return Grouped(jax.tree.map(cut, projected), _as_they_are, gaps)
+    return Grouped(jax.tree.map(cut, projected), _already_projected, gaps)
 
 
-def _as_they_are(projected: Projected) -> Projected:
-    return projected
+def _already_projected(items: Projected) -> Projected:
+    return items

@@ -1,9 +1,9 @@
-"""In which numbers training multiplies: float32, or bfloat16 where that is enough.
+"""Numeric precision of training's matrix products: float32 or bfloat16.
 
-bfloat16 has float32's range and 8 of its 24 bits, so nothing need be scaled; what it
-cannot do is add a little to a lot. So it only ever holds factors: of matrix products,
-whose terms are added up in float32, and what one layer passes on to the next. Weights
-and their gradients, states, decays, means and norms stay float32.
+bfloat16 has float32's range and 8 of its 24 bits, so no loss needs scaling, but a small
+term added to a large sum is lost. So bfloat16 holds factors alone: those of matrix
+products, whose terms are summed in float32, and a layer's outputs. Weights and their
+gradients, states, decays, means and norms stay float32.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Name = Literal["float32", "bfloat16"]
+PrecisionName = Literal["float32", "bfloat16"]
 Axes: TypeAlias = tuple[int, ...]
 
 
 class Precision(NamedTuple):
-    """What a layer does with the numbers it is given.
+    """A layer's matrix product and the type of its output.
 
     Attributes:
-        multiply: Features (..., i) by a matrix (i, o).
-        pass_on: What becomes of a layer's output before the next one reads it.
+        multiply: Features (..., i) and a matrix (i, o) -> their product (..., o).
+        cast_output: A layer's output -> the same in the type that is kept of it.
     """
 
     multiply: Callable[[Array, Array], Array]
-    pass_on: Callable[[Array], Array]
+    cast_output: Callable[[Array], Array]
 
 
 def multiply_in_bfloat16(
     x: Float[Array, "*b i"], matrix: Float[Array, "i o"]
 ) -> Float[Array, "*b o"]:
-    """Multiply factors of bfloat16, in the gradient too; the result is float32.
+    """Multiply bfloat16 factors, in the gradient too; the result is float32.
 
-    The gradient keeps the factors in bfloat16. It is written out, as the compiler's own
-    would multiply by a float32 one and so give up what is gained.
+    The gradient is written out: JAX's own would multiply by a float32 factor, at the
+    speed of float32.
     """
     product: Array = _multiply(x.astype(jnp.float32), matrix)
     return product
@@ -49,25 +49,23 @@ def _multiply(x: Float[Array, "*b i"], matrix: Float[Array, "i o"]) -> Any:
 
 
 def _contract(a: Array, of_a: Axes, b: Array, of_b: Axes) -> Array:
-    """Multiply factors of bfloat16 and add up in float32, over some axes of each."""
+    """Multiply bfloat16 factors and sum in float32, over some axes of each."""
     axes = ((of_a, of_b), ((), ()))
 
-    def rounded_first(a: Array, b: Array) -> Array:
+    def rounded(a: Array, b: Array) -> Array:
         return jax.lax.dot_general(_rounded(a), _rounded(b), axes)
 
-    def as_they_are(a: Array, b: Array) -> Array:
-        narrow = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-        return jax.lax.dot_general(*narrow, axes, preferred_element_type=jnp.float32)
+    def narrow(a: Array, b: Array) -> Array:
+        factors = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+        return jax.lax.dot_general(*factors, axes, preferred_element_type=jnp.float32)
 
-    total: Array = jax.lax.platform_dependent(
-        a, b, cpu=rounded_first, default=as_they_are
-    )
+    total: Array = jax.lax.platform_dependent(a, b, cpu=rounded, default=narrow)
     return total
 
 
 def _rounded(x: Array) -> Array:
-    """Round to what bfloat16 holds, for a CPU, which has no such product."""
-    # Two casts would not do: the compiler may leave out both.
+    """Round float32 numbers to bfloat16's bits: a CPU has no bfloat16 product."""
+    # A cast to bfloat16 and back would not do: the compiler may leave out both.
     return jax.lax.reduce_precision(x.astype(jnp.float32), 8, 7)
 
 
@@ -76,28 +74,28 @@ def _forward(x: Array, matrix: Array) -> tuple[Array, tuple[Array, Array]]:
     return _multiply(x, matrix), kept
 
 
-def _backward(kept: tuple[Array, Array], wanted: Array) -> tuple[Array, Array]:
+def _backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, matrix = kept
     rows = tuple(range(x.ndim - 1))
-    by_x = _contract(wanted, (wanted.ndim - 1,), matrix, (1,))
-    return by_x, _contract(x, rows, wanted, rows)
+    by_x = _contract(cotangent, (cotangent.ndim - 1,), matrix, (1,))
+    return by_x, _contract(x, rows, cotangent, rows)
 
 
 _multiply.defvjp(_forward, _backward)
 
 
-def _as_it_is(x: Array) -> Array:
+def _unchanged(x: Array) -> Array:
     return x
 
 
-def _in_bfloat16(x: Array) -> Array:
+def _as_bfloat16(x: Array) -> Array:
     return x.astype(jnp.bfloat16)
 
 
-FLOAT32: Final = Precision(jnp.matmul, _as_it_is)
-"""All as it comes: what inference always does."""
+FLOAT32: Final = Precision(jnp.matmul, _unchanged)
+"""The only precision of inference."""
 
-PRECISIONS: Final[Mapping[Name, Precision]] = {
+PRECISIONS: Final[Mapping[PrecisionName, Precision]] = {
     "float32": FLOAT32,
-    "bfloat16": Precision(multiply_in_bfloat16, _in_bfloat16),
+    "bfloat16": Precision(multiply_in_bfloat16, _as_bfloat16),
 }

@@ -1,8 +1,8 @@
 """The readout: a running mean of the last stage's outputs, one value a tick.
 
 The reference averages over a whole recording. A camera runs for days, so the
-accumulators are a mean and a total weight, never a growing sum, each kept with the
-rounding error of its last additions (Kahan 1965): float32 alone stalls after 2^24.
+accumulators are a mean and a total weight instead of a growing sum. Each is kept with
+the rounding error of its last additions (Kahan 1965): float32 alone stalls after 2^24.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from saccade.model.linear_recurrence import run
+from saccade.model.config import ReadoutName
+from saccade.model.linear_recurrence import linear_scan
 from saccade.model.pooling import EPSILON_MS
 
 
@@ -21,11 +22,13 @@ class Readout(NamedTuple):
     """A session's readout accumulators.
 
     Attributes:
-        mean: The weighted mean so far, (..., h); `mean_error` is what rounding lost.
-        weight: The total weight so far, (...); `weight_error` likewise.
+        mean: The weighted mean so far, (..., h).
+        mean_error: The rounding error of `mean`, (..., h).
+        weight: The total weight so far, (...).
+        weight_error: The rounding error of `weight`, (...).
         excess: By how much the weights in the mean exceed that total, (...): the
-            reference adds epsilon to each tick above the fraction's bar, not below.
-        half_life_ms: Sensor time in which a tick's weight halves; inf never forgets.
+            reference adds epsilon to each tick's weight in the numerator alone.
+        half_life_ms: Sensor time in which a tick's weight halves; inf keeps all.
     """
 
     mean: Float[Array, "*b h"]
@@ -37,12 +40,12 @@ class Readout(NamedTuple):
 
 
 class ReadoutRule(NamedTuple):
-    """How a tick enters the mean.
+    """A tick's weight in the mean.
 
     Attributes:
-        weight: dt_ms -> its weight in the total.
-        excess: What its weight in the sum has beyond that.
-        keeps_past: 1 to average, 0 to hold the newest tick only.
+        weight: A tick's duration, ms -> its weight in the total.
+        excess: Added to that weight in the weighted sum.
+        keeps_past: 1 to average, 0 to keep the newest tick only.
     """
 
     weight: Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -50,7 +53,7 @@ class ReadoutRule(NamedTuple):
     keeps_past: float
 
 
-READOUTS: Final = {
+READOUTS: Final[dict[ReadoutName, ReadoutRule]] = {
     "pool": ReadoutRule(jnp.ones_like, 0.0, 1.0),
     "timepool": ReadoutRule(jnp.asarray, EPSILON_MS, 1.0),
     "last": ReadoutRule(jnp.ones_like, 0.0, 0.0),
@@ -58,15 +61,15 @@ READOUTS: Final = {
 
 
 def init_readout(features: int, half_life_ms: float | Float[Array, ""]) -> Readout:
-    """Return the accumulators of a session that has seen nothing."""
-    nothing = jnp.zeros(())
+    """Return the accumulators of a new session, no slot axis."""
+    zero = jnp.zeros(())
     return Readout(
         mean=jnp.zeros(features),
         mean_error=jnp.zeros(features),
-        weight=nothing,
-        weight_error=nothing,
-        excess=nothing,
-        half_life_ms=nothing + half_life_ms,
+        weight=zero,
+        weight_error=zero,
+        excess=zero,
+        half_life_ms=zero + half_life_ms,
     )
 
 
@@ -77,16 +80,16 @@ def accumulate(
     dt_ms: Float[Array, "*b k"],
     valid: Bool[Array, "*b k"],
 ) -> tuple[Readout, Float[Array, "*b k h"]]:
-    """Take in some ticks and return the mean after each of them.
+    """Add k ticks to the mean; return the accumulators and the mean after each tick.
 
     Args:
-        rule: How ticks are weighed.
+        rule: The ticks' weights.
         readout: The accumulators before.
         outputs: The last stage's outputs, (..., k, h).
         dt_ms: Each tick's duration, (..., k), ms.
-        valid: Which ticks are real; the others change nothing.
+        valid: Which ticks exist; the others change nothing.
     """
-    new = _since(rule, readout.half_life_ms, outputs, dt_ms, valid)
+    new = _sums(rule, readout.half_life_ms, outputs, dt_ms, valid)
     share = new.weight + new.excess
     old_weight = new.kept * readout.weight[..., None, None]
     weights = old_weight + new.weight
@@ -108,18 +111,18 @@ def accumulate(
         excesses[..., -1, 0],
         readout.half_life_ms,
     )
-    # Where all events so far are simultaneous, they count alike.
+    # Where all events so far are simultaneous, their weights are equal.
     return after, means * jnp.where(weights > 0.0, shares / weights, 1.0)
 
 
-class _Since(NamedTuple):
-    """What some ticks come to after each of them, counted from nothing.
+class _Sums(NamedTuple):
+    """Sums over the call's ticks, up to and including each of them.
 
     Attributes:
-        kept: The part that is left of what was before them, (..., k, 1).
-        weight: Their weight in the total, (..., k, 1).
-        excess: What their weight in the sum has beyond that, (..., k, 1).
-        total: Their weighted sum, (..., k, h).
+        kept: Factor on the sums from before the call, (..., k, 1).
+        weight: Sum of the weights, (..., k, 1).
+        excess: Sum of the excesses, (..., k, 1).
+        total: Weighted sum of the outputs, (..., k, h).
     """
 
     kept: Float[Array, "*b k 1"]
@@ -128,13 +131,13 @@ class _Since(NamedTuple):
     total: Float[Array, "*b k h"]
 
 
-def _since(
+def _sums(
     rule: ReadoutRule,
     half_life_ms: Float[Array, "*b"],
     outputs: Float[Array, "*b k h"],
     dt_ms: Float[Array, "*b k"],
     valid: Bool[Array, "*b k"],
-) -> _Since:
+) -> _Sums:
     forget = jnp.exp2(-dt_ms / half_life_ms[..., None]) * rule.keeps_past
     forget = jnp.where(valid, forget, 1.0)[..., None]
     weight = jnp.where(valid, rule.weight(dt_ms), 0.0)[..., None]
@@ -142,9 +145,9 @@ def _since(
     entering = jnp.concatenate(
         [jnp.zeros_like(weight), weight, excess, (weight + excess) * outputs], axis=-1
     )
-    none_yet = jnp.zeros_like(entering[..., 0, :]).at[..., 0].set(1.0)
-    sums = run(none_yet, forget, entering, jnp.multiply)
-    return _Since(*jnp.split(sums, [1, 2, 3], axis=-1))
+    start = jnp.zeros_like(entering[..., 0, :]).at[..., 0].set(1.0)
+    sums = linear_scan(start, forget, entering, jnp.multiply)
+    return _Sums(*jnp.split(sums, [1, 2, 3], axis=-1))
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:

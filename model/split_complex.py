@@ -1,8 +1,8 @@
-"""SplitComplex numbers as two real arrays, which compilers turn into vector code.
+"""Complex arithmetic on two real arrays, with an exponential that vectorizes.
 
-XLA's complex exponential on a CPU goes number by number; here its phase is reduced to
-one turn and short polynomials do the rest, several times as fast. They are cheap
-operations to a compiler, which fuses them with what reads them instead of storing them.
+XLA computes a complex exponential on a CPU number by number. Here the phase is reduced
+to one turn and short polynomials do the rest, several times as fast; XLA fuses them
+with the operation that reads the result.
 """
 
 from __future__ import annotations
@@ -17,46 +17,41 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 
 class SplitComplex(NamedTuple):
-    """SplitComplex numbers, plane by plane.
-
-    Attributes:
-        real: (..., p).
-        imag: Likewise.
-    """
+    """Complex numbers as a real and an imaginary array, each (..., p)."""
 
     real: Float[Array, "*b p"]
     imag: Float[Array, "*b p"]
 
 
-def planes(z: Complex[Array, "*b p"]) -> SplitComplex:
-    """Split complex numbers into planes."""
+def split(z: Complex[Array, "*b p"]) -> SplitComplex:
+    """Return the real and imaginary parts of a complex array."""
     return SplitComplex(z.real, z.imag)
 
 
 def join(z: SplitComplex) -> Complex[Array, "*b p"]:
-    """Return planes as complex numbers."""
+    """Return a complex array; the inverse of `split`."""
     return jax.lax.complex(z.real, z.imag)
 
 
-def side_by_side(z: SplitComplex) -> Float[Array, "*b q"]:
-    """Return both planes in one row, (..., 2p), as matrix products take them."""
+def to_row(z: SplitComplex) -> Float[Array, "*b q"]:
+    """Concatenate real and imaginary parts, (..., 2p), for a matrix product."""
     return jnp.concatenate(z, axis=-1)
 
 
-def halves(row: Float[Array, "*b q"]) -> SplitComplex:
-    """Split a row (..., 2p) into its two planes; the inverse of `side_by_side`."""
+def from_row(row: Float[Array, "*b q"]) -> SplitComplex:
+    """Cut rows (..., 2p) into real and imaginary parts; the inverse of `to_row`."""
     half = row.shape[-1] // 2
     return SplitComplex(row[..., :half], row[..., half:])
 
 
-def times(a: SplitComplex, b: SplitComplex) -> SplitComplex:
+def multiply(a: SplitComplex, b: SplitComplex) -> SplitComplex:
     """Return a·b, broadcast."""
     return SplitComplex(
         a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real
     )
 
 
-def plus(a: SplitComplex, b: SplitComplex) -> SplitComplex:
+def add(a: SplitComplex, b: SplitComplex) -> SplitComplex:
     """Return a + b, broadcast."""
     return SplitComplex(a.real + b.real, a.imag + b.imag)
 
@@ -67,20 +62,20 @@ def conjugate(z: SplitComplex) -> SplitComplex:
 
 
 def exp(rates: SplitComplex, dt_ms: Float[Array, "..."]) -> SplitComplex:
-    """Return what a state becomes over a gap, relative to itself: e^(r·dt).
+    """Return e^(r·dt), the factor by which a state decays over a gap.
 
     Args:
         rates: r, (p,), 1/ms.
         dt_ms: Gaps, broadcast against (p,), ms.
     """
-    sine, cosine = _half_turn(rates, dt_ms)
+    sine, cosine = _sincos_half_phase(rates, dt_ms)
     size = _real_exp(rates.real, dt_ms)
     return SplitComplex(size - size * (2.0 * sine * sine), size * (2.0 * sine * cosine))
 
 
 def expm1(rates: SplitComplex, dt_ms: Float[Array, "..."]) -> SplitComplex:
     """Return e^(r·dt) - 1, exact where r·dt is small; arguments as for `exp`."""
-    sine, cosine = _half_turn(rates, dt_ms)
+    sine, cosine = _sincos_half_phase(rates, dt_ms)
     grown = jnp.expm1(rates.real * dt_ms)
     size = grown + 1.0
     return SplitComplex(
@@ -89,7 +84,7 @@ def expm1(rates: SplitComplex, dt_ms: Float[Array, "..."]) -> SplitComplex:
 
 
 def _real_exp(rate: Array, dt_ms: Float[Array, "..."]) -> Array:
-    """Return e^(rate·dt); below the least normal number, about that number."""
+    """Return e^(rate·dt), at least the smallest normal float32."""
     doublings = (rate * (1.0 / np.log(2.0))) * dt_ms
     if doublings.dtype == jnp.float64:
         return jnp.exp(rate * dt_ms)
@@ -97,11 +92,13 @@ def _real_exp(rate: Array, dt_ms: Float[Array, "..."]) -> Array:
     whole = jnp.round(doublings)
     exponent = (whole.astype(jnp.int32) + 127) << 23
     power = jax.lax.bitcast_convert_type(exponent, jnp.float32)
-    return _horner(POWER, doublings - whole) * power
+    return _horner(EXP2, doublings - whole) * power
 
 
-def _half_turn(rates: SplitComplex, dt_ms: Float[Array, "..."]) -> tuple[Array, Array]:
-    """Return sine and cosine of half the phase."""
+def _sincos_half_phase(
+    rates: SplitComplex, dt_ms: Float[Array, "..."]
+) -> tuple[Array, Array]:
+    """Return sine and cosine of half the phase of e^(r·dt)."""
     turns = (rates.imag * (1.0 / (2.0 * np.pi))) * dt_ms
     turns = turns - jnp.round(turns)
     if turns.dtype == jnp.float64:
@@ -118,7 +115,7 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
 
 
 def _fit(function: Any, degree: int, domain: tuple[float, float]) -> tuple[float, ...]:
-    """Return a polynomial near the best there is, constant term first."""
+    """Return a near-minimax polynomial's coefficients, constant term first."""
     fitted = Chebyshev.interpolate(function, degree, domain=domain)
     return tuple(fitted.convert(kind=Polynomial).coef.tolist())
 
@@ -128,14 +125,15 @@ def _sinhc(x: Any) -> Any:
     return np.sinc(1j * x / np.pi).real
 
 
-# Sine and cosine of half a turn's phase, by the square of turns in [-1/2, 1/2].
+# sin(π·turns)/turns and cos(π·turns), in turns², for turns in [-1/2, 1/2].
 SINE: Final = _fit(lambda square: np.pi * np.sinc(np.sqrt(square)), 5, (0.0, 0.25))
 COSINE: Final = _fit(lambda square: np.cos(np.pi * np.sqrt(square)), 5, (0.0, 0.25))
-# A part of a doubling; what is no time at all must leave a state bit for bit.
-POWER: Final = (1.0, *_fit(np.exp2, 6, (-0.5, 0.5))[1:])
-# What such a part adds to 1, over the part: so that a little is exact.
-GROWTH: Final = _fit(
-    lambda part: np.log(2.0) * np.exp2(part / 2.0) * _sinhc(part * np.log(2.0) / 2.0),
+# 2^x for x in [-1/2, 1/2]. The constant term is exactly 1: a gap of 0 ms leaves a state
+# bit for bit.
+EXP2: Final = (1.0, *_fit(np.exp2, 6, (-0.5, 0.5))[1:])
+# (2^x - 1)/x for x in [-1/2, 1/2], so that 2^x - 1 is exact where x is small.
+EXP2M1: Final = _fit(
+    lambda x: np.log(2.0) * np.exp2(x / 2.0) * _sinhc(x * np.log(2.0) / 2.0),
     6,
     (-0.5, 0.5),
 )

@@ -1,11 +1,12 @@
 """From events to tokens and integration timesteps, on the host (numpy only).
 
-Both are facts of a checkpoint: a model knows only the tokenization and the timestep
-convention that it was trained with.
+A checkpoint names its tokenization and timestep convention: a model works only with
+those that it was trained with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -25,7 +26,7 @@ TimestepsMs = npt.NDArray[np.float32]
 
 
 class TokenChunk(NamedTuple):
-    """Some events as the model takes them.
+    """Consecutive events as the model's inputs.
 
     Attributes:
         tokens: (n,), int32.
@@ -40,7 +41,7 @@ class TokenChunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Tokenization:
-    """How a pixel and a polarity become a token.
+    """The map from a pixel and a polarity to a token.
 
     Attributes:
         scheme: `linear` is (p·H + y)·W + x; `product` is x·y + W·H·p, which
@@ -58,10 +59,8 @@ class Tokenization:
     downsample: int = 1
 
     def __post_init__(self) -> None:
-        if self.scheme not in _SCHEMES:
-            raise ValueError(
-                f"tokenization {self.scheme!r} is not one of {[*_SCHEMES]}"
-            )
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"tokenization {self.scheme!r} is not one of {[*SCHEMES]}")
         if self.downsample < 1:
             raise ValueError(f"downsample {self.downsample} is below 1")
 
@@ -87,7 +86,7 @@ class Tokenization:
             x //= self.downsample
             y //= self.downsample
         p = events["p"].astype(np.int32) if self.sensor.polarities > 1 else 0 * x
-        return _SCHEMES[self.scheme](x, y, p, self.width, self.height)
+        return SCHEMES[self.scheme](x, y, p, self.width, self.height)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -119,14 +118,17 @@ def _product(x: Tokens, y: Tokens, p: Tokens, width: int, height: int) -> Tokens
     return (x * y + width * height * p).astype(np.int32, copy=False)
 
 
-_SCHEMES: Final = {"linear": _linear, "product": _product}
+SCHEMES: Final[dict[Scheme, Callable[..., Tokens]]] = {
+    "linear": _linear,
+    "product": _product,
+}
 
 
 class Tokenizer:
-    """One stream's view of its events: it remembers the newest timestamp.
+    """One stream's tokens and timesteps, chunk by chunk.
 
     However the stream is cut into chunks, the concatenated output is the same.
-    With `following`, the newest event waits until its successor tells its gap; a
+    With `following`, the newest event is held back until its successor comes, and a
     recording's last event is never scored, as in the reference.
     """
 
@@ -139,23 +141,23 @@ class Tokenizer:
 
     @property
     def held_back(self) -> int:
-        """Events that wait for their successor: 1 or 0."""
+        """Number of events held back until their successor comes: 1 or 0."""
         return len(self._newest) if self._holds_newest else 0
 
     @property
     def newest(self) -> Events:
-        """The newest event, (1,), or (0,) before the first: all that it remembers."""
+        """The newest event, (1,), or (0,) before the first: the whole state."""
         return self._newest
 
     def resume(self, newest: Events) -> None:
-        """Go on with the stream whose newest event this is."""
+        """Continue the stream that has `newest` as its newest event, (1,) or (0,)."""
         self._newest = newest.astype(EVENT_DTYPE)
 
     def feed(self, events: Events) -> TokenChunk:
         """Take the stream's next events, sorted and inside the sensor.
 
         Returns:
-            What the model is to see now, in order.
+            The tokens that the model takes now, in order.
         """
         if len(events) == 0:
             return self._chunk(events, np.empty(0, np.int64))

@@ -1,14 +1,14 @@
-"""The application: models, engine, routes, put together. Wiring only."""
+"""The application: builds engine, store and routes from settings. Wiring only."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI
 
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
@@ -22,28 +22,35 @@ from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.sqlite import SqliteStore
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
 from saccade.server.settings import Settings, is_loopback
-from saccade.server.transport.answers import answer_errors
 from saccade.server.transport.auth import Keys
 from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.guard import App, Guard
 from saccade.server.transport.metrics import Metrics
-from saccade.server.transport.rate_limits import Allowances, Allowed
+from saccade.server.transport.problems import answer_errors
+from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.routes import model_routes, probe_routes, session_routes
 from saccade.server.transport.service import Service
-from saccade.server.transport.websocket import stream
+from saccade.server.transport.websocket import stream_routes
 
 LOG: Final = logging.getLogger(__name__)
+ROUTES: Final = (
+    stream_routes,
+    classify_routes,
+    model_routes,
+    session_routes,
+    probe_routes,
+)
 
 
 def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service:
     """Build the engine and what its connections share; nothing runs yet.
 
     Raises:
-        StoreUnavailable: Sessions cannot be kept where the settings say.
-        ValueError: The keys cannot be read.
+        StoreUnavailable: The store that the settings name cannot be opened.
+        ValueError: The keys cannot be read, or there are none where they are needed.
     """
-    allowed = allowed_by(settings)
-    limits = allowed.within(limits_of(settings))
+    key_limits = key_limits_of(settings)
+    limits = key_limits.within(limits_of(settings))
     metrics = Metrics(models)
     engine = Engine(
         [model.servable for model in models],
@@ -54,13 +61,13 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         observer=metrics,
     )
     metrics.watch(engine)
-    catalogue = Catalogue(models)
     streams = EngineClient(engine, settings.sessions)
     metrics.watch_streams(streams)
-    terms = SnapshotPolicy(
+    catalogue = Catalogue(models)
+    policy = SnapshotPolicy(
         settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s
     )
-    roster = SessionRegistry(streams, catalogue, create_store(settings), terms, metrics)
+    store = create_store(settings)
     keys = Keys.read(settings.keys_file, settings.keys)
     if not (keys or settings.insecure or is_loopback(settings.host)):
         raise ValueError(f"there is no key in {settings.keys_file}")
@@ -69,17 +76,17 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         catalogue,
         engine,
         streams,
-        roster,
+        SessionRegistry(streams, catalogue, store, policy, metrics),
         metrics,
         limits,
         keys,
-        Allowances(allowed),
+        KeyQuotas(key_limits),
     )
 
 
-def allowed_by(settings: Settings) -> Allowed:
-    """Return what one key's holder may use."""
-    return Allowed(
+def key_limits_of(settings: Settings) -> KeyLimits:
+    """Return the most that one key may use."""
+    return KeyLimits(
         sessions=settings.key_sessions,
         requests=settings.key_requests,
         events_per_s=settings.key_events_per_s,
@@ -88,7 +95,7 @@ def allowed_by(settings: Settings) -> Allowed:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return what one session may have under way."""
+    """Return the most that one session may have under way."""
     return Limits(
         max_frame_bytes=settings.max_frame_bytes,
         window_events=settings.window_events,
@@ -97,47 +104,36 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def create_store(settings: Settings) -> Store:
-    """Open what keeps sessions; raises `StoreUnavailable`."""
-    return STORES[settings.store](settings)
+    """Open the store that keeps sessions without a client.
 
-
-def _redis_store(settings: Settings) -> Store:
-    try:
-        from saccade.server.sessions.stores.redis import RedisStore
-    except ModuleNotFoundError:
-        raise StoreUnavailable("pip install 'saccade[redis]' brings it") from None
-    return RedisStore(settings.store_url)
-
-
-STORES: Final[dict[str, Callable[[Settings], Store]]] = {
-    "sqlite": lambda settings: SqliteStore(settings.store_path),
-    "redis": _redis_store,
-    "memory": lambda _: MemoryStore(),
-}
-
-
-def create_reloading(service: Service) -> Reloading:
-    """Watch the folders that a service's models came from."""
-    settings = service.settings
-    return Reloading(
-        service.catalogue,
-        service.engine,
-        service.metrics,
-        service.streams.open_on,
-        settings.reload_s,
-        settings.session_ttl_s,
-    )
+    Raises:
+        StoreUnavailable: The store does not answer, or its package is missing.
+    """
+    if settings.snapshot_s == 0:
+        return MemoryStore()  # stays empty
+    match settings.store:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return SqliteStore(settings.store_path)
+        case "redis":
+            try:
+                from saccade.server.sessions.stores.redis import RedisStore
+            except ModuleNotFoundError:
+                message = "pip install 'saccade[redis]' brings it"
+                raise StoreUnavailable(message) from None
+            return RedisStore(settings.store_url)
 
 
 def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Start what runs as long as the server; if it ends before, the log says why."""
 
-    def look(task: asyncio.Task[None]) -> None:
+    def log_failure(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             LOG.error("%r has ended", work, exc_info=error)
 
     task = asyncio.create_task(work)
-    task.add_done_callback(look)
+    task.add_done_callback(log_failure)
     return task
 
 
@@ -158,22 +154,25 @@ def create_routes(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.streams.start(asyncio.get_running_loop())
-        background = [in_background(service.roster.run())]
+        background = [in_background(service.registry.run())]
         if service.settings.reload_s > 0:
-            background.append(in_background(create_reloading(service).run()))
+            reloading = Reloading(
+                service.catalogue,
+                service.engine,
+                service.metrics,
+                service.streams.open_streams,
+                service.settings.reload_s,
+                service.settings.session_ttl_s,
+            )
+            background.append(in_background(reloading.run()))
         yield
         for task in background:
             task.cancel()
-        await service.roster.close()
+        await service.registry.close()
         await asyncio.to_thread(service.engine.stop)
 
     app = FastAPI(title="Saccade", lifespan=lifespan)
-    for routes in (classify_routes, model_routes, session_routes, probe_routes):
+    for routes in ROUTES:
         app.include_router(routes(service))
-
-    @app.websocket("/v1/stream")
-    async def stream_route(websocket: WebSocket) -> None:
-        await stream(websocket, service)
-
     answer_errors(app, service.metrics.count_refusal)
     return app

@@ -9,13 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import uvicorn
 
 from saccade.server.logs import configure_logs
-from saccade.server.settings import Settings
+from saccade.server.settings import Settings, help_text, option
 from saccade.server.transport.auth import digest_of, new_key
 
 if TYPE_CHECKING:
@@ -24,53 +25,21 @@ if TYPE_CHECKING:
 RECONNECT_AFTER_MS: Final = 2000
 PING_S: Final = 20.0
 PONG_S: Final = 60.0
-"""A client over its window is not read, and its pong waits behind what it sent."""
-
-OPTIONS: Final = {
-    "host": "address to listen on (default 127.0.0.1)",
-    "port": "port to listen on (default 8000; 0 takes a free one)",
-    "slots": "sessions per model that are on the device at one time (default 256)",
-    "sessions": "sessions per model at one time (default 1024)",
-    "buckets": "shapes to compile, as ROWSxTICKS,... (for example 1x1,8x4,64x1)",
-    "window_events": "events that a session may have under way",
-    "window_bytes": "bytes of events that a session may have under way",
-    "max_frame_bytes": "longest websocket message",
-    "max_body_bytes": "longest HTTP body, and longest once unpacked",
-    "max_recordings": "recordings in one HTTP request",
-    "key_sessions": "sessions that one key may have at a time (default: no limit)",
-    "key_requests": "HTTP requests that one key may have classified at a time",
-    "key_events_per_s": "events a second that may come in with one key",
-    "key_bytes_per_s": "bytes a second that may come in with one key",
-    "keys_file": "API keys' hashes, NAME:SHA256 a line (see saccade key)",
-    "tls_cert": "certificate for https and wss, as PEM, with its chain",
-    "tls_key": "the certificate's key (default: in the same file)",
-    "origins": "whose web pages may use the server, as https://host:port,...",
-    "store": "where sessions are kept: sqlite (default), redis or memory",
-    "store_path": "file of the sqlite store",
-    "store_url": "address of the redis store, as redis://HOST:PORT/DATABASE",
-    "session_ttl_s": "seconds that a session is kept whose client is gone",
-    "open_s": "seconds that a client may take to open a session (default 20)",
-    "idle_s": "seconds that a client may be silent (default 600; 0: for ever)",
-    "snapshot_s": "seconds between two snapshots of a session that moves",
-    "execution": "what runs the models: fastest (default), or xla",
-    "compiled": "folder that keeps what is compiled for the next start",
-    "reload_s": "seconds between two looks at the checkpoints (default 2; 0: never)",
-    "drain_s": "seconds that sessions may go on after a stop signal",
-}
+"""Long, because a pong waits behind events where the socket is not read."""
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop; return the exit status."""
+    """Run the server until a stop signal; return the exit status."""
     arguments = parser().parse_args(argv)
     configure_logs()
     try:
-        settings = Settings.read(os.environ, overrides(arguments))
+        settings = Settings.read(os.environ, option_texts(arguments))
     except ValueError as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
     started_s = time.perf_counter()
     _prepare_environment(settings)
-    # Imported here so that a mistaken option is answered at once, too.
+    # Imported late: a mistaken option is answered at once, without loading JAX.
     from saccade.model.checkpoint import CheckpointError
     from saccade.server.app import create_service
     from saccade.server.engine.compiled import keep_compiled
@@ -89,17 +58,17 @@ def serve(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_environment(settings: Settings) -> None:
-    """Say what JAX and numba read when they are first imported."""
+    """Set the variables that JAX and numba read when they are first imported."""
     # XLA takes its own tuning hints in a kept executable for features that this CPU
-    # lacks and says so at length, each time. The canary is what decides.
+    # lacks and warns at length, each time. Whether to use it, the canary decides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.compiled / "native"))
 
 
 def key(argv: Sequence[str] | None = None) -> int:
-    """Make an API key: the key for its holder, and the line for the server's file."""
+    """Make an API key; print the line for the server's file, and the key itself."""
     options = argparse.ArgumentParser(prog="saccade key", description=key.__doc__)
-    options.add_argument("name", help="who is to hold it")
+    options.add_argument("name", help="name of the key's holder")
     name = options.parse_args(argv).name
     if ":" in name or "#" in name or "," in name:
         options.error("a name has no ':', ',' or '#'")
@@ -110,36 +79,32 @@ def key(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line; the environment's `SACCADE_…` are its defaults."""
+    """Return the parser of the command line, with an option for each setting."""
     result = argparse.ArgumentParser(prog="saccade serve", description=serve.__doc__)
-    for name, text in OPTIONS.items():
-        result.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text)
-    result.add_argument(
-        "--model",
-        dest="models",
-        action="append",
-        type=Path,
-        help="a checkpoint's folder; may be given again (default: the released ones)",
-    )
-    result.add_argument(
-        "--insecure",
-        action="store_const",
-        const="true",
-        help="listen where others can reach it, though there are no keys",
-    )
+    types = get_type_hints(Settings)
+    for item in fields(Settings):
+        kind = types[item.name]
+        options: dict[str, Any] = {}
+        if kind is bool:
+            options = {"action": "store_const", "const": "true"}
+        elif kind == tuple[Path, ...]:
+            options = {"action": "append"}
+        if item.metadata["option"]:
+            options |= {"dest": item.name, "help": help_text(item, kind)}
+            result.add_argument(option(item), **options)
     return result
 
 
-def overrides(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Return what the command line says, as the environment would say it."""
-    values: dict[str, str | None] = dict(vars(arguments))
-    if arguments.models:
-        values["models"] = ",".join(str(path) for path in arguments.models)
-    return values
+def option_texts(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return each option's text as its environment variable would hold it."""
+    return {
+        name: ",".join(value) if isinstance(value, list) else value
+        for name, value in vars(arguments).items()
+    }
 
 
 async def run(service: Service, started_s: float) -> int:
-    """Serve until a signal comes, then let sessions end."""
+    """Serve until a stop signal, then drain the sessions; return the exit status."""
     from saccade.server.app import create_app
 
     server = uvicorn.Server(configuration(create_app(service), service.settings))
@@ -158,7 +123,7 @@ async def run(service: Service, started_s: float) -> int:
 
 
 def configuration(app: object, settings: Settings) -> uvicorn.Config:
-    """Return how uvicorn runs the application."""
+    """Return the configuration of uvicorn for the application."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         host=settings.host,
@@ -178,7 +143,7 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
 
 
 async def announce(server: uvicorn.Server, service: Service, started_s: float) -> None:
-    """Say once, in one line, that the server is ready or why it never will be."""
+    """Print once, in one line, that the server is ready or why it never will be."""
     await until(lambda: service.engine.health.ready or service.engine.health.failed)
     await until(lambda: server.started)
     if service.engine.health.failed:
@@ -193,33 +158,33 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
 
 
 async def stop_on_signal(server: uvicorn.Server, service: Service) -> None:
-    """On a signal, tell the sessions before uvicorn cuts them; a second one forces.
+    """On a signal, drain the sessions, then stop uvicorn; a second one forces.
 
-    uvicorn closes every socket before the application hears of the shutdown, so its
-    own handlers are replaced as soon as it has installed them.
+    uvicorn's own handlers would close every socket before the application's shutdown
+    begins, so they are replaced as soon as uvicorn has installed them.
     """
     await until(lambda: server.started)
     signals: asyncio.Queue[None] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
     await signals.get()
-    leaving = asyncio.create_task(service.leave(RECONNECT_AFTER_MS))
+    draining = asyncio.create_task(service.drain(RECONNECT_AFTER_MS))
     again = asyncio.create_task(signals.get())
-    await asyncio.wait({leaving, again}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
     server.force_exit = again.done()
     server.should_exit = True
-    leaving.cancel()
+    draining.cancel()
     again.cancel()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something of uvicorn's or of another thread's, which tell nobody."""
+    """Poll a condition of uvicorn's or of another thread's, which cannot be awaited."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
 def url(server: uvicorn.Server) -> str:
-    """Return where a started server listens."""
+    """Return the address that a started server listens on."""
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     scheme = "https" if server.config.is_ssl else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

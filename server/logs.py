@@ -1,6 +1,6 @@
-"""What the server logs: its own faults, not what clients do wrong.
+"""Logging of the server's own faults, without those of its clients.
 
-Whoever can connect could otherwise fill the log with tracebacks.
+Any client could otherwise fill the log with tracebacks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 from functools import partial
 from typing import Final
 
-OF_CLIENTS: Final = {
+CLIENT_FAULTS: Final = {
     "uvicorn.error": frozenset(
         {
             "Invalid HTTP request received.",
@@ -19,15 +19,15 @@ OF_CLIENTS: Final = {
     ),
     "asyncio": frozenset({"socket.send() raised exception."}),
 }
-"""By logger, what is said when a client sent nonsense, or left."""
+"""For each logger, the messages about a client that sent nonsense, or left."""
 
 
 def configure_logs() -> None:
-    """Log warnings to standard error, a line each."""
+    """Log warnings to standard error, one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    for name, messages in OF_CLIENTS.items():
-        logging.getLogger(name).addFilter(partial(_is_news, messages))
+    for name, messages in CLIENT_FAULTS.items():
+        logging.getLogger(name).addFilter(partial(_is_own_fault, messages))
 
 
-def _is_news(known: frozenset[str], record: logging.LogRecord) -> bool:
-    return record.msg not in known
+def _is_own_fault(client_faults: frozenset[str], record: logging.LogRecord) -> bool:
+    return record.msg not in client_faults

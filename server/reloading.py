@@ -1,7 +1,7 @@
-"""Hot reload: a checkpoint that is replaced on disk takes the new sessions over.
+"""Hot reload: new sessions use a checkpoint as soon as it is replaced on disk.
 
-Sessions that began on the old version end on it. It is let go once nobody has used it
-for as long as a session is kept whose client is gone.
+Sessions that began on the old version end on it. The old version is unloaded once it
+has had no session for as long as a session without a client is kept.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 class ReloadObserver(Protocol):
-    """Who wants to know of new versions."""
+    """Receives what becomes of new versions."""
 
     def add(self, model: ServedModel) -> None:
         """A version is about to be compiled."""
 
     def reloaded(self, model: str) -> None:
-        """A model's new sessions get another version from now on."""
+        """A model's new sessions use another version from now on."""
 
     def not_reloaded(self, model: str) -> None:
-        """A new version was refused; everything is as it was."""
+        """A new version was refused; the model's version stays."""
 
 
 class Reloading:
-    """Watches the folders that the served checkpoints came from.
+    """Watches the folders of the served checkpoints.
 
     Args:
-        catalogue: Says which version new sessions get.
-        engine: Runs them.
-        observer: Counts.
-        streams: Tells how many streams are on a version, by its key.
-        every_s: Time between two looks.
-        idle_s: How long an old version is kept that nobody uses.
+        catalogue: The served versions.
+        engine: Loads and unloads versions.
+        observer: Receives what becomes of new versions.
+        streams: Returns the number of streams of a version, by its key.
+        every_s: Seconds between two looks.
+        idle_s: Seconds for which an old version without streams is kept.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Reloading:
         self._last_used_s: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look for new and for unused versions at intervals, until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
             for folder, name in self._names.items():
@@ -81,7 +81,7 @@ class Reloading:
             self._retire(time.monotonic())
 
     def _settled(self, folder: Path) -> bool:
-        """Tell whether a folder has changed, and is no longer being written."""
+        """Return whether a folder has changed, and not since the last look."""
         stamp, before = stamp_of(folder), self._seen[folder]
         self._seen[folder] = stamp
         if stamp != before or stamp == self._served[folder]:
@@ -97,7 +97,7 @@ class Reloading:
                 raise WrongName(name, model.name)
             if model.content_hash == self._catalogue.current[name].content_hash:
                 return
-            await self._take(model)
+            await self._promote(model)
         except (CheckpointError, EngineError, WrongName, OSError) as error:
             LOG.error("%s is not reloaded: %s", folder, error)
             self._observer.not_reloaded(name)
@@ -105,7 +105,7 @@ class Reloading:
             LOG.exception("%s is not reloaded", folder)
             self._observer.not_reloaded(name)
 
-    async def _take(self, model: ServedModel) -> None:
+    async def _promote(self, model: ServedModel) -> None:
         known = self._catalogue.version(model.name, model.content_hash)
         if known is None:
             self._observer.add(model)
@@ -122,11 +122,11 @@ class Reloading:
                 self._catalogue.drop(model)
                 self._engine.unload(model.key)
                 del self._last_used_s[model.key]
-                LOG.warning("nobody uses %s any more: it is gone", model.key)
+                LOG.warning("%s has no sessions any more and is unloaded", model.key)
 
 
 class WrongName(Exception):
-    """A folder holds another model than it did."""
+    """A folder's checkpoint has another model's name than before."""
 
     def __init__(self, expected: str, found: str) -> None:
         self.expected = expected
@@ -137,12 +137,12 @@ class WrongName(Exception):
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Return what tells a changed folder from an unchanged one."""
+    """Return the paths, times and sizes of a folder's files."""
     stamps = []
     for path in sorted(folder.rglob("*")):
         try:
             status = path.stat()
-        except OSError:  # it went between the listing and the question
+        except OSError:  # removed since the folder was listed
             continue
         stamps.append((str(path), status.st_mtime_ns, status.st_size))
     return tuple(stamps)

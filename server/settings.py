@@ -1,175 +1,194 @@
-"""The server's certificate, tried before anything is started."""
+"""The server's settings, read from command-line options and environment variables.
 
+A setting's type, default, range and help text stand at its field of `Settings`. The
+options of `saccade serve` and the variables `SACCADE_<NAME>` follow from the fields.
+"""
+
+# ruff: noqa: RUF009 `setting` is `dataclasses.field`
 from __future__ import annotations
 
 import ipaddress
 import math
 import os
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, get_type_hints
-
-
-def check_certificate(cert: Path, key: Path | None, password: str) -> None:
-    """Make sure that a certificate can be shown.
-
-    Args:
-        cert: The certificate, and those that lead from it to an authority.
-        key: Its key; by default in the same file.
-        password: What opens the key, if it is locked.
-
-    Raises:
-        ValueError: The files cannot be read or do not belong together.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key, password)
-    except OSError as error:  # an SSLError is one, too
-        files = f"{cert} and {key}" if key else f"{cert}"
-        reason = getattr(error, "reason", None) or error
-        raise ValueError(f"cannot use the certificate in {files}: {reason}") from None
-
-
-# >>> merged from server.settings
-# >>> """Everything that an operator may choose, read once into a frozen value."""
+from typing import (
+    Any,
+    Final,
+    Literal,
+    Self,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 PREFIX: Final = "SACCADE_"
-
-EXECUTIONS: Final = ("fastest", "xla")
-STORES: Final = ("sqlite", "memory", "redis")
-POSITIVE: Final = (
-    "slots",
-    "sessions",
-    "outbox_messages",
-    "max_body_bytes",
-    "max_recordings",
-    "snapshot_events",
-    "snapshot_s",
-    "session_ttl_s",
-    "open_s",
-    "key_sessions",
-    "key_requests",
-)
-LEAST: Final = {"key_events_per_s": 256, "key_bytes_per_s": 4096, "idle_s": 0}
-"""A smaller rate would leave no room for a frame worth sending; no time is below 0."""
 
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
 
 
 def cache_folder() -> Path:
-    """Return where this user's programs keep what they can make again."""
+    """Return the folder of what Saccade can compute again, for this user."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "saccade"
 
 
 def state_folder() -> Path:
-    """Return where this user's programs keep what must outlive them."""
+    """Return the folder of what must outlive a Saccade process, for this user."""
     root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(root) / "saccade"
 
 
+def setting(
+    default: Any,
+    help: str,
+    range: str = "",
+    *,
+    secret: bool = False,
+    option: bool = True,
+) -> Any:
+    """Declare a field of `Settings`.
+
+    Args:
+        default: The value, or a function that returns it.
+        help: What the setting is for, as `--help` prints it.
+        range: The numbers that pass, as `> 0`, `>= 256` or `in 0..65535`.
+        secret: Whether the value may hold a password, which `repr` leaves out.
+        option: Whether `saccade serve` has an option for the setting.
+    """
+    source: dict[str, Any]
+    source = {"default_factory" if callable(default) else "default": default}
+    metadata = {"help": help, "range": range, "option": option}
+    return field(**source, repr=not secret, metadata=metadata)
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The server's settings; each may be set as `SACCADE_<NAME>`.
+    """The settings of one server; `saccade serve --help` explains each.
 
-    Attributes:
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        insecure: Whether an address that others can reach may be listened on.
-        keys_file: API keys' hashes, `NAME:SHA256` a line; see `saccade key`.
-        keys: More of them, `NAME:SHA256,…`.
-        origins: Whose web pages may use the server, `https://host:port,…`.
-        tls_cert: The server's certificate, with those that lead to an authority.
-        tls_key: Its key; by default in the same file.
-        tls_key_password: What opens the key, if it is locked.
-        models: Checkpoint folders; empty serves the released ones.
-        slots: Sessions per model that are on the device at one time.
-        sessions: Sessions per model at one time; those that have nothing to score
-            are kept in the host's memory, and where all have they take turns.
-        buckets: Shapes to compile, as `ROWSxTICKS,…`. Work per call is their
-            product; a large one adds latency on a small machine.
-        window_events: Events that a session may have under way.
-        window_bytes: Bytes of events that a session may have under way.
-        max_frame_bytes: Longest websocket message.
-        outbox_messages: Messages that wait for a client before it hears only the
-            newest results.
-        max_body_bytes: Longest HTTP body.
-        max_recordings: Recordings in one HTTP request.
-        key_sessions: Sessions with a client that one key may have at one time.
-        key_requests: HTTP requests that one key may have classified at one time.
-        key_events_per_s: Events that may come in with one key, on all its
-            connections and requests together.
-        key_bytes_per_s: Bytes of messages and bodies, likewise.
-        drain_s: How long sessions may go on after the server was told to stop; in the
-            last quarter nothing is read, and what waits is scored.
-        store: Where sessions are kept that nobody is connected to: `sqlite`, which
-            outlives the server, `redis`, which several servers share, or `memory`.
-        store_path: File of the `sqlite` store.
-        store_url: Address of the `redis` store; it may hold a password.
-        session_ttl_s: For how long.
-        open_s: How long a connected client may take to open a session.
-        idle_s: How long a connected client may say nothing before its session is put
-            there too; 0 for ever.
-        snapshot_s: How often a session that moves is saved.
-        snapshot_events: And after how many events.
-        reload_s: Time between two looks for new versions of the served checkpoints;
-            0 never looks.
-        execution: What runs the models: `fastest`, which on a CPU is machine code of
-            our own, or `xla` everywhere.
-        compiled: Folder that keeps what is compiled, for the next start.
+    Raises:
+        ValueError: A value is out of range, a certificate cannot be used, or an
+            address that other machines reach would be served without keys.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    insecure: bool = False
-    keys_file: Path | None = None
-    keys: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    tls_key_password: str = field(default="", repr=False)
-    models: tuple[Path, ...] = ()
-    slots: int = 256
-    sessions: int = 1024
-    buckets: tuple[Shape, ...] = ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
-    window_events: int = 1 << 19
-    window_bytes: int = 1 << 22
-    max_frame_bytes: int = 1 << 20
-    outbox_messages: int = 1024
-    max_body_bytes: int = 1 << 25
-    max_recordings: int = 256
-    key_sessions: float = math.inf
-    key_requests: float = 16
-    key_events_per_s: float = math.inf
-    key_bytes_per_s: float = math.inf
-    drain_s: float = 5.0
-    store: str = "sqlite"
-    store_path: Path = field(default_factory=lambda: state_folder() / "sessions.sqlite")
-    store_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
-    session_ttl_s: float = 300.0
-    open_s: float = 20.0
-    idle_s: float = 600.0
-    snapshot_s: float = 1.0
-    snapshot_events: int = 1 << 20
-    reload_s: float = 2.0
-    execution: str = "fastest"
-    compiled: Path = field(default_factory=cache_folder)
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8000, "port; 0 takes a free one", "in 0..65535")
+    insecure: bool = setting(
+        default=False,
+        help="listen where others can reach the server, though there are no keys",
+    )
+    keys_file: Path | None = setting(
+        None, "API keys' hashes, NAME:SHA256 a line (see saccade key)"
+    )
+    keys: tuple[str, ...] = setting((), "more API keys' hashes", option=False)
+    origins: tuple[str, ...] = setting(
+        (), "origins of the web pages that may use the server, as https://host:port,..."
+    )
+    tls_cert: Path | None = setting(
+        None, "certificate for https and wss, as PEM, with its chain"
+    )
+    tls_key: Path | None = setting(
+        None, "the certificate's key (default: in the same file)"
+    )
+    tls_key_password: str = setting(
+        "", "password of the certificate's key", option=False, secret=True
+    )
+    models: tuple[Path, ...] = setting(
+        (), "a checkpoint's folder; may be given again (default: the released ones)"
+    )
+    slots: int = setting(
+        256, "sessions per model that are on the device at one time", "> 0"
+    )
+    sessions: int = setting(
+        1024,
+        "sessions per model at one time; those beyond the slots wait in host memory",
+        "> 0",
+    )
+    buckets: tuple[Shape, ...] = setting(
+        ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1)),
+        "shapes to compile, as ROWSxTICKS,...; work per call is their product",
+    )
+    window_events: int = setting(1 << 19, "events that a session may have under way")
+    window_bytes: int = setting(
+        1 << 22, "bytes of events that a session may have under way"
+    )
+    max_frame_bytes: int = setting(1 << 20, "longest websocket message")
+    outbox_messages: int = setting(
+        1024,
+        "messages that wait for a client before only the newest result is kept",
+        "> 0",
+        option=False,
+    )
+    max_body_bytes: int = setting(
+        1 << 25, "longest HTTP body, as sent and once unpacked", "> 0"
+    )
+    max_recordings: int = setting(256, "recordings in one HTTP request", "> 0")
+    key_sessions: float = setting(
+        math.inf, "sessions that one key may have at a time", "> 0"
+    )
+    key_requests: float = setting(
+        16, "HTTP requests that one key may have classified at a time", "> 0"
+    )
+    key_events_per_s: float = setting(
+        # A smaller rate leaves no room for a frame worth sending; bytes as well.
+        math.inf, "events a second that may come in with one key", ">= 256"
+    )  # fmt: skip
+    key_bytes_per_s: float = setting(
+        math.inf, "bytes a second that may come in with one key", ">= 4096"
+    )
+    drain_s: float = setting(5.0, "seconds that sessions may go on after a stop signal")
+    store: Literal["sqlite", "memory", "redis"] = setting(
+        "sqlite", "where sessions without a client are kept"
+    )
+    store_path: Path = setting(
+        lambda: state_folder() / "sessions.sqlite", "file of the sqlite store"
+    )
+    store_url: str = setting(
+        "redis://127.0.0.1:6379/0", "address of the redis store", secret=True
+    )
+    session_ttl_s: float = setting(
+        300.0, "seconds that a session is kept whose client is gone", "> 0"
+    )
+    open_s: float = setting(
+        20.0, "seconds that a client may take to open a session", "> 0"
+    )
+    idle_s: float = setting(
+        600.0, "seconds that a client may be silent; 0: for ever", ">= 0"
+    )
+    snapshot_s: float = setting(
+        1.0,
+        "seconds between two snapshots of a session that moves; 0: none, sessions end "
+        "with their connection",
+        ">= 0",
+    )
+    snapshot_events: int = setting(
+        1 << 20, "events between two snapshots of a session", "> 0", option=False
+    )
+    reload_s: float = setting(
+        2.0, "seconds between two looks at the checkpoints; 0: never"
+    )
+    execution: Literal["fastest", "xla"] = setting(
+        "fastest", "what runs the models; fastest is native code on a CPU"
+    )
+    compiled: Path = setting(
+        cache_folder, "folder that keeps what is compiled for the next start"
+    )
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        if self.store not in STORES:
-            raise ValueError(f"store {self.store!r} is not one of {', '.join(STORES)}")
-        if self.execution not in EXECUTIONS:
-            raise ValueError(
-                f"execution {self.execution!r} is not one of {', '.join(EXECUTIONS)}"
-            )
+        types = get_type_hints(Settings)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            _check_range(item.name, value, item.metadata["range"])
+            choices = choices_of(types[item.name])
+            if choices and value not in choices:
+                known = ", ".join(choices)
+                raise ValueError(f"{item.name} {value!r} is not one of {known}")
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port {self.port} is not in 0..65535")
         _check_tls(self)
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
@@ -180,48 +199,94 @@ class Settings:
 
     @classmethod
     def read(
-        cls, environment: Mapping[str, str], overrides: Mapping[str, str | None]
+        cls, environment: Mapping[str, str], options: Mapping[str, str | None]
     ) -> Self:
-        """Read the environment, then what the command line says.
+        """Read the environment's variables, then the command line's options.
 
         Raises:
             ValueError: A value cannot be read or is out of range; names it.
         """
         values: dict[str, Any] = {}
-        for name, parse in _parsers().items():
-            text = overrides.get(name)
+        types = get_type_hints(cls)
+        for item in fields(cls):
+            text = options.get(item.name)
             if text is None:
-                text = environment.get(PREFIX + name.upper())
+                text = environment.get(variable(item))
             if text is not None:
-                values[name] = _parse(name, text, parse)
-        return replace(cls(), **values)
+                values[item.name] = _parse(item, types[item.name], text)
+        return cls(**values)
 
 
-def _check_numbers(settings: Settings) -> None:
-    for name in POSITIVE:
-        number = getattr(settings, name)
-        if not number > 0:
-            raise ValueError(f"{name} is {number}; it must be > 0")
-    for name, least in LEAST.items():
-        number = getattr(settings, name)
-        if not number >= least:
-            raise ValueError(f"{name} is {number}; it must be >= {least}")
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """Return the values of a `Literal` type; empty for another type."""
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-def _check_tls(settings: Settings) -> None:
-    if settings.tls_cert is not None:
-        password = settings.tls_key_password
-        check_certificate(settings.tls_cert, settings.tls_key, password)
-    elif settings.tls_key is not None:
-        raise ValueError("tls_key is given without tls_cert")
+def option(item: Field[Any]) -> str:
+    """Return a setting's command-line option; `--model` is given once a model."""
+    name = "model" if item.name == "models" else item.name
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(item: Field[Any]) -> str:
+    """Return a setting's environment variable."""
+    return PREFIX + item.name.upper()
+
+
+def help_text(item: Field[Any], kind: Any) -> str:
+    """Return a setting's help text with its choices or range, and its default."""
+    made = item.default_factory
+    default = item.default if made is MISSING else made()
+    notes = [", ".join(choices_of(kind)) or item.metadata["range"]]
+    if default not in {None, False, ()}:
+        notes.append(f"default {_text_of(default)}")
+    text, shown = item.metadata["help"], "; ".join(filter(None, notes))
+    return f"{text} ({shown})" if shown else f"{text}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
+    """Return whether an address is reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _check_range(name: str, number: Any, range: str) -> None:
+    """Raise ValueError unless a number is in its setting's range; NaN never is."""
+    sign, _, bounds = range.partition(" ")
+    low, _, high = bounds.partition("..")
+    if sign == "in" and not int(low) <= number <= int(high):
+        raise ValueError(f"{name} {number} is not {range}")
+    if (sign == ">" and not number > int(low)) or (
+        sign == ">=" and not number >= int(low)
+    ):
+        raise ValueError(f"{name} is {number}; it must be {range}")
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise ValueError unless the certificate, if one is given, can be used."""
+    cert, key = settings.tls_cert, settings.tls_key
+    if cert is None:
+        if key is not None:
+            raise ValueError("tls_key is given without tls_cert")
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key, settings.tls_key_password)
+    except OSError as error:  # includes ssl.SSLError
+        files = f"{cert} and {key}" if key else f"{cert}"
+        reason = getattr(error, "reason", None) or error
+        raise ValueError(f"cannot use the certificate in {files}: {reason}") from None
+
+
+def _text_of(default: Any) -> str:
+    """Write a default as `--help` shows it."""
+    if isinstance(default, tuple):  # shapes: no other default is a filled tuple
+        return ",".join(f"{rows}x{ticks}" for rows, ticks in default)
+    if isinstance(default, float):
+        return f"{default:g}" if math.isfinite(default) else "no limit"
+    return str(default)
 
 
 def parse_buckets(text: str) -> tuple[Shape, ...]:
@@ -241,38 +306,26 @@ def _parse_words(text: str) -> tuple[str, ...]:
 
 
 def _parse_flag(text: str) -> bool:
-    flags = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "0": False,
-        "false": False,
-        "no": False,
-    }
+    flags = dict.fromkeys(("1", "true", "yes"), True)
+    flags |= dict.fromkeys(("0", "false", "no"), False)
     if text.lower() not in flags:
         raise ValueError("a flag is true or false")
     return flags[text.lower()]
 
 
-def _parsers() -> dict[str, Any]:
-    special = {
-        "models": _parse_paths,
-        "buckets": parse_buckets,
-        "insecure": _parse_flag,
-        "keys_file": Path,
-        "tls_cert": Path,
-        "tls_key": Path,
-        "keys": _parse_words,
-        "origins": _parse_words,
-    }
-    types = get_type_hints(Settings)
-    return {
-        item.name: special.get(item.name, types[item.name]) for item in fields(Settings)
-    }
+_PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
+    bool: _parse_flag,
+    Path | None: Path,
+    tuple[str, ...]: _parse_words,
+    tuple[Path, ...]: _parse_paths,
+    tuple[Shape, ...]: parse_buckets,
+}
+"""By a setting's type, how its text is read; another type reads its own text."""
 
 
-def _parse(name: str, text: str, parse: Any) -> Any:
+def _parse(item: Field[Any], kind: Any, text: str) -> Any:
+    parse = str if choices_of(kind) else _PARSERS.get(kind, kind)
     try:
         return parse(text)
     except ValueError as error:
-        raise ValueError(f"{PREFIX}{name.upper()} or --{name}: {error}") from None
+        raise ValueError(f"{variable(item)} or {option(item)}: {error}") from None

@@ -59,7 +59,7 @@ def captures() -> list[Capture]:
     """Return real recordings as clients send them; without those, simulated ones."""
     digit = _digit()
     frames = [
-        EventsFrame(seq, pack(part, int(part["t"][0])), int(part["t"][0]))
+        EventsFrame(seq, pack(part, base_us := int(part["t"][0])), t_base_us=base_us)
         for seq, part in enumerate(_cut(digit), start=1)
     ]
     opening = Open("nmnist", report=Report("events", 1000))

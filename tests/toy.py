@@ -1,4 +1,4 @@
-"""A model whose answers fit in one's head, and its engine.
+"""A model whose scores can be worked out by hand, and its engine.
 
 A tick is two events. Each tick halves the state and adds the mean of its tokens;
 the scores are the state and its negative.
@@ -46,7 +46,7 @@ def toy_advance(
 
 
 def toy_scores(tokens: list[int]) -> list[float]:
-    """What the toy says after each whole tick, worked out plainly."""
+    """The toy's scores after each whole tick, worked out in plain Python."""
     state, seen = 0.0, []
     for k in range(len(tokens) // TICK):
         state = state / 2 + sum(tokens[k * TICK : (k + 1) * TICK]) / TICK
@@ -76,7 +76,7 @@ def toy_servable(
 def toy_model(
     name: str = "toy", timestep: TimestepConvention = "preceding", **changes: Any
 ) -> ServedModel:
-    """The toy as clients know it: a 4x4 sensor, tokens 0 to 31."""
+    """The toy as clients see it: a 4x4 sensor, tokens 0 to 31."""
     tokenization = Tokenization("linear", SENSOR)
     return ServedModel(
         servable=toy_servable(name, **changes),
@@ -110,18 +110,18 @@ def chunk(tokens: list[int], t_us: int = 0) -> TokenChunk:
 
 
 class Recorder:
-    """Takes what an engine delivers and observes, and waits for it."""
+    """Records what an engine delivers and observes, and waits for it."""
 
     def __init__(self) -> None:
-        self.outcomes: list[EngineOutput] = []
+        self.outputs: list[EngineOutput] = []
         self.batches: list[Batch] = []
         self.deliveries = 0
         self.failed_models: list[str] = []
         self.changed = threading.Condition()
 
-    def deliver(self, outcomes: list[EngineOutput]) -> None:
+    def deliver(self, outputs: list[EngineOutput]) -> None:
         with self.changed:
-            self.outcomes += outcomes
+            self.outputs += outputs
             self.deliveries += 1
             self.changed.notify_all()
 
@@ -137,24 +137,24 @@ class Recorder:
     def scores(self, lease: Any) -> list[float]:
         return [
             float(row[0])
-            for outcome in self.outcomes
-            if isinstance(outcome, TickScores) and outcome.lease == lease
-            for row in outcome.logits
+            for output in self.outputs
+            if isinstance(output, TickScores) and output.lease == lease
+            for row in output.logits
         ]
 
     def failures(self, lease: Any) -> list[Exception]:
         return [
-            outcome.error
-            for outcome in self.outcomes
-            if isinstance(outcome, StreamFailed) and outcome.lease == lease
+            output.error
+            for output in self.outputs
+            if isinstance(output, StreamFailed) and output.lease == lease
         ]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 300.0) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, seconds), "waited in vain"
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -37,7 +37,7 @@ class Client:
         self.socket.send(encode_client(message, text=self.text))
 
     def hear(self) -> Any:
-        message = decode_server(self.socket.recv(timeout=60))
+        message = decode_server(self.socket.recv(timeout=300))
         self.heard.append(message)
         return message
 
@@ -55,7 +55,7 @@ class Client:
     def send(self, events: Events) -> None:
         self.seq += 1
         base = int(events["t"][0]) if len(events) else 0
-        self.say(EventsFrame(self.seq, pack(events, base), base))
+        self.say(EventsFrame(self.seq, pack(events, base), t_base_us=base))
 
     def finish(self) -> Closed:
         self.say(Close())

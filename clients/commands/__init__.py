@@ -1,1 +1,1 @@
-"""The commands of a client: stream, classify and demo."""
+"""The commands of the client: stream, classify and demo."""

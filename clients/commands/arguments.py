@@ -1,4 +1,4 @@
-"""What every command of the client shares."""
+"""Command-line options of the client's commands, their values and their errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,31 @@ from saccade.clients.endpoint import stream_url
 from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.messages import FitPolicy, ReadoutWindow, Report
-from saccade.server.protocol.schema import CLOCK_BITS
+from saccade.server.protocol.errors import InvalidField
+from saccade.server.protocol.fields import Record
+from saccade.server.protocol.messages import (
+    CLOCK_BITS,
+    Every,
+    ReadoutWindow,
+    Report,
+)
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000"
 INTERRUPTED: Final = 130
+_REPORT: Final = Record(Report)
+
+
+def _report_forms() -> str:
+    """Return the forms of a report policy; some take a number."""
+    rule = _REPORT.columns["n"].rule
+    counted = rule.values if rule else ()
+    plain = [every for every in get_args(Every) if every not in counted]
+    return ", ".join(plain + [f"{every}:N" for every in counted])
+
+
+REPORTS: Final = _report_forms()
 
 
 def base_parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -33,91 +52,48 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         "--url",
         type=url,
         default=DEFAULT_URL,
-        help="where the server is (default: %(default)s)",
+        help="the server's address (default: %(default)s)",
     )
     parser.add_argument(
         "--model",
         metavar="NAME",
         help="which model to ask (default: the one for the source's sensor)",
     )
-    parser.add_argument(
-        "--sensor",
-        metavar="WxH",
-        type=sensor,
-        help="geometry of a recording that does not tell its own, as 640x480",
-    )
-    parser.add_argument(
-        "--clock-bits",
-        metavar="N",
-        type=clock_bits,
-        help="a recording's timestamps wrap after 2^N µs (RAW and DAT tell it)",
-    )
+    add_recording_options(parser)
     parser.add_argument(
         "--fit",
-        choices=get_args(FitPolicy),
+        choices=get_args(Fit),
         default="scale",
         help="what to do if the sensor is not the model's (default: %(default)s)",
     )
     return parser
 
 
-def guarded(command: str, action: Callable[[], int]) -> int:
-    """Run a command; say in one line what went wrong, if something did."""
-    try:
-        return action()
-    except ServerUnreachable as error:
-        say(command, f"{error}\nStart one with: saccade serve")
-    except (ClientError, EventsError) as error:
-        say(command, str(error))
-    except ModuleNotFoundError as missing:
-        say(
-            command,
-            f"this needs the package {missing.name!r}, which is not installed; "
-            "pip install 'saccade[terminal]' brings it",
-        )
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 1
-
-
-def say(command: str, text: str) -> None:
-    """Tell the user something that is not the command's output."""
-    sys.stderr.write(f"saccade {command}: {text}\n")
-
-
-def choose_model(url: str, sensor: Sensor, tell: Callable[[str], None]) -> str:
-    """Return the server's model for a sensor, or else its first; say which.
-
-    Raises:
-        ServerUnreachable: Nobody answers at `url`.
-        RequestRefused: The server lists no model.
-    """
-    from saccade.clients import http
-
-    models = http.models(url)
-    if not models:
-        raise RequestRefused(200, None, "the server serves no model")
-    fitting = [model for model in models if model.sensor == sensor]
-    chosen = (fitting or models)[0].name
-    if len(models) > 1:
-        names = ", ".join(model.name for model in models)
-        tell(f"asking {chosen}; --model chooses of {names}")
-    return chosen
-
-
-# >>> merged from clients.arguments
-# >>> """What a user types on the command line, turned into values."""
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for what a recording's file may lack."""
+    parser.add_argument(
+        "--sensor",
+        metavar="WxH",
+        type=sensor,
+        help="geometry of a recording whose file does not hold it, as 640x480",
+    )
+    parser.add_argument(
+        "--clock-bits",
+        metavar="N",
+        type=clock_bits,
+        help="a recording's timestamps wrap after 2^N µs (not needed for RAW and DAT)",
+    )
 
 
 def speed(text: str) -> float:
-    """Read `1`, `2.5` or `max`."""
+    """Read a speed: `1`, `2.5` or `max`."""
     if text == "max":
         return AS_FAST_AS_POSSIBLE
     return _above_zero(text, "a speed is a number above 0, or max")
 
 
 def sensor(text: str) -> Sensor:
-    """Read `640x480`."""
+    """Read a sensor: `640x480`."""
     found = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT, as 640x480")
@@ -128,19 +104,18 @@ def sensor(text: str) -> Sensor:
 
 
 def report(text: str) -> Report:
-    """Read `tick`, `change`, `flush`, `events:1000` or `ms:20`."""
-    every, _, count = text.partition(":")
-    if every in {"events", "ms"} and count.isdecimal() and int(count):
-        return Report("events" if every == "events" else "ms", int(count))
-    match text:
-        case "tick" | "change" | "flush":
-            return Report(text)
-    known = "tick, change, flush, events:N or ms:N"
-    raise argparse.ArgumentTypeError(f"{text!r} is not one of {known}")
+    """Read one of `REPORTS`, as `tick` or `events:1000`."""
+    every, colon, n = text.partition(":")
+    number = {"n": int(n) if n.isdecimal() else n} if colon else {}
+    try:
+        return _REPORT.read({"every": every, **number})
+    except InvalidField:
+        message = f"{text!r} is not one of {REPORTS}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def readout(text: str) -> ReadoutWindow:
-    """Read `off`, or a half-life in ms."""
+    """Read a readout window: `off`, or a half-life in ms."""
     if text == "off":
         return ReadoutWindow()
     half_life_ms = _above_zero(text, "a half-life is a number of ms above 0, or off")
@@ -160,7 +135,7 @@ def count(text: str) -> int:
 
 
 def clock_bits(text: str) -> int:
-    """Read the width of a camera's clock, from 16 to 48 bits."""
+    """Read the width of a camera's clock, bits."""
     least, most = CLOCK_BITS
     if not text.isdecimal() or not least <= int(text) <= most:
         raise argparse.ArgumentTypeError(
@@ -176,6 +151,55 @@ def url(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def run_command(command: str, action: Callable[[], int]) -> int:
+    """Run a command and return its exit status; print an error as one line."""
+    try:
+        return action()
+    except ServerUnreachable as error:
+        print_message(command, f"{error}\nStart one with: saccade serve")
+    except (ClientError, EventsError) as error:
+        print_message(command, str(error))
+    except ModuleNotFoundError as missing:
+        print_message(
+            command,
+            f"this needs the package {missing.name!r}, which is not installed; "
+            "pip install 'saccade[terminal]' brings it",
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1
+
+
+def print_message(command: str, text: str) -> None:
+    """Write a message to standard error, apart from the command's output."""
+    sys.stderr.write(f"saccade {command}: {text}\n")
+
+
+def choose_model(url: str, sensor: Sensor, notify: Callable[[str], None]) -> str:
+    """Return the server's model for a sensor, or else its first.
+
+    Args:
+        url: The server's address.
+        sensor: The geometry of the events to come.
+        notify: Receives a line about the choice where there are several models.
+
+    Raises:
+        ServerUnreachable: No server answers at `url`.
+        RequestRefused: The server serves no model.
+    """
+    from saccade.clients import http
+
+    models = http.models(url)
+    if not models:
+        raise RequestRefused(200, None, "the server serves no model")
+    fitting = [model for model in models if model.sensor == sensor]
+    chosen = (fitting or models)[0].name
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        notify(f"asking {chosen}; --model chooses of {names}")
+    return chosen
 
 
 def _above_zero(text: str, rule: str) -> float:

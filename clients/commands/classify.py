@@ -1,4 +1,4 @@
-"""The command `saccade classify`: whole recordings through REST."""
+"""The command `saccade classify`: classify whole recordings through REST."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from saccade.clients import http
-from saccade.clients.commands.arguments import base_parser, choose_model, say
+from saccade.clients.commands.arguments import base_parser, choose_model, print_message
 from saccade.clients.display.text import answer_table
 from saccade.clients.http import Answer
 from saccade.clients.sources import Source, open_source
@@ -23,7 +23,7 @@ from saccade.model.events.types import EVENT_DTYPE, Events
 COMMAND: Final = "classify"
 BATCH_FILES: Final = 32
 BATCH_EVENTS: Final = 2_000_000
-"""16 MB as packed records: well below what a server takes at once."""
+"""16 MB as packed records, well below the largest request that a server accepts."""
 
 DESCRIPTION: Final = """\
 Classify whole recordings: each FILE gets one label, from all of its events.
@@ -54,8 +54,8 @@ def execute(options: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        ClientError: The server could not be reached, or refused.
-        EventsError: A file could not be read.
+        ClientError: The server is not reachable, or refused the request.
+        EventsError: A file cannot be read.
     """
     answers: list[tuple[str, Answer]] = []
     model = options.model
@@ -65,7 +65,9 @@ def execute(options: argparse.Namespace) -> int:
     )
     for batch in _batches(recordings):
         sensor = batch[0].sensor
-        model = model or choose_model(options.url, sensor, partial(say, COMMAND))
+        model = model or choose_model(
+            options.url, sensor, partial(print_message, COMMAND)
+        )
         found = http.classify(
             options.url,
             model,
@@ -88,14 +90,14 @@ def load(name: str, source: Source) -> Loaded:
     """Read a whole recording.
 
     Raises:
-        EventsError: It cannot be read to its end.
+        EventsError: The recording cannot be read to its end.
     """
     chunks = [np.empty(0, EVENT_DTYPE), *source.chunks]
     return Loaded(name, source.sensor, np.concatenate(chunks))
 
 
 def _batches(recordings: Iterator[Loaded]) -> Iterator[list[Loaded]]:
-    """Gather recordings of one sensor, as many as a request may well hold."""
+    """Group recordings of one sensor, up to the size of one request."""
     batch: list[Loaded] = []
     for recording in recordings:
         size = sum(other.events.size for other in [*batch, recording])

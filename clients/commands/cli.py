@@ -1,15 +1,15 @@
-"""The client's commands, as the table in `saccade.py` names them."""
+"""Entry points of `saccade stream`, `saccade classify` and `saccade demo`."""
 
 from __future__ import annotations
 
 from saccade.clients.commands import stream as streaming
-from saccade.clients.commands.arguments import guarded
+from saccade.clients.commands.arguments import run_command
 
 
 def stream(argv: list[str]) -> int:
     """Run `saccade stream`."""
     options = streaming.parser().parse_args(argv)
-    return guarded("stream", lambda: streaming.execute(options))
+    return run_command("stream", lambda: streaming.execute(options))
 
 
 def classify(argv: list[str]) -> int:
@@ -20,7 +20,7 @@ def classify(argv: list[str]) -> int:
 
         return classify.execute(classify.parser().parse_args(argv))
 
-    return guarded("classify", action)
+    return run_command("classify", action)
 
 
 def demo(argv: list[str]) -> int:
@@ -31,4 +31,4 @@ def demo(argv: list[str]) -> int:
 
         return demonstration.execute(demonstration.parser().parse_args(argv))
 
-    return guarded("demo", action)
+    return run_command("demo", action)

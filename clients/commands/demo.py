@@ -1,4 +1,4 @@
-"""The command `saccade demo`: a server, a live stream, a batch, the metrics."""
+"""The command `saccade demo`: show a server, a live stream, a batch and metrics."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from saccade.clients.commands import arguments
 from saccade.clients.commands.arguments import choose_model
 from saccade.clients.commands.classify import Loaded, load
 from saccade.clients.commands.playback import Playback, run
-from saccade.clients.commands.server_process import ServerFailed, ServerProcess
+from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.commands.stream import FRAME_US, default_readout
+from saccade.clients.connection import Choices
 from saccade.clients.display.live import ACCENT, QUIET, LiveView
 from saccade.clients.display.plain import PlainView
 from saccade.clients.display.text import (
@@ -32,10 +33,9 @@ from saccade.clients.display.text import (
     throughput_table,
     truth_table,
 )
-from saccade.clients.errors import ClientError
+from saccade.clients.errors import ClientError, ServerFailed
 from saccade.clients.pacing import by_time
 from saccade.clients.sources import MOTIONS_MODEL, Source, open_source
-from saccade.clients.transport import Choices
 from saccade.model.events.errors import EventsError
 from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
 from saccade.model.events.simulator.scenes import MOTIONS
@@ -59,15 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", nargs="?", help="a recording to stream instead"
     )
     parser.add_argument("--model", help="the model for SOURCE (default: the first)")
-    parser.add_argument(
-        "--sensor", metavar="WxH", type=arguments.sensor, help="geometry of SOURCE"
-    )
-    parser.add_argument(
-        "--clock-bits",
-        metavar="N",
-        type=arguments.clock_bits,
-        help="SOURCE's timestamps wrap after 2^N µs",
-    )
+    arguments.add_recording_options(parser)
     parser.add_argument(
         "--seconds",
         type=arguments.count,
@@ -85,7 +77,7 @@ def execute(options: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        ClientError: Something failed; the server is stopped all the same.
+        ClientError: A step failed; the server is stopped all the same.
         EventsError: SOURCE cannot be read.
     """
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
@@ -97,7 +89,7 @@ def execute(options: argparse.Namespace) -> int:
         try:
             steps.start(server)
             model = options.model or source.model
-            model = model or choose_model(server.url, source.sensor, steps.tell)
+            model = model or choose_model(server.url, source.sensor, steps.write)
             steps.stream(server.url, model, source)
             if options.source:
                 steps.classify_files(server.url, model, [load(name, opened())])
@@ -112,10 +104,10 @@ def execute(options: argparse.Namespace) -> int:
 
 
 class Steps:
-    """What the demonstration does, told to its audience as it goes.
+    """The steps of the demonstration, each with a heading and its output.
 
     Args:
-        console: Where to tell it.
+        console: Where to write.
     """
 
     def __init__(self, console: Console) -> None:
@@ -130,34 +122,34 @@ class Steps:
             server.wait_until_ready(lambda text: status.update(Text(text, QUIET)))
         seconds = time.monotonic() - began_s
         served = ", ".join(model.name for model in http.models(server.url))
-        self.tell(f"ready in {seconds:.1f} s at {server.url}, serving {served}")
+        self.write(f"ready in {seconds:.1f} s at {server.url}, serving {served}")
 
     def stream(self, url: str, model: str, source: Source) -> None:
-        """Play the source through the websocket."""
+        """Stream the source through the websocket."""
         self._announce(f"Streaming {source.name} through the websocket")
         playback = Playback(url, model, source, by_time(source.chunks, FRAME_US), 1.0)
         readout = default_readout(source)
         choices = Choices(sensor=source.sensor, fit="scale", readout=readout)
         console = self._console
         view = LiveView(console) if console.is_terminal else PlainView(sys.stdout)
-        summary = asyncio.run(run(playback, view, choices, self.tell))
+        summary = asyncio.run(run(playback, view, choices, self.write))
         view.finish(summary)
         if summary.interrupted:
             raise KeyboardInterrupt
 
     def classify_scenes(self, url: str, seed: int) -> None:
-        """Film each motion anew, and classify the films in one request."""
+        """Simulate each motion anew, and classify the scenes in one request."""
         self._announce(f"Classifying {len(MOTIONS)} fresh scenes in one REST request")
-        films = [
+        scenes = [
             simulate(motion, seed=seed + 1 + number, duration_us=SCENE_US)
             for number, motion in enumerate(MOTIONS)
         ]
         began_s = time.monotonic()
-        answers = http.classify(url, MOTIONS_MODEL, films, sensor=DEFAULT_SENSOR)
+        answers = http.classify(url, MOTIONS_MODEL, scenes, sensor=DEFAULT_SENSOR)
         seconds = time.monotonic() - began_s
-        self.tell(truth_table(list(zip(MOTIONS, answers, strict=True))))
-        events = sum(film.size for film in films)
-        self.tell(f"{brief(events)} events in {seconds:.2f} s")
+        self.write(truth_table(list(zip(MOTIONS, answers, strict=True))))
+        events = sum(scene.size for scene in scenes)
+        self.write(f"{brief(events)} events in {seconds:.2f} s")
 
     def classify_files(self, url: str, model: str, files: list[Loaded]) -> None:
         """Classify recordings in one request."""
@@ -170,12 +162,12 @@ class Steps:
             fit="scale",
         )
         names = [recording.name for recording in files]
-        self.tell(answer_table(list(zip(names, answers, strict=True))))
+        self.write(answer_table(list(zip(names, answers, strict=True))))
 
     def measure(self, url: str) -> None:
-        """Show what the server has counted."""
+        """Show the throughput that the server has measured."""
         self._announce("Throughput, from /metrics")
-        self.tell(throughput_table(http.metrics(url)))
+        self.write(throughput_table(http.metrics(url)))
 
     def stop(self, server: ServerProcess) -> None:
         """Stop the server."""
@@ -184,24 +176,26 @@ class Steps:
         if status:
             reason = f"the server stopped with status {status}"
             raise ServerFailed(reason, server.log())
-        self.tell("stopped; nothing is left running")
+        self.write("stopped; nothing is left running")
 
     def _announce(self, text: str) -> None:
         self._step += 1
         heading = Text(f"{self._step}  ", ACCENT) + Text(text, "bold")
         self._console.print(Text("\n") + heading)
 
-    def tell(self, text: str) -> None:
-        """Say something about the present step."""
+    def write(self, text: str) -> None:
+        """Write a text under the present step's heading."""
         self._console.print(Text(indent(text.rstrip(), "   ")), soft_wrap=True)
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Take a request to terminate as an interrupt, so that the server is stopped."""
+    """Handle SIGTERM as an interrupt, so that the server is stopped."""
 
     def interrupt(number: int, frame: object) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun with `&`
+        if (
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ):  # the shell started it with `&`
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""Playing a source into a stream while a view shows what comes back."""
+"""A source streamed to a server while a view shows the scores that come back."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from saccade.clients.connection import Stream, connect
+from saccade.clients.connection import Choices, Stream, connect
 from saccade.clients.display.plain import View
 from saccade.clients.display.statistics import Summary, Tally
 from saccade.clients.errors import StreamError
 from saccade.clients.pacing import play
+from saccade.clients.reconnecting import Reconnecting, Waiting
 from saccade.clients.session import Bounds
 from saccade.clients.sources import Source
-from saccade.clients.transport import Choices
 from saccade.model.events.types import Events
 
 DRAW_EVERY_S: Final = 0.08
 RESULTS_KEPT: Final = 1 << 16
-"""A burst of results after a burst of events is no sign of a slow consumer."""
+"""Enough for the burst of results that follows a burst of events."""
 LIVE_EVENTS_UNDER_WAY: Final = 1 << 16
-"""A server that falls behind slows the play down; what shows is still recent."""
+"""Few, so that a server that falls behind slows the source, and scores stay recent."""
 
 
 @dataclass(frozen=True)
 class Playback:
-    """One source on its way to one server.
+    """One source, and the server to stream it to.
 
     Attributes:
-        url: Where the server is.
+        url: The server's address.
         model: The model to ask.
-        source: What plays.
+        source: What to stream.
         frames: The source's events, as they are to be sent.
         speed: How many sensor seconds pass in one second.
     """
@@ -46,29 +46,36 @@ class Playback:
 
 
 async def run(
-    playback: Playback, view: View, choices: Choices, tell: Callable[[str], None]
+    playback: Playback,
+    view: View,
+    choices: Choices,
+    notify: Callable[[str], None],
 ) -> Summary:
-    """Play a source to its end, or until the user interrupts; sum up either way.
+    """Stream a source to its end, or until the user interrupts; sum up either way.
 
     Args:
-        playback: What plays, and where.
-        view: What shows it.
-        choices: How to open the session.
-        tell: Takes a line about the session that the user should know of.
+        playback: The source and the server.
+        view: Shows the scores.
+        choices: Options of the session.
+        notify: Receives a line for the user where the sensor is not the model's, and
+            at the first wait for a busy or lost server.
 
     Raises:
-        ClientError: The server could not be reached, or failed.
-        EventsError: The source could not be read on.
+        ClientError: The server is not reachable, or failed.
+        EventsError: The source cannot be read on.
     """
     live = math.isfinite(playback.speed)
-    bounds = Bounds(RESULTS_KEPT, LIVE_EVENTS_UNDER_WAY if live else None)
     async with connect(
-        playback.url, model=playback.model, bounds=bounds, **choices
+        playback.url,
+        model=playback.model,
+        bounds=Bounds(RESULTS_KEPT, LIVE_EVENTS_UNDER_WAY if live else None),
+        reconnecting=_reconnecting(notify),
+        **choices,
     ) as stream:
         source = playback.source
-        _tell_fit(stream, source, choices, tell)
+        _notify_of_fit(stream, source, choices, notify)
         began_s = time.monotonic()
-        tally = Tally(source.name, stream.opened, stream.traffic, source.truth, began_s)
+        tally = Tally(source.name, stream.opened, stream.stats, source.truth, began_s)
         with view:
             finished = await _perform(playback, stream, tally, view)
         closed = stream.closed
@@ -76,13 +83,24 @@ async def run(
         return tally.summary(closed, time.monotonic(), interrupted=not finished)
 
 
-def _tell_fit(
-    stream: Stream, source: Source, choices: Choices, tell: Callable[[str], None]
+def _reconnecting(notify: Callable[[str], None]) -> Reconnecting:
+    """Return the default way to reconnect, with one line to the user for each loss."""
+
+    def on_wait(waiting: Waiting) -> None:
+        if waiting.attempt == 1:
+            limit = f"trying again for up to {Reconnecting.give_up_s:g} s"
+            notify(f"{waiting.cause}; {limit}")
+
+    return Reconnecting(on_wait=on_wait)
+
+
+def _notify_of_fit(
+    stream: Stream, source: Source, choices: Choices, notify: Callable[[str], None]
 ) -> None:
     target = stream.opened.sensor
     if (source.sensor.width, source.sensor.height) != (target.width, target.height):
         fit = {"scale": "scaled", "crop": "cropped"}.get(choices.get("fit", ""), "sent")
-        tell(
+        notify(
             f"the events of a {source.sensor} sensor are {fit} to the model's {target}"
         )
 
@@ -90,48 +108,48 @@ def _tell_fit(
 async def _perform(
     playback: Playback, stream: Stream, tally: Tally, view: View
 ) -> bool:
-    """Play, and return whether it came to its end."""
-    hearing = asyncio.create_task(_hear(stream, tally, view))
+    """Stream and show; return whether the source came to its end."""
+    receiving = asyncio.create_task(_receive(stream, tally, view))
     drawing = asyncio.create_task(_draw(tally, view))
-    feeding = asyncio.create_task(_feed(playback, stream))
+    sending = asyncio.create_task(_send(playback, stream))
     try:
-        finished = await _until_either_ends(feeding, hearing)
+        finished = await _until_either_ends(sending, receiving)
         await _close(stream)
-        await hearing
+        await receiving
         return finished
     finally:
-        for task in (hearing, drawing, feeding):
+        for task in (receiving, drawing, sending):
             task.cancel()
-        await asyncio.gather(hearing, drawing, feeding, return_exceptions=True)
+        await asyncio.gather(receiving, drawing, sending, return_exceptions=True)
 
 
 async def _until_either_ends(
-    feeding: asyncio.Task[None], hearing: asyncio.Task[None]
+    sending: asyncio.Task[None], receiving: asyncio.Task[None]
 ) -> bool:
     """Wait for the source's end, the stream's end or the user's interrupt."""
     try:
-        await asyncio.wait({feeding, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         # The first interrupt ends the play, not the program: the scores so
         # far are still to be shown.
         task = asyncio.current_task()
         assert task is not None
         task.uncancel()
-    feeding.cancel()
+    sending.cancel()
     try:
-        await feeding
+        await sending
     except asyncio.CancelledError:
         return False
     return True
 
 
-async def _feed(playback: Playback, stream: Stream) -> None:
+async def _send(playback: Playback, stream: Stream) -> None:
     async for frame in play(playback.frames, playback.speed):
-        await _send(stream, frame)
+        await _send_frame(stream, frame)
 
 
-async def _send(stream: Stream, frame: Events) -> None:
-    """Send a frame; an earlier refusal, which `traffic` counts, does not stop it."""
+async def _send_frame(stream: Stream, frame: Events) -> None:
+    """Send a frame; an earlier refusal, which `stats` counts, does not stop it."""
     while True:
         try:
             return await stream.send(frame)
@@ -148,10 +166,10 @@ async def _close(stream: Stream) -> None:
             raise
 
 
-async def _hear(stream: Stream, tally: Tally, view: View) -> None:
+async def _receive(stream: Stream, tally: Tally, view: View) -> None:
     async for result in stream:
-        tally.heard(result)
-        view.heard(result)
+        tally.add(result)
+        view.add(result)
 
 
 async def _draw(tally: Tally, view: View) -> None:

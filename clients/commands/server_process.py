@@ -1,4 +1,4 @@
-"""A server of one's own, in another process, for as long as it is needed."""
+"""A `saccade serve` process that the client starts, waits for and stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from saccade.clients import http
-from saccade.clients.errors import ClientError, ServerUnreachable
+from saccade.clients.errors import ServerFailed, ServerUnreachable
 
 READY_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -21,23 +21,11 @@ TAIL_LINES: Final = 30
 TAIL_BYTES: Final = 1 << 16
 
 
-class ServerFailed(ClientError):
-    """The server ended, or never became ready."""
-
-    def __init__(self, reason: str, log: str) -> None:
-        super().__init__(reason, log)
-        self.reason = reason
-        self.log = log
-
-    def __str__(self) -> str:
-        return f"{self.reason}; its last words:\n{self.log}"
-
-
 class ServerProcess:
-    """A `saccade serve` on a free port; leaving the context ends it, always.
+    """A `saccade serve` on a free port, ended when the context is left.
 
     Args:
-        arguments: More arguments of `saccade serve`.
+        arguments: Further arguments of `saccade serve`.
     """
 
     def __init__(self, arguments: Sequence[str] = ()) -> None:
@@ -46,14 +34,14 @@ class ServerProcess:
         self._ready = False
         self._command = [
             *(sys.executable, "-m", "saccade", "serve", "--port", str(port)),
-            *("--store", "memory"),  # it does not come back for its sessions
+            *("--store", "memory"),  # no later server resumes its sessions
             *arguments,
         ]
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile()
-        # A session of its own: an interrupt at the terminal is for this
-        # process, which then stops the server in an orderly way.
+        # A process session of its own: an interrupt at the terminal reaches this
+        # process only, which then stops the server in an orderly way.
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -71,10 +59,10 @@ class ServerProcess:
         """Wait until sessions may be opened.
 
         Args:
-            progress: Is told, again and again, what the server is doing.
+            progress: Receives, again and again, what the server is doing.
 
         Raises:
-            ServerFailed: It ended, or took too long.
+            ServerFailed: The server ended, or took too long.
         """
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline_s:
@@ -94,11 +82,11 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The number of the server's process."""
+        """Id of the server's process."""
         return self._process.pid
 
     def log(self) -> str:
-        """Return the end of what the server has written."""
+        """Return the last lines that the server wrote."""
         # The server writes where this file stands, so it is read without moving.
         file = self._log.fileno()
         start = max(0, os.fstat(file).st_size - TAIL_BYTES)
@@ -106,8 +94,8 @@ class ServerProcess:
         return "\n".join(lines[-TAIL_LINES:])
 
     def stop(self) -> int:
-        """End the server, by force if it must be, and return its exit status."""
-        if not self._ready:  # nobody's session is open, and compiling takes long
+        """End the server, by force if it does not end, and return its exit status."""
+        if not self._ready:  # no session is open, and compiling takes long
             return self._kill()
         try:
             if self._process.poll() is None:

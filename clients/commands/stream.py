@@ -1,4 +1,4 @@
-"""The command `saccade stream`: play a source into a server, and watch."""
+"""The command `saccade stream`: stream a source to a server, and show the scores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Final, get_args
 
 from saccade.clients.commands import arguments
-from saccade.clients.commands.arguments import base_parser, choose_model, say
+from saccade.clients.commands.arguments import base_parser, choose_model, print_message
 from saccade.clients.commands.playback import Playback, run
+from saccade.clients.connection import Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
 from saccade.clients.pacing import by_events, by_time
 from saccade.clients.sources import Source, open_source
-from saccade.clients.transport import Choices
+from saccade.model.events.recordings import OPENERS
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import ReadoutWindow, WhenFull
 
@@ -24,11 +25,11 @@ FRAME_US: Final = 10_000
 FAST_FRAME_EVENTS: Final = 16_384
 CHANGING_HALF_LIFE_MS: Final = 300.0
 
-DESCRIPTION: Final = """\
+DESCRIPTION: Final = f"""\
 Stream events to a Saccade server and watch the class scores move.
 
-SOURCE is a recording (N-MNIST .bin, Prophesee .raw or .dat, AEDAT4, Event Stream .es,
-.npy, .csv) or a simulated camera before moving scenes:
+SOURCE is a recording ({", ".join(OPENERS)})
+or a simulated camera before moving scenes:
 
   sim:motions                     ten seconds of motions, one every two seconds
   sim:motions?seed=7&seconds=60   other scenes, for a minute; segment=1 changes faster
@@ -45,6 +46,18 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = base_parser(COMMAND, DESCRIPTION, EPILOG)
     parser.add_argument("source", metavar="SOURCE", help="a recording, or sim:motions")
+    _add_pace(parser)
+    _add_scoring(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="write each result and the summary as a line of JSON",
+    )
+    return parser
+
+
+def _add_pace(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide when events are sent, and how many at once."""
     parser.add_argument(
         "--speed",
         type=arguments.speed,
@@ -65,12 +78,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="sensor time a frame (default otherwise: 10 ms as they pass)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what is scored and when scores are reported."""
     parser.add_argument(
         "--report",
         type=arguments.report,
         default="tick",
         metavar="HOW",
-        help="when to hear: tick, change, flush, events:N, ms:N (default: tick)",
+        help=f"when to report: {arguments.REPORTS} (default: tick)",
     )
     parser.add_argument(
         "--half-life",
@@ -86,27 +103,21 @@ def parser() -> argparse.ArgumentParser:
         help="what to do with events that come faster than they are scored: slow the "
         "source down, or drop the oldest, counted (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="write each result and the summary as a line of JSON",
-    )
-    return parser
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        ClientError: The server could not be reached, or refused.
-        EventsError: The source could not be read.
+        ClientError: The server is not reachable, or refused the session.
+        EventsError: The source cannot be read.
     """
     source = open_source(options.source, options.sensor, options.clock_bits)
     playback = Playback(
         url=options.url,
         model=options.model
         or source.model
-        or choose_model(options.url, source.sensor, _tell),
+        or choose_model(options.url, source.sensor, _notify),
         source=source,
         frames=_frames(source, options),
         speed=options.speed,
@@ -119,12 +130,12 @@ def execute(options: argparse.Namespace) -> int:
         when_full=options.when_full,
     )
     view = choose_view(as_json=options.json)
-    view.finish(asyncio.run(run(playback, view, choices, _tell)))
+    view.finish(asyncio.run(run(playback, view, choices, _notify)))
     return 0
 
 
 def default_readout(source: Source) -> ReadoutWindow:
-    """Return what scores average over: a whole recording, or the present."""
+    """Return the readout for a source: its whole, or the recent past if it changes."""
     if source.changes:
         return ReadoutWindow("half_life", CHANGING_HALF_LIFE_MS)
     return ReadoutWindow()
@@ -153,5 +164,5 @@ def _frames(source: Source, options: argparse.Namespace) -> Iterator[Events]:
     return by_time(source.chunks, max(1, round(FRAME_US * options.speed)))
 
 
-def _tell(text: str) -> None:
-    say(COMMAND, text)
+def _notify(text: str) -> None:
+    print_message(COMMAND, text)

@@ -1,1 +1,1 @@
-"""How a stream is shown: statistics, plain text and a live view."""
+"""Views of a stream: statistics, plain text and a live picture."""

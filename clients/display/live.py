@@ -1,4 +1,4 @@
-"""The live view in a terminal: class scores moving while events stream."""
+"""The live view in a terminal: class scores, redrawn while events stream."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEIGHTS: Final = "▁▂▃▄▅▆▇█"
 
 
 class LiveView:
-    """Redraw one picture in place.
+    """A view that redraws one picture in place.
 
     Args:
         console: Where to draw.
@@ -55,21 +55,21 @@ class LiveView:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def heard(self, result: Result) -> None:
-        """Do nothing: what there is to see comes with the next picture."""
+    def add(self, result: Result) -> None:
+        """Do nothing: the next snapshot has the result."""
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw the next picture."""
         self._live.update(picture(snapshot), refresh=True)
 
     def finish(self, summary: Summary) -> None:
-        """Leave the summary where the picture was."""
+        """Replace the picture by the summary."""
         self._live.stop()
         self._console.print(summary_picture(summary))
 
 
 def picture(snapshot: Snapshot) -> RenderableType:
-    """Draw a snapshot."""
+    """Return a snapshot as one picture."""
     parts: list[RenderableType] = [
         _header(snapshot),
         Rule(style=QUIET),
@@ -85,7 +85,7 @@ def picture(snapshot: Snapshot) -> RenderableType:
 
 
 def summary_picture(summary: Summary) -> RenderableType:
-    """Draw a summary."""
+    """Return a summary as a table."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style=QUIET)
     grid.add_column()
@@ -143,14 +143,14 @@ def _bars(snapshot: Snapshot) -> RenderableType:
 
 
 def bar(part: float, columns: int) -> str:
-    """Draw a part of one as a bar, to an eighth of a column."""
+    """Return a part of one as a bar, to an eighth of a column."""
     eighths = round(part * columns * 8)
     full, rest = divmod(eighths, 8)
     return "█" * full + (EIGHTHS[rest] if rest else "")
 
 
 def _strip(history: list[Moment]) -> RenderableType:
-    """Draw confidence over time, and beneath it what was seen and what was there."""
+    """Return confidence over time, and beneath it the labels and the true labels."""
     columns = _columns(history)
     heights = Text()
     for moment in columns:
@@ -164,7 +164,7 @@ def _strip(history: list[Moment]) -> RenderableType:
 
 
 def _columns(history: list[Moment]) -> list[Moment]:
-    """Let each moment last until the next one, so that no column is empty."""
+    """Return one moment a column: each lasts until the next, so none is empty."""
     columns: list[Moment] = []
     for moment in history:
         gap = moment.column - history[0].column - len(columns)
@@ -174,7 +174,7 @@ def _columns(history: list[Moment]) -> list[Moment]:
 
 
 def captions(labels: list[str]) -> str:
-    """Write each run of equal labels under its columns, as far as there is room."""
+    """Return each run of equal labels, written under its columns and cut to them."""
     line = ""
     for label, run in groupby(labels):
         width = len(list(run))

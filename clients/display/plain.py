@@ -1,4 +1,4 @@
-"""What every view of a stream can do."""
+"""The interface of every view, and the views for logs and for programs."""
 
 from __future__ import annotations
 
@@ -16,39 +16,35 @@ from saccade.clients.display.text import (
 )
 from saccade.server.protocol.messages import Result
 
-
-class View(Protocol):
-    """Something that shows a stream to its user, entered while it plays."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        ...
-
-    def __exit__(self, *error: object) -> None:
-        """Leave the terminal as it was."""
-        ...
-
-    def heard(self, result: Result) -> None:
-        """Take note of one result."""
-        ...
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show how things stand; called about twelve times a second."""
-        ...
-
-    def finish(self, summary: Summary) -> None:
-        """Say how it went."""
-        ...
-
-
-# >>> merged from clients.plain
-# >>> """Views for what is no terminal: lines for a log, JSON for a program."""
-
 LINE_EVERY_S: Final = 1.0
 
 
+class View(Protocol):
+    """A view shows a stream to its user; its context is entered while events stream."""
+
+    def __enter__(self) -> Self:
+        """Prepare the terminal."""
+        ...
+
+    def __exit__(self, *error: object) -> None:
+        """Restore the terminal."""
+        ...
+
+    def add(self, result: Result) -> None:
+        """Receive one result."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show the present state; called about twelve times a second."""
+        ...
+
+    def finish(self, summary: Summary) -> None:
+        """Show the summary, after the context was left."""
+        ...
+
+
 class PlainView:
-    """Write a line for each second of the stream, and the summary.
+    """A view for logs: a line a second, and the summary.
 
     Args:
         out: Where to write.
@@ -64,8 +60,8 @@ class PlainView:
     def __exit__(self, *error: object) -> None:
         self._out.flush()
 
-    def heard(self, result: Result) -> None:
-        """Do nothing: one line a second is enough."""
+    def add(self, result: Result) -> None:
+        """Do nothing: `show` writes one line a second."""
 
     def show(self, snapshot: Snapshot) -> None:
         """Write a line, if a second has passed since the last."""
@@ -83,7 +79,7 @@ class PlainView:
 
 
 class JsonView:
-    """Write each result as a line of JSON, and the summary as the last.
+    """A view for programs: a line of JSON for each result, then the summary.
 
     Args:
         out: Where to write.
@@ -98,12 +94,12 @@ class JsonView:
     def __exit__(self, *error: object) -> None:
         self._out.flush()
 
-    def heard(self, result: Result) -> None:
+    def add(self, result: Result) -> None:
         """Write a result."""
         self._write({"type": "result", **asdict(result)})
 
     def show(self, snapshot: Snapshot) -> None:
-        """Do nothing: a program counts for itself."""
+        """Do nothing: a program has every result."""
 
     def finish(self, summary: Summary) -> None:
         """Write the summary."""
@@ -114,7 +110,7 @@ class JsonView:
 
 
 def snapshot_line(snapshot: Snapshot) -> str:
-    """Write a snapshot on one line."""
+    """Return a snapshot as one line of text."""
     label = snapshot.label or "-"
     parts = [
         f"{clock(snapshot.stream_s):>8}  {label:<18} {percent(snapshot.confidence):>7}",

@@ -1,4 +1,4 @@
-"""The labels of a whole stream, in a bounded number of columns."""
+"""Statistics of one stream for a view: a snapshot, a history and a summary."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ HISTORY_COLUMNS: Final = 64
 FIRST_COLUMN_US: Final = 5_000
 WIDEST_COLUMN_US: Final = 320_000
 """64 of these show the last 20 s."""
+RATE_WINDOW_S: Final = 2.0
+RECENT_LATENCIES: Final = 256
 
 
 class Moment(NamedTuple):
-    """One column of the history: the last result in a stretch of stream time."""
+    """One column of the history: the last result in a span of stream time."""
 
     column: int
     label: str
@@ -28,11 +30,13 @@ class Moment(NamedTuple):
 
 
 class History:
-    """The results of a stream, thinned to what a strip of columns can show.
+    """The results of a whole stream, thinned to a bounded number of columns.
 
-    Columns begin narrow, so that a short recording fills the strip; when
-    there are too many, pairs are joined, until a column has its widest.
-    From then on the oldest leaves.
+    Columns begin narrow, so that a short recording fills the strip. When there are
+    too many, pairs are joined, up to `WIDEST_COLUMN_US`; then the oldest are removed.
+
+    Args:
+        columns: The most columns to span.
     """
 
     def __init__(self, columns: int = HISTORY_COLUMNS) -> None:
@@ -40,11 +44,13 @@ class History:
         self._column_us = FIRST_COLUMN_US
         self.moments: list[Moment] = []
 
-    def note(self, t_us: int, label: str, confidence: float, truth: str | None) -> None:
-        """Add a result; a later one in the same column replaces it."""
+    def append(
+        self, t_us: int, label: str, confidence: float, truth: str | None
+    ) -> None:
+        """Add a result; it replaces an earlier one of the same column."""
         moment = Moment(t_us // self._column_us, label, confidence, truth)
         if self.moments and self.moments[-1].column >= moment.column:
-            # Time that runs backwards is another stream's, after a reset.
+            # Time runs backwards only after a reset, which begins another stream.
             del self.moments[self._place(moment.column) :]
         self.moments.append(moment)
         while self._span() > self._most and self._column_us < WIDEST_COLUMN_US:
@@ -65,13 +71,6 @@ class History:
         self.moments = list({moment.column: moment for moment in halves}.values())
 
 
-# >>> merged from clients.tally
-# >>> """What a viewer wants to know of a stream, kept up to date result by result."""
-
-RATE_WINDOW_S: Final = 2.0
-RECENT_LATENCIES: Final = 256
-
-
 class Latency(NamedTuple):
     """Percentiles of the results' latencies, in ms."""
 
@@ -81,7 +80,7 @@ class Latency(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a view shows at one moment."""
+    """The state of a stream at one moment, for a view to show."""
 
     source: str
     model: str
@@ -104,7 +103,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is left to say when a stream has ended."""
+    """The outcome of a stream that has ended."""
 
     source: str
     model: str
@@ -124,18 +123,18 @@ class Summary:
     results: int
     results_skipped: int
     agreement: float | None
-    """The part of the results that named what really happened then."""
+    """The part of the results whose label was the true one then; None if unknown."""
     interrupted: bool
 
 
 class Tally:
-    """Follow one stream.
+    """Running statistics of one stream.
 
     Args:
-        source: What to call the source.
+        source: The source's name.
         opened: The session's model and labels.
-        traffic: The stream's own counts, which go on growing.
-        truth: What really happens in the source, where that is known.
+        stats: The stream's own counts, which keep growing.
+        truth: The true labels; empty where they are not known.
         now_s: When the stream began.
     """
 
@@ -143,33 +142,33 @@ class Tally:
         self,
         source: str,
         opened: Opened,
-        traffic: StreamStats,
+        stats: StreamStats,
         truth: Timeline,
         now_s: float,
     ) -> None:
         self._source = source
         self._opened = opened
-        self._traffic = traffic
+        self._stats = stats
         self._truth = truth
         self._began_s = now_s
         self._history = History()
         self._latest: Result | None = None
         self._consumed: deque[tuple[float, int]] = deque([(now_s, 0)])
-        self._judged = 0
-        self._agreed = 0
+        self._with_truth = 0
+        self._correct = 0
 
-    def heard(self, result: Result) -> None:
-        """Take in a result."""
+    def add(self, result: Result) -> None:
+        """Count a result."""
         self._latest = result
         truth = self._truth.at(result.t_us)
-        self._history.note(result.t_us, result.label, result.confidence, truth)
+        self._history.append(result.t_us, result.label, result.confidence, truth)
         if truth is not None:
-            self._judged += 1
-            self._agreed += result.label == truth
+            self._with_truth += 1
+            self._correct += result.label == truth
 
     def snapshot(self, now_s: float) -> Snapshot:
-        """Return what to show now."""
-        result, traffic = self._latest, self._traffic
+        """Return the state at `now_s`."""
+        result, stats = self._latest, self._stats
         return Snapshot(
             source=self._source,
             model=self._opened.model,
@@ -180,47 +179,47 @@ class Tally:
             truth=None if result is None else self._truth.at(result.t_us),
             stream_s=0.0 if result is None else result.t_us * 1e-6,
             wall_s=now_s - self._began_s,
-            events=traffic.events,
+            events=stats.events,
             events_per_s=self._rate(now_s),
-            latency=_latency(list(traffic.latencies_ms)[-RECENT_LATENCIES:]),
-            waiting=traffic.events - traffic.dropped_here - traffic.acked_events,
-            refused_events=traffic.refused_events,
-            dropped_events=traffic.dropped_events,
-            skipped_results=traffic.skipped_results,
+            latency=_latency(list(stats.latencies_ms)[-RECENT_LATENCIES:]),
+            waiting=stats.events - stats.dropped_locally - stats.acked_events,
+            refused_events=stats.refused_events,
+            dropped_events=stats.dropped_events,
+            skipped_results=stats.skipped_results,
             history=list(self._history.moments),
         )
 
     def summary(
         self, closed: Closed, now_s: float, *, interrupted: bool = False
     ) -> Summary:
-        """Return what to say at the end."""
-        traffic = self._traffic
-        latency = _latency(list(traffic.latencies_ms))
+        """Return the outcome, from the final scores."""
+        stats = self._stats
+        latency = _latency(list(stats.latencies_ms))
         wall_s = now_s - self._began_s
         return Summary(
             source=self._source,
             model=self._opened.model,
-            events_sent=traffic.events,
+            events_sent=stats.events,
             events_scored=closed.events,
             events_pending=closed.pending,
-            events_refused=traffic.refused_events,
-            events_dropped=traffic.dropped_events,
-            frames_refused=traffic.refused_frames,
+            events_refused=stats.refused_events,
+            events_dropped=stats.dropped_events,
+            frames_refused=stats.refused_frames,
             label=closed.label,
             confidence=closed.confidence,
             stream_s=(closed.t_us or 0) * 1e-6,
             wall_s=wall_s,
-            events_per_s=traffic.events / wall_s if wall_s > 0 else 0.0,
+            events_per_s=stats.events / wall_s if wall_s > 0 else 0.0,
             latency_p50_ms=None if latency is None else latency.p50_ms,
             latency_p99_ms=None if latency is None else latency.p99_ms,
-            results=traffic.results,
-            results_skipped=traffic.skipped_results,
-            agreement=self._agreed / self._judged if self._judged else None,
+            results=stats.results,
+            results_skipped=stats.skipped_results,
+            agreement=self._correct / self._with_truth if self._with_truth else None,
             interrupted=interrupted,
         )
 
     def _rate(self, now_s: float) -> float:
-        consumed = self._traffic.acked_events
+        consumed = self._stats.acked_events
         self._consumed.append((now_s, consumed))
         while len(self._consumed) > 2 and self._consumed[1][0] <= now_s - RATE_WINDOW_S:
             self._consumed.popleft()
@@ -230,7 +229,7 @@ class Tally:
 
 
 def softmax(logits: list[float]) -> list[float]:
-    """Return scores as probabilities."""
+    """Return scores as probabilities, one a class."""
     powers = np.exp(np.asarray(logits) - max(logits))
     shares: list[float] = (powers / powers.sum()).tolist()
     return shares

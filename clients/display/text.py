@@ -1,18 +1,20 @@
-"""Numbers and times as people read them."""
+"""Statistics, results and metrics as text: numbers, tables and a summary."""
 
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from saccade.clients.display.statistics import Summary
-from saccade.clients.http import Answer, Sample
+
+if TYPE_CHECKING:  # httpx is no part of the base install
+    from saccade.clients.http import Answer, Sample
 
 PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def brief(count: float) -> str:
-    """Write a count with three digits: 1234567 as `1.23 M`."""
+    """Return a count with three digits: 1234567 as `1.23 M`."""
     for size, prefix in PREFIXES:
         if count >= size * 0.9995:
             return f"{count / size:.3g} {prefix}"
@@ -20,25 +22,30 @@ def brief(count: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write a time of play: 75.31 as `1:15.3`."""
+    """Return a time of play, s: 75.31 as `1:15.3`."""
     tenths = round(seconds * 10)
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
 def milliseconds(value: float) -> str:
-    """Write a duration: 3.14159 as `3.1 ms`."""
+    """Return a duration, ms: 3.14159 as `3.1 ms`."""
     if value >= 10_000:
         return f"{value / 1000:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
 
 
 def percent(part: float) -> str:
-    """Write a part of one: 0.987 as `98.7 %`."""
+    """Return a part of one: 0.987 as `98.7 %`."""
     return f"{100 * part:.1f} %"
 
 
 def columns(rows: list[tuple[str, ...]], figures: Container[int]) -> str:
-    """Align rows of cells: those columns that hold figures to the right."""
+    """Return rows of cells as aligned columns of text.
+
+    Args:
+        rows: Rows of the same length.
+        figures: The places of the columns that are aligned to the right.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -50,31 +57,32 @@ def columns(rows: list[tuple[str, ...]], figures: Container[int]) -> str:
     return "".join(lines)
 
 
-# >>> merged from clients.tables
-# >>> """What the server answered, as aligned columns of text."""
-
-
 def answer_table(answers: list[tuple[str, Answer]]) -> str:
-    """Write answers as aligned columns."""
+    """Return the classification of each file as a table."""
     rows: list[tuple[str, ...]] = [("file", "label", "confidence", "events")]
     for name, answer in answers:
-        sure = "" if answer.confidence is None else percent(answer.confidence)
-        rows.append((name, answer.label or "–", sure, f"{answer.events:,}"))
+        rows.append((name, *_classification(answer), f"{answer.events:,}"))
     return columns(rows, figures={2, 3})
 
 
 def truth_table(answers: list[tuple[str, Answer]]) -> str:
-    """Write what each scene showed, and what it was taken for."""
+    """Return the true label and the classification of each scene as a table."""
     rows: list[tuple[str, ...]] = [("truth", "label", "", "confidence", "events")]
     for truth, answer in answers:
         mark = "✓" if answer.label == truth else "≠"
-        sure = "" if answer.confidence is None else percent(answer.confidence)
-        rows.append((truth, answer.label or "–", mark, sure, f"{answer.events:,}"))
+        label, confidence = _classification(answer)
+        rows.append((truth, label, mark, confidence, f"{answer.events:,}"))
     return columns(rows, figures={3, 4})
 
 
+def _classification(answer: Answer) -> tuple[str, str]:
+    """Return the label and the confidence as text."""
+    confidence = answer.confidence
+    return answer.label or "–", "" if confidence is None else percent(confidence)
+
+
 def throughput_table(samples: list[Sample]) -> str:
-    """Write what each model scored, and how fast while the device worked on it."""
+    """Return what each model scored, and how fast while the device worked."""
     found = {
         (sample.name.removeprefix("saccade_"), sample.labels.get("model")): sample.value
         for sample in samples
@@ -101,12 +109,8 @@ def throughput_table(samples: list[Sample]) -> str:
     return columns(rows, figures=range(1, 7))
 
 
-# >>> merged from clients.summary
-# >>> """The end of a stream in words."""
-
-
 def summary_lines(summary: Summary) -> list[tuple[str, str]]:
-    """Return what to say of a stream that has ended, as names and values."""
+    """Return the summary of a stream as names and values."""
     lines = [("label", _label(summary)), ("events", _events(summary))]
     if summary.events_refused or summary.frames_refused:
         lines.append(

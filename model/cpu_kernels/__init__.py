@@ -1,1 +1,1 @@
-"""The network's inference on a CPU, as machine code made when it is first needed."""
+"""Native CPU kernels of the network's inference, compiled by numba on first use."""

@@ -1,4 +1,4 @@
-"""`streaming.advance` as one foreign call."""
+"""`inference.advance` as one foreign call of the kernels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from saccade.model.block import blocks
 from saccade.model.config import ModelConfig
 from saccade.model.cpu_kernels.call import MOVED
 from saccade.model.cpu_kernels.handler import target
-from saccade.model.cpu_kernels.packing import (
-    PARTS,
-    begins,
-    filled,
-    sizes,
-)
-from saccade.model.cpu_kernels.readout import RULES
-from saccade.model.cpu_kernels.sums import WEIGHTINGS
+from saccade.model.cpu_kernels.packing import plan
 from saccade.model.inference import Carry
 from saccade.model.readout import Readout
 
@@ -34,7 +26,7 @@ def advance(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Carry, Float[Array, "s k c"]]:
-    """Move many sessions by whole ticks; see `streaming.advance`."""
+    """Move many sessions by whole ticks; see `inference.advance`."""
     rows = jnp.arange(tokens.shape[0], dtype=jnp.int32)
     return advance_rows(config, weights, carry, rows, tokens, dt_ms, ticks)
 
@@ -48,16 +40,16 @@ def advance_rows(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Carry, Float[Array, "s k c"]]:
-    """Move some rows of a pool of carries, in place if it is donated.
+    """Move some rows of a pool of carries, in place if the pool is donated.
 
     Args:
         config: The model's configuration.
         weights: From `pack`.
         pool: Carries, leaves (n, ·).
-        rows: The sessions' rows, (s,); no two that move are the same.
-        tokens: As for `streaming.advance`, and the rest likewise.
-        dt_ms: Likewise.
-        ticks: Likewise.
+        rows: The sessions' rows, (s,); those that move are distinct.
+        tokens: (s, k·R) for k ticks of R events.
+        dt_ms: Integration timesteps, (s, k·R), ms.
+        ticks: How many of its k ticks each session moves, (s,).
 
     Returns:
         The pool, and the logits after each tick, (s, k, c).
@@ -71,43 +63,25 @@ def advance_rows(
     half_life_ms = pool.readout.half_life_ms
     if wrong := {str(leaf.dtype) for leaf in (*states, half_life_ms)} - _SINGLE:
         raise TypeError(f"native code moves {_SINGLE}, not {wrong}: use XLA for these")
-    plan = _plan(config, pool.readout.weight.size, tokens.shape)
-    before = [plan, rows, tokens, dt_ms, ticks, weights]
-    sessions, events = tokens.shape
-    logits = (sessions, events // config.tick_events, config.num_classes)
-    results = [_shape(leaf.shape, leaf.dtype) for leaf in states]
-    results.append(_shape(logits, jnp.float32))
+    sizes = plan(config, pool.readout.weight.size, *tokens.shape)
+    before = [jnp.asarray(sizes, jnp.int32), rows, tokens, dt_ms, ticks, weights]
+    results = _results(config, states, tokens.shape)
     places = {len(before) + place: place for place in range(len(states))}
     call = jax.ffi.ffi_call(target(), results, input_output_aliases=places)
     *after, scores = call(*before, *states, half_life_ms)
-    moved = zip(Readout._fields, after[-MOVED:], strict=False)  # no half-life
-    readout = pool.readout._replace(**dict(moved))
-    return Carry(tuple(after[:-MOVED]), readout), scores
+    moved = dict(zip(Readout._fields, after[-MOVED:], strict=False))  # no half-life
+    return Carry(tuple(after[:-MOVED]), pool.readout._replace(**moved)), scores
+
+
+def _results(
+    config: ModelConfig, states: list[Array], shape: tuple[int, ...]
+) -> list[jax.ShapeDtypeStruct]:
+    """Return the shapes of a call's results: the states, and the logits."""
+    sessions, events = shape
+    logits = (sessions, events // config.tick_events, config.num_classes)
+    moved = [_shape(leaf.shape, leaf.dtype) for leaf in states]
+    return [*moved, _shape(logits, jnp.float32)]
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
-
-
-def _plan(config: ModelConfig, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return sizes, choices and places in the order of `call.Call` and `call.Layer`."""
-    table, kernel, bias, *parts = begins(config)
-    layers = sizes(config)
-    plan: list[Any] = [
-        *shape,
-        len(layers),
-        config.tick_events,
-        WEIGHTINGS[config.pooling_mode],
-        config.prenorm,
-        config.batchnorm,
-        config.num_embeddings,
-        config.num_classes,
-        *RULES[config.classification_mode],
-        config.discretization == "zoh",
-        rows,
-        *(table, kernel, bias),
-    ]
-    for place, (block, size) in enumerate(zip(blocks(config), layers, strict=True)):
-        plan += [block.stride, *map(filled, size), *size]
-        plan += parts[PARTS * place : PARTS * (place + 1)]
-    return jnp.asarray(plan, jnp.int32)

@@ -1,21 +1,25 @@
-"""What a call works on, as compiled functions see it: sizes, choices and addresses.
+"""The arguments and the plan of a call of the kernels.
 
 The arguments are arrays in this order, each row after row:
 
     plan | rows, tokens, gaps, ticks | weights | each layer's states | accumulators
 
-and the results likewise: each layer's states, the accumulators but the half-life, all
-in the place of the arguments, and the logits. The plan says the rest, as int32: sizes,
-choices, and where in the weights each part begins.
+The results are, in place of the arguments, each layer's states and the accumulators
+except the half-life; and last the logits. The plan is int32: one `Plan`, then one
+`Layer` a layer. A field's position in its class is its position in the plan.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from saccade.model.cpu_kernels.memory import long, whole
-from saccade.model.cpu_kernels.vectors import compiled
+from llvmlite import ir
+from numba import types
 
+from saccade.model.cpu_kernels.memory import load_i32, load_i64
+from saccade.model.cpu_kernels.vectors import INT, LONG, compiled, intrinsic, pointer
+
+# Positions of the arguments.
 PLAN: Final = 0
 ROWS: Final = 1
 TOKENS: Final = 2
@@ -23,74 +27,68 @@ GAPS: Final = 3
 TICKS: Final = 4
 WEIGHTS: Final = 5
 STATES: Final = 6
-"""Where each layer's states begin."""
 
-TABLE: Final = 13
-"""Where the plan says where the table begins, then the decoder's kernel and bias."""
-
-LAYERS: Final = 16
-"""Where the plan's entries of layers begin."""
-
-PER_LAYER: Final = 18
 MOVED: Final = 5
-"""Accumulators that a call moves: all but the half-life."""
+"""Number of accumulators that a call moves: all except the half-life."""
 
 
-class Call(NamedTuple):
-    """Sizes, choices and addresses; all are int64.
+class Plan(NamedTuple):
+    """A call's sizes and choices, and where parts of the weights begin.
+
+    In the plan a part is an index into the weights; a compiled function reads a part as
+    an address.
 
     Attributes:
-        plan: Address of the plan.
-        arguments: Address of the arguments' addresses; `results` likewise.
-        sessions: That have tokens.
-        events: Tokens of each.
-        layers: How many.
+        sessions: Sessions that have tokens.
+        events: Tokens of each session.
+        layers: Number of layers.
         tick: Tokens in a tick.
-        weighting: One of `sums.WEIGHTINGS`.
-        prenorm: Whether a layer normalises before all else, or at its end.
-        affine: Whether a norm is a scale and a shift alone.
-        words: Rows of the table.
+        pooling: `choices.FIRST`, `EVEN` or `ELAPSED`.
+        prenorm: Whether a layer normalises its inputs, or else its outputs.
+        affine_norm: Whether a norm is only a scale and a shift.
+        vocabulary: Rows of the table.
         classes: Logits of a tick.
-        timed: Whether a tick weighs its duration in the mean, and in the sum an
-            epsilon more.
-        keeps: Whether ticks before the newest count.
+        timed: See `choices.ReadoutCode`.
+        averages: See `choices.ReadoutCode`.
         holds: Whether an input acts during its whole gap (zero-order hold).
-        rows: Rows of states and of accumulators, of which each session has one.
+        rows: Rows of states and of accumulators; each session has one.
+        table: Part: every token's projections.
+        decoder: Part: the decoder's kernel.
+        decoder_bias: Part.
     """
 
-    plan: int
-    arguments: int
-    results: int
     sessions: int
     events: int
     layers: int
     tick: int
-    weighting: int
+    pooling: int
     prenorm: int
-    affine: int
-    words: int
+    affine_norm: int
+    vocabulary: int
     classes: int
     timed: int
-    keeps: int
+    averages: int
     holds: int
     rows: int
+    table: int
+    decoder: int
+    decoder_bias: int
 
 
 class Layer(NamedTuple):
-    """One layer's sizes, choices and addresses; all are int64.
+    """One layer's sizes, and where parts of the weights begin, as in `Plan`.
 
-    Rows are filled up with zeros to a multiple of 16 numbers, and so are the weights.
+    Rows of activations and of weights are padded with zeros to a multiple of 16.
 
     Attributes:
         stride: Tokens in per token out.
-        inputs: Features in, filled up.
-        states: SplitComplex states, filled up.
-        outputs: Features out, filled up.
-        real_inputs: Features in.
-        real_states: SplitComplex states.
-        real_outputs: Features out.
-        rates_real: Address of a plane of ΛΔ; see `LayerWeights` for what follows.
-        moved: Address of all rows' states, (rows, real_states), complex64.
+        inputs: Input features, padded.
+        states: Complex states, padded.
+        outputs: Output features, padded.
+        real_inputs: Input features.
+        real_states: Complex states.
+        real_outputs: Output features.
+        rates_real: Part: the real parts of ΛΔ; see `LayerWeights` for the others.
     """
 
     stride: int
@@ -109,83 +107,93 @@ class Layer(NamedTuple):
     gate_bias: int
     norm: int
     norm_bias: int
-    widen: int
-    widen_bias: int
-    moved: int
+    skip_projection: int
+    skip_bias: int
+
+
+PLAN_BYTES: Final = 4 * len(Plan._fields)
+LAYER_BYTES: Final = 4 * len(Layer._fields)
+
+
+def _reader(record: Any, first_part: str) -> Any:
+    """Return an operation that reads a `Plan` or `Layer`, the parts as addresses.
+
+    Its arguments are the address of the first field and the address of the weights.
+    """
+    fields = record._fields
+    parts = fields.index(first_part)
+    result = types.NamedUniTuple(types.int64, len(fields), record)
+
+    @intrinsic
+    def read(typing: Any, address: Any, weights: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, weights = args
+            values = []
+            for place in range(len(fields)):
+                where = pointer(builder, address, ir.Constant(LONG, place), INT)
+                value = builder.sext(builder.load(where, align=4), LONG)
+                if place >= parts:
+                    offset = builder.mul(value, ir.Constant(LONG, 4))
+                    value = builder.add(weights, offset)
+                values.append(value)
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return result(types.int64, types.int64), generate
+
+    return read
+
+
+read_plan: Final = _reader(Plan, "table")
+read_layer: Final = _reader(Layer, "rates_real")
+
+
+class Call(NamedTuple):
+    """A call's plan and addresses.
+
+    Attributes:
+        plan: The plan, without the layers.
+        layers: Address of the layers' part of the plan.
+        weights: Address of the weights.
+        arguments: Address of the arguments' addresses.
+        results: Address of the results' addresses.
+    """
+
+    plan: Plan
+    layers: int
+    weights: int
+    arguments: int
+    results: int
 
 
 @compiled
 def call_of(addresses: int) -> Call:
-    """Return the call whose arguments', then results' addresses lie there."""
-    plan = long(addresses, PLAN)
-    layers = whole(plan, 2)
-    return Call(
-        plan,
-        addresses,
-        addresses + 8 * arguments(layers),
-        whole(plan, 0),
-        whole(plan, 1),
-        layers,
-        whole(plan, 3),
-        whole(plan, 4),
-        whole(plan, 5),
-        whole(plan, 6),
-        whole(plan, 7),
-        whole(plan, 8),
-        whole(plan, 9),
-        whole(plan, 10),
-        whole(plan, 11),
-        whole(plan, 12),
-    )
-
-
-@compiled
-def row_of(call: Call, session: int) -> int:
-    """Return a session's row of states and accumulators."""
-    return min(max(whole(long(call.arguments, ROWS), session), 0), call.rows - 1)
-
-
-@compiled
-def arguments(layers: int) -> int:
-    """Return how many arguments a call has."""
-    return STATES + layers + MOVED + 1
-
-
-@compiled
-def results(layers: int) -> int:
-    """Return how many results a call has."""
-    return layers + MOVED + 1
-
-
-@compiled
-def part_of(call: Call, entry: int) -> int:
-    """Return the address of the weights that begin where an entry of the plan says."""
-    return long(call.arguments, WEIGHTS) + 4 * whole(call.plan, entry)
+    """Return the call whose arguments' and then results' addresses lie there."""
+    begin, weights = load_i64(addresses, PLAN), load_i64(addresses, WEIGHTS)
+    plan = read_plan(begin, weights)
+    results = addresses + 8 * arguments(plan.layers)
+    return Call(plan, begin + PLAN_BYTES, weights, addresses, results)
 
 
 @compiled
 def layer_of(call: Call, place: int) -> Layer:
     """Return a layer."""
-    sizes = LAYERS + PER_LAYER * place
-    parts = sizes + 7
-    return Layer(
-        whole(call.plan, sizes),
-        whole(call.plan, sizes + 1),
-        whole(call.plan, sizes + 2),
-        whole(call.plan, sizes + 3),
-        whole(call.plan, sizes + 4),
-        whole(call.plan, sizes + 5),
-        whole(call.plan, sizes + 6),
-        part_of(call, parts),
-        part_of(call, parts + 1),
-        part_of(call, parts + 2),
-        part_of(call, parts + 3),
-        part_of(call, parts + 4),
-        part_of(call, parts + 5),
-        part_of(call, parts + 6),
-        part_of(call, parts + 7),
-        part_of(call, parts + 8),
-        part_of(call, parts + 9),
-        part_of(call, parts + 10),
-        long(call.results, place),
-    )
+    return read_layer(call.layers + LAYER_BYTES * place, call.weights)
+
+
+@compiled
+def row_of(call: Call, session: int) -> int:
+    """Return a session's row of states and accumulators, cut to the rows there are."""
+    row = load_i32(load_i64(call.arguments, ROWS), session)
+    return min(max(row, 0), call.plan.rows - 1)
+
+
+@compiled
+def arguments(layers: int) -> int:
+    """Return the number of a call's arguments."""
+    return STATES + layers + MOVED + 1
+
+
+@compiled
+def results(layers: int) -> int:
+    """Return the number of a call's results."""
+    return layers + MOVED + 1

@@ -1,4 +1,8 @@
-"""What XLA calls: it makes a job of a call, in which XLA's threads may take part."""
+"""The foreign function that XLA calls, and its registration.
+
+`handle` turns a call into a job and runs it on XLA's threads. `target` compiles
+`handle`, keeps the machine code on disk for the next process, and registers it.
+"""
 
 from __future__ import annotations
 
@@ -20,99 +24,103 @@ from numba.core import event
 
 from saccade.model.cpu_kernels import foreign
 from saccade.model.cpu_kernels.call import (
-    LAYERS,
     MOVED,
     PLAN,
+    PLAN_BYTES,
     STATES,
     TICKS,
     Call,
     arguments,
     call_of,
     layer_of,
+    read_layer,
+    read_plan,
     results,
+)
+from saccade.model.cpu_kernels.jobs import (
+    abandon,
+    finish_block,
+    job_at,
+    new_job,
+    release,
+    retain,
+    scratch_bytes,
+    set_scratch_bytes,
+    take_block,
+    ticks_of,
+    wait_for_all,
 )
 from saccade.model.cpu_kernels.layers import bytes_of, run_block, scratch_of, sizes_of
 from saccade.model.cpu_kernels.memory import (
     allocate,
     copy,
     free,
-    long,
-    put_long,
-    room,
-    whole,
+    load_i64,
+    stack_buffer,
+    store_i64,
 )
 from saccade.model.cpu_kernels.readout import repeat_last
-from saccade.model.cpu_kernels.vectors import LONG, compiled, instruction, merged
-from saccade.model.cpu_kernels.work import (
-    finish,
-    give_up,
-    leave,
-    moved,
-    need,
-    needed,
-    new_job,
-    take,
-    tell,
-    wait_for_all,
-    work_of,
-)
+from saccade.model.cpu_kernels.vectors import LONG, compiled, intrinsic, merged
 
-ROWS_AT_ONCE: Final = 64
-"""Rows after the first pooling that a block holds at most, if a tick has no more."""
+MAX_BLOCK_ROWS: Final = 64
+"""Rows after the first pooling in a block, at most; a block holds at least a tick."""
+
+_COMPILING: Final = Lock()
 
 
 @merged
 def handle(frame: int) -> int:
-    """Answer a call of XLA's; return 0, or the address of an error."""
-    if foreign.answer_metadata(frame):
+    """Run a call of XLA's; return 0, or the address of an error."""
+    if foreign.write_metadata(frame):
         return 0
-    request = room()
+    request = stack_buffer()
     threads = foreign.count_threads(frame, request)
-    job = _job_of(frame, threads)
-    if job == 0:
+    address = _job_of(frame, threads)
+    if address == 0:
         return foreign.no_memory(frame, request)
-    work = work_of(job)
-    for _ in range(min(threads, work.blocks) - 1):
-        tell(job)
-        if not foreign.schedule(frame, request, _task(help_out), job):
-            leave(job)
-    done = _work_on(job)
+    job = job_at(address)
+    for _ in range(min(threads, job.blocks) - 1):
+        retain(address)
+        if not foreign.schedule(frame, request, _task(run_worker), address):
+            release(address)
+    done = _run_blocks(address)
     if not done:
-        give_up(work)
-    # The arrays are ours only until we return.
-    wait_for_all(work)
+        abandon(job)
+    # XLA may reuse the call's arrays as soon as this function returns.
+    wait_for_all(job)
     if done:
-        _repeat_last(call_of(work.addresses))
-    leave(job)
+        _repeat_last(call_of(job.addresses))
+    release(address)
     return 0 if done else foreign.no_memory(frame, request)
 
 
 @merged
 def _job_of(frame: int, threads: int) -> int:
-    """Return the job that a call is, or 0 without memory."""
-    plan = foreign.argument(frame, PLAN)
-    events, layers, tick = whole(plan, 1), whole(plan, 2), whole(plan, 3)
-    size = max(ROWS_AT_ONCE * whole(plan, LAYERS) // tick, 1)
+    """Return the address of a new job for a call, or 0 without memory."""
+    begin = foreign.argument(frame, PLAN)
+    plan = read_plan(begin, 0)
+    layers, tick = plan.layers, plan.tick
+    size = max(MAX_BLOCK_ROWS * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
     ticks = foreign.argument(frame, TICKS)
     addresses = arguments(layers) + results(layers)
-    sessions, most = whole(plan, 0), events // tick
-    job = new_job(ticks, sessions, most, size, threads, layers + 1, addresses)
-    if job != 0:
-        work = work_of(job)
-        _hand_over(frame, work.addresses, layers)
-        sizes = sizes_of(call_of(work.addresses), work.size * tick)
-        need(work, bytes_of(sizes))
-    return job
+    most = plan.events // tick
+    address = new_job(ticks, plan.sessions, most, size, threads, layers + 1, addresses)
+    if address != 0:
+        job = job_at(address)
+        _store_addresses(frame, job.addresses, layers)
+        sizes = sizes_of(call_of(job.addresses), job.size * tick)
+        set_scratch_bytes(job, bytes_of(sizes))
+    return address
 
 
 @compiled
-def _hand_over(frame: int, addresses: int, layers: int) -> None:
-    """Write down where a call's arrays are, and the states where they will move."""
+def _store_addresses(frame: int, addresses: int, layers: int) -> None:
+    """Store a call's addresses in its job; copy states that are not in place."""
     count = arguments(layers)
     for i in range(count):
-        put_long(addresses, i, foreign.argument(frame, i))
+        store_i64(addresses, i, foreign.argument(frame, i))
     for i in range(results(layers)):
-        put_long(addresses, count + i, foreign.result(frame, i))
+        store_i64(addresses, count + i, foreign.result(frame, i))
     for i in range(layers + MOVED):
         source = foreign.argument(frame, STATES + i)
         target = foreign.result(frame, i)
@@ -122,43 +130,44 @@ def _hand_over(frame: int, addresses: int, layers: int) -> None:
 
 
 @merged
-def _work_on(job: int) -> bool:
-    """Work until no block is left to take; return False without memory."""
-    work = work_of(job)
-    memory = allocate(needed(work))
+def _run_blocks(address: int) -> bool:
+    """Run blocks until none is left to take; return False without memory."""
+    job = job_at(address)
+    memory = allocate(scratch_bytes(job))
     if memory == 0:
         return False
-    block = take(work)
-    if block < work.blocks:
-        call = call_of(work.addresses)
-        sizes = sizes_of(call, work.size * call.tick)
+    block = take_block(job)
+    if block < job.blocks:
+        call = call_of(job.addresses)
+        sizes = sizes_of(call, job.size * call.plan.tick)
         scratch = scratch_of(sizes, memory)
-        while block < work.blocks:
-            run_block(call, work, scratch, block)
-            finish(work)
-            block = take(work)
+        while block < job.blocks:
+            run_block(call, job, scratch, block)
+            finish_block(job)
+            block = take_block(job)
     free(memory)
     return True
 
 
 @merged
 def _repeat_last(call: Call) -> None:
-    ticks, most = long(call.arguments, TICKS), call.events // call.tick
-    width = layer_of(call, call.layers - 1).real_outputs
-    for session in range(call.sessions):
-        repeat_last(call, session, moved(ticks, session, most), width)
+    ticks = load_i64(call.arguments, TICKS)
+    most = call.plan.events // call.plan.tick
+    width = layer_of(call, call.plan.layers - 1).real_outputs
+    for session in range(call.plan.sessions):
+        repeat_last(call, session, ticks_of(ticks, session, most), width)
 
 
 @compiled
-def help_out(job: int) -> None:
-    """Take part in a job; it may be done already."""
-    _work_on(job)
-    leave(job)
+def run_worker(address: int) -> None:
+    """Run blocks of a job on one of XLA's threads; the job may be finished already."""
+    _run_blocks(address)
+    release(address)
 
 
-@instruction
+@intrinsic
 def _task(typing: Any, function: Any) -> Any:
-    """Return the address of a C function that calls a compiled one of one address."""
+    """Return the address of a C function that calls `function` with one address."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         called = signature.args[0].dispatcher
@@ -179,14 +188,8 @@ def _task(typing: Any, function: Any) -> Any:
     return types.int64(function), generate
 
 
-# >>> merged from model.native.registered
-# >>> """The machine code as XLA knows it: compiled once, kept on disk, found by name."""
-
-_COMPILING: Final = Lock()
-
-
 def target() -> str:
-    """Return the name by which XLA calls `handler.handle`, compiled if it is not yet.
+    """Compile and register `handle` once; return its name with XLA.
 
     Programs that XLA keeps on disk hold the name, so it changes with the sources.
     """
@@ -195,7 +198,7 @@ def target() -> str:
 
 
 class _Steps(event.Listener):  # type: ignore[misc]
-    """Tells of each function that numba begins to compile."""
+    """Calls a function whenever numba begins to compile one."""
 
     def __init__(self, progress: Callable[[], None]) -> None:
         self._progress = progress
@@ -208,10 +211,10 @@ class _Steps(event.Listener):  # type: ignore[misc]
 
 
 def prepare(progress: Callable[[], None]) -> None:
-    """Compile what is not yet, or read what was kept.
+    """Compile the kernels, or read them from disk.
 
     Args:
-        progress: Is called some eighty times in 12 s; what it raises ends it.
+        progress: Called some eighty times in 12 s; its exceptions end the compilation.
     """
     with event.install_listener("numba:compile", _Steps(progress)):
         target()
@@ -224,8 +227,8 @@ def _register() -> str:
     try:
         function = _c_function(version, keep=True)
     except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError):
-        # Nothing can be kept, or what was kept is damaged.
-        _forget()
+        # The folder cannot be written, or a file in it is damaged.
+        _remove_kept()
         function = _c_function(version, keep=False)
     pointer = ctypes.cast(function.address, ctypes.c_void_p)
     capsule = jax.ffi.pycapsule(pointer)  # type: ignore[no-untyped-call]
@@ -235,16 +238,16 @@ def _register() -> str:
 
 def _c_function(version: int, *, keep: bool) -> Any:
     def respond(frame: int) -> int:
-        # What is kept is found by the code and constants of this function alone, not
-        # of those that it calls: hence a version that is never 0.
+        # numba finds kept code by the code and constants of this function alone, not
+        # of the functions that it calls: hence a version, which is never 0.
         return handle(frame) if version else 0
 
     compile_to_c = numba.cfunc(types.int64(types.int64), cache=keep)
     return compile_to_c(inspect.unwrap(respond))
 
 
-def _forget() -> None:
-    """Remove what is kept, for the next process to keep it anew."""
+def _remove_kept() -> None:
+    """Remove the kept machine code, so that the next process writes it again."""
     here = Path(__file__)
     folder = Path(numba.config.CACHE_DIR or here.parent / "__pycache__")
     for path in folder.rglob(f"{here.stem}.*.nb?"):
@@ -252,7 +255,7 @@ def _forget() -> None:
 
 
 def _version() -> int:
-    """Return a number that changes with what is compiled, constants included."""
+    """Return a number that changes with the sources, constants included."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for path in sorted([*here.parent.glob("*.py"), *here.glob("*.py")]):

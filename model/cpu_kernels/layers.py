@@ -1,55 +1,55 @@
-"""The memory in which a thread works on a block."""
+"""A block's run through all layers, from tokens to logits, in scratch memory."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from saccade.model.cpu_kernels import mixing, recurrence, sums
+from saccade.model.cpu_kernels import group_sums, pointwise, recurrence
 from saccade.model.cpu_kernels.call import (
     GAPS,
-    TABLE,
     TOKENS,
     Call,
     Layer,
     layer_of,
-    part_of,
     row_of,
 )
+from saccade.model.cpu_kernels.group_sums import Groups, Projections
+from saccade.model.cpu_kernels.jobs import Job, finish_stage, wait_for_stage
+from saccade.model.cpu_kernels.matmul import matmul
 from saccade.model.cpu_kernels.memory import (
     copy,
-    long,
-    number,
-    put_whole,
-    whole,
+    load_f32,
+    load_i32,
+    load_i64,
+    store_i32,
 )
-from saccade.model.cpu_kernels.products import multiply
 from saccade.model.cpu_kernels.readout import read_out
-from saccade.model.cpu_kernels.sums import Groups, Projections
 from saccade.model.cpu_kernels.vectors import compiled, merged
-from saccade.model.cpu_kernels.work import Work, end_turn, wait_for_turn
 
 
 class Scratch(NamedTuple):
-    """Addresses of matrices, each large enough for any layer; all are int64.
+    """Addresses of a thread's matrices, each large enough for any layer; all are int64.
+
+    `rows` are those of the block after the first pooling.
 
     Attributes:
-        members: Of `sums.Groups`, as are the next five.
+        indices: Of `group_sums.Groups`, as are the next five.
         x: A layer's inputs, (rows, inputs), then its outputs.
         feed: The inputs, normalised, then their means, (rows, inputs).
         y: Outputs before the gate, (rows, outputs).
-        active: Those, activated, (rows, outputs).
-        other: What else is as large.
-        skip: The residual branch, widened, (rows, outputs).
-        wide: What inputs drive, then the states, (rows, 2·states).
-        total: What groups add to the states, (rows, 2·states).
-        decay: What durations leave of them, (rows, 2·states).
-        reach: What first gaps leave of them, (rows, 2·states).
+        active: y, activated, (rows, outputs).
+        product: A matrix product, (rows, outputs).
+        skip: The projected residual branch, (rows, outputs).
+        drive: The inputs' drives, then the states, (rows, 2·states).
+        total: The groups' contributions to the states, (rows, 2·states).
+        decay: The decays over the groups' durations, (rows, 2·states).
+        first_decay: The decays over the groups' first gaps, (rows, 2·states).
         state: One session's, (2·states,).
     """
 
-    members: int
+    indices: int
     gaps: int
-    held: int
+    token_gaps: int
     left: int
     shares: int
     first_gaps: int
@@ -57,23 +57,23 @@ class Scratch(NamedTuple):
     feed: int
     y: int
     active: int
-    other: int
+    product: int
     skip: int
-    wide: int
+    drive: int
     total: int
     decay: int
-    reach: int
+    first_decay: int
     state: int
 
 
 class Sizes(NamedTuple):
-    """What the scratch memory must hold, in numbers of four bytes.
+    """Sizes of the scratch matrices, in numbers of four bytes.
 
     Attributes:
-        events: Of the largest block.
-        features: Of its rows after the first pooling, in any layer.
-        states: Likewise.
-        state: The planes of a state, in any layer.
+        events: Events of the largest block.
+        features: The largest of any layer's (rows, inputs) and (rows, outputs).
+        states: The largest of any layer's (rows, 2·states).
+        state: The largest of any layer's (2·states,).
     """
 
     events: int
@@ -84,10 +84,10 @@ class Sizes(NamedTuple):
 
 @compiled
 def sizes_of(call: Call, events: int) -> Sizes:
-    """Return what blocks of at most so many events need."""
+    """Return the sizes for blocks of at most `events` events."""
     features = 0
     states = 0
-    for place in range(call.layers):
+    for place in range(call.plan.layers):
         layer = layer_of(call, place)
         features = max(features, layer.inputs, layer.outputs)
         states = max(states, 2 * layer.states)
@@ -97,16 +97,16 @@ def sizes_of(call: Call, events: int) -> Sizes:
 
 @compiled
 def bytes_of(sizes: Sizes) -> int:
-    """Return how many bytes that makes."""
+    """Return the size of the scratch memory in bytes."""
     return 4 * (6 * sizes.events + 6 * sizes.features + 4 * sizes.states + sizes.state)
 
 
 @compiled
 def scratch_of(sizes: Sizes, begin: int) -> Scratch:
-    """Divide up the memory at an address."""
+    """Divide the scratch memory at an address into matrices."""
     events, features, states = 4 * sizes.events, 4 * sizes.features, 4 * sizes.states
     x = begin + 6 * events
-    wide = x + 6 * features
+    drive = x + 6 * features
     return Scratch(
         begin,
         begin + events,
@@ -120,74 +120,73 @@ def scratch_of(sizes: Sizes, begin: int) -> Scratch:
         x + 3 * features,
         x + 4 * features,
         x + 5 * features,
-        wide,
-        wide + states,
-        wide + 2 * states,
-        wide + 3 * states,
-        wide + 4 * states,
+        drive,
+        drive + states,
+        drive + 2 * states,
+        drive + 3 * states,
+        drive + 4 * states,
     )
 
 
-# >>> merged from model.native.layers
-# >>> """A block through all layers: from tokens to ticks, a few at a time."""
-
-
 @merged
-def run_block(call: Call, work: Work, scratch: Scratch, block: int) -> None:
+def run_block(call: Call, job: Job, scratch: Scratch, block: int) -> None:
     """Run a block through every layer and into its sessions' readouts."""
-    begin = block * work.size
-    end = min(begin + work.size, work.items)
-    _read(call, work, scratch, begin, end)
-    rows = (end - begin) * call.tick
-    for place in range(call.layers):
+    layers = call.plan.layers
+    begin = block * job.size
+    end = min(begin + job.size, job.items)
+    _read(call, job, scratch, begin, end)
+    rows = (end - begin) * call.plan.tick
+    for place in range(layers):
         layer = layer_of(call, place)
-        rows = _enter(call, layer, scratch, rows, place)
-        wait_for_turn(work, block, place)
-        _recur(call, work, layer, scratch, (begin, end), rows // (end - begin))
-        end_turn(work, block, place)
+        rows = _prepare(call, layer, scratch, rows, place)
+        wait_for_stage(job, block, place)
+        states = load_i64(call.results, place)
+        _recur(call, job, layer, scratch, (begin, end), rows // (end - begin), states)
+        finish_stage(job, block, place)
         _mix(call, layer, scratch, rows)
-    wait_for_turn(work, block, call.layers)
-    _read_out(call, work, scratch, begin, end)
-    end_turn(work, block, call.layers)
+    wait_for_stage(job, block, layers)
+    _read_out(call, job, scratch, begin, end)
+    finish_stage(job, block, layers)
 
 
 @compiled
-def _read(call: Call, work: Work, scratch: Scratch, begin: int, end: int) -> None:
-    """Copy the tokens and gaps of some ticks, one after the other."""
-    tokens, gaps = long(call.arguments, TOKENS), long(call.arguments, GAPS)
-    size = 4 * call.tick
+def _read(call: Call, job: Job, scratch: Scratch, begin: int, end: int) -> None:
+    """Copy the tokens and gaps of the items from `begin` to `end`."""
+    tokens, gaps = load_i64(call.arguments, TOKENS), load_i64(call.arguments, GAPS)
+    plan = call.plan
+    size = 4 * plan.tick
     for item in range(begin, end):
-        session, tick = whole(work.sessions, item), whole(work.ticks, item)
-        source = 4 * session * call.events + tick * size
+        session, tick = load_i32(job.sessions, item), load_i32(job.ticks, item)
+        source = 4 * session * plan.events + tick * size
         copy(scratch.gaps + (item - begin) * size, gaps + source, size)
-        for i in range(call.tick):
-            token = min(max(whole(tokens + source, i), 0), call.words - 1)
-            put_whole(scratch.members, (item - begin) * call.tick + i, token)
+        for i in range(plan.tick):
+            token = min(max(load_i32(tokens + source, i), 0), plan.vocabulary - 1)
+            store_i32(scratch.indices, (item - begin) * plan.tick + i, token)
 
 
 @compiled
-def _read_out(call: Call, work: Work, scratch: Scratch, begin: int, end: int) -> None:
-    """Take what the last layer puts out, one row a tick, into the readouts."""
-    last = layer_of(call, call.layers - 1)
+def _read_out(call: Call, job: Job, scratch: Scratch, begin: int, end: int) -> None:
+    """Add the last layer's outputs, one row a tick, to the sessions' readouts."""
+    last = layer_of(call, call.plan.layers - 1)
     for item in range(begin, end):
-        session, tick = whole(work.sessions, item), whole(work.ticks, item)
+        session, tick = load_i32(job.sessions, item), load_i32(job.ticks, item)
         x = scratch.x + 4 * (item - begin) * last.outputs
-        elapsed_ms = number(scratch.gaps, item - begin)
+        elapsed_ms = load_f32(scratch.gaps, item - begin)
         read_out(call, session, tick, elapsed_ms, x, last.real_outputs)
 
 
 @compiled
-def _enter(call: Call, layer: Layer, scratch: Scratch, rows: int, place: int) -> int:
-    """Do what a layer can do before its turn; return how many rows are left."""
+def _prepare(call: Call, layer: Layer, scratch: Scratch, rows: int, place: int) -> int:
+    """Compute all of a layer that its states do not enter; return its rows."""
     rates = layer.rates_real, layer.rates_imag
     if place > 0:
         _project(call, layer, scratch, rows)
     elif layer.stride == 1:
-        _look_up(call, layer, scratch, rows)
+        _embed(call, layer, scratch, rows)
     if layer.stride > 1:
-        rows = _sum_up(call, layer, scratch, rows, place)
-    elif call.holds:
-        recurrence.hold_inputs(scratch.gaps, rows, rates, layer.states, scratch.wide)
+        rows = _sum_groups(call, layer, scratch, rows, place)
+    elif call.plan.holds:
+        recurrence.hold_inputs(scratch.gaps, rows, rates, layer.states, scratch.drive)
     recurrence.decays(scratch.gaps, rows, rates, layer.states, scratch.decay)
     return rows
 
@@ -195,14 +194,14 @@ def _enter(call: Call, layer: Layer, scratch: Scratch, rows: int, place: int) ->
 @compiled
 def _project(call: Call, layer: Layer, scratch: Scratch, rows: int) -> None:
     """Normalise a layer's inputs and project them."""
-    if call.prenorm:
+    if call.plan.prenorm:
         _normalize(
             call, layer, rows, layer.real_inputs, layer.inputs, scratch.x, scratch.feed
         )
     else:
         copy(scratch.feed, scratch.x, 4 * rows * layer.inputs)
     width = 2 * layer.states
-    multiply(scratch.feed, layer.B, scratch.wide, rows, layer.inputs, width)
+    matmul(scratch.feed, layer.B, scratch.drive, rows, layer.inputs, width)
 
 
 @compiled
@@ -216,66 +215,72 @@ def _normalize(
     result: int,
 ) -> None:
     scale, shift = layer.norm, layer.norm_bias
-    if call.affine:
-        mixing.affine_norm(x, scale, shift, rows, width, result)
+    if call.plan.affine_norm:
+        pointwise.affine_norm(x, scale, shift, rows, width, result)
     else:
-        mixing.layer_norm(x, scale, shift, rows, real_width, width, result)
+        pointwise.layer_norm(x, scale, shift, rows, real_width, width, result)
 
 
 @compiled
-def _look_up(call: Call, layer: Layer, scratch: Scratch, rows: int) -> None:
-    """Copy the tokens' projections, where each is a group of its own."""
+def _embed(call: Call, layer: Layer, scratch: Scratch, rows: int) -> None:
+    """Copy the tokens' projections, where the first layer has stride 1."""
     table = _table(call, layer)
     size = 4 * layer.inputs
     for row in range(rows):
-        at = 4 * table.step * whole(scratch.members, row)
-        wide = scratch.wide + 8 * row * layer.states
-        copy(wide, table.drive + at, 8 * layer.states)
+        at = 4 * table.step * load_i32(scratch.indices, row)
+        drive = scratch.drive + 8 * row * layer.states
+        copy(drive, table.drive + at, 8 * layer.states)
         copy(scratch.feed + row * size, table.feed + at, size)
         copy(scratch.x + row * size, table.skip + at, size)
 
 
 @compiled
-def _sum_up(call: Call, layer: Layer, scratch: Scratch, inputs: int, place: int) -> int:
-    """Sum up stride groups, in their own place; return how many there are."""
+def _sum_groups(
+    call: Call, layer: Layer, scratch: Scratch, inputs: int, place: int
+) -> int:
+    """Sum stride groups, in the place of their tokens; return the number of groups."""
     rows = Projections(
-        scratch.wide, 2 * layer.states, scratch.feed, scratch.x, layer.inputs, 0
+        scratch.drive, 2 * layer.states, scratch.feed, scratch.x, layer.inputs, 0
     )
     if place == 0:
         rows = _table(call, layer)
     else:
         for row in range(inputs):
-            put_whole(scratch.members, row, row)
+            store_i32(scratch.indices, row, row)
     groups = Groups(
         inputs // layer.stride,
         layer.stride,
-        scratch.members,
+        scratch.indices,
         scratch.gaps,
-        scratch.held,
+        scratch.token_gaps,
         scratch.left,
         scratch.shares,
         scratch.first_gaps,
     )
     rates = layer.rates_real, layer.rates_imag
-    total, first = scratch.total, scratch.wide
-    sums.fetch(groups, 0, rows, 0, 16)
-    sums.weigh(groups, call.weighting)
+    total, first, holds = scratch.total, scratch.drive, call.plan.holds
+    group_sums.fetch(groups, 0, rows, 0, 16)
+    group_sums.weigh(groups, call.plan.pooling)
     for group in range(groups.rows):
-        sums.sum_states(
-            groups, group, rows, rates, layer.states, call.holds, total, first
+        group_sums.sum_states(
+            groups, group, rows, rates, layer.states, holds, total, first
         )
-        sums.sum_mean(groups, group, rows.feed, rows.step, layer.inputs, scratch.feed)
-        sums.sum_mean(groups, group, rows.skip, rows.step, layer.inputs, scratch.x)
+        group_sums.sum_mean(
+            groups, group, rows.feed, rows.step, layer.inputs, scratch.feed
+        )
+        group_sums.sum_mean(
+            groups, group, rows.skip, rows.step, layer.inputs, scratch.x
+        )
     recurrence.decays(
-        scratch.first_gaps, groups.rows, rates, layer.states, scratch.reach
+        scratch.first_gaps, groups.rows, rates, layer.states, scratch.first_decay
     )
     return groups.rows
 
 
 @compiled
 def _table(call: Call, layer: Layer) -> Projections:
-    """Return the tokens' projections: a row of the table holds all of one's."""
-    drive = part_of(call, TABLE)
+    """Return the table of the tokens' projections: one row holds all of a token's."""
+    drive = call.plan.table
     feed = drive + 8 * layer.states
     step = 2 * (layer.states + layer.inputs)
     return Projections(drive, step, feed, feed + 4 * layer.inputs, step, step)
@@ -284,48 +289,56 @@ def _table(call: Call, layer: Layer) -> Projections:
 @compiled
 def _recur(
     call: Call,
-    work: Work,
+    job: Job,
     layer: Layer,
     scratch: Scratch,
     items: tuple[int, int],
     rows: int,
+    states: int,
 ) -> None:
-    """Run the recurrence over items of so many rows; `wide` becomes the states."""
+    """Run the recurrence over items of `rows` rows each.
+
+    `scratch.drive` becomes the states of every row. `states` is the address of all
+    sessions' states, (rows, real_states), complex64.
+    """
     size = layer.states
     begin, end = items
     for item in range(begin, end):
-        row, tick = row_of(call, whole(work.sessions, item)), whole(work.ticks, item)
-        moved = layer.moved + 8 * row * layer.real_states
+        row = row_of(call, load_i32(job.sessions, item))
+        tick = load_i32(job.ticks, item)
+        kept = states + 8 * row * layer.real_states
         if item == begin or tick == 0:
-            recurrence.split(moved, layer.real_states, size, scratch.state)
+            recurrence.split(kept, layer.real_states, size, scratch.state)
         at = 8 * (item - begin) * rows * size
-        decay, wide = scratch.decay + at, scratch.wide + at
+        decay, drive = scratch.decay + at, scratch.drive + at
         if layer.stride > 1:
-            total, reach = scratch.total + at, scratch.reach + at
-            recurrence.run_groups(scratch.state, size, rows, decay, total, reach, wide)
+            total, first_decay = scratch.total + at, scratch.first_decay + at
+            recurrence.group_scan(
+                scratch.state, size, rows, decay, total, first_decay, drive
+            )
         else:
-            recurrence.run(scratch.state, size, rows, decay, wide)
-        if item + 1 == end or whole(work.ticks, item + 1) == 0:
-            recurrence.join(scratch.state, layer.real_states, size, moved)
+            recurrence.linear_scan(scratch.state, size, rows, decay, drive)
+        if item + 1 == end or load_i32(job.ticks, item + 1) == 0:
+            recurrence.join(scratch.state, layer.real_states, size, kept)
 
 
 @compiled
 def _mix(call: Call, layer: Layer, scratch: Scratch, rows: int) -> None:
     """Turn states into outputs, in the place of the inputs; see `Block.mix`."""
     width = layer.outputs
-    widens = layer.real_inputs != layer.real_outputs  # D is a matrix then
-    y, active, other, skip = scratch.y, scratch.active, scratch.other, scratch.x
-    multiply(scratch.wide, layer.C, y, rows, 2 * layer.states, width)
-    if widens:
-        multiply(scratch.feed, layer.D, other, rows, layer.inputs, width)
-        mixing.add(other, rows, width, y, active)
+    projects = layer.real_inputs != layer.real_outputs  # D is a matrix then
+    y, active, product, skip = scratch.y, scratch.active, scratch.product, scratch.x
+    matmul(scratch.drive, layer.C, y, rows, 2 * layer.states, width)
+    if projects:
+        matmul(scratch.feed, layer.D, product, rows, layer.inputs, width)
+        pointwise.add_matrix(product, rows, width, y, active)
     else:
-        mixing.pass_on(scratch.feed, layer.D, rows, width, y, active)
-    multiply(active, layer.gate, other, rows, width, width)
-    if widens:
+        pointwise.add_feedthrough(scratch.feed, layer.D, rows, width, y, active)
+    matmul(active, layer.gate, product, rows, width, width)
+    if projects:
         skip = scratch.skip
-        multiply(scratch.x, layer.widen, skip, rows, layer.inputs, width)
-        mixing.shift(skip, layer.widen_bias, rows, width)
-    mixing.gate(y, other, layer.gate_bias, skip, rows, width, scratch.x)
-    if not call.prenorm:
+        matmul(scratch.x, layer.skip_projection, skip, rows, layer.inputs, width)
+        pointwise.add_bias(skip, layer.skip_bias, rows, width)
+    pointwise.gate_and_add(y, product, layer.gate_bias, skip, rows, width, scratch.x)
+    if not call.plan.prenorm:
         _normalize(call, layer, rows, layer.real_outputs, width, scratch.x, scratch.x)

@@ -1,4 +1,7 @@
-"""Numbers in memory by address, and what threads share: nothing here is checked."""
+"""Memory access by address, allocation, and atomic operations; nothing is checked.
+
+An index counts numbers of the type that is read or written.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from saccade.model.cpu_kernels.vectors import (
     INT,
     LONG,
     call,
-    instruction,
+    intrinsic,
     pointer,
 )
 
@@ -21,8 +24,8 @@ _BYTE: Final = ir.IntType(8)
 _PLACE: Final = ir.PointerType(_BYTE)
 
 
-@instruction
-def number(typing: Any, address: Any, index: Any) -> Any:
+@intrinsic
+def load_f32(typing: Any, address: Any, index: Any) -> Any:
     """Read a float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -31,8 +34,8 @@ def number(typing: Any, address: Any, index: Any) -> Any:
     return types.float32(types.int64, types.int64), generate
 
 
-@instruction
-def put(typing: Any, address: Any, index: Any, value: Any) -> Any:
+@intrinsic
+def store_f32(typing: Any, address: Any, index: Any, value: Any) -> Any:
     """Write a float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -43,8 +46,8 @@ def put(typing: Any, address: Any, index: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64, types.float32), generate
 
 
-@instruction
-def whole(typing: Any, address: Any, index: Any) -> Any:
+@intrinsic
+def load_i32(typing: Any, address: Any, index: Any) -> Any:
     """Read an int32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -54,8 +57,8 @@ def whole(typing: Any, address: Any, index: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@instruction
-def put_whole(typing: Any, address: Any, index: Any, value: Any) -> Any:
+@intrinsic
+def store_i32(typing: Any, address: Any, index: Any, value: Any) -> Any:
     """Write an int32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -67,57 +70,57 @@ def put_whole(typing: Any, address: Any, index: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), generate
 
 
-def _long(builder: Any, address: Any, index: Any) -> Any:
+def _i64_pointer(builder: Any, address: Any, index: Any) -> Any:
     return builder.gep(builder.inttoptr(address, LONG.as_pointer()), [index])
 
 
-@instruction
-def long(typing: Any, address: Any, index: Any) -> Any:
-    """Read an int64, or an address; the index counts eight bytes."""
+@intrinsic
+def load_i64(typing: Any, address: Any, index: Any) -> Any:
+    """Read an int64, or an address."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_long(builder, *args), align=8)
+        return builder.load(_i64_pointer(builder, *args), align=8)
 
     return types.int64(types.int64, types.int64), generate
 
 
-@instruction
-def put_long(typing: Any, address: Any, index: Any, value: Any) -> Any:
-    """Write an int64; likewise."""
+@intrinsic
+def store_i64(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """Write an int64, or an address."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, value = args
-        builder.store(value, _long(builder, address, index), align=8)
+        builder.store(value, _i64_pointer(builder, address, index), align=8)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
 
 
-@instruction
-def seen(typing: Any, address: Any, index: Any) -> Any:
-    """Read an int64 that another thread writes, and all that it wrote before."""
+@intrinsic
+def load_acquire(typing: Any, address: Any, index: Any) -> Any:
+    """Read an int64 that another thread writes, with acquire ordering."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_long(builder, *args), "acquire", 8)
+        return builder.load_atomic(_i64_pointer(builder, *args), "acquire", 8)
 
     return types.int64(types.int64, types.int64), generate
 
 
-@instruction
-def add_up(typing: Any, address: Any, index: Any, value: Any) -> Any:
-    """Add to an int64 that threads share; return what it was before."""
+@intrinsic
+def fetch_add(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """Add to an int64 that threads share; return its value before."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, value = args
-        where = _long(builder, address, index)
+        where = _i64_pointer(builder, address, index)
         return builder.atomic_rmw("add", where, value, "acq_rel")
 
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
-@instruction
-def room(typing: Any) -> Any:
-    """Return the address of 64 bytes that last until the function returns."""
+@intrinsic
+def stack_buffer(typing: Any) -> Any:
+    """Return the address of 64 bytes on the stack, valid until the function returns."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = cgutils.alloca_once(builder, ir.ArrayType(LONG, 8))
@@ -126,9 +129,9 @@ def room(typing: Any) -> Any:
     return types.int64(), generate
 
 
-@instruction
+@intrinsic
 def allocate(typing: Any, size: Any) -> Any:
-    """Return the address of so many bytes, or 0."""
+    """Return the address of `size` new bytes, or 0 if there is no memory."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = call(builder, "malloc", _PLACE, list(args))
@@ -137,9 +140,9 @@ def allocate(typing: Any, size: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@instruction
+@intrinsic
 def free(typing: Any, address: Any) -> Any:
-    """Give back what `allocate` returned."""
+    """Free the memory that `allocate` returned."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call(builder, "free", ir.VoidType(), [builder.inttoptr(args[0], _PLACE)])
@@ -148,9 +151,9 @@ def free(typing: Any, address: Any) -> Any:
     return types.void(types.int64), generate
 
 
-@instruction
-def let_others_run(typing: Any) -> Any:
-    """Offer the core to other threads."""
+@intrinsic
+def yield_thread(typing: Any) -> Any:
+    """Let the operating system run another thread on this core."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call(builder, "sched_yield", INT, [])
@@ -159,9 +162,9 @@ def let_others_run(typing: Any) -> Any:
     return types.void(), generate
 
 
-@instruction
+@intrinsic
 def copy(typing: Any, target: Any, source: Any, size: Any) -> Any:
-    """Copy so many bytes."""
+    """Copy `size` bytes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target, source, size = args
@@ -172,9 +175,9 @@ def copy(typing: Any, target: Any, source: Any, size: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), generate
 
 
-@instruction
-def clear(typing: Any, address: Any, size: Any) -> Any:
-    """Set so many bytes to zero."""
+@intrinsic
+def zero(typing: Any, address: Any, size: Any) -> Any:
+    """Set `size` bytes to zero."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, size = args

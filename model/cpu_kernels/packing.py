@@ -1,7 +1,7 @@
-"""A network's weights as compiled functions read them: one array of whole vectors.
+"""A network's weights and its plan, in the layout that compiled functions read.
 
-Zeros fill each row and column up to a multiple of 16, and what they stand for stays
-zero through all layers. One array, since each argument of a call costs it time.
+The weights are one array, since each argument of a call costs time. Zeros pad each row
+and column to a multiple of 16, and the padding stays zero through all layers.
 """
 
 from __future__ import annotations
@@ -17,33 +17,27 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Float
 
+from saccade.model.block import blocks
 from saccade.model.config import ModelConfig
+from saccade.model.cpu_kernels import choices
+from saccade.model.cpu_kernels.call import Layer, Plan
 from saccade.model.cpu_kernels.vectors import WIDTH
 from saccade.model.inference import Weights
 
 Floats = npt.NDArray[np.float32]
 
-PARTS: Final = 11
-"""Arrays of a layer."""
-
-_NOTHING: Final = np.zeros(0, np.float32)
+_EMPTY: Final = np.zeros(0, np.float32)
 
 
 class Sizes(NamedTuple):
-    """A layer's sizes.
-
-    Attributes:
-        inputs: Features in.
-        states: SplitComplex states.
-        outputs: Features out.
-    """
+    """A layer's input features, complex states and output features, not padded."""
 
     inputs: int
     states: int
     outputs: int
 
 
-def sizes(config: ModelConfig) -> list[Sizes]:
+def layer_sizes(config: ModelConfig) -> list[Sizes]:
     """Return every layer's sizes, in order."""
     share = 2 if config.conj_sym else 1
     return [
@@ -57,68 +51,108 @@ def sizes(config: ModelConfig) -> list[Sizes]:
     ]
 
 
-def filled(size: int) -> int:
-    """Return a size in whole vectors."""
+def padded(size: int) -> int:
+    """Return a size, rounded up to whole vectors."""
     return -(-size // WIDTH) * WIDTH
 
 
+def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int]:
+    """Return a call's plan: a `Plan`, then a `Layer` for each layer.
+
+    Args:
+        config: A configuration that is not `choices.unsupported`.
+        rows: Rows of states and accumulators.
+        sessions: Sessions that have tokens.
+        events: Tokens of each.
+    """
+    layers, parts = layer_sizes(config), iter(_begins(config))
+    readout = choices.readout(config)
+    head = Plan(
+        sessions=sessions,
+        events=events,
+        layers=len(layers),
+        tick=config.tick_events,
+        pooling=choices.pooling(config),
+        prenorm=config.prenorm,
+        affine_norm=choices.affine(config),
+        vocabulary=config.num_embeddings,
+        classes=config.num_classes,
+        timed=readout.timed,
+        averages=readout.averages,
+        holds=choices.holds(config),
+        rows=rows,
+        table=next(parts),
+        decoder=next(parts),
+        decoder_bias=next(parts),
+    )
+    whole = [*map(int, head)]
+    for block, sizes in zip(blocks(config), layers, strict=True):
+        numbers = [block.stride, *map(padded, sizes), *sizes]
+        missing = len(Layer._fields) - len(numbers)
+        whole += Layer(*numbers, *(next(parts) for _ in range(missing)))
+    return whole
+
+
 def pack(config: ModelConfig, weights: Weights) -> Float[Array, " n"]:
-    """Lay weights out for `advance`."""
+    """Return the weights as one array."""
     host: Any = jax.tree.map(np.asarray, weights)  # XLA would compile each step
     drive, feed, skip = host.table
-    table = np.concatenate([_fill(part, -1) for part in (*drive, feed, skip)], -1)
+    table = np.concatenate([_pad(part, -1) for part in (*drive, feed, skip)], -1)
     parts = [table, *host.decoder]
     parts += [part for layer in host.layers for part in _parts(layer)]
-    flat = [_fill(part.ravel(), 0) for part in parts]
-    assert [*accumulate(map(len, flat[:-1]), initial=0)] == begins(config)
+    flat = [_pad(part.ravel(), 0) for part in parts]
+    assert [*accumulate(map(len, flat[:-1]), initial=0)] == _begins(config)
     return jnp.asarray(np.concatenate(flat))
 
 
-def begins(config: ModelConfig) -> list[int]:
-    """Return where each part begins: the table, the decoder's, then each layer's."""
-    *sizes, _ = (filled(prod(shape)) for shape in _shapes(config))
+def _begins(config: ModelConfig) -> list[int]:
+    """Return each part's index: the table, the decoder's parts, then each layer's."""
+    *sizes, _ = (padded(prod(shape)) for shape in _shapes(config))
     return [*accumulate(sizes, initial=0)]
 
 
 def _shapes(config: ModelConfig) -> Iterator[tuple[int, ...]]:
-    first, last = sizes(config)[0], sizes(config)[-1]
-    yield config.num_embeddings, 2 * (filled(first.states) + filled(first.inputs))
+    """Yield the shape of each part, padded, in the order of `Plan` and `Layer`."""
+    layers = layer_sizes(config)
+    first, last = layers[0], layers[-1]
+    yield config.num_embeddings, 2 * (padded(first.states) + padded(first.inputs))
     yield last.outputs, config.num_classes
     yield (config.num_classes,)
-    for size in sizes(config):
-        inputs, states, outputs = map(filled, size)
-        wide = size.inputs != size.outputs
+    for size in layers:
+        inputs, states, outputs = map(padded, size)
+        projects = size.inputs != size.outputs
         norm = inputs if config.prenorm else outputs
         yield from ((states,), (states,), (inputs, 2 * states), (2 * states, outputs))
-        yield (inputs, outputs) if wide else (inputs,)
+        yield (inputs, outputs) if projects else (inputs,)
         yield from ((outputs, outputs), (outputs,))
         yield from ((norm,), (norm,))
-        yield from ((inputs, outputs), (outputs,)) if wide else ((0,), (0,))
+        yield from ((inputs, outputs), (outputs,)) if projects else ((0,), (0,))
 
 
 def _parts(layer: Any) -> Iterator[Floats]:
-    """Yield the arrays of `LayerWeights` on the host in the order of `call.Layer`."""
-    yield from (_fill(plane, 0) for plane in layer.rates)
-    yield _fill(_fill_planes(layer.B), 0)
-    yield _fill(_fill_planes(layer.C.T).T, -1)
-    yield _fill_all(layer.D)
-    yield from map(_fill_all, layer.gate)
-    yield from map(_fill_all, layer.norm)
-    yield from map(_fill_all, layer.widen or (_NOTHING, _NOTHING))
+    """Yield the arrays of a `LayerWeights` on the host, in the order of `Layer`."""
+    yield from (_pad(part, 0) for part in layer.rates)
+    yield _pad(_pad_halves(layer.B), 0)
+    yield _pad(_pad_halves(layer.C.T).T, -1)
+    yield _pad_all(layer.D)
+    yield from map(_pad_all, layer.gate)
+    yield from map(_pad_all, layer.norm)
+    yield from map(_pad_all, layer.skip_projection or (_EMPTY, _EMPTY))
 
 
-def _fill_planes(rows: Floats) -> Floats:
-    return np.concatenate([_fill(plane, -1) for plane in np.split(rows, 2, -1)], -1)
+def _pad_halves(rows: Floats) -> Floats:
+    """Pad the real and the imaginary half of each row."""
+    return np.concatenate([_pad(half, -1) for half in np.split(rows, 2, -1)], -1)
 
 
-def _fill_all(x: Floats) -> Floats:
+def _pad_all(x: Floats) -> Floats:
     for axis in range(x.ndim):
-        x = _fill(x, axis)
+        x = _pad(x, axis)
     return x
 
 
-def _fill(x: Floats, axis: int) -> Floats:
+def _pad(x: Floats, axis: int) -> Floats:
     """Return x with zeros at an axis's end, up to a whole number of vectors."""
     widths = [(0, 0)] * x.ndim
-    widths[axis] = (0, filled(x.shape[axis]) - x.shape[axis])
+    widths[axis] = (0, padded(x.shape[axis]) - x.shape[axis])
     return np.pad(x, widths)

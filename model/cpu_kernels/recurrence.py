@@ -1,4 +1,7 @@
-"""The recurrences of a layer from row to row; states lie as in `sums`."""
+"""A layer's recurrences over rows, and the decays that they take.
+
+A complex row is its real parts followed by its imaginary parts, (2·size,).
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,33 @@ from typing import Final
 import numpy as np
 
 from saccade.model.cpu_kernels.functions import (
-    decay,
-    hold,
-    rates_at,
-    times,
-    times_plus,
+    complex_exp,
+    complex_expm1,
+    complex_fma,
+    complex_multiply,
+    load_rates,
 )
-from saccade.model.cpu_kernels.memory import number, put
-from saccade.model.cpu_kernels.vectors import compiled, fill, load, store
+from saccade.model.cpu_kernels.memory import load_f32, store_f32
+from saccade.model.cpu_kernels.vectors import broadcast, compiled, load, store
 
 _ZERO: Final = np.float32(0.0)
 
 
 @compiled
 def decays(ms: int, rows: int, rates: tuple[int, int], size: int, result: int) -> None:
-    """Write what is left of states after some times, (rows, 2·size).
+    """Write the decay of states over each duration, e^(r·ms), (rows, 2·size).
 
     Args:
-        ms: Address of the times, (rows,).
-        rows: How many.
-        rates: Addresses of both planes of ΛΔ, (size,).
+        ms: Address of the durations, (rows,).
+        rows: Number of durations.
+        rates: Addresses of both parts of ΛΔ, each (size,).
         size: States.
         result: Address.
     """
     for v in range(0, size, 16):
-        doublings, turns = rates_at(rates, v)
+        doublings, turns = load_rates(rates, v)
         for row in range(rows):
-            real, imag = decay(doublings, turns, fill(number(ms, row)))
+            real, imag = complex_exp(doublings, turns, broadcast(load_f32(ms, row)))
             store(result, 2 * row * size + v, real)
             store(result, 2 * row * size + size + v, imag)
 
@@ -42,29 +45,29 @@ def decays(ms: int, rows: int, rates: tuple[int, int], size: int, result: int) -
 def hold_inputs(
     ms: int, rows: int, rates: tuple[int, int], size: int, drive: int
 ) -> None:
-    """Multiply what rows drive, (rows, 2·size), by e^(r·ms) - 1; else as `decays`."""
+    """Multiply drives, (rows, 2·size), by e^(r·ms) - 1; arguments as for `decays`."""
     for v in range(0, size, 16):
-        doublings, turns = rates_at(rates, v)
+        doublings, turns = load_rates(rates, v)
         for row in range(rows):
             at = 2 * row * size + v
             a = load(drive, at)
             b = load(drive, at + size)
-            c, d = hold(doublings, turns, fill(number(ms, row)))
-            a, b = times(a, b, c, d)
+            c, d = complex_expm1(doublings, turns, broadcast(load_f32(ms, row)))
+            a, b = complex_multiply(a, b, c, d)
             store(drive, at, a)
             store(drive, at + size, b)
 
 
 @compiled
-def run(state: int, size: int, rows: int, decay: int, drive: int) -> None:
-    """Run x = decay·x + drive over some rows.
+def linear_scan(state: int, size: int, rows: int, decay: int, drive: int) -> None:
+    """Run x = decay·x + drive row after row.
 
     Args:
-        state: x, (2·size,); is moved.
+        state: x before the first row, (2·size,); becomes x after the last.
         size: States.
-        rows: How many.
+        rows: Number of rows.
         decay: (rows, 2·size).
-        drive: Likewise; becomes every x.
+        drive: (rows, 2·size); becomes every x.
     """
     for v in range(0, size, 16):
         a = load(state, v)
@@ -72,7 +75,7 @@ def run(state: int, size: int, rows: int, decay: int, drive: int) -> None:
         for at in range(v, v + 2 * size * rows, 2 * size):
             c = load(decay, at)
             d = load(decay, size + at)
-            a, b = times_plus(a, b, c, d, load(drive, at), load(drive, size + at))
+            a, b = complex_fma(a, b, c, d, load(drive, at), load(drive, size + at))
             store(drive, at, a)
             store(drive, size + at, b)
         store(state, v, a)
@@ -80,50 +83,58 @@ def run(state: int, size: int, rows: int, decay: int, drive: int) -> None:
 
 
 @compiled
-def run_groups(
-    state: int, size: int, rows: int, decay: int, total: int, reach: int, first: int
+def group_scan(
+    state: int,
+    size: int,
+    rows: int,
+    decay: int,
+    total: int,
+    first_decay: int,
+    first: int,
 ) -> None:
     """Run from stride group to stride group.
 
     Args:
-        state: Before the first, (2·size,); is moved.
+        state: The state before the first group, (2·size,); becomes that after the last.
         size: States.
-        rows: Groups.
-        decay: What a group's duration leaves, (rows, 2·size).
-        total: What a group adds, likewise.
-        reach: What its first gap leaves, likewise.
-        first: What its first token adds, likewise; becomes the state after that.
+        rows: Number of groups.
+        decay: The decay over a group's duration, (rows, 2·size).
+        total: All tokens' contribution at the group's end, (rows, 2·size).
+        first_decay: The decay over a group's first gap, (rows, 2·size).
+        first: The first token's contribution, (rows, 2·size); becomes the state after
+            the first token.
     """
     for v in range(0, size, 16):
         a = load(state, v)
         b = load(state, size + v)
         for at in range(v, v + 2 * size * rows, 2 * size):
-            c = load(reach, at)
-            d = load(reach, size + at)
-            real, imag = times_plus(a, b, c, d, load(first, at), load(first, size + at))
+            c = load(first_decay, at)
+            d = load(first_decay, size + at)
+            e, f = load(first, at), load(first, size + at)
+            real, imag = complex_fma(a, b, c, d, e, f)
             store(first, at, real)
             store(first, size + at, imag)
             c = load(decay, at)
             d = load(decay, size + at)
-            a, b = times_plus(a, b, c, d, load(total, at), load(total, size + at))
+            a, b = complex_fma(a, b, c, d, load(total, at), load(total, size + at))
         store(state, v, a)
         store(state, size + v, b)
 
 
 @compiled
 def split(source: int, real_size: int, size: int, state: int) -> None:
-    """Read complex numbers, (real_size,), as two planes, (2·size,)."""
+    """Copy complex64 numbers, (real_size,), into a complex row, zeros behind."""
     for p in range(real_size):
-        put(state, p, number(source, 2 * p))
-        put(state, size + p, number(source, 2 * p + 1))
+        store_f32(state, p, load_f32(source, 2 * p))
+        store_f32(state, size + p, load_f32(source, 2 * p + 1))
     for p in range(real_size, size):
-        put(state, p, _ZERO)
-        put(state, size + p, _ZERO)
+        store_f32(state, p, _ZERO)
+        store_f32(state, size + p, _ZERO)
 
 
 @compiled
 def join(state: int, real_size: int, size: int, target: int) -> None:
-    """Write two planes, (2·size,), as complex numbers, (real_size,)."""
+    """Copy a complex row to complex64 numbers, (real_size,)."""
     for p in range(real_size):
-        put(target, 2 * p, number(state, p))
-        put(target, 2 * p + 1, number(state, size + p))
+        store_f32(target, 2 * p, load_f32(state, p))
+        store_f32(target, 2 * p + 1, load_f32(state, size + p))

@@ -1,6 +1,11 @@
-"""How the functions of this package become machine code.
+"""Compilation by numba, and vectors of sixteen float32 with their operations.
 
-Tests wrap what they check by its annotations; what is compiled is the function itself.
+LLVM turns a vector into one AVX-512 register, two AVX2 or four NEON registers. Memory
+is given by an address, an int64, and an index that counts numbers of four bytes.
+Nothing is checked: the caller guarantees what lies there.
+
+Each compiled function is unwrapped first: tests wrap functions to check their
+annotations.
 """
 
 from __future__ import annotations
@@ -19,18 +24,18 @@ from numba.extending import overload, register_model
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Nothing here may raise: a number divided by zero is what IEEE 754 says.
+# A kernel may not raise: division by zero follows IEEE 754.
 _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function when one that is compiled calls it."""
+    """Compile a function, when the first compiled function calls it."""
     result: Function = numba.njit(inspect.unwrap(function), **_OPTIONS)
     return result
 
 
 def inlined(function: Function) -> Function:
-    """Do so, and write it out wherever it is called."""
+    """Compile a function that LLVM inlines into each of its callers."""
     result: Function = numba.njit(
         inspect.unwrap(function), forceinline=True, **_OPTIONS
     )
@@ -38,32 +43,24 @@ def inlined(function: Function) -> Function:
 
 
 def merged(function: Function) -> Function:
-    """Do so, as a part of what calls it: each level of calls costs a second."""
+    """Compile a function as a part of its caller: each call level costs a second."""
     result: Function = numba.njit(inspect.unwrap(function), inline="always", **_OPTIONS)
     return result
 
 
-def instruction(function: Callable[..., Any]) -> Any:
-    """Let compiled functions call what a function writes in LLVM's language.
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Return an operation for compiled functions that a function writes as LLVM code.
 
-    It gets numba's typing context and the arguments' types, and returns a signature
-    and the function that writes.
+    The function takes numba's typing context and the arguments' types. It returns a
+    signature and the function that generates the code.
     """
     return extending.intrinsic(inspect.unwrap(function))
 
 
-# >>> merged from model.native.vectors
-# >>> """Vectors of sixteen float32: a type for compiled functions, and what acts on it.
-# >>>
-# >>> LLVM turns one into a register of AVX-512, two of AVX2 or four of NEON. Memory is
-# >>> named by address, an int64, and an index that counts numbers of four bytes. Nothing
-# >>> is checked: whoever calls knows what lies there.
-# >>> """
-
 WIDTH: Final = 16
 
 Lanes: TypeAlias = Any
-"""A vector, as annotations of compiled functions name it."""
+"""A vector, in annotations of compiled functions."""
 
 FLOAT: Final = ir.FloatType()
 INT: Final = ir.IntType(32)
@@ -89,13 +86,13 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def pointer(builder: Any, address: Any, index: Any, kind: Any) -> Any:
-    """Point to the number at an index, as the beginning of `kind`."""
+    """Return a pointer of type `kind` to the number at an index."""
     first = builder.inttoptr(address, FLOAT.as_pointer())
     return builder.bitcast(builder.gep(first, [index]), kind.as_pointer())
 
 
-def spread(builder: Any, number: Any) -> Any:
-    """Put one number in every lane."""
+def splat(builder: Any, number: Any) -> Any:
+    """Return a vector with one number in every lane."""
     nothing = ir.Constant(VECTOR, ir.Undefined)
     one = builder.insert_element(nothing, number, ir.Constant(INT, 0))
     lanes = ir.Constant(INTS, [0] * WIDTH)
@@ -103,18 +100,18 @@ def spread(builder: Any, number: Any) -> Any:
 
 
 def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    """Call one of LLVM's own functions."""
+    """Call an LLVM intrinsic or a C function by name."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, arguments)
 
 
-def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a·b + c, rounded once."""
     return call(builder, "llvm.fma.v16f32", VECTOR, [a, b, c])
 
 
-@instruction
+@intrinsic
 def load(typing: Any, address: Any, index: Any) -> Any:
     """Read sixteen numbers."""
 
@@ -124,7 +121,7 @@ def load(typing: Any, address: Any, index: Any) -> Any:
     return vector(types.int64, types.int64), generate
 
 
-@instruction
+@intrinsic
 def store(typing: Any, address: Any, index: Any, value: Any) -> Any:
     """Write sixteen numbers."""
 
@@ -136,11 +133,11 @@ def store(typing: Any, address: Any, index: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64, vector), generate
 
 
-@instruction
+@intrinsic
 def prefetch(typing: Any, address: Any, index: Any) -> Any:
     """Begin to fetch a cache line that is read later.
 
-    Into the second cache: the first is too small for all that is asked for ahead.
+    The target is the L2 cache: L1 is too small for all that is fetched ahead.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -152,8 +149,8 @@ def prefetch(typing: Any, address: Any, index: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
-def _some(builder: Any, count: Any) -> Any:
-    """Return which of the lanes lie below a count."""
+def _mask(builder: Any, count: Any) -> Any:
+    """Return a mask of the first `count` lanes."""
     lanes = ir.Constant(INTS, list(range(WIDTH)))
     nothing = ir.Constant(INTS, ir.Undefined)
     few = builder.trunc(count, INT)
@@ -162,67 +159,67 @@ def _some(builder: Any, count: Any) -> Any:
     return builder.icmp_signed("<", lanes, most)
 
 
-@instruction
-def load_some(typing: Any, address: Any, index: Any, count: Any) -> Any:
-    """Read so many numbers, at most sixteen; the other lanes are zero."""
+@intrinsic
+def load_partial(typing: Any, address: Any, index: Any, count: Any) -> Any:
+    """Read `count` numbers, at most sixteen; the other lanes are zero."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = pointer(builder, args[0], args[1], VECTOR)
         zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
-        given = [where, ir.Constant(INT, 4), _some(builder, args[2]), zeros]
+        given = [where, ir.Constant(INT, 4), _mask(builder, args[2]), zeros]
         return call(builder, "llvm.masked.load.v16f32.p0", VECTOR, given)
 
     return vector(types.int64, types.int64, types.int64), generate
 
 
-@instruction
-def store_some(typing: Any, address: Any, index: Any, count: Any, value: Any) -> Any:
-    """Write the first lanes, at most sixteen."""
+@intrinsic
+def store_partial(typing: Any, address: Any, index: Any, count: Any, value: Any) -> Any:
+    """Write the first `count` lanes, at most sixteen."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, count, value = args
         where = pointer(builder, address, index, VECTOR)
-        given = [value, where, ir.Constant(INT, 4), _some(builder, count)]
+        given = [value, where, ir.Constant(INT, 4), _mask(builder, count)]
         call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), given)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, vector), generate
 
 
-@instruction
-def fill(typing: Any, number: Any) -> Any:
-    """Return a vector of one number."""
+@intrinsic
+def broadcast(typing: Any, number: Any) -> Any:
+    """Return a vector with one number in every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return spread(builder, args[0])
+        return splat(builder, args[0])
 
     return vector(types.float32), generate
 
 
-@instruction
+@intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a·b + c, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return fused(builder, *args)
+        return fused_multiply_add(builder, *args)
 
     return vector(vector, vector, vector), generate
 
 
-@instruction
+@intrinsic
 def fnma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Return c - a·b, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a, b, c = args
-        return fused(builder, builder.fneg(a), b, c)
+        return fused_multiply_add(builder, builder.fneg(a), b, c)
 
     return vector(vector, vector, vector), generate
 
 
-@instruction
-def total(typing: Any, value: Any) -> Any:
-    """Return the sum of a vector's lanes, added up in pairs."""
+@intrinsic
+def reduce_add(typing: Any, value: Any) -> Any:
+    """Return the sum of a vector's lanes, added in pairs."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (value,) = args
@@ -236,8 +233,8 @@ def total(typing: Any, value: Any) -> Any:
     return types.float32(vector), generate
 
 
-@instruction
-def lane(typing: Any, value: Any) -> Any:
+@intrinsic
+def first_lane(typing: Any, value: Any) -> Any:
     """Return a vector's first number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -246,9 +243,9 @@ def lane(typing: Any, value: Any) -> Any:
     return types.float32(vector), generate
 
 
-@instruction
-def power_of_two(typing: Any, whole: Any) -> Any:
-    """Return 2 to whole numbers between -126 and 127, as bits of an exponent."""
+@intrinsic
+def exp2_integer(typing: Any, whole: Any) -> Any:
+    """Return 2 to integers in [-126, 127], by the bits of the exponent."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         exponent = builder.fptosi(args[0], INTS)
@@ -260,7 +257,7 @@ def power_of_two(typing: Any, whole: Any) -> Any:
 
 
 def _unary(name: str) -> Any:
-    @instruction
+    @intrinsic
     def function(typing: Any, a: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return call(builder, f"llvm.{name}.v16f32", VECTOR, list(args))
@@ -271,7 +268,7 @@ def _unary(name: str) -> Any:
 
 
 def _binary(name: str) -> Any:
-    @instruction
+    @intrinsic
     def function(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return call(builder, f"llvm.{name}.v16f32", VECTOR, list(args))
@@ -282,15 +279,15 @@ def _binary(name: str) -> Any:
 
 
 nearest: Final = _unary("rint")
-root: Final = _unary("sqrt")
-least: Final = _binary("minnum")
-largest: Final = _binary("maxnum")
+sqrt: Final = _unary("sqrt")
+minimum: Final = _binary("minnum")
+maximum: Final = _binary("maxnum")
 
 
 def _operator(symbol: Callable[[Any, Any], Any], name: str) -> None:
-    """Let compiled functions write a + b, and alike, of vectors."""
+    """Define an operator, such as a + b, on vectors in compiled functions."""
 
-    @instruction
+    @intrinsic
     def apply(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return getattr(builder, name)(*args)

@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.backends import fastest
-from saccade.model.classifier import Variables
+from saccade.model.classifier import Variables, fold, init_carry
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import fold, init_carry
 from saccade.model.training.input_pipeline import Batch
 from saccade.model.training.metrics import Score, wilson
 from saccade.model.training.settings import Mode

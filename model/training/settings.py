@@ -52,7 +52,7 @@ class TrainingSettings:
     ema_decay: float
     validate_every: int
     patience: int
-    precision: precision.Name
+    precision: precision.PrecisionName
 
 
 @dataclass(frozen=True)

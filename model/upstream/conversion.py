@@ -9,8 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from saccade.model.checkpoint import save
-from saccade.model.classifier import Variables
-from saccade.model.leaves import expected_shapes, leaves
+from saccade.model.classifier import Variables, expected_shapes, leaves
 from saccade.model.manifest import CANARY_TICKS, Canary, Manifest, make_canary
 from saccade.model.upstream.errors import Disagreement, LeavesDisagree
 from saccade.model.upstream.files import UpstreamFile

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from saccade.model.checkpoint import CheckpointError
-from saccade.model.leaves import Shape
+from saccade.model.classifier import Shape
 
 LISTED: Final = 8
 """Number of disagreements in a message; a wrong configuration has hundreds."""

@@ -1,11 +1,13 @@
-"""Every stream that the engine scores, and who hears its outcomes.
+"""The event loop's side of the engine: open streams, and the outputs of each.
 
-The engine's device thread knows leases; the event loop knows receivers. This is
-where one becomes the other, on the event loop's side: once per batch, not once per
-session. Outcomes of a lease that has ended find no receiver and are dropped.
+The device thread works with leases, the event loop with streams; `EngineClient` maps
+one to the other on the event loop, with one wake-up a batch. An output of a lease that
+has ended has no stream and is dropped.
 
-A stream is aboard, with a slot, or ashore, with its row in the host's memory and the
-events that have come since beside it. It notices nothing of that, but for the time.
+Streams may outnumber slots. A stream is resident, with a slot, or swapped out: its row
+and the events that came since wait in the host's memory. A stream that has nothing to
+score is swapped out as soon as another needs its slot. Where all are busy they take
+turns. Scores are the same either way.
 """
 
 from __future__ import annotations
@@ -13,13 +15,234 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from contextlib import suppress
+from typing import Final, Protocol
 
+from saccade.model.tokens import TokenChunk
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.outputs import EngineOutput, RowState
-from saccade.server.engine.slot_allocator import SlotAllocator
-from saccade.server.engine.stream import EngineStream, OutputHandler
+from saccade.server.engine.outputs import (
+    EngineOutput,
+    ExportedState,
+    RowState,
+    StreamFailed,
+    TickScores,
+)
+from saccade.server.engine.swapped_state import OnRow, SwappedState
+
+QUANTUM_TICKS: Final = 256
+"""Ticks that a busy stream may score before it is swapped out for one that waits."""
+
+
+class OutputHandler(Protocol):
+    """Receives the outputs of one stream, on the event loop."""
+
+    def scored(self, scores: TickScores) -> None:
+        """Receive the scores of some ticks."""
+
+    def failed(self, error: EngineError) -> None:
+        """Receive the error that ends the stream."""
+
+
+class EngineStream:
+    """One session's stream of events through the engine; `EngineClient.open` makes it.
+
+    Args:
+        client: The client that opens the stream.
+        model: The model that scores it.
+        half_life_ms: How fast its readout forgets.
+        handler: Receives its outputs.
+        row: The state to continue from; None at a stream's beginning.
+
+    Raises:
+        UnknownServable: No model has that name.
+    """
+
+    def __init__(
+        self,
+        client: EngineClient,
+        model: str,
+        half_life_ms: float,
+        handler: OutputHandler,
+        row: RowState | None,
+    ) -> None:
+        self.model = model
+        self.handler = handler
+        self.lease: Lease | None = None
+        self.ticks_resident = 0
+        """Ticks scored since the stream was swapped in."""
+        self._client = client
+        self._engine = client.engine
+        self._tick_events = client.engine.tick_events(model)
+        self._half_life_ms = half_life_ms
+        self._swapped = SwappedState(row)
+        self._unscored = self._swapped.events
+        self._swap_out: object | None = None
+        self._open = True
+
+    @property
+    def resident(self) -> bool:
+        """Whether the stream has a slot."""
+        return self.lease is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether the stream has no whole tick to score."""
+        return self._unscored < self._tick_events
+
+    @property
+    def swapping_out(self) -> bool:
+        """Whether the stream's row is on its way to the host."""
+        return self._swap_out is not None
+
+    @property
+    def needs_slot(self) -> bool:
+        """Whether the stream has no slot, and work that takes one."""
+        return self.lease is None and (not self.idle or self._swapped.pending_exports)
+
+    def submit(self, chunk: TokenChunk) -> None:
+        """Queue events; they are scored once they make whole ticks."""
+        self._unscored += len(chunk.tokens)
+        if self.lease is not None and not self.swapping_out:
+            self._engine.submit(self.lease, chunk)
+            self._client.touch(self)
+        else:
+            self._swapped.add(chunk)
+            self._client.request_slot(self)
+
+    def export(self, done: OnRow) -> None:
+        """Read the row; `done` receives it right after the scores that are in it.
+
+        `done` is never called where the stream ends or is reset before.
+        """
+        if self.lease is not None and not self.swapping_out:
+            self._engine.export(self.lease, done)
+        elif self.swapping_out:
+            self._swapped.add(done)
+        else:
+            self._swapped.export(done)
+            self._client.request_slot(self)
+
+    def reset(self) -> None:
+        """Forget everything; scores still on their way are not delivered."""
+        self._swap_out = None
+        self._unscored = self.ticks_resident = 0
+        self._swapped = SwappedState()
+        if self.lease is not None:
+            old, self.lease = self.lease, None
+            self.lease = self._engine.reset(old, self._half_life_ms)
+            self._client.replace_lease(self, old)
+
+    def close(self) -> None:
+        """End the stream and free its slot; a second call does nothing."""
+        if self._open:
+            self._open = False
+            self._client.close(self)
+
+    # From here on, called by the client.
+
+    def swap_in(self) -> Lease:
+        """Take a slot, with everything that waits on the host.
+
+        Raises:
+            EngineError: There is no slot, or no engine.
+        """
+        row = self._swapped.row
+        if row is None:
+            lease = self._engine.open(self.model, self._half_life_ms)
+        else:
+            lease = self._engine.restore(self.model, row)
+        for item in self._swapped.items:
+            if isinstance(item, TokenChunk):
+                self._engine.submit(lease, item)
+            else:
+                self._engine.export(lease, item)
+        self._swapped = SwappedState()
+        self.ticks_resident = 0
+        self.lease = lease
+        return lease
+
+    def begin_swap_out(self) -> None:
+        """Export the row; what is submitted from now on waits beside it."""
+        assert self.lease is not None
+        self._swap_out = this = object()
+
+        def finish(row: RowState) -> None:
+            if self._swap_out is this:  # no reset came between
+                self._swap_out = None
+                self._client.free_slot(self)
+                self._swapped.complete(row)
+                self._client.request_slot(self)
+
+        self._engine.export(self.lease, finish)
+
+    def handle(self, output: EngineOutput) -> None:
+        """Pass one output on, and count the ticks in it."""
+        match output:
+            case StreamFailed():
+                self.handler.failed(output.error)
+            case ExportedState():
+                output.done(output.row)
+            case _:
+                ticks = len(output.logits)
+                self.ticks_resident += ticks
+                self._unscored -= ticks * self._tick_events
+                self.handler.scored(output)
+
+
+class SlotAllocator:
+    """One model's streams: which have a slot, which wait for one, which give theirs up.
+
+    Plain values in, plain values out: nothing here moves a row.
+    """
+
+    def __init__(self) -> None:
+        self._resident: dict[EngineStream, None] = {}  # the longest silent first
+        self._waiting: dict[EngineStream, None] = {}  # the first to come first
+
+    @property
+    def waiting(self) -> int:
+        """How many streams wait for a slot."""
+        return len(self._waiting)
+
+    def assign(self, stream: EngineStream) -> None:
+        """Enter a stream that has a slot now."""
+        self._waiting.pop(stream, None)
+        self._resident[stream] = None
+
+    def touch(self, stream: EngineStream) -> None:
+        """Make a resident stream that has moved the last to be swapped out."""
+        if stream in self._resident:
+            del self._resident[stream]
+            self._resident[stream] = None
+
+    def remove(self, stream: EngineStream) -> None:
+        """Remove a stream that has no slot any more, and needs none."""
+        self._resident.pop(stream, None)
+        self._waiting.pop(stream, None)
+
+    def enqueue(self, stream: EngineStream) -> None:
+        """Let a stream wait for a slot; one that waits already keeps its place."""
+        self._waiting.setdefault(stream, None)
+
+    def next(self) -> EngineStream | None:
+        """Return the stream that gets the next free slot."""
+        return next(iter(self._waiting), None)
+
+    def victims(self) -> list[EngineStream]:
+        """Return the streams to swap out for those that wait.
+
+        Idle streams, the longest silent first; then busy ones that had their turn.
+        """
+        staying = [stream for stream in self._resident if not stream.swapping_out]
+        idle = [stream for stream in staying if stream.idle]
+        served = [
+            stream
+            for stream in staying
+            if not stream.idle and stream.ticks_resident >= QUANTUM_TICKS
+        ]
+        wanted = len(self._waiting) - (len(self._resident) - len(staying))
+        return (idle + served)[: max(wanted, 0)]
 
 
 class EngineClient:
@@ -27,124 +250,119 @@ class EngineClient:
 
     Args:
         engine: Scores them.
-        places: How many may be open at one time, for each model.
+        capacity: How many may be open at one time, for each model.
     """
 
-    def __init__(self, engine: Engine, places: int) -> None:
-        self._engine = engine
-        self._places = places
+    def __init__(self, engine: Engine, capacity: int) -> None:
+        self.engine = engine
+        self._capacity = capacity
         self._open: Counter[str] = Counter()
-        self._aboard: dict[Lease, EngineStream] = {}
-        self._berths: defaultdict[str, SlotAllocator[EngineStream]] = defaultdict(
-            SlotAllocator
-        )
+        self._resident: dict[Lease, EngineStream] = {}
+        self._allocators: defaultdict[str, SlotAllocator] = defaultdict(SlotAllocator)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the engine; its outcomes are heard on this loop."""
+        """Start the engine; its outputs are handled on this loop."""
 
-        def deliver(outcomes: list[EngineOutput]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(self.hear, outcomes)
+        def deliver(outputs: list[EngineOutput]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the server has stopped
+                loop.call_soon_threadsafe(self.handle, outputs)
 
-        self._engine.start(deliver)
+        self.engine.start(deliver)
 
-    def open_on(self, model: str) -> int:
+    def open_streams(self, model: str) -> int:
         """Return how many streams of a model are open."""
         return self._open[model]
 
-    def ashore(self, model: str) -> int:
+    def swapped_out(self, model: str) -> int:
         """Return how many streams of a model have no slot."""
-        return self._open[model] - self._engine.slots_used(model)
+        return self._open[model] - self.engine.slots_used(model)
 
     def open(
         self,
         model: str,
         half_life_ms: float,
-        receiver: OutputHandler,
+        handler: OutputHandler,
         row: RowState | None = None,
     ) -> EngineStream:
-        """Begin a stream, or go on with one from its row.
+        """Begin a stream, or continue one from its row.
 
         Raises:
-            EngineError: Unknown model, not ready, failed, or no place free.
+            EngineError: Unknown model, not ready, failed, or too many streams.
         """
-        stream = EngineStream(self, model, half_life_ms, receiver, row)
-        if self._open[model] >= self._places:
-            raise SlotsExhausted(model, self._places)
+        stream = EngineStream(self, model, half_life_ms, handler, row)
+        if self._open[model] >= self._capacity:
+            raise SlotsExhausted(model, self._capacity)
         with suppress(SlotsExhausted):
-            self._board(stream)
+            self._swap_in(stream)
         self._open[model] += 1
-        if not stream.aboard and not stream.idle:
-            self.want(stream)
+        self.request_slot(stream)
         return stream
 
-    def want(self, stream: EngineStream) -> None:
-        """Let a stream have a slot as soon as one can be had."""
-        self._berths[stream.model].wait(stream)
-        self._settle(stream.model)
+    def handle(self, outputs: list[EngineOutput]) -> None:
+        """Pass the device thread's outputs on to their streams."""
+        for output in outputs:
+            stream = self._resident.get(output.lease)
+            if stream is not None:
+                stream.handle(output)
+        for model in {output.lease.model for output in outputs}:
+            self._assign_slots(model)
 
-    def stir(self, stream: EngineStream) -> None:
-        """Note that events of a stream that is aboard have come."""
-        self._berths[stream.model].stir(stream)
+    # From here on, called by the streams.
 
-    def hand_over(self, old: Lease, new: Lease) -> None:
-        """Note that a stream holds its slot under another lease."""
-        self._aboard[new] = self._aboard.pop(old)
+    def request_slot(self, stream: EngineStream) -> None:
+        """Give a stream a slot as soon as there is one, if the stream needs it."""
+        if stream.needs_slot:
+            self._allocators[stream.model].enqueue(stream)
+            self._assign_slots(stream.model)
 
-    def disembark(self, stream: EngineStream) -> None:
-        """Take a stream's slot from it."""
+    def touch(self, stream: EngineStream) -> None:
+        """Record that events of a resident stream have come."""
+        self._allocators[stream.model].touch(stream)
+
+    def replace_lease(self, stream: EngineStream, old: Lease) -> None:
+        """Enter a resident stream under its new lease."""
+        assert stream.lease is not None
+        del self._resident[old]
+        self._resident[stream.lease] = stream
+
+    def free_slot(self, stream: EngineStream) -> None:
+        """Free a stream's slot, if it has one."""
         lease = stream.lease
-        self._berths[stream.model].leave(stream)
+        self._allocators[stream.model].remove(stream)
         if lease is not None:
-            del self._aboard[lease]
+            del self._resident[lease]
             stream.lease = None
-            self._engine.release(lease)
+            self.engine.release(lease)
 
     def close(self, stream: EngineStream) -> None:
-        """End a stream."""
-        self.disembark(stream)
-        self._settle(stream.model)
+        """Remove a stream."""
+        self.free_slot(stream)
+        self._assign_slots(stream.model)
         self._open[stream.model] -= 1
-        if not self._open[stream.model]:  # it may be a version's last
+        if not self._open[stream.model]:  # perhaps the last of an old version
             del self._open[stream.model]
-            self._berths.pop(stream.model, None)
+            self._allocators.pop(stream.model, None)
 
-    def hear(self, outcomes: list[EngineOutput]) -> None:
-        """Take what the device thread delivers."""
-        for outcome in outcomes:
-            stream = self._aboard.get(outcome.lease)
-            if stream is not None:
-                stream.hear(outcome)
-        for model in {outcome.lease.model for outcome in outcomes}:
-            self._settle(model)
-
-    @property
-    def engine(self) -> Engine:
-        """What scores the streams."""
-        return self._engine
-
-    def _settle(self, model: str) -> None:
-        """Give free slots to those that wait, and make others give way."""
-        berths = self._berths.get(model)
-        if berths is None or not berths.waiting:
+    def _assign_slots(self, model: str) -> None:
+        """Give free slots to streams that wait, and begin to swap others out."""
+        allocator = self._allocators.get(model)
+        if allocator is None or not allocator.waiting:
             return
         with suppress(SlotsExhausted):
-            while (stream := berths.next()) is not None:
-                self._board_or_fail(stream)
-        for stream in berths.giving_way():
-            stream.go_ashore()
+            while (stream := allocator.next()) is not None:
+                self._swap_in_or_fail(stream)
+        for stream in allocator.victims():
+            stream.begin_swap_out()
 
-    def _board_or_fail(self, stream: EngineStream) -> None:
+    def _swap_in_or_fail(self, stream: EngineStream) -> None:
         try:
-            self._board(stream)
+            self._swap_in(stream)
         except SlotsExhausted:
             raise
         except EngineError as error:
-            self._berths[stream.model].leave(stream)
-            stream.receiver.failed(error)
+            self._allocators[stream.model].remove(stream)
+            stream.handler.failed(error)
 
-    def _board(self, stream: EngineStream) -> None:
-        stream.board()
-        assert stream.lease is not None
-        self._aboard[stream.lease] = stream
-        self._berths[stream.model].take(stream)
+    def _swap_in(self, stream: EngineStream) -> None:
+        self._resident[stream.swap_in()] = stream
+        self._allocators[stream.model].assign(stream)

@@ -1,7 +1,8 @@
-"""Every shape that the engine may run, compiled before it serves and proven right.
+"""Ahead-of-time compilation of every shape that the engine runs, and its verification.
 
-Compilers have faults that depend on the batch's shape, so a model carries a canary,
-and each bucket must reproduce it, in every row, before the model is served.
+Compilers have faults that depend on the batch's shape. So a model carries a canary,
+a short stream with its scores, and each bucket must reproduce those scores, in every
+row, before the model is served.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Executables(NamedTuple):
         fresh: half_life_ms -> one session's carry.
         insert: (pool, row, carry) -> pool; the pool is donated.
         extract: (pool, row) -> carry.
-        advance: By bucket, (weights, pool, batch) -> (pool, logits); likewise.
+        advance: By bucket, (weights, pool, batch) -> (pool, logits); the pool is
+            donated.
     """
 
     fresh: Callable[[np.float32], PyTree]
@@ -60,7 +62,7 @@ def compile_all(
     buckets: tuple[Bucket, ...],
     progress: Callable[[str], None],
 ) -> tuple[Executables, PyTree]:
-    """Compile every call for a pool of this size; return them and the pool."""
+    """Compile every call for a pool of this size; return the calls and the pool."""
     if servable.prepare:
         servable.prepare(partial(progress, "native code"))
     progress("fresh rows")
@@ -94,15 +96,15 @@ def _in_place(
 
 
 def keep_compiled(folder: Path) -> None:
-    """Keep what is compiled in a folder, so that the next start need not do it again.
+    """Cache compiled calls in a folder, so that the next start loads them from there.
 
-    What comes out of it must reproduce the canary like everything else.
+    A call from the cache must reproduce the canary like a freshly compiled one.
     """
     jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
 
 
 def check_canary(servable: Servable, executables: Executables, pool: PyTree) -> PyTree:
-    """Run the canary through every bucket; return the pool, whose rows are now used.
+    """Run the canary through every bucket; return the pool, whose rows it has moved.
 
     Raises:
         CanaryMismatch: A bucket's scores are not the stored ones.
@@ -125,7 +127,7 @@ def platform() -> str:
 def _run_canary(
     servable: Servable, executables: Executables, pool: PyTree, bucket: Bucket
 ) -> tuple[PyTree, npt.NDArray[np.float64]]:
-    """Play the canary in every row of a bucket; return each row's last scores."""
+    """Run the canary in every row of a bucket; return each row's last scores."""
     rows = np.arange(bucket.rows, dtype=np.int32)
     rows = np.minimum(rows, scratch_row(pool))
     carry = executables.fresh(WHOLE_SESSION)
@@ -145,7 +147,7 @@ def _run_canary(
 def _repeat(
     bucket: Bucket, rows: npt.NDArray[np.int32], servable: Servable, piece: slice
 ) -> PackedBatch:
-    """Give every row of a batch the same piece of the canary."""
+    """Return a batch whose rows all hold the same piece of the canary."""
     size = servable.tick_events
     tokens = np.zeros((bucket.rows, bucket.ticks * size), np.int32)
     dt_ms = np.zeros(tokens.shape, np.float32)

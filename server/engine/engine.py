@@ -1,9 +1,11 @@
-"""The engine: sessions lease slots of a model's pool; one thread moves the pools."""
+"""The engine: sessions lease slots of a model's pool; one thread moves all pools."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from saccade.model.tokens import TokenChunk
 from saccade.server.engine.device import Device
@@ -11,17 +13,25 @@ from saccade.server.engine.errors import AlreadyServed, StillServed, UnknownServ
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.leases import Lease, Leases
 from saccade.server.engine.model_registry import Servable
-from saccade.server.engine.newcomer import Newcomer
 from saccade.server.engine.outputs import Deliver, Observer, RowState
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Bucket
 
+LOG: Final = logging.getLogger(__name__)
+
 
 class Engine:
-    """Several models' pools behind one device thread.
+    """Several models' pools behind one device thread; see `EngineClient` for its user.
 
     A model is named by its servable's `key`, so that two versions of one model can
     serve side by side.
+
+    Args:
+        servables: The models to begin with.
+        slots: Sessions of each model that are on the device at one time.
+        buckets: Shapes to compile.
+        backlog_events: Events that one session may have waiting.
+        observer: Counts.
     """
 
     def __init__(
@@ -44,11 +54,11 @@ class Engine:
 
     @property
     def health(self) -> Health:
-        """What the engine says of itself; any thread may ask."""
-        return self._status.health.after_silence(self._device.silent_s)
+        """Every model's state now; any thread may ask."""
+        return self._status.health.after_step_of(self._device.step_s)
 
     def slots_used(self, model: str) -> int:
-        """Return how many of a model's slots are lent."""
+        """Return how many of a model's slots are leased."""
         return self._leases[model].used if model in self._leases else 0
 
     def tick_events(self, model: str) -> int:
@@ -70,15 +80,15 @@ class Engine:
         """Start the device thread; it compiles first.
 
         Args:
-            deliver: Takes each batch's outcomes, on the device thread.
+            deliver: Called with the outputs of each batch, on the device thread.
         """
         self._device.start(deliver)
 
     def load(self, servable: Servable) -> None:
-        """Take in another model while the others serve; its sessions may then open.
+        """Add another model while the others serve; its sessions may then open.
 
-        It is compiled and proven on the caller's thread, so that nobody's events
-        wait for it. One that is refused leaves the engine as it was.
+        The model is compiled and verified on the caller's thread, so that the other
+        models' events do not wait for it. A refused model leaves the engine as it was.
 
         Raises:
             CanaryMismatch: A bucket computes wrong scores.
@@ -88,29 +98,28 @@ class Engine:
         key = servable.key
         if key in self._leases:
             raise AlreadyServed(key)
-        newcomer = Newcomer(key, self._new_pool(servable))
-        self._observer.compiled(key, newcomer.prove())
-        self._device.admit(newcomer)
-        newcomer.wait(self._device.alive)
-        if newcomer.pool is not self._device.pools.get(key):
+        pool = self._new_pool(servable)
+        seconds = pool.prepare(lambda what: LOG.info("loading %r: %s", key, what))
+        self._observer.compiled(key, seconds)
+        if not self._device.add(pool):
             raise AlreadyServed(key)
         self._leases[key] = Leases(key, self._slots)
 
     def unload(self, model: str) -> None:
-        """Let a model go that no session has a slot of, and free its memory.
+        """Remove a model without sessions, and free its memory.
 
-        Not while another thread may open a session on it.
+        The caller makes sure that no other thread opens a session on it meanwhile.
 
         Raises:
             UnknownServable: No model has that name.
-            StillServed: A slot of it is lent.
+            StillServed: A slot of it is leased.
         """
         if model not in self._leases:
             raise UnknownServable(model)
         if used := self._leases[model].used:
             raise StillServed(model, used)
         del self._leases[model]
-        self._device.dismiss(model)
+        self._device.remove(model)
 
     def stop(self) -> None:
         """End the device thread and wait for it; what is queued is not scored."""
@@ -118,15 +127,15 @@ class Engine:
         self._device.stop()
 
     def open(self, model: str, half_life_ms: float) -> Lease:
-        """Lend a slot to a new session.
+        """Lease a slot to a new session.
 
         Raises:
             UnknownServable: No model has that name.
-            NotReady: It is not compiled yet, or the engine stops.
-            EngineFailed: Its pool is lost.
+            NotReady: The model is not compiled yet, or the engine stops.
+            EngineFailed: The model's pool is lost.
             SlotsExhausted: No slot is free.
         """
-        lease = self._lend(model)
+        lease = self._acquire(model)
         self._device.send(lease, lambda pool: pool.insert(lease, half_life_ms))
         return lease
 
@@ -140,7 +149,9 @@ class Engine:
         self._device.send(lease, lambda pool: pool.submit(lease, chunk))
 
     def reset(self, lease: Lease, half_life_ms: float) -> Lease:
-        """Forget all of a session's events; scores on their way go to the old lease.
+        """Forget all of a session's events.
+
+        Scores of those events that are on their way carry the old lease.
 
         Raises:
             StaleLease: The lease has ended.
@@ -150,10 +161,10 @@ class Engine:
         return renewed
 
     def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
-        """Ask for a session's row as it is once every event so far is queued.
+        """Request a session's row as it is once every event so far is queued.
 
-        It leaves as an `Exported` that carries `done`, in order with the scores: all
-        ticks that are in the row come before it, all others after.
+        The row leaves as an `ExportedState` that carries `done`, in order with the
+        scores: all ticks that are in the row come before it, all others after.
 
         Raises:
             StaleLease: The lease has ended.
@@ -162,22 +173,22 @@ class Engine:
         self._device.send(lease, lambda pool: pool.export(lease, done))
 
     def restore(self, model: str, row: RowState) -> Lease:
-        """Lend a slot to a session that goes on from a row; raises as `open`."""
-        lease = self._lend(model)
+        """Lease a slot to a session that continues from a row; raises as `open`."""
+        lease = self._acquire(model)
         self._device.send(lease, lambda pool: pool.restore(lease, row))
         return lease
 
     def release(self, lease: Lease) -> None:
-        """Give a slot back.
+        """Free a slot.
 
         Raises:
             StaleLease: The lease has ended.
         """
-        self._leases[lease.model].give_back(lease)
+        self._leases[lease.model].release(lease)
         self._device.send(lease, lambda pool: pool.release(lease))
 
-    def _lend(self, model: str) -> Lease:
+    def _acquire(self, model: str) -> Lease:
         if model not in self._leases:
             raise UnknownServable(model)
         self._status.check(model)
-        return self._leases[model].lend()
+        return self._leases[model].acquire()

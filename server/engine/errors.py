@@ -1,12 +1,12 @@
-"""What can go wrong between a session and the device.
+"""Errors of the engine.
 
 EngineError
 ├── NotReady            still compiling, or stopping
 ├── UnknownServable     no model of that name
 ├── AlreadyServed       another model has that name
-├── StillServed         sessions hold slots of a model that is to go
-├── SlotsExhausted      every slot is lent
-├── StaleLease          the slot has another tenant by now
+├── StillServed         sessions hold slots of a model that is to be unloaded
+├── SlotsExhausted      every slot is leased
+├── StaleLease          the lease was released or renewed
 ├── RowMismatch         a row to be restored is not of this model
 ├── BacklogFull         a session submitted more than it may hold
 ├── CanaryMismatch      a compiled bucket computes wrong scores
@@ -15,91 +15,93 @@ EngineError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class EngineError(Exception):
-    """Base of everything that the engine raises on purpose."""
+    """Base of all errors that the engine raises on purpose."""
 
 
+@dataclass(eq=False)
 class NotReady(EngineError):
     """The engine does not take sessions yet, or no more."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"the engine is not ready: {self.reason}"
 
 
+@dataclass(eq=False)
 class UnknownServable(EngineError):
     """No model has that name."""
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    model: str
 
     def __str__(self) -> str:
         return f"no model is called {self.model!r}"
 
 
+@dataclass(eq=False)
 class AlreadyServed(EngineError):
-    """A model of that name is served; its sessions would lose theirs."""
+    """A model of that name is served already."""
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    model: str
 
     def __str__(self) -> str:
         return f"a model is called {self.model!r} already"
 
 
+@dataclass(eq=False)
 class StillServed(EngineError):
     """Sessions hold slots of the model."""
 
-    def __init__(self, model: str, slots_used: int) -> None:
-        self.model = model
-        self.slots_used = slots_used
+    model: str
+    slots_used: int
 
     def __str__(self) -> str:
         return f"{self.slots_used} sessions are on {self.model!r}"
 
 
+@dataclass(eq=False)
 class SlotsExhausted(EngineError):
-    """Every slot of the model is lent to a session."""
+    """Every slot of the model is leased to a session."""
 
-    def __init__(self, model: str, slots: int) -> None:
-        self.model = model
-        self.slots = slots
+    model: str
+    slots: int
 
     def __str__(self) -> str:
         return f"all {self.slots} slots of {self.model!r} are taken"
 
 
+@dataclass(eq=False)
 class StaleLease(EngineError):
     """The lease was released or renewed."""
 
-    def __init__(self, slot: int, generation: int) -> None:
-        self.slot = slot
-        self.generation = generation
+    slot: int
+    generation: int
 
     def __str__(self) -> str:
         return f"generation {self.generation} of slot {self.slot} has ended"
 
 
+@dataclass(eq=False)
 class RowMismatch(EngineError):
-    """A row that is to be restored has not the form of this model's rows."""
+    """A row that is to be restored does not have the form of this model's rows."""
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    model: str
 
     def __str__(self) -> str:
         return f"the state to go on with is not one of {self.model!r}"
 
 
+@dataclass(eq=False)
 class BacklogFull(EngineError):
-    """A session holds more events than it was granted."""
+    """A session holds more events than it may."""
 
-    def __init__(self, waiting: int, offered: int, capacity: int) -> None:
-        self.waiting = waiting
-        self.offered = offered
-        self.capacity = capacity
+    waiting: int
+    offered: int
+    capacity: int
 
     def __str__(self) -> str:
         return (
@@ -108,14 +110,14 @@ class BacklogFull(EngineError):
         )
 
 
+@dataclass(eq=False)
 class CanaryMismatch(EngineError):
     """A compiled bucket does not reproduce the model's stored scores."""
 
-    def __init__(self, model: str, bucket: str, platform: str, error: float) -> None:
-        self.model = model
-        self.bucket = bucket
-        self.platform = platform
-        self.error = error
+    model: str
+    bucket: str
+    platform: str
+    error: float
 
     def __str__(self) -> str:
         return (
@@ -124,11 +126,11 @@ class CanaryMismatch(EngineError):
         )
 
 
+@dataclass(eq=False)
 class EngineFailed(EngineError):
     """The device thread met an exception; the sessions on that pool are lost."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"the engine failed: {self.reason}"

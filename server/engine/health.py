@@ -1,4 +1,4 @@
-"""What the engine says of itself: which model is ready, and why one is not."""
+"""Health of the engine: which models are ready, and why the others are not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Literal
 from saccade.server.engine.errors import EngineError, NotReady
 
 HUNG_S: Final = 30.0
-"""A turn of the device takes milliseconds; after so long it has hung."""
+"""A step of the device takes milliseconds; one that takes so long hangs."""
 
 State = Literal["starting", "ready", "failed", "stopped"]
 
@@ -41,15 +41,15 @@ class Health:
 
     @property
     def reason(self) -> str:
-        """Why it is not ready, model by model; empty when it is."""
+        """Why the engine is not ready, model by model; empty when it is ready."""
         return "; ".join(
             f"{name} is {model.state}: {model.reason}"
             for name, model in self.models.items()
             if model.state != "ready"
         )
 
-    def after_silence(self, seconds: float) -> Health:
-        """Return what holds where the device has not answered for so long."""
+    def after_step_of(self, seconds: float) -> Health:
+        """Return this health, with ready models failed if a step takes so long."""
         if seconds < HUNG_S:
             return self
         hung = ModelHealth("failed", f"the device has not answered for {seconds:.0f} s")
@@ -58,7 +58,7 @@ class Health:
 
 
 class Status:
-    """The device thread's notes on its models, which any thread may read."""
+    """Each model's state, which the device thread writes and any thread may read."""
 
     def __init__(self, models: Iterable[str]) -> None:
         waiting = ModelHealth("starting", "waits for the device thread")
@@ -68,22 +68,22 @@ class Status:
 
     @property
     def health(self) -> Health:
-        """A snapshot."""
+        """The state of every model now."""
         with self._lock:
             return Health(dict(self._models))
 
     def compiling(self, model: str, what: str) -> None:
-        """Note what is being prepared.
+        """Record which part of a model is being compiled.
 
         Raises:
-            NotReady: The engine stops, and need not prepare it.
+            NotReady: The engine stops, so that the model need not be compiled.
         """
         if self._models[model].state == "stopped":
             raise NotReady("the server stops")
         self._set(model, ModelHealth("starting", f"compiling {what}"))
 
     def add(self, model: str) -> None:
-        """Note another model, which is ready unless the engine stops."""
+        """Add a model, which is ready unless the engine stops."""
         with self._lock:
             states = {entry.state for entry in self._models.values()}
             stopped = ModelHealth("stopped", "the server stops")
@@ -92,22 +92,22 @@ class Status:
             )
 
     def remove(self, model: str) -> None:
-        """Note that a model is gone."""
+        """Remove a model."""
         with self._lock:
             del self._models[model]
             self._errors.pop(model, None)
 
     def ready(self, model: str) -> None:
-        """Note that a model may take sessions."""
+        """Record that a model may take sessions."""
         self._set(model, ModelHealth("ready"))
 
     def fail(self, model: str, error: EngineError) -> None:
-        """Note that a model is lost; the first reason stands."""
+        """Record that a model is lost; the first reason stands."""
         first = self._errors.setdefault(model, error)
         self._set(model, ModelHealth("failed", str(first)))
 
     def stop(self) -> None:
-        """Note that no model takes sessions any more."""
+        """Record that no model takes sessions any more."""
         with self._lock:
             for name, model in self._models.items():
                 if model.state != "failed":
@@ -119,11 +119,11 @@ class Status:
         return self._errors.get(model)
 
     def check(self, model: str) -> None:
-        """Confirm that a model takes sessions.
+        """Raise if a model does not take sessions.
 
         Raises:
-            NotReady: Not yet, or no more.
-            EngineError: It is lost, for this reason.
+            NotReady: The model does not yet, or no more.
+            EngineError: The model is lost, for this reason.
         """
         failure = self.failure(model)
         if failure is not None:

@@ -1,8 +1,8 @@
-"""Who holds which slot of one model's pool.
+"""Leases of the slots of one model's pool.
 
-A slot is lent again and again; a generation tells its tenants apart. Whatever the
-device thread hands back names both, so that a new tenant never sees the old one's
-scores.
+A slot is leased to one session after another, each time under a new generation. Every
+output of the device thread names slot and generation, so that no session receives the
+scores of the one that had its slot before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Lease(NamedTuple):
 
 
 class Leases:
-    """The ledger of one pool; any thread may ask."""
+    """The leases of one pool; safe to call from any thread."""
 
     def __init__(self, model: str, slots: int) -> None:
         self._model = model
@@ -34,14 +34,14 @@ class Leases:
 
     @property
     def used(self) -> int:
-        """Slots that are lent."""
+        """Slots that are leased."""
         return len(self._held)
 
-    def lend(self) -> Lease:
-        """Lend a free slot.
+    def acquire(self) -> Lease:
+        """Lease a free slot.
 
         Raises:
-            SlotsExhausted: None is free.
+            SlotsExhausted: No slot is free.
         """
         with self._lock:
             if not self._free:
@@ -51,7 +51,7 @@ class Leases:
             return self._next_generation(slot)
 
     def renew(self, lease: Lease) -> Lease:
-        """End a lease and lend the same slot to the same tenant.
+        """Return a new lease of the same slot; the old one ends.
 
         Raises:
             StaleLease: The lease had ended.
@@ -60,8 +60,8 @@ class Leases:
             self._check(lease)
             return self._next_generation(lease.slot)
 
-    def give_back(self, lease: Lease) -> None:
-        """End a lease.
+    def release(self, lease: Lease) -> None:
+        """End a lease and free its slot.
 
         Raises:
             StaleLease: The lease had ended.
@@ -72,10 +72,10 @@ class Leases:
             self._free.append(lease.slot)
 
     def check(self, lease: Lease) -> None:
-        """Confirm that a lease still holds.
+        """Raise if a lease has ended.
 
         Raises:
-            StaleLease: It does not.
+            StaleLease: The lease has ended.
         """
         with self._lock:
             self._check(lease)

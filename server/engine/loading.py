@@ -1,4 +1,4 @@
-"""Checkpoints on disk to models that the engine can serve."""
+"""Loads checkpoints from disk as models that the engine can serve."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Final
 import jax
 import numpy as np
 
-from saccade.model.backends import EXECUTIONS
+from saccade.model.backends import BACKENDS
 from saccade.model.checkpoint import load
-from saccade.model.streaming import fold, init_carry
+from saccade.model.classifier import fold, init_carry
 from saccade.model.tokens import Tokenizer
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 
@@ -29,15 +29,15 @@ def released() -> list[Path]:
 
 
 def load_models(paths: Sequence[Path], execution: str = "fastest") -> list[ServedModel]:
-    """Load checkpoints, the released ones where none is named.
+    """Load checkpoints, the released ones where no path is given.
 
     Args:
-        paths: Their folders.
-        execution: How to run them, one of `EXECUTIONS`.
+        paths: The checkpoints' folders.
+        execution: The backend that runs the models, one of `BACKENDS`.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
-        ValueError: Two have the same name, or there is none at all.
+        ValueError: Two checkpoints have one name, or there is no checkpoint.
     """
     models = [load_model(path, execution) for path in paths or released()]
     if not models:
@@ -59,7 +59,7 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config, tokenization = manifest.config, manifest.tokenization
     canary = manifest.canary
-    chosen = EXECUTIONS[execution](config, fold(config, variables))
+    chosen = BACKENDS[execution](config, fold(config, variables))
     servable = Servable(
         name=manifest.name,
         tick_events=config.tick_events,

@@ -1,9 +1,10 @@
-"""What the engine needs to know of a model, and no more."""
+"""The models of a server, as the engine runs them and as clients see them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -36,22 +37,22 @@ class Canary(NamedTuple):
 
 
 class Servable(NamedTuple):
-    """A model as the engine sees it: a state, and how ticks move it.
+    """A model as the engine runs it: a state, and how ticks move it.
 
     Attributes:
-        name: What clients call it.
-        version: Tells apart those of one name; empty where there is one.
+        name: The name that clients open the model by.
         tick_events: Events per tick, R.
         classes: Number of logits.
         weights: Device arrays, an argument of every call.
         fresh: One session's carry at its beginning, from a float32 `half_life_ms`
             (infinite: the whole session counts alike); JAX traces it.
         advance: Moves row i of a batch of carries by `ticks[i]` ticks.
-        canary: What every compiled bucket must reproduce.
+        canary: The stream and scores that every compiled bucket must reproduce.
+        version: Tells apart models of one name; empty where there is one.
         advance_rows: (weights, pool, rows[s], tokens, dt_ms, ticks) -> pool, logits;
-            moves those rows of a pool where they are. Without it `advance` is used.
-        prepare: Compiles what it shares with other models, and calls its argument
-            meanwhile, which may raise to end it.
+            moves those rows of a pool in place. Without it `advance` is used.
+        prepare: Compiles code that several models share. It calls its argument
+            meanwhile, which may raise to end the compilation.
     """
 
     name: str
@@ -67,26 +68,22 @@ class Servable(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What the engine calls it."""
+        """The engine's name for the model: its name and version."""
         return f"{self.name}@{self.version}" if self.version else self.name
-
-
-# >>> merged from server.engine.models
-# >>> """A model that is served: what the engine runs, and what clients are told of it."""
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model of this server.
+    """A model as clients see it, with the `Servable` that scores it.
 
     Attributes:
-        servable: What the engine runs.
+        servable: The engine's view of the model.
         labels: The classes' names, in the order of the logits.
         sensor: The geometry that its events must have.
-        content_hash: Tells versions apart.
-        new_tokenizer: Makes one stream's tokenizer.
-        folder: The checkpoint that it was read from.
-        execution: How it was to be run, one of `EXECUTIONS`.
+        content_hash: Hash of the checkpoint, which tells versions apart.
+        new_tokenizer: Returns a tokenizer for one stream.
+        folder: The folder that the checkpoint was read from.
+        execution: The backend that was asked for, one of `BACKENDS`.
     """
 
     servable: Servable
@@ -97,28 +94,28 @@ class ServedModel:
     folder: Path | None = None
     execution: str = "fastest"
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """What clients call it."""
+        """The name that clients open the model by."""
         return self.servable.name
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """What the engine calls it: name and version."""
+        """The engine's name for the model: its name and version."""
         return self.servable.key
 
-    @property
+    @cached_property
     def tick_events(self) -> int:
         """Events per tick."""
         return self.servable.tick_events
 
 
-# >>> merged from server.engine.catalogue
-# >>> """Which version of which model serves: one for new sessions, older ones for theirs."""
-
-
 class Catalogue:
-    """The models of one server, by name and version."""
+    """The served models by name and version.
+
+    New sessions of a name get its current version. Older versions stay until the
+    sessions that began on them have ended.
+    """
 
     def __init__(self, models: Iterable[ServedModel]) -> None:
         self._current = {model.name: model for model in models}
@@ -126,23 +123,23 @@ class Catalogue:
 
     @property
     def current(self) -> Mapping[str, ServedModel]:
-        """What new sessions get, by name."""
+        """The version that new sessions get, by name."""
         return MappingProxyType(self._current)
 
     @property
     def older(self) -> list[ServedModel]:
-        """What only sessions that began on it use."""
+        """The versions that only sessions that began on them use."""
         return [m for m in self._versions.values() if m is not self._current[m.name]]
 
     def version(self, name: str, content_hash: str) -> ServedModel | None:
-        """Return a version of a model, if it is served still."""
+        """Return a version of a model, or None if it is not served any more."""
         return self._versions.get((name, content_hash))
 
     def promote(self, model: ServedModel) -> None:
-        """Give new sessions of its name this version."""
+        """Make a model the current version of its name."""
         self._versions[model.name, model.content_hash] = model
         self._current[model.name] = model
 
     def drop(self, model: ServedModel) -> None:
-        """Forget an older version."""
+        """Remove an older version."""
         del self._versions[model.name, model.content_hash]

@@ -1,4 +1,4 @@
-"""One session's row as a value: what leaves the device, and what comes back to it."""
+"""Values that leave the device thread: scores, failures, and exported sessions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,27 @@ from saccade.server.engine.model_registry import PyTree
 from saccade.server.engine.scheduler import Batch
 
 
+class TickScores(NamedTuple):
+    """Scores of some consecutive ticks of one session.
+
+    Attributes:
+        lease: The session's lease.
+        logits: Scores after each tick, `(k, c)`.
+        t_us: Timestamp of each tick's last event, `(k,)`.
+    """
+
+    lease: Lease
+    logits: npt.NDArray[np.float32]
+    t_us: npt.NDArray[np.int64]
+
+
+class StreamFailed(NamedTuple):
+    """The end of a session that the engine cannot serve any more."""
+
+    lease: Lease
+    error: EngineError
+
+
 class RowState(NamedTuple):
     """A session between two ticks: all that the engine holds of it.
 
@@ -29,10 +50,10 @@ class RowState(NamedTuple):
 
 
 class ExportedState(NamedTuple):
-    """A row that somebody asked for.
+    """A session's row on the host, with the callback that takes it.
 
-    It is delivered after the scores of every tick that is in it, and before those
-    of any later one.
+    It is delivered after the scores of every tick that is in the row, and before
+    those of any later tick.
     """
 
     lease: Lease
@@ -40,8 +61,27 @@ class ExportedState(NamedTuple):
     done: Callable[[RowState], None]
 
 
-class Exporting(NamedTuple):
-    """A row on its way from the device."""
+EngineOutput: TypeAlias = TickScores | StreamFailed | ExportedState
+
+Deliver: TypeAlias = Callable[[list[EngineOutput]], None]
+"""Takes the outputs of one batch, on the device thread."""
+
+
+class Observer(Protocol):
+    """Counts how the device is used; called on the device thread."""
+
+    def compiled(self, model: str, seconds: float) -> None:
+        """A model's buckets were compiled and checked against its canary."""
+
+    def failed(self, model: str) -> None:
+        """A model's pool failed, and its sessions with it."""
+
+    def ran(self, model: str, batch: Batch, seconds: float) -> None:
+        """A batch ran; from its launch to its scores it took `seconds`."""
+
+
+class PendingExport(NamedTuple):
+    """A row whose copy from the device to the host has been launched."""
 
     lease: Lease
     carry: PyTree
@@ -49,65 +89,26 @@ class Exporting(NamedTuple):
     done: Callable[[RowState], None]
 
 
-def collect_row(exporting: Exporting) -> ExportedState:
-    """Wait for a row and read it."""
-    leaves = jax.tree.leaves(jax.device_get(exporting.carry))
-    row = RowState(tuple(np.asarray(leaf) for leaf in leaves), exporting.waiting)
-    return ExportedState(exporting.lease, row, exporting.done)
+def read_export(export: PendingExport) -> ExportedState:
+    """Wait until a row's copy has reached the host, and return it."""
+    leaves = jax.tree.leaves(jax.device_get(export.carry))
+    row = RowState(tuple(np.asarray(leaf) for leaf in leaves), export.waiting)
+    return ExportedState(export.lease, row, export.done)
 
 
 def carry_of(model: str, row: RowState, like: PyTree) -> PyTree:
-    """Put a row's arrays back into the form of a carry.
+    """Return a row's arrays in the form of a carry.
+
+    Args:
+        model: The model's name, for the error.
+        row: The exported row.
+        like: A carry of the model.
 
     Raises:
-        RowMismatch: They are not those of this model's carry.
+        RowMismatch: The arrays are not those of this model's carry.
     """
     shapes = jax.tree.leaves(like)
     found = [(leaf.shape, leaf.dtype) for leaf in row.leaves]
     if found != [(shape.shape, shape.dtype) for shape in shapes]:
         raise RowMismatch(model)
     return jax.tree.unflatten(jax.tree.structure(like), row.leaves)
-
-
-# >>> merged from server.engine.outcomes
-# >>> """What the device thread tells: to sessions, and to whoever watches the device."""
-
-
-class TickScores(NamedTuple):
-    """Some ticks of one session.
-
-    Attributes:
-        lease: Whose they are.
-        logits: Scores after each tick, `(k, c)`.
-        t_us: Timestamp of each tick's last event, `(k,)`.
-    """
-
-    lease: Lease
-    logits: npt.NDArray[np.float32]
-    t_us: npt.NDArray[np.int64]
-
-
-class StreamFailed(NamedTuple):
-    """A session that the engine can serve no more."""
-
-    lease: Lease
-    error: EngineError
-
-
-EngineOutput: TypeAlias = TickScores | StreamFailed | ExportedState
-
-Deliver: TypeAlias = Callable[[list[EngineOutput]], None]
-"""Takes a batch's outcomes, on the device thread."""
-
-
-class Observer(Protocol):
-    """Who wants to know how the device is used; called on the device thread."""
-
-    def compiled(self, model: str, seconds: float) -> None:
-        """A model's buckets were compiled and proven."""
-
-    def failed(self, model: str) -> None:
-        """A model's pool failed, and its sessions with it."""
-
-    def ran(self, model: str, batch: Batch, seconds: float) -> None:
-        """A batch ran; from its launch to its scores it took `seconds`."""

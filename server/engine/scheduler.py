@@ -1,9 +1,10 @@
-"""Who goes next, in which bucket: plain values in, plain values out.
+"""The scheduler: which slots the next batch moves, and in which bucket.
 
-Sessions that have whole ticks pending stand in a queue. A batch is always a prefix
-of the queue, and whoever was served and still has ticks goes to its end. So between
-two turns of one session every other session that was waiting has had a turn: a
-sensor that floods cannot starve a hundred slow ones, and gets all that they leave.
+Plain values in, plain values out. Slots that have whole ticks pending stand in a
+queue. A batch is always a prefix of the queue, and a slot that was served and still
+has ticks goes to the queue's end. So between two turns of one slot every other slot
+that was waiting has had a turn: a sensor that floods cannot starve a hundred slow
+ones, and gets all the capacity that they leave.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 LAUNCH_COST: Final = 2.0
-"""What one call costs besides its rows × ticks, in units of one row's tick."""
+"""Cost of one call besides its rows × ticks, in units of one row's tick."""
 
 
 class Bucket(NamedTuple):
@@ -31,7 +32,7 @@ class Batch(NamedTuple):
 
     Attributes:
         bucket: The compiled shape; the work never exceeds it.
-        turns: `(slot, ticks)` of each session, at least one tick each.
+        turns: `(slot, ticks)` of each row, at least one tick each.
     """
 
     bucket: Bucket
@@ -61,7 +62,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Sessions in the queue."""
+        """Slots in the queue."""
         return len(self._pending)
 
     @property
@@ -70,7 +71,7 @@ class Scheduler:
         return self._ticks
 
     def add(self, slot: int, ticks: int) -> None:
-        """Add ticks to a slot, which keeps its place if it waits already."""
+        """Add ticks to a slot; a slot that waits already keeps its place."""
         if ticks > 0:
             self._pending[slot] = self._pending.get(slot, 0) + ticks
             self._ticks += ticks
@@ -80,7 +81,7 @@ class Scheduler:
         self._ticks -= self._pending.pop(slot, 0)
 
     def next_batch(self) -> Batch | None:
-        """Take the next batch off the queue, or None when nobody waits."""
+        """Take the next batch off the queue, or None when it is empty."""
         if not self._pending:
             return None
         front = list(islice(self._pending.items(), self._most_rows))

@@ -1,7 +1,7 @@
-"""The pool of slots: one row of state a session, and one row of scratch.
+"""The pool's arrays: one row of state a slot, and one row of scratch.
 
-The pool is a pytree whose leaves have a leading axis of `slots + 1`. The last row
-belongs to nobody: rows that only fill a batch up to its bucket point there. (They
+A pool is a pytree whose leaves have a leading axis of `slots + 1`. The last row
+belongs to no session: rows that only fill a batch up to its bucket point there. (They
 must not point at index -1, which would wrap to a row by accident of the pool's size.)
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from saccade.server.engine.model_registry import Advance, PyTree
 
 AnyArray: TypeAlias = Array | npt.NDArray[Any]
-"""On the host as it is packed, on the device as it is traced."""
+"""NumPy where a batch is packed, a tracer where the call is compiled."""
 
 
 class PackedBatch(NamedTuple):
@@ -25,8 +25,8 @@ class PackedBatch(NamedTuple):
 
     Attributes:
         rows: Which row of the pool each row of the batch moves.
-        tokens: Their events, the oldest first.
-        dt_ms: Their events' integration timesteps.
+        tokens: Events of each row, the oldest first.
+        dt_ms: Integration timesteps of those events.
         ticks: By how many ticks each row moves; 0 for padding.
     """
 

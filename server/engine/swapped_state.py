@@ -1,4 +1,4 @@
-"""What a stream without a slot keeps in the host's memory."""
+"""The state of a stream without a slot, kept in the host's memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from saccade.model.tokens import TokenChunk
 from saccade.server.engine.outputs import RowState
 
-Done: TypeAlias = Callable[[RowState | None], None]
-"""Hears a stream's row, or None where no event of it ever came."""
+OnRow: TypeAlias = Callable[[RowState | None], None]
+"""Receives a stream's row, or None where no event of the stream ever came."""
 
 
 class SwappedState:
-    """A row, and in their order the events and the questions that came after it.
+    """A row, then in their order the events and the export requests that came after it.
 
-    There is no row at a stream's beginning, nor while it is on its way.
+    There is no row at a stream's beginning, nor while it is on its way to the host.
     """
 
     def __init__(self, row: RowState | None = None) -> None:
         self.row = row
-        self.items: list[TokenChunk | Done] = []
+        self.items: list[TokenChunk | OnRow] = []
 
     @property
     def events(self) -> int:
@@ -30,29 +30,29 @@ class SwappedState:
         return 0 if self.row is None else len(self.row.waiting.tokens)
 
     @property
-    def questions(self) -> bool:
-        """Whether somebody waits to see the row."""
+    def pending_exports(self) -> bool:
+        """Whether an export waits until the stream has a row."""
         return any(not isinstance(item, TokenChunk) for item in self.items)
 
-    def add(self, item: TokenChunk | Done) -> None:
-        """Take in events, or a question."""
+    def add(self, item: TokenChunk | OnRow) -> None:
+        """Add events, or an export request, at the end."""
         self.items.append(item)
 
-    def pack(self, row: RowState) -> None:
-        """Take in the row once it has come, and answer what was asked meanwhile."""
+    def complete(self, row: RowState) -> None:
+        """Take the row once it has reached the host, and answer the waiting exports."""
         self.row = row
         items, self.items = self.items, []
         for item in items:
             if isinstance(item, TokenChunk):
                 self.items.append(item)
             else:
-                self.show(item)
+                self.export(item)
 
-    def show(self, done: Done) -> None:
-        """Give the row with all that waits.
+    def export(self, done: OnRow) -> None:
+        """Call `done` with the row and all events that wait.
 
-        A stream that has events and never had a slot has no row; the question waits
-        until it has one.
+        A stream that has events and never had a slot has no row; the export waits
+        until the stream has one.
         """
         chunks = [item for item in self.items if isinstance(item, TokenChunk)]
         if self.row is not None:

@@ -1,4 +1,12 @@
-"""What a conversation asks its caller to do."""
+"""The server's side of one session: a client's messages in, requests out.
+
+No socket and no clock. The caller's loop:
+
+    for request in conversation.read(data):     # raises where the session ends
+        ...                                     # do it
+    ack = conversation.ledger.settle(waiting)   # also whenever ticks are scored
+    send(conversation.write(message))
+"""
 
 from __future__ import annotations
 
@@ -12,24 +20,17 @@ from typing import Final, NamedTuple, TypeAlias
 from saccade.model.events.encodings.packed import RECORD_BYTES
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
-from saccade.server.protocol.codec import (
-    Wire,
-    decode_client,
-    encode_server,
-    type_name,
-)
+from saccade.server.protocol.codec import Wire, decode_client, encode_server
 from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
     ProtocolError,
     SequenceGap,
     UnexpectedMessage,
-    error_message,
 )
-from saccade.server.protocol.frames import FrameReader, ReaderMemory
+from saccade.server.protocol.frames import FrameReader, ReaderState
 from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
-    Ack,
     ClientMessage,
     Close,
     ErrorMessage,
@@ -38,7 +39,7 @@ from saccade.server.protocol.messages import (
     Open,
     Reset,
     ServerMessage,
-    WhenFull,
+    error_message,
 )
 
 
@@ -62,29 +63,20 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A frame that a resumed session knows already: to be acknowledged again."""
+    """A frame that a resumed session has taken before: acknowledge it again."""
 
 
 Request: TypeAlias = Open | Feed | Flush | Reset | Close | Reply | Repeat
-"""What the caller must do, in order. `Open` asks it to find the model, call
-`begin` and send `Opened`; the others, once done, are answered by their messages."""
+"""What the caller must do, in order.
 
-
-# >>> merged from server.protocol.conversation
-# >>> """One session's conversation: what a client sent in, what is to be done out.
-# >>>
-# >>> Sans-IO, and no clock. The caller's loop:
-# >>>
-# >>>     for request in conversation.read(data):     # raises where the session ends
-# >>>         ...                                     # do it
-# >>>     ack = conversation.settle(waiting)          # and whenever ticks are done
-# >>>     send(conversation.write(message))
-# >>> """
+`Open`: find the model, call `begin` or `resume`, and send `Opened`. `Flush`, `Reset`
+and `Close`: do so, then send the answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a session may have under way; `opened` tells the client.
+    """Bounds on what a session may have under way; `Opened` carries them.
 
     Raises:
         ValueError: One whole frame would not fit into the window.
@@ -101,26 +93,26 @@ class Limits:
             raise ValueError("the window is smaller than one frame")
 
     def exceeded_by(self, pending: Counts) -> bool:
-        """Tell whether more is under way than the window allows."""
+        """Return whether more is under way than the window allows."""
         return pending.events > self.window_events or pending.bytes > self.window_bytes
 
 
-class Memory(NamedTuple):
+class ConversationState(NamedTuple):
     """All that another conversation needs to go on with this session.
 
     Attributes:
         sent: The frames that were taken, whole or refused.
-        acked: Those that were acknowledged.
-        kept: How many of their events were taken in.
-        dropped: How many of those were dropped; None where none ever is.
-        reader: What the reading of the next frame depends on.
+        acked: The frames that were acknowledged.
+        kept: How many of the frames' events were for the engine.
+        dropped: How many of those were dropped; None where the policy drops none.
+        reader: The state of the frame reader.
     """
 
     sent: Counts = Counts()
     acked: Counts = Counts()
     kept: int = 0
     dropped: int | None = None
-    reader: ReaderMemory = ReaderMemory()
+    reader: ReaderState = ReaderState()
 
 
 class Stage(Enum):
@@ -132,10 +124,7 @@ class Stage(Enum):
     ENDED = auto()
 
 
-_FIRST_DROPPED: Final[dict[WhenFull, int | None]] = {"block": None, "drop-oldest": 0}
-"""How many events are dropped at first; None where none ever is."""
-
-_EXPECTED = {
+_EXPECTED: Final = {
     Stage.NEW: "a session begins with 'open'",
     Stage.OPENING: "wait for 'opened'",
     Stage.OPEN: "the session is open already",
@@ -144,7 +133,7 @@ _EXPECTED = {
 
 
 class Conversation:
-    """The server's side of one session."""
+    """Checks the order of one session's messages, and accounts for its frames."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -156,7 +145,9 @@ class Conversation:
         self._resumed = False
 
     def read(self, data: Wire) -> list[Request]:
-        """Take one websocket message; the first one's form is that of the answers.
+        """Decode one websocket message and return what it requests.
+
+        The form of the first message, bytes or text, is that of the answers.
 
         Raises:
             ProtocolError: The session ends: send the error, then close.
@@ -168,11 +159,11 @@ class Conversation:
         try:
             message = decode_client(data, max_bytes=limit, encoding=encoding)
         except ProtocolError as error:
-            return self.refuse(error)
+            return self._refuse_unread(error)
         return self.receive(message)
 
     def receive(self, message: ClientMessage) -> list[Request]:
-        """Take one message.
+        """Return what a decoded message requests.
 
         Raises:
             ProtocolError: The session ends: send the error, then close.
@@ -180,64 +171,43 @@ class Conversation:
         with self._ending_on_error():
             return self._dispatch(message)
 
-    def refuse(self, error: ProtocolError) -> list[Request]:
-        """Take a message that the codec could not read.
-
-        Raises:
-            ProtocolError: The session ends: send the error, then close.
-        """
-        with self._ending_on_error():
-            if not isinstance(error, InvalidField) or error.seq is None:
-                raise error
-            self._expect(Stage.OPEN, "events")
-            if self._knows(error.seq):
-                return [Repeat()]
-            self._expect_seq(error.seq)
-            if self._opened.encoding != "packed":
-                raise dataclasses.replace(error, seq=None)
-            events = error.size // RECORD_BYTES
-            return self._refused(error, events=events, size=error.size)
-
     def begin(self, sensor: Sensor) -> None:
-        """Agree to the `Open`, for a model with this sensor.
+        """Accept the `Open`, for a model with this sensor.
 
         Raises:
             SensorRefused: The client's sensor is another, and `fit` is `reject`.
+            InvalidField: No decoder of the encoding is installed.
         """
         assert self.stage is Stage.OPENING
-        opened = self._opened
+        opening = self._opening
         with self._ending_on_error():
             self._reader = FrameReader(
-                opened.encoding,
-                opened.sensor or sensor,
+                opening.encoding,
+                opening.sensor or sensor,
                 sensor,
-                opened.fit,
-                opened.clock_bits,
+                opening.fit,
+                opening.clock_bits,
             )
         self.stage = Stage.OPEN
 
-    def resume(self, sensor: Sensor, memory: Memory) -> None:
-        """Agree to an `Open` that goes on with a session; as `begin` otherwise."""
+    def resume(self, sensor: Sensor, state: ConversationState) -> None:
+        """Accept an `Open` that goes on with a session; raises as `begin`."""
         self.begin(sensor)
-        self._frames.recall(memory.reader)
-        self.ledger = Ledger.resume(memory.sent, memory.acked, memory.kept)
-        self.ledger.dropped = memory.dropped
+        self._frames.import_state(state.reader)
+        self.ledger = Ledger.resume(state.sent, state.acked, state.kept)
+        self.ledger.dropped = state.dropped
         self._resumed = True
 
-    def memory(self) -> Memory:
+    def export_state(self) -> ConversationState:
         """Return what another conversation needs to go on from here."""
         ledger = self.ledger
-        return Memory(
+        return ConversationState(
             sent=ledger.sent,
             acked=ledger.acked,
             kept=ledger.kept,
             dropped=ledger.dropped,
-            reader=self._frames.memory(),
+            reader=self._frames.export_state(),
         )
-
-    def settle(self, waiting: int) -> Ack | None:
-        """Acknowledge all but the newest `waiting` events; see `Ledger.settle`."""
-        return self.ledger.settle(waiting)
 
     def write(self, message: ServerMessage) -> Wire:
         """Encode an answer in the form that the client used to open."""
@@ -249,7 +219,7 @@ class Conversation:
         return self._reader
 
     @property
-    def _opened(self) -> Open:
+    def _opening(self) -> Open:
         assert self._open is not None
         return self._open
 
@@ -270,28 +240,22 @@ class Conversation:
         if seq != expected:
             raise SequenceGap(seq, expected)
 
-    def _knows(self, seq: int) -> bool:
-        """Tell whether a client that came back repeats a frame.
+    def _repeats(self, seq: int) -> bool:
+        """Return whether a client that came back sends a frame again.
 
-        Elsewhere a number that comes twice is a client's mistake, whose events
-        must not vanish without a word.
+        In a session that was never resumed, a number that comes twice is a client's
+        mistake: its events must not vanish unreported.
         """
         return self._resumed and seq <= self.ledger.sent.seq
 
     def _dispatch(self, message: ClientMessage) -> list[Request]:
         opens = isinstance(message, Open)
-        self._expect(Stage.NEW if opens else Stage.OPEN, type_name(message))
+        self._expect(Stage.NEW if opens else Stage.OPEN, message.type)
         match message:
             case Open():
-                if message.encoding != "packed" and message.sensor is None:
-                    raise InvalidField(
-                        "sensor", f"is missing: {message.encoding} needs it"
-                    )
-                if message.encoding != "packed" and message.clock_bits is not None:
-                    reason = f"is for packed records: {message.encoding} has its own"
-                    raise InvalidField("clock_bits", reason, message.clock_bits)
+                _check_raw_fields(message)
                 self._open = message
-                self.ledger.dropped = _FIRST_DROPPED[message.when_full]
+                self.ledger.dropped = 0 if message.when_full == "drop-oldest" else None
                 self.stage = Stage.OPENING
             case EventsFrame():
                 return self._take(message)
@@ -303,17 +267,18 @@ class Conversation:
 
     def _take(self, frame: EventsFrame) -> list[Request]:
         """Take a frame whole, or refuse it whole and stay as before."""
-        if self._knows(frame.seq):
+        if self._repeats(frame.seq):
             return [Repeat()]
         self._expect_seq(frame.seq)
-        size = len(frame.data)
-        if size > self.limits.max_frame_bytes:
-            limit = self.limits.max_frame_bytes
-            raise FrameTooLarge(size, limit, seq=frame.seq)
+        size, limits = len(frame.data), self.limits
+        if size > limits.max_frame_bytes:
+            raise FrameTooLarge(size, limits.max_frame_bytes, seq=frame.seq)
         count = size // RECORD_BYTES
         try:
             events = self._frames.decode(frame)
-            count = self._checked_count(len(events), frame.seq)
+            count = len(events)
+            if count > limits.window_events:  # a raw frame may unfold so far
+                raise FrameTooLarge(count, limits.window_events, "events", frame.seq)
             kept = self._frames.admit(events, frame.seq)
         except ProtocolError as error:
             if error.fatal:
@@ -322,15 +287,37 @@ class Conversation:
         self.ledger.add(events=count, size=size, kept=len(kept))
         return [Feed(kept, size)]
 
-    def _checked_count(self, events: int, seq: int) -> int:
-        """Refuse the raw frame that unfolds into more than a window."""
-        limit = self.limits.window_events
-        if events > limit:
-            raise FrameTooLarge(events, limit, "events", seq)
-        return events
+    def _refuse_unread(self, error: ProtocolError) -> list[Request]:
+        """Refuse a message that could not be decoded: one frame, or the session.
+
+        Raises:
+            ProtocolError: The session ends: send the error, then close.
+        """
+        with self._ending_on_error():
+            if not isinstance(error, InvalidField) or error.seq is None:
+                raise error
+            self._expect(Stage.OPEN, "events")
+            if self._repeats(error.seq):
+                return [Repeat()]
+            self._expect_seq(error.seq)
+            if self._opening.encoding != "packed":
+                raise dataclasses.replace(error, seq=None)
+            events = error.size // RECORD_BYTES
+            return self._refused(error, events=events, size=error.size)
 
     def _refused(
         self, error: ProtocolError, *, events: int, size: int
     ) -> list[Request]:
         self.ledger.add(events=events, size=size, kept=0)
         return [Reply(error_message(error))]
+
+
+def _check_raw_fields(opening: Open) -> None:
+    """Refuse a raw encoding without a sensor, or with a clock beside its own."""
+    if opening.encoding == "packed":
+        return
+    if opening.sensor is None:
+        raise InvalidField("sensor", f"is missing: {opening.encoding} needs it")
+    if opening.clock_bits is not None:
+        reason = f"is for packed records: {opening.encoding} has its own"
+        raise InvalidField("clock_bits", reason, opening.clock_bits)

@@ -1,85 +1,67 @@
-"""What an error may repeat of what a client sent: little, and as valid text."""
+"""Errors of the wire, each with its code, close code and HTTP status."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.messages import PROTOCOL_VERSION, ErrorMessage, Fact
+
+Fact: TypeAlias = bool | int | float | str
+"""A value that an error quotes."""
 
 QUOTED_CHARACTERS: Final = 80
 MESSAGE_CHARACTERS: Final = 600
 
 
-def quotable(value: Any) -> Fact | None:
-    """Shrink any parsed value to one that an error can quote."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else clip(str(value))
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return clip(value)
-    if isinstance(value, (bytes, list, dict)):
-        return f"{type(value).__name__} of length {len(value)}"
-    return type(value).__name__
-
-
-def clip(text: str, characters: int = QUOTED_CHARACTERS) -> str:
-    """Cut a text, and make it valid UTF-8: JSON lets lone surrogates through."""
-    short = text if len(text) <= characters else text[: characters - 1] + "…"
-    return short.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def describe(sensor: Sensor) -> str:
-    """Write a sensor's sides, and its polarities where they are not two."""
-    return str(sensor) if sensor.polarities == 2 else f"{sensor} of one polarity"
-
-
-# >>> merged from server.protocol.errors
-# >>> """What can go wrong on the wire, each with its stable code and close code."""
-
-
 class ProtocolError(Exception):
-    """A message, or a session, that the server refuses.
+    """A message or a session that the server refuses.
 
     ProtocolError
-    ├── MalformedMessage        malformed_message      1007
-    ├── InvalidField            invalid_field          1007; `events`: goes on
-    ├── UnexpectedMessage       unexpected_message     1002
-    ├── SequenceGap             sequence_gap           1002
-    ├── UnsupportedProtocol     unsupported_protocol   1002
-    ├── UnknownModel            unknown_model          4404
-    ├── SensorRefused           sensor_mismatch        4409
-    ├── FrameTooLarge           frame_too_large        1009
-    ├── FrameUndecodable        malformed_events       1007; packed: goes on
-    ├── FrameOutsideSensor      event_outside_sensor   goes on
-    ├── FrameUnsorted           unsorted_events        goes on
-    ├── SlotsExhausted          slots_exhausted        1013
-    ├── NotReady                not_ready              1013
-    ├── EngineFailed            engine_failed          1011
-    ├── InternalError           internal_error         1011
-    └── …                       in `resume_errors` and `limit_errors`
+    ├── messages    MalformedMessage, InvalidField, UnexpectedMessage,
+    │               UnsupportedProtocol, FrameTooLarge
+    ├── frames      SequenceGap, FrameUndecodable, FrameOutsideSensor, FrameUnsorted
+    ├── opening     UnknownModel, SensorRefused, UnknownSession, ModelChanged
+    ├── parting     TakenOver, SessionIdle, SessionDeleted
+    ├── quotas      TooManySessions, RateExceeded
+    └── the server  SlotsExhausted, NotReady, EngineFailed, InternalError
 
-    An error that is not fatal refuses one `events` frame, `seq`, and leaves the
-    session as it was. Leaves have `seq`, `field`, `index` and `value` where known.
+    Attributes:
+        code: Stable name on the wire and in HTTP's problem documents.
+        close_code: Code that the websocket closes with, where the error is fatal.
+        http_status: Status of a request that the error refuses.
     """
 
     code: ClassVar[str]
     close_code: ClassVar[int]
+    http_status: ClassVar[int] = 422
 
     @property
     def fatal(self) -> bool:
-        """Whether the session ends, with `close_code`."""
+        """Whether the session ends, with `close_code`.
+
+        An error that is not fatal refuses one `events` frame and leaves the session
+        as it was.
+        """
         return True
+
+    def facts(self) -> dict[str, Any]:
+        """Return those of `seq`, `field`, `index` and `value` that the error has.
+
+        What the client sent is cut to what an error may quote: see `quotable`.
+        """
+        found = {name: getattr(self, name, None) for name in _FACTS}
+        found["field"] = found["field"] or None
+        return {n: quotable(fact) for n, fact in found.items() if fact is not None}
+
+
+_FACTS: Final = ("seq", "field", "index", "value")
 
 
 @dataclass(eq=False)
 class MalformedMessage(ProtocolError):
-    """Not msgpack, not JSON, not a map, or of an unknown type."""
+    """A message is not msgpack, not JSON, not a map, or of an unknown type."""
 
     code: ClassVar[str] = "malformed_message"
     close_code: ClassVar[int] = 1007
@@ -115,7 +97,7 @@ class InvalidField(ProtocolError):
 
 @dataclass(eq=False)
 class UnexpectedMessage(ProtocolError):
-    """A message out of order: events before open, or a second open."""
+    """A message is out of order: events before open, or a second open."""
 
     code: ClassVar[str] = "unexpected_message"
     close_code: ClassVar[int] = 1002
@@ -127,70 +109,18 @@ class UnexpectedMessage(ProtocolError):
 
 
 @dataclass(eq=False)
-class SequenceGap(ProtocolError):
-    """A frame's seq is not the last one plus one."""
-
-    code: ClassVar[str] = "sequence_gap"
-    close_code: ClassVar[int] = 1002
-    seq: int
-    expected: int
-
-    def __str__(self) -> str:
-        return (
-            f"frame has seq {self.seq} where {self.expected} comes next; "
-            "number frames 1, 2, 3, … without gaps"
-        )
-
-
-@dataclass(eq=False)
 class UnsupportedProtocol(ProtocolError):
-    """The client speaks another version."""
+    """The client speaks another version of the protocol."""
 
     code: ClassVar[str] = "unsupported_protocol"
     close_code: ClassVar[int] = 1002
+    field: ClassVar[str] = "protocol"
     value: int
-    field: str = "protocol"
+    spoken: int
 
     def __str__(self) -> str:
-        spoken = f"this server speaks version {PROTOCOL_VERSION}"
+        spoken = f"this server speaks version {self.spoken}"
         return f"protocol {self.value} is not spoken here; {spoken}"
-
-
-@dataclass(eq=False)
-class UnknownModel(ProtocolError):
-    """No such model is served."""
-
-    code: ClassVar[str] = "unknown_model"
-    close_code: ClassVar[int] = 4404
-    value: str
-    available: tuple[str, ...] = ()
-    field: str = "model"
-
-    def __str__(self) -> str:
-        served = ", ".join(self.available) or "none"
-        return f"no model is named {clip(self.value)!r}; served here: {served}"
-
-
-@dataclass(eq=False)
-class SensorRefused(ProtocolError):
-    """The sensor is not the model's, and `fit` does not say what to do."""
-
-    code: ClassVar[str] = "sensor_mismatch"
-    close_code: ClassVar[int] = 4409
-    source: Sensor
-    target: Sensor
-    field: str = "sensor"
-
-    @property
-    def value(self) -> str:
-        """The sensor that the client declared."""
-        return describe(self.source)
-
-    def __str__(self) -> str:
-        return (
-            f"the sensor is {self.value} and the model's is {describe(self.target)}; "
-            "open with fit 'scale' or 'crop', or send events of the model's sensor"
-        )
 
 
 @dataclass(eq=False)
@@ -210,15 +140,31 @@ class FrameTooLarge(ProtocolError):
 
 
 @dataclass(eq=False)
+class SequenceGap(ProtocolError):
+    """A frame's seq is not the last one plus one."""
+
+    code: ClassVar[str] = "sequence_gap"
+    close_code: ClassVar[int] = 1002
+    seq: int
+    expected: int
+
+    def __str__(self) -> str:
+        return (
+            f"frame has seq {self.seq} where {self.expected} comes next; "
+            "number frames 1, 2, 3, … without gaps"
+        )
+
+
+@dataclass(eq=False)
 class FrameUndecodable(ProtocolError):
-    """A frame's `data` is not what its encoding says."""
+    """A frame's `data` does not decode."""
 
     code: ClassVar[str] = "malformed_events"
     close_code: ClassVar[int] = 1007
+    field: ClassVar[str] = "data"
     encoding: str
     reason: str
     seq: int
-    field: str = "data"
 
     @property
     def fatal(self) -> bool:
@@ -256,11 +202,11 @@ class FrameUnsorted(ProtocolError):
     code: ClassVar[str] = "unsorted_events"
     close_code: ClassVar[int] = 1007
     fatal: ClassVar[bool] = False
+    field: ClassVar[str] = "t"
     seq: int
     index: int
     value: int
     previous_t_us: int
-    field: str = "t"
 
     def __str__(self) -> str:
         return (
@@ -271,117 +217,42 @@ class FrameUnsorted(ProtocolError):
 
 
 @dataclass(eq=False)
-class SlotsExhausted(ProtocolError):
-    """Every slot is lent."""
+class UnknownModel(ProtocolError):
+    """The server serves no model of this name."""
 
-    code: ClassVar[str] = "slots_exhausted"
-    close_code: ClassVar[int] = 1013
-    slots: int
+    code: ClassVar[str] = "unknown_model"
+    close_code: ClassVar[int] = 4404
+    http_status: ClassVar[int] = 404
+    field: ClassVar[str] = "model"
+    value: str
+    available: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"all {self.slots} sessions are taken; try again later"
+        served = ", ".join(self.available) or "none"
+        return f"no model is named {clip(self.value)!r}; served here: {served}"
 
 
 @dataclass(eq=False)
-class NotReady(ProtocolError):
-    """The server is starting or stopping."""
+class SensorRefused(ProtocolError):
+    """The sensor is not the model's, and `fit` does not allow that."""
 
-    code: ClassVar[str] = "not_ready"
-    close_code: ClassVar[int] = 1013
-    reason: str = "the server is not ready"
+    code: ClassVar[str] = "sensor_mismatch"
+    close_code: ClassVar[int] = 4409
+    field: ClassVar[str] = "sensor"
+    source: Sensor
+    target: Sensor
 
-    def __str__(self) -> str:
-        return f"{self.reason}; try again later"
-
-
-@dataclass(eq=False)
-class EngineFailed(ProtocolError):
-    """The device thread died under this session."""
-
-    code: ClassVar[str] = "engine_failed"
-    close_code: ClassVar[int] = 1011
-
-    def __str__(self) -> str:
-        return "the engine failed; this session is lost, open another"
-
-
-@dataclass(eq=False)
-class InternalError(ProtocolError):
-    """A fault of ours; its details stay in the server's log."""
-
-    code: ClassVar[str] = "internal_error"
-    close_code: ClassVar[int] = 1011
-
-    def __str__(self) -> str:
-        return "the server failed; this session is lost, open another"
-
-
-def error_message(error: ProtocolError) -> ErrorMessage:
-    """Write an error as the message that tells the client about it.
-
-    Whatever the client sent comes back only in short and as valid text.
-    """
-    field = getattr(error, "field", None)
-    return ErrorMessage(
-        code=error.code,
-        message=clip(str(error), MESSAGE_CHARACTERS),
-        fatal=error.fatal,
-        seq=getattr(error, "seq", None),
-        field=clip(field) if field else None,
-        index=getattr(error, "index", None),
-        value=quotable(getattr(error, "value", None)),
-    )
-
-
-# >>> merged from server.protocol.limit_errors
-# >>> """What can go wrong when the holder of a key uses more than it may.
-# >>>
-# >>> ProtocolError
-# >>> ├── TooManySessions         too_many_sessions      4429
-# >>> └── RateExceeded            rate_exceeded          4429
-# >>> """
-
-
-@dataclass(eq=False)
-class TooManySessions(ProtocolError):
-    """The key's holder has as many sessions as one key may have."""
-
-    code: ClassVar[str] = "too_many_sessions"
-    close_code: ClassVar[int] = 4429
-    value: int
+    @property
+    def value(self) -> str:
+        """The sensor that the client declared."""
+        return _sensor_text(self.source)
 
     def __str__(self) -> str:
         return (
-            f"this key has its {self.value} sessions already; close one, or try again "
-            "later"
+            f"the sensor is {self.value} and the model's is "
+            f"{_sensor_text(self.target)}; open with fit 'scale' or 'crop', or send "
+            "events of the model's sensor"
         )
-
-
-@dataclass(eq=False)
-class RateExceeded(ProtocolError):
-    """Far more came in than the key's holder may send in a second."""
-
-    code: ClassVar[str] = "rate_exceeded"
-    close_code: ClassVar[int] = 4429
-    retry_after_s: float
-
-    def __str__(self) -> str:
-        return (
-            "this key sends more than it may, on all its connections together; try "
-            f"again in {self.retry_after_s:.1f} s"
-        )
-
-
-# >>> merged from server.protocol.resume_errors
-# >>> """Why a session and its client part, and what can go wrong when it comes back.
-# >>>
-# >>> ProtocolError
-# >>> ├── UnknownSession          unknown_session        4404
-# >>> ├── ModelChanged            model_changed          4409
-# >>> ├── TakenOver               taken_over             4410
-# >>> ├── SessionIdle             session_idle           4408
-# >>> └── SessionDeleted          session_deleted        4404
-# >>> """
 
 
 @dataclass(eq=False)
@@ -390,7 +261,8 @@ class UnknownSession(ProtocolError):
 
     code: ClassVar[str] = "unknown_session"
     close_code: ClassVar[int] = 4404
-    field: str = "resume"
+    http_status: ClassVar[int] = 404
+    field: ClassVar[str] = "resume"
 
     def __str__(self) -> str:
         return (
@@ -405,10 +277,10 @@ class ModelChanged(ProtocolError):
 
     code: ClassVar[str] = "model_changed"
     close_code: ClassVar[int] = 4409
+    field: ClassVar[str] = "resume"
     model: str
     value: str
     served: str
-    field: str = "resume"
 
     def __str__(self) -> str:
         return (
@@ -430,7 +302,7 @@ class TakenOver(ProtocolError):
 
 @dataclass(eq=False)
 class SessionIdle(ProtocolError):
-    """The client said nothing for as long as a silent one may stay."""
+    """The client sent nothing for as long as a silent connection may stay."""
 
     code: ClassVar[str] = "session_idle"
     close_code: ClassVar[int] = 4408
@@ -445,10 +317,118 @@ class SessionIdle(ProtocolError):
 
 @dataclass(eq=False)
 class SessionDeleted(ProtocolError):
-    """Somebody with the session's key has deleted it."""
+    """A holder of the session's key deleted the session."""
 
     code: ClassVar[str] = "session_deleted"
     close_code: ClassVar[int] = 4404
 
     def __str__(self) -> str:
         return "the session was deleted by somebody who holds its key; open a new one"
+
+
+@dataclass(eq=False)
+class TooManySessions(ProtocolError):
+    """The key has as many sessions as one key may have."""
+
+    code: ClassVar[str] = "too_many_sessions"
+    close_code: ClassVar[int] = 4429
+    http_status: ClassVar[int] = 429
+    value: int
+
+    def __str__(self) -> str:
+        return (
+            f"this key has its {self.value} sessions already; close one, or try again "
+            "later"
+        )
+
+
+@dataclass(eq=False)
+class RateExceeded(ProtocolError):
+    """Far more came in than the key may send in a second."""
+
+    code: ClassVar[str] = "rate_exceeded"
+    close_code: ClassVar[int] = 4429
+    http_status: ClassVar[int] = 429
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        return (
+            "this key sends more than it may, on all its connections together; try "
+            f"again in {self.retry_after_s:.1f} s"
+        )
+
+
+@dataclass(eq=False)
+class SlotsExhausted(ProtocolError):
+    """Every slot is lent."""
+
+    code: ClassVar[str] = "slots_exhausted"
+    close_code: ClassVar[int] = 1013
+    http_status: ClassVar[int] = 503
+    slots: int
+
+    def __str__(self) -> str:
+        return f"all {self.slots} sessions are taken; try again later"
+
+
+@dataclass(eq=False)
+class NotReady(ProtocolError):
+    """The server is starting or stopping."""
+
+    code: ClassVar[str] = "not_ready"
+    close_code: ClassVar[int] = 1013
+    http_status: ClassVar[int] = 503
+    reason: str = "the server is not ready"
+
+    def __str__(self) -> str:
+        return f"{self.reason}; try again later"
+
+
+@dataclass(eq=False)
+class EngineFailed(ProtocolError):
+    """The device thread died under this session."""
+
+    code: ClassVar[str] = "engine_failed"
+    close_code: ClassVar[int] = 1011
+    http_status: ClassVar[int] = 500
+
+    def __str__(self) -> str:
+        return "the engine failed; this session is lost, open another"
+
+
+@dataclass(eq=False)
+class InternalError(ProtocolError):
+    """A fault of the server's; its details stay in the server's log."""
+
+    code: ClassVar[str] = "internal_error"
+    close_code: ClassVar[int] = 1011
+    http_status: ClassVar[int] = 500
+
+    def __str__(self) -> str:
+        return "the server failed; this session is lost, open another"
+
+
+def quotable(value: Any) -> Fact | None:
+    """Shrink any parsed value to one that an error can quote."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else clip(str(value))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return clip(value)
+    if isinstance(value, (bytes, list, dict)):
+        return f"{type(value).__name__} of length {len(value)}"
+    return type(value).__name__
+
+
+def clip(text: str, characters: int = QUOTED_CHARACTERS) -> str:
+    """Cut a text, and make it valid UTF-8: JSON lets lone surrogates through."""
+    short = text if len(text) <= characters else text[: characters - 1] + "…"
+    return short.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _sensor_text(sensor: Sensor) -> str:
+    """Write a sensor's sides, and its polarities where they are not two."""
+    return str(sensor) if sensor.polarities == 2 else f"{sensor} of one polarity"

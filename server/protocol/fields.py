@@ -1,22 +1,77 @@
-"""One field's value: its type and range, and the error that names the field.
+"""Types of a message's fields, and how a dataclass becomes a map on the wire.
 
-A parser takes what msgpack or JSON gave and the field's name, and returns the
-value or raises `InvalidField`. `Any` ends here.
+A field declares its type with `Annotated`; one without a `FieldType` has that of its
+Python type, a `Literal` is a choice, and a dataclass is a map:
+
+    seq: Annotated[int, integer(1, 2**53)]
+    when_full: Omitted[Literal["block", "drop-oldest"]] = "block"
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, is_dataclass
 from difflib import get_close_matches
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.errors import InvalidField, quotable
-from saccade.server.protocol.messages import Fact
+from saccade.server.protocol.errors import Fact, InvalidField, quotable
 
+T = TypeVar("T")
+Map: TypeAlias = dict[str, Any]
+"""What msgpack or JSON makes of a message."""
 Parse: TypeAlias = Callable[[Any, str], Any]
+"""Returns the value that msgpack or JSON gave for the named field, once checked.
+
+Raises `InvalidField` where the value has another type or is out of range.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """What a field holds.
+
+    Attributes:
+        parse: Checks a value from the wire. `Any` ends here.
+        name: The type, as docs/protocol.md writes it.
+        range: The values allowed, as docs/protocol.md writes them.
+        write: Converts a value for the wire; None where it needs no conversion.
+    """
+
+    parse: Parse
+    name: str
+    range: str = ""
+    write: Callable[[Any], Any] | None = None
+
+
+class GoesWith(NamedTuple):
+    """A rule for a field that is given with some values of another, and only then."""
+
+    field: str
+    values: tuple[str, ...]
+
+
+_OMITTED: Final = object()
+Omitted: TypeAlias = Annotated[T, _OMITTED]
+"""A field that is not written while it has its default.
+
+A reader of an older version, which does not know the field, can then read the rest.
+"""
+
 
 _KINDS: Final = {
     type(None): "null",
@@ -30,8 +85,8 @@ _KINDS: Final = {
 }
 
 
-def integer(low: int, high: int) -> Parse:
-    """Take an integer within both bounds; a bool is none."""
+def integer(low: int, high: int) -> FieldType:
+    """Declare an integer within both bounds; a bool is none."""
 
     def parse(value: Any, field: str) -> int:
         if type(value) is not int:
@@ -42,11 +97,11 @@ def integer(low: int, high: int) -> Parse:
             )
         return value
 
-    return parse
+    return FieldType(parse, "integer", _bounds(low, high))
 
 
-def number(low: float, high: float) -> Parse:
-    """Take a finite number within both bounds, as a float."""
+def number(low: float, high: float) -> FieldType:
+    """Declare a finite number within both bounds, read as a float."""
 
     def parse(value: Any, field: str) -> float:
         if type(value) not in {int, float}:
@@ -57,11 +112,20 @@ def number(low: float, high: float) -> Parse:
             )
         return float(value)
 
-    return parse
+    return FieldType(parse, "number", _bounds(low, high))
 
 
-def finite(value: Any, field: str) -> float:
-    """Take any finite number, as a float."""
+def _bounds(low: float, high: float) -> str:
+    """Write bounds as docs/protocol.md does: a large one is a power of 2 or 10."""
+    if low == high:
+        return f"{low:g}"
+    if high < 10_000:
+        return f"{low:g}–{high:g}"
+    base = 2 if isinstance(high, int) else 10
+    return f"{low:g} … {base}^{math.log(high, base):.0f}"
+
+
+def _finite(value: Any, field: str) -> float:
     if type(value) not in {int, float}:
         raise wrong_type(value, field, "a number")
     if isinstance(value, int) and abs(value) >= 2**63:
@@ -71,8 +135,8 @@ def finite(value: Any, field: str) -> float:
     return float(value)
 
 
-def text(longest: int) -> Parse:
-    """Take a string of valid Unicode, not empty and not too long."""
+def text(longest: int) -> FieldType:
+    """Declare a string of valid Unicode, not empty and not too long."""
 
     def parse(value: Any, field: str) -> str:
         if type(value) is not str:
@@ -84,11 +148,11 @@ def text(longest: int) -> Parse:
             raise InvalidField(field, "is not valid Unicode", value)
         return value
 
-    return parse
+    return FieldType(parse, "string", f"1–{longest} characters")
 
 
-def choice(*names: str) -> Parse:
-    """Take one of the given strings."""
+def choice(*names: str) -> FieldType:
+    """Declare one of the given strings."""
 
     def parse(value: Any, field: str) -> str:
         if type(value) is not str:
@@ -99,11 +163,12 @@ def choice(*names: str) -> Parse:
             raise InvalidField(field, reason, value)
         return value
 
-    return parse
+    return FieldType(parse, "string", ", ".join(f"`{name}`" for name in names))
 
 
-def array(item: Parse, shortest: int, longest: int) -> Parse:
-    """Take an array of items, each of which passes."""
+def array(item: FieldType, shortest: int, longest: int) -> FieldType:
+    """Declare an array whose items all have one type."""
+    parse_item = item.parse
 
     def parse(value: Any, field: str) -> list[Any]:
         if type(value) is not list:
@@ -111,54 +176,64 @@ def array(item: Parse, shortest: int, longest: int) -> Parse:
         if not shortest <= len(value) <= longest:
             reason = f"has {len(value)} items, not {shortest}..{longest}"
             raise InvalidField(field, reason, value)
-        return [item(each, f"{field}[{i}]") for i, each in enumerate(value)]
+        return [parse_item(each, f"{field}[{i}]") for i, each in enumerate(value)]
 
-    return parse
+    return FieldType(parse, f"array of {item.name}s")
 
 
-def optional(parse_present: Parse) -> Parse:
-    """Take null as well, as None."""
+def nested(record: Record[Any]) -> FieldType:
+    """Declare a map that is itself a dataclass."""
 
     def parse(value: Any, field: str) -> Any:
-        return None if value is None else parse_present(value, field)
+        if type(value) is not dict:
+            raise wrong_type(value, field, "a map")
+        return record.read(value, f"{field}.")
 
-    return parse
+    return FieldType(parse, "map", write=record.write)
 
 
-def binary(value: Any, field: str) -> bytes:
-    """Take bytes as they are, without a copy."""
+def _binary(value: Any, field: str) -> bytes:
+    """Return bytes as they are, without a copy."""
     if type(value) is not bytes:
         raise wrong_type(value, field, "binary")
     return value
 
 
-def boolean(value: Any, field: str) -> bool:
-    """Take true or false."""
+def _boolean(value: Any, field: str) -> bool:
     if type(value) is not bool:
         raise wrong_type(value, field, "a boolean")
     return value
 
 
-def fact(value: Any, field: str) -> Fact:
-    """Take a scalar that an error quotes."""
-    if isinstance(value, (bool, int, str)):
-        return value
-    return finite(value, field)
+def _fact(value: Any, field: str) -> Fact:
+    return value if isinstance(value, (bool, int, str)) else _finite(value, field)
 
 
-_sides: Final = array(integer(1, 65536), 2, 3)
+_sides: Final = array(integer(1, 65536), 2, 3).parse
 
 
-def sensor(value: Any, field: str) -> Sensor:
-    """Take `[width, height]`, or `[width, height, polarities]`."""
+def _sensor(value: Any, field: str) -> Sensor:
     sides = _sides(value, field)
     if len(sides) == 3 and sides[2] > 2:
         raise InvalidField(f"{field}[2]", f"is {sides[2]}, not in 1..2", sides[2])
     return Sensor(*sides)
 
 
+FINITE: Final = FieldType(_finite, "number")
+BINARY: Final = FieldType(_binary, "bytes")
+BOOLEAN: Final = FieldType(_boolean, "boolean")
+FACT: Final = FieldType(_fact, "any scalar")
+SENSOR: Final = FieldType(
+    _sensor,
+    "array",
+    "`[width, height]`, each 1–65536; or `[width, height, polarities]`, 1 or 2",
+    Sensor.to_list,
+)
+_OF_PYTHON: Final = {bool: BOOLEAN, bytes: BINARY, Sensor: SENSOR}
+
+
 def wrong_type(value: Any, field: str, wanted: str) -> InvalidField:
-    """Say what a field should have held, and what it holds."""
+    """Return the error of a field that holds another type than the one wanted."""
     kind = _KINDS.get(type(value), type(value).__name__)
     if type(value) is float and not math.isfinite(value):
         kind = str(value)
@@ -171,44 +246,39 @@ def did_you_mean(name: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-# >>> merged from server.protocol.records
-# >>> """A dataclass as a map on the wire: which fields, how each is read and written."""
+class Column(NamedTuple):
+    """One field of a message."""
 
-T = TypeVar("T")
-Map: TypeAlias = dict[str, Any]
-"""What msgpack or JSON makes of a message."""
+    type: FieldType
+    default: Any
+    omitted: bool
+    rule: GoesWith | None
 
 
 class Record(Generic[T]):
-    """Reads and writes one dataclass.
+    """Reads and writes one dataclass as a map.
 
-    Whether a field may be missing, and what it is then, the dataclass says.
+    A field without a default is required; one whose default is None takes null.
 
     Args:
         kind: The dataclass.
-        parsers: For each of its fields, in order, how its value is read.
-        omitted: Fields that are left out when they have their default, so that
-            whoever never heard of them can read the rest.
-        write: Fields whose value is not written as it is.
     """
 
-    def __init__(
-        self,
-        kind: type[T],
-        parsers: Mapping[str, Parse],
-        *,
-        omitted: tuple[str, ...] = (),
-        write: Mapping[str, Callable[[Any], Any]] | None = None,
-    ) -> None:
-        declared = fields(kind)  # type: ignore[arg-type]
-        assert {field.name for field in declared} == set(parsers)
+    def __init__(self, kind: type[T]) -> None:
+        hints = get_type_hints(kind, include_extras=True)
         self.kind: Final = kind
-        self.names: Final = tuple(parsers)
-        self._parsers = dict(parsers)
-        self._required = tuple(f.name for f in declared if f.default is MISSING)
-        self._nullable = frozenset(f.name for f in declared if f.default is None)
-        self._omitted = {f.name: f.default for f in declared if f.name in omitted}
-        self._write = dict(write or {})
+        self.columns: Final = {
+            field.name: _column(hints[field.name], field.default)
+            for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        }
+        columns = self.columns.items()
+        self._names = tuple(self.columns)
+        self._parsers = {name: column.type.parse for name, column in columns}
+        self._writers = {n: c.type.write for n, c in columns if c.type.write}
+        self._required = tuple(n for n, c in columns if c.default is MISSING)
+        self._nullable = frozenset(n for n, c in columns if c.default is None)
+        self._omitted = {n: c.default for n, c in columns if c.omitted}
+        self._rules = {name: column.rule for name, column in columns if column.rule}
 
     def read(self, raw: Map, prefix: str = "") -> T:
         """Check every field of a map and build the dataclass.
@@ -220,23 +290,34 @@ class Record(Generic[T]):
         for name, value in raw.items():
             parse = self._parsers.get(name)
             if parse is None:
-                reason = f"is unknown{did_you_mean(name, self.names)}"
+                reason = f"is unknown{did_you_mean(name, self._names)}"
                 raise InvalidField(prefix + name, reason, value)
             if value is not None or name not in self._nullable:
                 values[name] = parse(value, prefix + name)
         for name in self._required:
             if name not in values:
                 raise InvalidField(prefix + name, "is missing")
-        return self.kind(**values)
+        message = self.kind(**values)
+        for name, rule in self._rules.items():
+            _check(message, name, rule, prefix)
+        return message
+
+    def parse(self, name: str, value: Any) -> Any:
+        """Check the value of one field.
+
+        Raises:
+            InvalidField: The value does not pass.
+        """
+        return self._parsers[name](value, name)
 
     def read_known(self, raw: Map) -> T:
-        """Do as `read`, but skip fields that a newer server may have added."""
-        return self.read({name: raw[name] for name in self.names if name in raw})
+        """Read a map as `read` does, but skip fields that a newer server may add."""
+        return self.read({name: raw[name] for name in self._names if name in raw})
 
     def write(self, value: T) -> Map:
         """Turn the dataclass into a map, its fields in order."""
-        raw = {name: getattr(value, name) for name in self.names}
-        for name, convert in self._write.items():
+        raw = {name: getattr(value, name) for name in self._names}
+        for name, convert in self._writers.items():
             if raw[name] is not None:
                 raw[name] = convert(raw[name])
         for name, default in self._omitted.items():
@@ -244,8 +325,38 @@ class Record(Generic[T]):
                 del raw[name]
         return raw
 
-    def nested(self, value: Any, field: str) -> T:
-        """Read the dataclass where it is itself a field."""
-        if type(value) is not dict:
-            raise wrong_type(value, field, "a map")
-        return self.read(value, f"{field}.")
+
+def _column(hint: Any, default: Any) -> Column:
+    parts = [*_parts(hint)]
+    rules = [part for part in parts if isinstance(part, GoesWith)]
+    return Column(
+        _declared_type(parts), default, _OMITTED in parts, rules[0] if rules else None
+    )
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """Yield a type hint and all that it is made of, whatever `Annotated` adds too."""
+    yield hint
+    for part in () if get_origin(hint) is Literal else get_args(hint):
+        yield from _parts(part)
+
+
+def _declared_type(parts: list[Any]) -> FieldType:
+    for part in parts:
+        if isinstance(part, FieldType):
+            return part
+    for part in parts:
+        if get_origin(part) is Literal:
+            return choice(*get_args(part))
+        if part in _OF_PYTHON:
+            return _OF_PYTHON[part]
+        if is_dataclass(part) and isinstance(part, type):
+            return nested(Record(part))
+    raise TypeError(f"{parts[0]} has no type on the wire")
+
+
+def _check(message: Any, name: str, rule: GoesWith, prefix: str) -> None:
+    value, wanted = getattr(message, name), getattr(message, rule.field) in rule.values
+    if (value is not None) != wanted:
+        only = f"goes with {' and '.join(rule.values)} only"
+        raise InvalidField(prefix + name, "is missing" if wanted else only, value)

@@ -1,9 +1,9 @@
-"""One session's frames to events of the model's sensor, in order of time."""
+"""Decoding, checking and fitting of `events` frames, for one session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from saccade.model.events.fit import fit
+from saccade.model.events.fit import Fit, fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events, check
 from saccade.server.protocol.errors import (
@@ -34,17 +34,23 @@ from saccade.server.protocol.errors import (
     ProtocolError,
     SensorRefused,
 )
-from saccade.server.protocol.messages import Encoding, EventsFrame, FitPolicy
+from saccade.server.protocol.messages import Encoding, EventsFrame
 
-Decode: TypeAlias = Callable[[EventsFrame], Events]
+_DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
+    "packed": None,
+    "evt2": Evt2Decoder,
+    "evt3": Evt3Decoder,
+}
+"""The decoder of each encoding, where one lives as long as the session."""
+assert set(_DECODERS) == {*get_args(Encoding)}
 
 
-class ReaderMemory(NamedTuple):
+class ReaderState(NamedTuple):
     """All that the reading of the next frame depends on.
 
     Attributes:
         last_t_us: The newest event's timestamp, None before the first.
-        decoder: What a raw decoder carries over; empty for packed records.
+        decoder: The state of a raw decoder; empty for packed records.
     """
 
     last_t_us: int | None = None
@@ -52,22 +58,22 @@ class ReaderMemory(NamedTuple):
 
 
 class FrameReader:
-    """Decodes, checks and fits frames, and remembers where time stands.
+    """Turns one session's frames into events of the model's sensor, in time order.
 
-    Decoding and admitting are two calls, since a frame that is refused must be
-    accounted for by the number of events that it holds.
+    `decode` and `admit` are two calls, since a frame that is refused is accounted for
+    by the number of events that it holds.
 
     Args:
         encoding: What `data` holds.
         source: The sensor that the client declared.
         target: The model's sensor.
-        policy: How one is fitted to the other.
+        policy: How events of `source` are fitted to `target`.
         clock_bits: Timestamps of packed records wrap after 2^clock_bits µs; None
             where they do not.
 
     Raises:
         SensorRefused: The policy does not allow these sensors.
-        InvalidField: What decodes this encoding is not installed.
+        InvalidField: No decoder of this encoding is installed.
     """
 
     def __init__(
@@ -75,7 +81,7 @@ class FrameReader:
         encoding: Encoding,
         source: Sensor,
         target: Sensor,
-        policy: FitPolicy,
+        policy: Fit,
         clock_bits: int | None = None,
     ) -> None:
         self._encoding = encoding
@@ -96,33 +102,38 @@ class FrameReader:
 
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
+        new_decoder = _DECODERS[self._encoding]
         self._last_t_us: int | None = None
-        self._decoder = _RAW[self._encoding]() if self._encoding in _RAW else None
-        self._decode = _raw(self._decoder) if self._decoder else _packed
+        self._decoder = new_decoder() if new_decoder else None
 
-    def memory(self) -> ReaderMemory:
+    def export_state(self) -> ReaderState:
         """Return what another reader needs to go on with this session."""
         decoder = self._decoder.export_state() if self._decoder else ()
-        return ReaderMemory(self._last_t_us, decoder)
+        return ReaderState(self._last_t_us, decoder)
 
-    def recall(self, memory: ReaderMemory) -> None:
-        """Go on with the session whose memory this is; for a new reader only."""
-        self._last_t_us = memory.last_t_us
+    def import_state(self, state: ReaderState) -> None:
+        """Go on from another reader's state; for a new reader only."""
+        self._last_t_us = state.last_t_us
         if self._decoder:
-            self._decoder.import_state(memory.decoder)
+            self._decoder.import_state(state.decoder)
 
     def decode(self, frame: EventsFrame) -> Events:
         """Return a frame's events as they came.
 
         Raises:
-            FrameUndecodable: The data is not what the encoding says.
-            InvalidField: A raw frame has a time base. Fatal: its words, and
-                what they do to the decoder, would be missing.
+            FrameUndecodable: The data does not decode.
+            InvalidField: A raw frame has a time base. Fatal, since the decoder would
+                miss the frame's words.
         """
+        if self._decoder and frame.t_base_us:
+            reason = "must be 0: a raw encoding carries its own time"
+            raise InvalidField("t_base_us", reason, frame.t_base_us)
         try:
-            return self._decode(frame)
+            if self._decoder:
+                return self._decoder.decode(frame.data)
+            return unpack(frame.data, frame.t_base_us)
         except MalformedPayload as error:
-            raise refusal(error, frame.seq) from None
+            raise to_wire_error(error, frame.seq) from None
 
     def admit(self, events: Events, seq: int) -> Events:
         """Return the events of the next frame, fitted to the model's sensor.
@@ -136,7 +147,7 @@ class FrameReader:
         try:
             check(events, self._source, self._last_t_us)
         except EventsError as error:
-            raise refusal(error, seq) from None
+            raise to_wire_error(error, seq) from None
         fitted = self._fit(events)
         if len(events):
             self._last_t_us = int(events["t"][-1])
@@ -146,11 +157,8 @@ class FrameReader:
         return fit(events, self._source, self._target, self._policy)
 
 
-def refusal(error: EventsError, seq: int) -> ProtocolError:
-    """Turn what is wrong with events into what the client is told.
-
-    The only place where errors of `model.events` become errors of the wire.
-    """
+def to_wire_error(error: EventsError, seq: int) -> ProtocolError:
+    """Return the wire's error for a mistake in the events of frame `seq`."""
     match error:
         case MalformedPayload():
             return FrameUndecodable(error.encoding, error.reason, seq)
@@ -161,23 +169,3 @@ def refusal(error: EventsError, seq: int) -> ProtocolError:
             return FrameUnsorted(seq, error.index, error.t_us, error.previous_t_us)
         case _:
             raise error
-
-
-def _packed(frame: EventsFrame) -> Events:
-    return unpack(frame.data, frame.t_base_us)
-
-
-def _raw(decoder: EvtDecoder) -> Decode:
-    def decode(frame: EventsFrame) -> Events:
-        if frame.t_base_us:
-            reason = "must be 0: a raw encoding carries its own time"
-            raise InvalidField("t_base_us", reason, frame.t_base_us)
-        return decoder.decode(frame.data)
-
-    return decode
-
-
-_RAW: Final[dict[Encoding, Callable[[], EvtDecoder]]] = {
-    "evt2": Evt2Decoder,
-    "evt3": Evt3Decoder,
-}

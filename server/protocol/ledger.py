@@ -1,4 +1,4 @@
-"""What a client has sent, and how much of it is consumed.
+"""Accounts of one session's frames: how much was sent, and how much is consumed.
 
 The invariant, field by field: acked + pending == sent. Events that were dropped to
 make room are acknowledged in their turn, like those that were scored.
@@ -21,18 +21,23 @@ class Counts(NamedTuple):
 
 
 class Ledger:
-    """The frames of one session, from their arrival until they are consumed.
+    """Counts one session's frames, from their arrival until they are consumed.
 
-    An event is consumed when it is scored, in the open tick, or dropped and next in
-    line. A frame is acknowledged when all its events are, and so is every frame before
-    it. What a frame never gives the engine (events that a crop leaves out, a refused
-    frame) is consumed with what came before.
+    An event is consumed when it is scored or in the open tick, or was dropped and no
+    event before it waits. A frame is acknowledged when all its events are consumed,
+    and so is every frame before it. What a frame does not give the engine (events that
+    a crop leaves out, a refused frame) is consumed with what came before.
 
-    Its memory is bounded by the events that wait: frames that add none share an
-    entry with the one before.
+    Memory is bounded by the events that wait: frames that add none share an entry with
+    the frame before.
 
-    `dropped` counts events that were dropped, whether they are acknowledged yet or
-    not; None where the client's policy drops none.
+    Attributes:
+        sent: All frames.
+        acked: The frames that are acknowledged.
+        durable_seq: The newest frame that survives the server's end.
+        kept: How many of the frames' events were for the engine.
+        dropped: How many of those were dropped, acknowledged yet or not; None where
+            the client's policy drops none.
     """
 
     def __init__(self) -> None:
@@ -40,32 +45,27 @@ class Ledger:
         self.acked = Counts()
         self.durable_seq = 0
         self.dropped: int | None = None
-        self._told = Ack(0, 0, 0)
-        self._kept = 0
+        self._last_ack = Ack(0, 0, 0)
+        self.kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
     @classmethod
     def resume(cls, sent: Counts, acked: Counts, kept: int) -> Ledger:
-        """Go on as another ledger, whose frames under way are now settled at once."""
+        """Go on from another ledger, whose frames under way now count as one."""
         ledger = cls()
-        ledger.sent, ledger.acked, ledger._kept = sent, acked, kept
+        ledger.sent, ledger.acked, ledger.kept = sent, acked, kept
         ledger.durable_seq = sent.seq
         if acked != sent:
             ledger._waiting.append((kept, sent))
         return ledger
 
     @property
-    def kept(self) -> int:
-        """How many events were taken in since the session began."""
-        return self._kept
-
-    @property
     def pending(self) -> Counts:
-        """What is sent and not acknowledged; its `seq` is a number of frames."""
+        """What is sent and not acknowledged; here `seq` is a number of frames."""
         return Counts(*(s - a for s, a in zip(self.sent, self.acked, strict=True)))
 
     def add(self, *, events: int, size: int, kept: int) -> None:
-        """Enter the next frame.
+        """Count the next frame.
 
         Args:
             events: How many events it holds, as the sender counts.
@@ -74,13 +74,13 @@ class Ledger:
         """
         seq, sent_events, sent_bytes = self.sent
         self.sent = Counts(seq + 1, sent_events + events, sent_bytes + size)
-        self._kept += kept
-        if self._waiting and self._waiting[-1][0] == self._kept:
+        self.kept += kept
+        if self._waiting and self._waiting[-1][0] == self.kept:
             self._waiting.pop()
-        self._waiting.append((self._kept, self.sent))
+        self._waiting.append((self.kept, self.sent))
 
     def drop(self, events: int) -> None:
-        """Note that events were dropped to make room for newer ones."""
+        """Count events that were dropped to make room for newer ones."""
         assert self.dropped is not None, "the client did not choose this"
         self.dropped += events
 
@@ -88,21 +88,22 @@ class Ledger:
         """Acknowledge what is consumed.
 
         Args:
-            waiting: How many of the events that were taken in are
-                not consumed; always the newest.
+            waiting: How many of the events that the engine was given are not
+                consumed; always the newest.
 
         Returns:
-            The message to send, or None where there is nothing new to say.
+            The message to send, or None where it would repeat the last one.
         """
-        assert 0 <= waiting <= self._kept
-        consumed = self._kept - waiting
+        assert 0 <= waiting <= self.kept
+        consumed = self.kept - waiting
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        if self.ack() == self._told:
+        ack = self.ack()
+        if ack == self._last_ack:
             return None
-        self._told = self.ack()
-        return self._told
+        self._last_ack = ack
+        return ack
 
     def ack(self) -> Ack:
-        """Return how things stand, said before or not."""
+        """Return the acknowledgement of the present counts, sent before or not."""
         return Ack(*self.acked, self.durable_seq, self.dropped)

@@ -1,34 +1,65 @@
-"""The messages: one frozen dataclass each, in the order a session uses them.
+"""The messages of the wire: one frozen dataclass each, in the order of their use.
 
-`docs/protocol.md` says what each means on the wire; these are the same facts as
-Python values. Defaults are written here and nowhere else.
+A field's type, range and default are declared here and nowhere else. `docs/protocol.md`
+says what each message means.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
+from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
+from saccade.server.protocol.errors import (
+    MESSAGE_CHARACTERS,
+    Fact,
+    ProtocolError,
+    clip,
+)
+from saccade.server.protocol.fields import (
+    FACT,
+    FINITE,
+    GoesWith,
+    Omitted,
+    array,
+    integer,
+    number,
+    text,
+)
 
 PROTOCOL_VERSION: Final = 1
+LARGEST_INTEGER: Final = 2**53
+"""The largest that JavaScript holds exactly; the bound on ids, seqs and counts."""
+LARGEST_TIME_US: Final = 2**62
+LARGEST_CLASSES: Final = 65536
+CLOCK_BITS: Final = (16, 48)
+"""The shortest and the longest clock that wraps, in bits of µs."""
 
 Encoding: TypeAlias = Literal["packed", "evt2", "evt3"]
-FitPolicy: TypeAlias = Literal["reject", "scale", "crop"]
 Every: TypeAlias = Literal["tick", "events", "ms", "change", "flush"]
 Window: TypeAlias = Literal["session", "half_life"]
 WhenFull: TypeAlias = Literal["block", "drop-oldest"]
 Results: TypeAlias = Literal["all", "latest"]
-Fact: TypeAlias = bool | int | float | str
-"""A value that an error quotes."""
+
+Count: TypeAlias = Annotated[int, integer(0, LARGEST_INTEGER)]
+Seq: TypeAlias = Annotated[int, integer(1, LARGEST_INTEGER)]
+TimeUs: TypeAlias = Annotated[int, integer(0, 2 * LARGEST_TIME_US)]
+Name: TypeAlias = Annotated[str, text(200)]
+Text: TypeAlias = Annotated[str, text(4096)]
+Labels: TypeAlias = Annotated[list[str], array(text(4096), 1, LARGEST_CLASSES)]
+Logits: TypeAlias = Annotated[list[float], array(FINITE, 1, LARGEST_CLASSES)]
+Confidence: TypeAlias = Annotated[float, number(0.0, 1.0)]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How often the client wants to hear: `n` goes with `events` and `ms` only."""
+    """Report policy: which ticks send a `Result`."""
 
     every: Every = "tick"
-    n: int | None = None
+    n: Omitted[
+        Annotated[int | None, integer(1, 2**31), GoesWith("every", ("events", "ms"))]
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,64 +67,64 @@ class ReadoutWindow:
     """What the scores average over: the session, or an exponential half-life."""
 
     window: Window = "session"
-    half_life_ms: float | None = None
+    half_life_ms: Omitted[
+        Annotated[float | None, number(1e-3, 1e12), GoesWith("window", ("half_life",))]
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Start a session; the first message, once.
+    """Start a session, or resume the one of the token `resume`."""
 
-    `sensor` is the geometry of the events to come: None is the model's own.
-    `clock_bits` says that packed timestamps wrap after 2^clock_bits µs. `when_full` is
-    what becomes of events that come faster than they are scored, and `results` what
-    becomes of results that come faster than they are read.
-    `resume` is the token of a session to go on with; what else `open` says must
-    then be what it said at first.
-    """
-
-    model: str
-    protocol: int = PROTOCOL_VERSION
-    sensor: Sensor | None = None
-    fit: FitPolicy = "reject"
+    type: ClassVar[str] = "open"
+    protocol: Annotated[int, integer(PROTOCOL_VERSION, PROTOCOL_VERSION)] = field(
+        default=PROTOCOL_VERSION, kw_only=True
+    )
+    model: Name
+    sensor: Omitted[Sensor | None] = None
+    fit: Fit = "reject"
     encoding: Encoding = "packed"
     report: Report = Report()
     readout: ReadoutWindow = ReadoutWindow()
-    clock_bits: int | None = None
-    when_full: WhenFull = "block"
-    results: Results = "all"
-    resume: str | None = None
+    clock_bits: Omitted[Annotated[int | None, integer(*CLOCK_BITS)]] = None
+    when_full: Omitted[WhenFull] = "block"
+    results: Omitted[Results] = "all"
+    resume: Omitted[Name | None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class EventsFrame:
-    """A chunk of events, in the encoding that `open` declared.
+    """A chunk of events, in the encoding that `Open` declared."""
 
-    `t_base_us` is added to each packed record's offset; evt2 and evt3 carry
-    their own time, and it must be 0 there.
-    """
-
-    seq: int
+    type: ClassVar[str] = "events"
+    seq: Seq
+    t_base_us: Annotated[int, integer(0, LARGEST_TIME_US)] = field(
+        default=0, kw_only=True
+    )
     data: bytes
-    t_base_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
     """Ask for the scores of exactly the events sent so far."""
 
-    id: int
+    type: ClassVar[str] = "flush"
+    id: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Forget everything seen so far, timestamps too; the session goes on as new."""
+    """Return the session to its state after `Open`; frame numbers go on."""
 
-    id: int
+    type: ClassVar[str] = "reset"
+    id: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
     """End the session; the server answers `Closed` with the final scores."""
+
+    type: ClassVar[str] = "close"
 
 
 ClientMessage: TypeAlias = Open | EventsFrame | Flush | Reset | Close
@@ -101,121 +132,123 @@ ClientMessage: TypeAlias = Open | EventsFrame | Flush | Reset | Close
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The session exists; these are its model and its limits.
+    """The session's model and limits, and the token that resumes the session."""
 
-    `resume` is the token to come back with, for `resume_ttl_ms` after a
-    connection was lost; None where nothing is kept. `seq` is the newest frame that
-    the session knows: a client that came back goes on with the next.
-    """
-
-    session: str
-    model: str
-    model_hash: str
-    labels: list[str]
+    type: ClassVar[str] = "opened"
+    session: Name
+    model: Name
+    model_hash: Name
+    labels: Labels
     sensor: Sensor
-    tick_events: int
-    window_events: int
-    window_bytes: int
-    max_frame_bytes: int
-    resume: str | None = None
-    resume_ttl_ms: int = 0
+    tick_events: Count
+    window_events: Count
+    window_bytes: Count
+    max_frame_bytes: Count
+    resume: Name | None = None
+    resume_ttl_ms: Count = 0
     resumed: bool = False
-    seq: int = 0
+    seq: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """The scores after a tick; `ticks` and `events` count since open or reset.
 
-    `dropped` counts the events up to there that are in no score, since they were
-    dropped to make room; None where the client's policy drops none.
+    `dropped` is None where the client's policy drops no events, here and below.
     """
 
-    seq: int
-    ticks: int
-    events: int
-    t_us: int
-    logits: list[float]
-    label: str
-    confidence: float
-    dropped: int | None = None
+    type: ClassVar[str] = "result"
+    seq: Count
+    ticks: Count
+    events: Count
+    t_us: TimeUs
+    logits: Logits
+    label: Text
+    confidence: Confidence
+    dropped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Everything up to here is consumed; the counts are cumulative since open.
+    """The newest frame that is consumed, with cumulative counts since open."""
 
-    Everything up to `durable_seq` survives the server's end: never send it again.
-    `dropped` events were dropped, among them perhaps some that are not consumed yet.
-    """
-
-    seq: int
-    events: int
-    bytes: int
-    durable_seq: int = 0
-    dropped: int | None = None
+    type: ClassVar[str] = "ack"
+    seq: Count
+    events: Count
+    bytes: Count
+    durable_seq: Count = 0
+    dropped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """The scores at a flush; None before the first tick.
+    """The scores at a flush; None before the first tick."""
 
-    `pending` events wait in the open tick and are in no score yet.
-    """
-
-    id: int
-    seq: int
-    ticks: int
-    events: int
-    pending: int
-    t_us: int | None = None
-    logits: list[float] | None = None
-    label: str | None = None
-    confidence: float | None = None
-    dropped: int | None = None
+    type: ClassVar[str] = "flushed"
+    id: Count
+    seq: Count
+    ticks: Count
+    events: Count
+    pending: Count
+    t_us: TimeUs | None = None
+    logits: Logits | None = None
+    label: Text | None = None
+    confidence: Confidence | None = None
+    dropped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class WasReset:
     """The reset with this id is done."""
 
-    id: int
+    type: ClassVar[str] = "reset"
+    id: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The final scores, as `Flushed`; the last message of a session."""
+    """The final scores, with the fields of `Flushed`; the last message of a session."""
 
-    seq: int
-    ticks: int
-    events: int
-    pending: int
-    t_us: int | None = None
-    logits: list[float] | None = None
-    label: str | None = None
-    confidence: float | None = None
-    dropped: int | None = None
+    type: ClassVar[str] = "closed"
+    seq: Count
+    ticks: Count
+    events: Count
+    pending: Count
+    t_us: TimeUs | None = None
+    logits: Logits | None = None
+    label: Text | None = None
+    confidence: Confidence | None = None
+    dropped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """Something was refused; `fatal` says that this session ends with it."""
+    """The server refused something; `fatal` says that the session ends."""
 
-    code: str
-    message: str
+    type: ClassVar[str] = "error"
+    code: Name
+    message: Text
     fatal: bool
-    seq: int | None = None
-    field: str | None = None
-    index: int | None = None
-    value: Fact | None = None
+    seq: Omitted[Count | None] = None
+    field: Omitted[Text | None] = None
+    index: Omitted[Count | None] = None
+    value: Omitted[Annotated[Fact | None, FACT]] = None
+
+
+def error_message(error: ProtocolError) -> ErrorMessage:
+    """Return the message that reports an error to the client."""
+    return ErrorMessage(
+        error.code, clip(str(error), MESSAGE_CHARACTERS), error.fatal, **error.facts()
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server is about to leave; come back after this long."""
+    """The server stops soon; the client reconnects after the given time."""
 
-    reason: str
-    reconnect_after_ms: int
+    type: ClassVar[str] = "goaway"
+    reason: Text
+    reconnect_after_ms: Count
 
 
 ServerMessage: TypeAlias = (

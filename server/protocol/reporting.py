@@ -1,9 +1,9 @@
-"""Which ticks a client hears of, and the messages that carry their scores."""
+"""Report policies, and the messages that carry a tick's scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ _US_IN_MS: Final = 1000
 
 
 class Tick(NamedTuple):
-    """What the engine says after a tick; the counts are since open or reset."""
+    """The scores after a tick; its counts are since open or reset."""
 
     ticks: int
     events: int
@@ -23,42 +23,46 @@ class Tick(NamedTuple):
 
 
 Position: TypeAlias = int | None
-"""Where a reporter stands: the newest tick's key."""
+"""A reporter's state: the newest tick's key."""
 
 _Key: TypeAlias = Callable[[Tick, int], Position]
 
-_KEYS: Final[dict[Every, tuple[_Key, Position]]] = {
+_POLICIES: Final[dict[Every, tuple[_Key, Position]]] = {
     "tick": (lambda tick, n: tick.ticks, 0),
     "events": (lambda tick, n: tick.events // n, 0),
     "ms": (lambda tick, n: tick.t_us // (_US_IN_MS * n), None),
     "change": (lambda tick, n: int(np.argmax(tick.logits)), None),
     "flush": (lambda tick, n: None, None),
 }
-"""A tick is reported when its key differs from the last tick's; and the first key."""
+"""Each report policy: a tick's key, and the key before the first tick.
+
+A tick is reported when its key differs from the key of the tick before.
+"""
+assert set(_POLICIES) == {*get_args(Every)}
 
 
 class Reporter:
-    """One session's report policy.
+    """Selects the ticks that one session reports.
 
-    What it selects depends on the ticks alone, not on how they were batched.
+    The selection depends on the ticks alone, not on how they were batched.
     """
 
     def __init__(self, report: Report) -> None:
-        self._key, self._first = _KEYS[report.every]
+        self._key, self._first = _POLICIES[report.every]
         self._n = report.n or 1
         self._last = self._first
 
     @property
     def position(self) -> Position:
-        """Where it stands: all that its future depends on."""
+        """All that the coming selections depend on."""
         return self._last
 
     def resume(self, position: Position) -> None:
-        """Go on where another reporter stood."""
+        """Go on from another reporter's position."""
         self._last = position
 
     def select(self, ticks: Iterable[Tick]) -> list[Tick]:
-        """Return those of the next ticks that the client wants to hear of."""
+        """Return those of the next ticks that the policy reports."""
         selected = []
         for tick in ticks:
             key = self._key(tick, self._n)
@@ -72,12 +76,33 @@ class Reporter:
         self._last = self._first
 
 
+class Scores(NamedTuple):
+    """Logits with the label of the largest, and its probability under a softmax."""
+
+    logits: list[float]
+    label: str
+    confidence: float
+
+
+def scores(logits: npt.ArrayLike, labels: Sequence[str]) -> Scores:
+    """Name the top label of some logits.
+
+    Args:
+        logits: Class scores before softmax, shape (c,).
+        labels: The classes, in the logits' order.
+    """
+    values = np.asarray(logits, np.float64)
+    top = int(np.argmax(values))
+    confidence = 1.0 / float(np.exp(values - values[top]).sum())
+    return Scores(values.tolist(), labels[top], confidence)
+
+
 def result(
     tick: Tick, labels: Sequence[str], *, seq: int, dropped: int | None = None
 ) -> Result:
     """Write a tick's scores as the message."""
-    ticks, events, t_us, _ = tick
-    return Result(seq, ticks, events, t_us, *_scores(tick, labels), dropped)
+    ticks, events, t_us, logits = tick
+    return Result(seq, ticks, events, t_us, *scores(logits, labels), dropped)
 
 
 def flushed(
@@ -114,13 +139,5 @@ def _so_far(tick: Tick | None, labels: Sequence[str], pending: int) -> _SoFar:
     """Return the fields that `Flushed` and `Closed` share, in their order."""
     if tick is None:
         return 0, 0, pending, None, None, None, None
-    ticks, events, t_us, _ = tick
-    return ticks, events, pending, t_us, *_scores(tick, labels)
-
-
-def _scores(tick: Tick, labels: Sequence[str]) -> tuple[list[float], str, float]:
-    """Return logits, the top label, and its probability under a softmax."""
-    logits = np.asarray(tick.logits, np.float64)
-    top = int(np.argmax(logits))
-    confidence = 1.0 / float(np.exp(logits - logits[top]).sum())
-    return logits.tolist(), labels[top], confidence
+    ticks, events, t_us, logits = tick
+    return ticks, events, pending, t_us, *scores(logits, labels)

@@ -1,4 +1,4 @@
-"""A whole recording through the engine: the same calls as a live session's."""
+"""Classification of a whole recording, through the calls that a live session uses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.types import Events
-from saccade.server.engine.client import EngineClient
+from saccade.server.engine.client import EngineClient, EngineStream
 from saccade.server.engine.errors import EngineError, EngineFailed
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import TickScores
-from saccade.server.engine.stream import EngineStream
-from saccade.server.sessions.signal import Signal
+from saccade.server.sessions.session import Signal
 from saccade.server.sessions.wire_errors import to_wire_error
 
 
@@ -25,7 +24,7 @@ class Classification(NamedTuple):
         logits: After the last whole tick, `(c,)`; None before the first.
         events: Scored events.
         ticks: Scored ticks.
-        pending: Events after the last whole tick, which are in no score.
+        pending: Events after the last whole tick, which no score includes.
     """
 
     logits: npt.NDArray[np.floating[Any]] | None
@@ -34,39 +33,41 @@ class Classification(NamedTuple):
     pending: int
 
 
-class _Tally:
-    """Hears what becomes of one recording's ticks."""
+class _Scores:
+    """The scores of one recording so far; the stream's `OutputHandler`."""
 
     def __init__(self) -> None:
         self.ticks = 0
         self.logits: npt.NDArray[np.floating[Any]] | None = None
-        self.error: EngineError | None = None
-        self.pulse = Signal()
+        self._error: EngineError | None = None
+        self._signal = Signal()
 
-    def scored(self, scored: TickScores) -> None:
-        self.ticks += len(scored.logits)
-        self.logits = scored.logits[-1]
+    def scored(self, scores: TickScores) -> None:
+        self.ticks += len(scores.logits)
+        self.logits = scores.logits[-1]
         if not np.isfinite(self.logits).all():
-            self.error = EngineFailed("a score is not finite")
-        self.pulse.beat()
+            self._error = EngineFailed("a score is not finite")
+        self._signal.notify()
 
     def failed(self, error: EngineError) -> None:
-        self.error = error
-        self.pulse.beat()
+        self._error = error
+        self._signal.notify()
 
-    async def until(self, ticks: int) -> None:
+    async def wait_for(self, ticks: int) -> None:
         """Wait until so many ticks are scored.
 
         Raises:
-            ProtocolError: The engine lost them.
+            ProtocolError: The engine failed.
         """
-        await self.pulse.until(lambda: self.ticks >= ticks or self.error is not None)
-        if self.error is not None:
-            raise to_wire_error(self.error)
+        await self._signal.wait_for(
+            lambda: self.ticks >= ticks or self._error is not None
+        )
+        if self._error is not None:
+            raise to_wire_error(self._error)
 
 
 async def classify(
-    streams: EngineClient,
+    client: EngineClient,
     model: ServedModel,
     chunks: AsyncIterator[Events],
     window_events: int,
@@ -74,21 +75,21 @@ async def classify(
     """Score a recording; at most about two windows of it wait at any time.
 
     Args:
-        streams: Where to score it.
-        model: By which model.
-        chunks: Its events, checked and of the model's sensor.
-        window_events: How many may wait before the next are asked for.
+        client: The engine that scores it.
+        model: The model that scores it.
+        chunks: Its events, checked and of the model's sensor, in order of time.
+        window_events: Events that may wait before the next chunk is read.
 
     Raises:
         ProtocolError: The engine has no place, or failed.
     """
-    tally = _Tally()
+    scores = _Scores()
     try:
-        stream = streams.open(model.key, float("inf"), tally)
+        stream = client.open(model.key, float("inf"), scores)
     except EngineError as error:
         raise to_wire_error(error) from None
     try:
-        return await _score(stream, model, chunks, tally, window_events)
+        return await _score(stream, model, chunks, scores, window_events)
     finally:
         stream.close()
 
@@ -97,20 +98,21 @@ async def _score(
     stream: EngineStream,
     model: ServedModel,
     chunks: AsyncIterator[Events],
-    tally: _Tally,
+    scores: _Scores,
     window_events: int,
 ) -> Classification:
     tokenizer, size = model.new_tokenizer(), model.tick_events
     submitted = 0
     async for chunk in chunks:
         for piece in _cut(chunk, window_events):
-            await tally.until((submitted - window_events) // size)
+            await scores.wait_for((submitted - window_events) // size)
             tokens = tokenizer.feed(piece)
             submitted += len(tokens.tokens)
             stream.submit(tokens)
     ticks, rest = divmod(submitted, size)
-    await tally.until(ticks)
-    return Classification(tally.logits, ticks * size, ticks, rest + tokenizer.held_back)
+    await scores.wait_for(ticks)
+    pending = rest + tokenizer.held_back
+    return Classification(scores.logits, ticks * size, ticks, pending)
 
 
 def _cut(events: Events, size: int) -> Iterator[Events]:

@@ -1,4 +1,12 @@
-"""A client that opens a session or comes back to one, and whether it may."""
+"""The sessions with a client on this server: begun, resumed, detached and ended here.
+
+Coming back is one path, whatever happened before: the session leaves its slot for the
+store, if it still has one, and takes a slot again from the store. So a lost connection,
+a second one with the same token and a killed server all come down to the same thing.
+
+A session without a record in the store ends with its connection: where no snapshots are
+wanted, or where the store failed as the session began.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -39,68 +47,59 @@ from saccade.server.sessions.stores.store import (
     StoreUnavailable,
 )
 
-CHOICES: Final = tuple(
+LOG: Final = logging.getLogger(__name__)
+
+POLL_S: Final = 0.05
+"""Time between two looks for sessions to save, or for the end of a drain."""
+
+SWEEP_S: Final = 5.0
+
+FIXED_FIELDS: Final = tuple(
     field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
 )
-"""What a client that comes back must ask for as it did at first."""
+"""Fields of `open` that must be the same when the session is resumed."""
 
 
 class OpenRequest(NamedTuple):
-    """A client that opens a session, or comes back to one.
+    """A client's request to open a session, or to resume one.
 
     Attributes:
-        opening: What it asks for.
-        model: The model that it asks for.
-        carrier: Where it hears.
-        holder: Whose key it showed; empty where there are none.
+        opening: The `open` message.
+        model: The current version of the model that it names.
+        sink: The client's connection.
+        holder: Holder of the client's API key; empty where there are no keys.
     """
 
     opening: Open
     model: ServedModel
-    carrier: MessageSink
+    sink: MessageSink
     holder: str = ""
 
 
-def key_of(token: str) -> str:
-    """Return what stands for a token in the store, so that none leaks from there."""
-    return sha256(token.encode()).hexdigest()
+@dataclass(eq=False)
+class LiveSession:
+    """A session with a client on this server.
 
-
-def check(snapshot: Snapshot, arrival: OpenRequest, model: ServedModel) -> None:
-    """Refuse to go on with a session otherwise than it began, or for somebody else.
-
-    Raises:
-        ProtocolError: It is somebody else's, another version's, or was opened
-            otherwise.
+    Attributes:
+        key: Its record's key in the store; without a record, its name.
+        session: The session.
+        sink: Its client's connection.
+        writer: Saves it; None without a record.
+        ending: The task that saves it, or its end, once it is not live any more.
     """
-    first, opening = snapshot.opening, arrival.opening
-    if snapshot.holder != arrival.holder:
-        raise UnknownSession
-    if opening.model == first.model and snapshot.model_hash != model.content_hash:
-        raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in CHOICES:
-        if getattr(first, field) != getattr(opening, field):
-            raise InvalidField(field, "is not what the session was opened with")
+
+    key: str
+    session: Session
+    sink: MessageSink
+    writer: SnapshotWriter | None
+    ending: asyncio.Task[None] | None = None
 
 
-# >>> merged from server.sessions.roster
-# >>> """Every session with a slot here: how it begins, is kept, is resumed and ends.
-# >>>
-# >>> Coming back is one path, whatever happened before: the session leaves its slot for the
-# >>> store, if it still has one, and takes a slot again from the store. So a lost connection,
-# >>> a second one with the same token and a killed server all come down to the same thing.
-# >>> """
-
-LOG: Final = logging.getLogger(__name__)
-LOOK_S: Final = 0.05
-SWEEP_S: Final = 5.0
-
-
-class RosterObserver(Protocol):
-    """Who wants to know how sessions are kept."""
+class RegistryObserver(Protocol):
+    """Counts what becomes of sessions."""
 
     def kept(self) -> None:
-        """A session was saved, or its time renewed."""
+        """A session was saved, or its expiry renewed."""
 
     def not_kept(self) -> None:
         """The store failed; the session goes on, and is saved later."""
@@ -113,161 +112,169 @@ class SessionRegistry:
     """The sessions of one server.
 
     Args:
-        streams: Where they are scored.
-        catalogue: By which versions.
-        store: Where they are kept.
-        terms: How often, and for how long.
+        client: The engine that scores them.
+        catalogue: The versions of the models.
+        store: Keeps their snapshots.
+        policy: How often they are saved, and how long they are kept.
         observer: Counts.
         clock: Seconds since 1970.
     """
 
     def __init__(
         self,
-        streams: EngineClient,
+        client: EngineClient,
         catalogue: Catalogue,
         store: Store,
-        terms: SnapshotPolicy,
-        observer: RosterObserver,
+        policy: SnapshotPolicy,
+        observer: RegistryObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._streams = streams
+        self._client = client
         self._catalogue = catalogue
         self._store = store
-        self._terms = terms
+        self._policy = policy
         self._observer = observer
         self._clock = clock
-        self._live: dict[str, SnapshotWriter] = {}
-        self._coming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._live: dict[str, LiveSession] = {}
+        self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def ttl_ms(self) -> int:
-        """For how long a session is kept that nobody is connected to."""
-        return int(1000 * self._terms.ttl_s)
+        """For how long a session without a client is kept."""
+        return int(1000 * self._policy.ttl_s)
 
-    async def begin(
-        self, session: Session, arrival: OpenRequest
-    ) -> SnapshotWriter | None:
-        """Begin a session; None where the store fails, and it cannot be resumed.
+    async def begin(self, session: Session, request: OpenRequest) -> LiveSession:
+        """Begin a session.
 
         Raises:
             ProtocolError: The session was refused.
         """
-        session.begin(self._streams)
+        session.begin(self._client)
         name, token = secrets.token_hex(8), secrets.token_urlsafe(32)
-        opening, model, carrier, holder = arrival
+        opening, model, sink, holder = request
         first = Snapshot(name, opening, model.content_hash, holder)
-        expires_s = self._clock() + self._terms.ttl_s
-        record = Record(key_of(token), 1, expires_s, encode(first))
-        try:
-            await self._store.create(record)
-        except StoreUnavailable as error:
-            self._complain(error)
-            session.welcome(SessionHandle(name, holder=holder))
-            return None
-        keeper = self._keep(record, session, carrier)
-        session.welcome(SessionHandle(name, token, self.ttl_ms, holder=holder))
-        return keeper
+        record = await self._create_record(token, first)
+        if record is None:
+            live = LiveSession(name, session, sink, writer=None)
+            handle = SessionHandle(name, holder=holder)
+        else:
+            live = self._saved(record, session, sink)
+            handle = SessionHandle(name, token, self.ttl_ms, holder=holder)
+        self._live[live.key] = live
+        session.send_opened(handle)
+        return live
 
-    async def resume(self, session: Session, arrival: OpenRequest) -> SnapshotWriter:
-        """Go on with the session that the client has the token of.
+    async def resume(self, session: Session, request: OpenRequest) -> LiveSession:
+        """Continue the session that the client has the token of.
 
         Raises:
             ProtocolError: There is no such session, it is another model's, it was
                 opened otherwise, or there is no place for it now.
         """
-        token = arrival.opening.resume
+        token = request.opening.resume
         assert token is not None
         key = key_of(token)
-        lock = self._coming.setdefault(key, asyncio.Lock())
+        lock = self._resuming.setdefault(key, asyncio.Lock())
         async with lock:
-            await self._take_over(key, arrival.holder)
+            await self._take_over(key, request.holder)
             record, snapshot = await self._claim(key)
-            model = self._version(snapshot, arrival)
-            check(snapshot, arrival, model)
-            session.resume(self._streams, snapshot, model)
-            keeper = self._keep(record, session, arrival.carrier)
+            model = self._version(snapshot, request)
+            check(snapshot, request, model)
+            session.resume(self._client, snapshot, model)
+            live = self._live[key] = self._saved(record, session, request.sink)
             name, holder = snapshot.session, snapshot.holder
-            session.welcome(
+            session.send_opened(
                 SessionHandle(name, token, self.ttl_ms, resumed=True, holder=holder)
             )
         self._observer.resumed()
-        return keeper
+        return live
 
-    def carrier_of(self, token: str) -> MessageSink | None:
-        """Return who is connected to a session; a resume would end that."""
-        keeper = self._live.get(key_of(token))
-        return None if keeper is None else keeper.carrier
+    def sink_of(self, token: str) -> MessageSink | None:
+        """Return a session's connection, which a resume would end, or None."""
+        live = self._live.get(key_of(token))
+        return None if live is None else live.sink
 
-    def held_by(self, holder: str) -> list[SnapshotWriter]:
-        """Return the sessions of a key's holder that have a client here."""
-        live = [keeper for keeper in self._live.values() if keeper.leaving is None]
-        return [keeper for keeper in live if keeper.session.grant.holder == holder]
+    def held_by(self, holder: str) -> list[LiveSession]:
+        """Return the live sessions of an API key's holder."""
+        live = [one for one in self._live.values() if one.ending is None]
+        return [one for one in live if one.session.handle.holder == holder]
 
-    def detach(self, keeper: SnapshotWriter) -> asyncio.Task[None]:
-        """Save a session whose client is gone, and free its slot."""
-        if keeper.leaving is None:
-            keeper.leaving = self._start(self._leave(keeper))
-        return keeper.leaving
+    def detach(self, live: LiveSession) -> asyncio.Task[None]:
+        """Save a session that has lost its client, and free its slot."""
+        if live.ending is None:
+            live.ending = self._start(self._detach(live))
+        return live.ending
 
-    def finish(self, keeper: SnapshotWriter) -> None:
-        """End a session that was closed; its client may ask once more for the end."""
-        self._end(keeper, keeper.linger())
+    def finish(self, live: LiveSession) -> None:
+        """End a session that was closed; its record stays for its last message."""
+        self._end(live, SnapshotWriter.expire_soon)
 
-    def discard(self, keeper: SnapshotWriter) -> None:
-        """End a session that nobody will come back to."""
-        self._end(keeper, keeper.forget())
+    def discard(self, live: LiveSession) -> None:
+        """End a session for good, and delete its record."""
+        self._end(live, SnapshotWriter.delete)
 
     async def drained(self) -> None:
-        """Wait until no session here has a whole tick left to score."""
-        while any(keeper.session.busy for keeper in self._live.values()):  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_S)
+        """Wait until no live session has a whole tick left to score."""
+        while any(live.session.busy for live in self._live.values()):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
 
     async def detach_all(self) -> None:
         """Save every session and free its slot."""
-        await asyncio.gather(*[self.detach(k) for k in [*self._live.values()]])
+        await asyncio.gather(*[self.detach(live) for live in [*self._live.values()]])
 
     async def run(self) -> None:
-        """Save what is due, and throw away what has expired, until cancelled."""
+        """Save sessions when they are due, and sweep the store, until cancelled."""
         swept_s = self._clock()
         while True:
-            await asyncio.sleep(LOOK_S)
-            for keeper in [*self._live.values()]:
-                if keeper.due():
-                    self._start(self._save(keeper))
+            await asyncio.sleep(POLL_S)
+            for live in [*self._live.values()]:
+                writer = live.writer if live.ending is None else None
+                if writer is not None and writer.due():
+                    self._start(self._save(live, writer))
             if self._clock() - swept_s >= SWEEP_S:
                 swept_s = self._clock()
-                self._start(self._sweep())
+                self._start(self._counted(self._store.sweep(swept_s)))
 
     async def close(self) -> None:
         """Wait for what is being saved, and close the store."""
         await asyncio.gather(*self._tasks)
         await self._store.close()
 
-    def _keep(
-        self, record: Record, session: Session, carrier: MessageSink
-    ) -> SnapshotWriter:
+    async def _create_record(self, token: str, first: Snapshot) -> Record | None:
+        """Create a session's record; None where there is to be none, or it failed."""
+        if self._policy.every_s == 0:
+            return None
+        expires_s = self._clock() + self._policy.ttl_s
+        record = Record(key_of(token), 1, expires_s, encode(first))
+        try:
+            await self._store.create(record)
+        except StoreUnavailable as error:
+            self._count_failure(error)
+            return None
+        return record
+
+    def _saved(
+        self, record: Record, session: Session, sink: MessageSink
+    ) -> LiveSession:
         owned = (record.key, record.epoch)
-        keeper = SnapshotWriter(
-            self._store, owned, session, carrier, self._terms, self._clock
-        )
-        self._live[record.key] = keeper
-        return keeper
+        writer = SnapshotWriter(self._store, owned, session, self._policy, self._clock)
+        return LiveSession(record.key, session, sink, writer)
 
     async def _take_over(self, key: str, holder: str) -> None:
-        """Send away who is connected to a session, and wait until it is saved."""
-        keeper = self._live.get(key)
-        if keeper is not None:
-            if keeper.session.grant.holder != holder:
+        """End a session's connection, if it has one, and wait until it is saved."""
+        live = self._live.get(key)
+        if live is not None:
+            if live.session.handle.holder != holder:
                 raise UnknownSession
-            keeper.carrier.fail(TakenOver())
-            await asyncio.shield(self.detach(keeper))
+            live.sink.fail(TakenOver())
+            await asyncio.shield(self.detach(live))
 
     async def _claim(self, key: str) -> tuple[Record, Snapshot]:
         try:
             record = await self._store.claim(key, self._clock())
         except StoreUnavailable as error:
-            self._complain(error)
+            self._count_failure(error)
             raise NotReady("the store of sessions does not answer") from None
         if record is None:
             raise UnknownSession
@@ -277,52 +284,58 @@ class SessionRegistry:
             LOG.error("a kept session cannot be read: %s", error)
             raise UnknownSession from None
 
-    def _version(self, snapshot: Snapshot, arrival: OpenRequest) -> ServedModel:
-        """Return the version that a session began on, else the one that took over."""
+    def _version(self, snapshot: Snapshot, request: OpenRequest) -> ServedModel:
+        """Return the version that a session began on, else the current one."""
         name, content_hash = snapshot.opening.model, snapshot.model_hash
-        return self._catalogue.version(name, content_hash) or arrival.model
+        return self._catalogue.version(name, content_hash) or request.model
 
-    async def _save(self, keeper: SnapshotWriter) -> None:
+    async def _save(self, live: LiveSession, writer: SnapshotWriter) -> None:
         try:
-            await keeper.keep()
+            await writer.save()
             self._observer.kept()
         except Fenced:
-            keeper.carrier.fail(TakenOver())
+            live.sink.fail(TakenOver())
         except StoreError as error:
-            self._complain(error)
+            self._count_failure(error)
         except Exception:
             LOG.exception("a session cannot be saved")
-            keeper.carrier.fail(InternalError())
+            live.sink.fail(InternalError())
 
-    async def _leave(self, keeper: SnapshotWriter) -> None:
+    async def _detach(self, live: LiveSession) -> None:
         try:
-            await self._save(keeper)
+            if live.writer is not None:
+                await self._save(live, live.writer)
         finally:
-            keeper.session.release()
-            if self._live.get(keeper.key) is keeper:
-                del self._live[keeper.key]
+            live.session.release()
+            if self._live.get(live.key) is live:
+                del self._live[live.key]
 
-    def _end(self, keeper: SnapshotWriter, last: Coroutine[Any, Any, None]) -> None:
-        if keeper.leaving is not None:
-            last.close()
-            return
-        keeper.session.release()
-        del self._live[keeper.key]
-        keeper.leaving = self._start(self._quietly(last))
+    def _end(
+        self,
+        live: LiveSession,
+        last: Callable[[SnapshotWriter], Coroutine[Any, Any, None]],
+    ) -> None:
+        if live.ending is None:
+            live.session.release()
+            del self._live[live.key]
+            live.ending = self._start(self._write_last(live.writer, last))
 
-    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _write_last(
+        self,
+        writer: SnapshotWriter | None,
+        last: Callable[[SnapshotWriter], Coroutine[Any, Any, None]],
+    ) -> None:
+        if writer is not None:
+            await self._counted(last(writer))
+
+    async def _counted(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run work on the store; a failure is counted, not raised."""
         try:
             await work
         except StoreError as error:
-            self._complain(error)
+            self._count_failure(error)
 
-    async def _sweep(self) -> None:
-        try:
-            await self._store.sweep(self._clock())
-        except StoreError as error:
-            self._complain(error)
-
-    def _complain(self, error: StoreError) -> None:
+    def _count_failure(self, error: StoreError) -> None:
         LOG.error("%s", error)
         self._observer.not_kept()
 
@@ -331,3 +344,26 @@ class SessionRegistry:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def key_of(token: str) -> str:
+    """Return a token's key in the store: a hash, so that the store leaks no token."""
+    return sha256(token.encode()).hexdigest()
+
+
+def check(snapshot: Snapshot, request: OpenRequest, model: ServedModel) -> None:
+    """Raise unless a request may resume a session on this version of its model.
+
+    Raises:
+        UnknownSession: The session is another key's.
+        ModelChanged: The session began on another version.
+        InvalidField: The session was opened otherwise.
+    """
+    first, opening = snapshot.opening, request.opening
+    if snapshot.holder != request.holder:
+        raise UnknownSession
+    if opening.model == first.model and snapshot.model_hash != model.content_hash:
+        raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
+    for field in FIXED_FIELDS:
+        if getattr(first, field) != getattr(opening, field):
+            raise InvalidField(field, "is not what the session was opened with")

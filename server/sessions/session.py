@@ -1,9 +1,16 @@
-"""Who takes a session's messages to its client."""
+"""One session between its conversation and the engine: requests in, messages out.
+
+No socket, no clock, and nothing to await: the engine's scores come in by `scored`, and
+a `MessageSink` takes the messages to the client.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,44 +31,61 @@ from saccade.server.protocol.messages import (
     WasReset,
 )
 from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
-from saccade.server.sessions.pending_replies import PendingReplies
-from saccade.server.sessions.session_input import ROOMS, SessionInput
+from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
 from saccade.server.sessions.snapshots import (
-    Cut,
-    FlushMark,
+    HostState,
+    OnSnapshot,
+    PendingFlush,
     Reply,
     Snapshot,
-    Taken,
 )
 from saccade.server.sessions.wire_errors import to_wire_error
 
+REPLIES_KEPT: Final = 16
+
 
 class MessageSink(Protocol):
-    """One client, as its session sees it."""
+    """The connection to one client, as its session uses it."""
 
     def put(self, message: ServerMessage) -> None:
-        """Take a message."""
+        """Queue a message for the client."""
 
     def fail(self, error: ProtocolError) -> None:
-        """Take the error that ends the session here."""
+        """Send the error that ends the session here."""
 
     def progressed(self) -> None:
-        """Learn that ticks were scored."""
+        """Check again what waits for the session: ticks were scored."""
 
 
-# >>> merged from server.sessions.grant
-# >>> """What a client is told when its session begins, and what it may come back with."""
+class Signal:
+    """Wakes the coroutines that wait, which then check their condition again.
+
+    Unlike `asyncio.Condition`, it is notified without a lock, from synchronous code.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def notify(self) -> None:
+        """Make every waiting coroutine check its condition again."""
+        self._changed.set()
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Return once the condition holds, at once if it does."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class SessionHandle(NamedTuple):
-    """What a client is given to come back with.
+    """A session's name, and the token that its client may resume it with.
 
     Attributes:
         session: The session's name.
-        token: What to say on coming back; None where nothing is kept.
-        ttl_ms: For how long that is possible after a connection was lost.
+        token: The resume token; None where no snapshots are kept.
+        ttl_ms: For how long the token is good after a connection was lost.
         resumed: Whether the client has just come back.
-        holder: Whose key the client showed; empty where there are none.
+        holder: Holder of the client's API key; empty where there are no keys.
     """
 
     session: str
@@ -72,12 +96,12 @@ class SessionHandle(NamedTuple):
 
 
 def opened(
-    grant: SessionHandle, model: ServedModel, conversation: Conversation
+    handle: SessionHandle, model: ServedModel, conversation: Conversation
 ) -> Opened:
-    """Write the message that begins a session, or goes on with one."""
+    """Return the message that begins a session, or continues one."""
     limits = conversation.limits
     return Opened(
-        session=grant.session,
+        session=handle.session,
         model=model.name,
         model_hash=model.content_hash,
         labels=list(model.labels),
@@ -86,29 +110,71 @@ def opened(
         window_events=limits.window_events,
         window_bytes=limits.window_bytes,
         max_frame_bytes=limits.max_frame_bytes,
-        resume=grant.token,
-        resume_ttl_ms=grant.ttl_ms,
-        resumed=grant.resumed,
+        resume=handle.token,
+        resume_ttl_ms=handle.ttl_ms,
+        resumed=handle.resumed,
         seq=conversation.ledger.sent.seq,
     )
 
 
-# >>> merged from server.sessions.session
-# >>> """One session between its conversation and the engine: requests in, messages out.
-# >>>
-# >>> No socket, no clock, and nothing to await: the engine's scores come in by `scored`, and
-# >>> a carrier takes the messages to the client.
-# >>> """
+class _Sent(NamedTuple):
+    """A reply, and the newest frame when it was sent."""
+
+    seq: int
+    message: Reply
+
+
+class PendingReplies:
+    """Flushes that wait for their scores, and the newest replies.
+
+    A reply may be lost on its way; a client that comes back receives the newest again.
+    """
+
+    def __init__(self) -> None:
+        self._flushes: deque[PendingFlush] = deque()
+        self._sent: deque[_Sent] = deque(maxlen=REPLIES_KEPT)
+
+    @property
+    def newest(self) -> list[Reply]:
+        """The newest replies, the oldest first."""
+        return [sent.message for sent in self._sent]
+
+    def add_flush(self, flush: PendingFlush) -> None:
+        """Add a flush that waits."""
+        self._flushes.append(flush)
+
+    def take_due(self, ticks: int) -> Iterator[PendingFlush]:
+        """Remove and yield the flushes to answer once so many ticks are scored."""
+        while self._flushes and self._flushes[0].ticks <= ticks:
+            yield self._flushes.popleft()
+
+    def add_sent(self, seq: int, message: Reply) -> None:
+        """Add a reply that is sent now, after frame `seq`."""
+        self._sent.append(_Sent(seq, message))
+
+    def export_state(
+        self, seq: int
+    ) -> tuple[tuple[PendingFlush, ...], tuple[Reply, ...]]:
+        """Return the flushes and replies from no later than a frame."""
+        flushes = tuple(flush for flush in self._flushes if flush.seq <= seq)
+        return flushes, tuple(sent.message for sent in self._sent if sent.seq <= seq)
+
+    def import_state(
+        self, seq: int, flushes: Iterable[PendingFlush], replies: Iterable[Reply]
+    ) -> None:
+        """Continue with the flushes and replies up to a frame."""
+        self._flushes.extend(flushes)
+        self._sent.extend(_Sent(seq, message) for message in replies)
 
 
 class Session:
-    """One client's stream, from `opened` to `closed`.
+    """One client's stream, from `opened` to `closed`; an engine's `OutputHandler`.
 
     Args:
-        conversation: What the client has sent and what it is told.
+        conversation: The protocol's state: what was sent and acknowledged.
         model: The model that scores it.
-        opening: How the client wants it.
-        carrier: Takes what the client is to hear.
+        opening: The client's `open` message.
+        sink: Takes messages to the client.
     """
 
     def __init__(
@@ -116,34 +182,36 @@ class Session:
         conversation: Conversation,
         model: ServedModel,
         opening: Open,
-        carrier: MessageSink,
+        sink: MessageSink,
     ) -> None:
         self._conversation = conversation
         self.model = model
-        self._carrier = carrier
-        self._send = carrier.put
+        self._tick_events = model.tick_events
+        self._sink = sink
+        self._send = sink.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
-        self.grant = SessionHandle("")
+        self.handle = SessionHandle("")
         self._reporter = Reporter(opening.report)
-        self._room = ROOMS[opening.when_full](conversation.limits)
-        self._intake = SessionInput(model, self._room)
-        self._answers = PendingReplies()
-        self._awaited: list[Taken] = []
+        self._limits = QUEUE_LIMITS[opening.when_full](conversation.limits)
+        self._input = SessionInput(model, self._limits)
+        self._replies = PendingReplies()
+        self._snapshots_awaited: list[OnSnapshot] = []
         self._last: Tick | None = None
         self._reported: Tick | None = None
-        self.lost = False
-        self.version = 0
+        self.ended = False
+        self.revision = 0
+        """Raised by each change that a snapshot would show."""
 
     @property
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
-        return self._intake.drained
+        return self._input.drained
 
     @property
     def busy(self) -> bool:
         """Whether a tick will still be scored."""
-        return not (self.drained or self.lost)
+        return not (self.drained or self.ended)
 
     @property
     def events_sent(self) -> int:
@@ -158,73 +226,164 @@ class Session:
         """
         ledger, limits = self._conversation.ledger, self._conversation.limits
         if ledger.dropped is not None:
-            return self._intake.under_way > limits.window_events
+            return self._input.unscored > limits.window_events
         return limits.exceeded_by(ledger.pending)
 
-    def begin(self, streams: EngineClient) -> None:
-        """Take a slot; `welcome` tells the client.
+    def begin(self, client: EngineClient) -> None:
+        """Open a stream through the engine; `send_opened` comes next.
 
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
         self._conversation.begin(self.model.sensor)
-        self._take_slot(streams, None)
+        self._open_stream(client, None)
 
     def resume(
-        self, streams: EngineClient, snapshot: Snapshot, model: ServedModel
+        self, client: EngineClient, snapshot: Snapshot, model: ServedModel
     ) -> None:
-        """Take a slot and go on from a snapshot of this model; raises as `begin`."""
-        self.model, self._intake = model, SessionInput(model, self._room)
-        self._conversation.resume(self.model.sensor, snapshot.conversation)
-        self._take_slot(streams, snapshot.row)
+        """Continue from a snapshot of this model; otherwise as `begin`."""
+        self.model, self._input = model, SessionInput(model, self._limits)
+        self._tick_events = model.tick_events
+        self._conversation.resume(model.sensor, snapshot.conversation)
+        self._open_stream(client, snapshot.row)
         self._opening = snapshot.opening
         self._reporter.resume(snapshot.position)
         self._last, self._reported = snapshot.last, snapshot.reported
         ticks = 0 if self._last is None else self._last.ticks
-        self._intake.recall(snapshot.intake, ticks)
-        self._answers.recall(snapshot.seq, snapshot.flushes, snapshot.replies)
+        self._input.import_state(snapshot.input, ticks)
+        self._replies.import_state(snapshot.seq, snapshot.flushes, snapshot.replies)
 
-    def welcome(self, grant: SessionHandle) -> None:
-        """Tell the client of its session; if it came back, the newest answers too."""
-        self.grant = grant
-        self._send(opened(grant, self.model, self._conversation))
-        for reply in self._answers.newest:
+    def _open_stream(self, client: EngineClient, row: RowState | None) -> None:
+        try:
+            stream = client.open(self.model.key, self._half_life_ms, self, row)
+        except EngineError as error:
+            raise to_wire_error(error) from None
+        self._input.attach(stream)
+
+    def send_opened(self, handle: SessionHandle) -> None:
+        """Send `opened`, and to a client that came back the newest replies again."""
+        self.handle = handle
+        self._send(opened(handle, self.model, self._conversation))
+        for reply in self._replies.newest:
             self._send(reply)
         if self._reported is not None:
             self._send_result(self._reported)
-        self._intake.pump()
+        self._input.submit_ready()
         self.acknowledge()
 
-    def _take_slot(self, streams: EngineClient, row: RowState | None) -> None:
-        key, half_life_ms = self.model.key, self._half_life_ms
-        try:
-            self._intake.attach(streams.open(key, half_life_ms, self, row))
-        except EngineError as error:
-            raise to_wire_error(error) from None
+    def feed(self, events: Events, size: int) -> int:
+        """Take a frame's events; return how many were dropped to make room.
 
-    def snapshot(self, taken: Taken) -> None:
-        """Take a snapshot after the newest frame; `taken` hears it once it is whole.
-
-        The engine's half comes when all ticks that are in it have been told, and no
-        other: at that moment reports, flushes and answers are of the same moment too.
+        Args:
+            events: Checked events of the model's sensor, in order of time.
+            size: Bytes of `data` that they came in.
         """
-        cut = Cut(self._conversation.memory(), self._intake.memory())
-        self._awaited.append(taken)
-        self._intake.stream.export(partial(self._complete, taken, cut))
+        self.revision += 1
+        dropped = self._input.feed(events, size)
+        if dropped:
+            self._conversation.ledger.drop(dropped)
+        self.acknowledge()
+        return dropped
 
-    def _complete(self, taken: Taken, cut: Cut, row: RowState | None) -> None:
-        self._awaited.remove(taken)
-        ticks = self._intake.ticks_in(row, cut.intake.submitted)
-        assert ticks == self._intake.ticks, "a row holds exactly the ticks told"
-        flushes, replies = self._answers.up_to(cut.conversation.sent.seq)
-        taken(
+    def flush(self, request: Flush) -> None:
+        """Answer for exactly the events so far, now or once they are scored."""
+        self._input.submit_all()
+        self._replies.add_flush(
+            PendingFlush(
+                request.id,
+                self._conversation.ledger.sent.seq,
+                self._input.whole_ticks,
+                self._input.pending,
+                self._if_dropping(self._input.dropped),
+            )
+        )
+        self._answer_flushes()
+
+    def reset(self, request: Reset) -> None:
+        """Begin anew; every whole tick must be scored before."""
+        assert self.drained
+        self._input.reset()
+        self._reporter.reset()
+        self._last = self._reported = None
+        self._cancel_snapshots()
+        self._reply(WasReset(request.id))
+
+    def refuse(self, message: ErrorMessage) -> None:
+        """Send the error that refuses a frame."""
+        self._reply(message)
+        self.acknowledge()
+
+    def repeat(self) -> None:
+        """Acknowledge a frame that had come before."""
+        self._send(self._conversation.ledger.ack())
+
+    def close(self) -> None:
+        """Send the final scores; every whole tick must be scored before."""
+        assert self.drained
+        self._send(
+            closed(
+                self._last,
+                self.model.labels,
+                seq=self._conversation.ledger.acked.seq,
+                pending=self._input.pending,
+                dropped=self._if_dropping(self._input.dropped),
+            )
+        )
+
+    def release(self) -> None:
+        """Free the slot, however the session ended."""
+        self._end()
+        self._input.close()
+
+    def scored(self, scores: TickScores) -> None:
+        """Receive some ticks' scores; send results, acks and answers to flushes."""
+        if not np.isfinite(scores.logits).all():
+            self._end()
+            self._sink.fail(InternalError())
+            return
+        for logits, t_us in zip(scores.logits, scores.t_us.tolist(), strict=True):
+            self._input.scored()
+            ticks = self._input.ticks
+            self._last = Tick(ticks, ticks * self._tick_events, t_us, logits)
+            self.acknowledge()
+            for tick in self._reporter.select([self._last]):
+                self._reported = tick
+                self._send_result(tick)
+            self._answer_flushes()
+        self.revision += 1
+        self._input.submit_ready()
+        self._sink.progressed()
+
+    def failed(self, error: EngineError) -> None:
+        """Receive the engine's error and end the session."""
+        self._end()
+        self._sink.fail(to_wire_error(error))
+
+    def snapshot(self, done: OnSnapshot) -> None:
+        """Take a snapshot after the newest frame; `done` receives it once complete.
+
+        The engine's half comes after the scores of all ticks that are in it, and of no
+        other: at that moment reports, flushes and replies are of the same moment too.
+        """
+        host = HostState(self._conversation.export_state(), self._input.export_state())
+        self._snapshots_awaited.append(done)
+        self._input.stream.export(partial(self._complete_snapshot, done, host))
+
+    def _complete_snapshot(
+        self, done: OnSnapshot, host: HostState, row: RowState | None
+    ) -> None:
+        self._snapshots_awaited.remove(done)
+        ticks = self._input.ticks_in(row, host.input.submitted)
+        assert ticks == self._input.ticks, "a row holds exactly the ticks scored"
+        flushes, replies = self._replies.export_state(host.conversation.sent.seq)
+        done(
             Snapshot(
-                session=self.grant.session,
-                holder=self.grant.holder,
+                session=self.handle.session,
+                holder=self.handle.holder,
                 opening=self._opening,
                 model_hash=self.model.content_hash,
-                conversation=cut.conversation,
-                intake=cut.intake,
+                conversation=host.conversation,
+                input=host.input,
                 row=row,
                 position=self._reporter.position,
                 last=self._last,
@@ -234,128 +393,49 @@ class Session:
             )
         )
 
-    def _give_up_snapshots(self) -> None:
-        awaited, self._awaited = self._awaited, []
-        for taken in awaited:
-            taken(None)
-
-    def survived(self, seq: int) -> None:
-        """Tell the client that everything up to a frame is durable."""
+    def mark_durable(self, seq: int) -> None:
+        """Acknowledge that everything up to a frame is in a saved snapshot."""
         self._conversation.ledger.durable_seq = seq
         self.acknowledge()
 
-    def feed(self, events: Events, size: int) -> int:
-        """Take a frame's events; return how many were dropped to make room."""
-        self.version += 1
-        dropped = self._intake.feed(events, size)
-        if dropped:
-            self._conversation.ledger.drop(dropped)
-        self.acknowledge()
-        return dropped
-
-    def flush(self, request: Flush) -> None:
-        """Answer for exactly the events so far, now or once they are scored."""
-        intake, seq = self._intake, self._conversation.ledger.sent.seq
-        intake.commit()
-        dropped = self._told(intake.dropped)
-        self._answers.ask(
-            FlushMark(request.id, seq, intake.whole_ticks, intake.pending, dropped)
-        )
-        self._answer_flushes()
-
-    def reset(self, request: Reset) -> None:
-        """Begin anew; every whole tick must be scored before."""
-        assert self.drained
-        self._intake.reset()
-        self._reporter.reset()
-        self._last = self._reported = None
-        self._give_up_snapshots()
-        self._reply(WasReset(request.id))
-
-    def refuse(self, message: ErrorMessage) -> None:
-        """Tell the client that a frame was refused."""
-        self._reply(message)
-        self.acknowledge()
-
-    def repeat(self) -> None:
-        """Acknowledge a frame that was known already."""
-        self._send(self._conversation.ledger.ack())
-
-    def _reply(self, message: Reply) -> None:
-        self.version += 1
-        self._answers.say(self._conversation.ledger.sent.seq, message)
-        self._send(message)
-
-    def close(self) -> None:
-        """Tell the final scores; every whole tick must be scored before."""
-        assert self.drained
-        self._send(
-            closed(
-                self._last,
-                self.model.labels,
-                seq=self._conversation.ledger.acked.seq,
-                pending=self._intake.pending,
-                dropped=self._told(self._intake.dropped),
-            )
-        )
-
-    def release(self) -> None:
-        """Give the slot back, however the session ended."""
-        self._lose()
-        self._intake.close()
-
-    def scored(self, scored: TickScores) -> None:
-        """Take some ticks' scores and tell the client what it wants to hear."""
-        if not np.isfinite(scored.logits).all():
-            self._lose()
-            self._carrier.fail(InternalError())
-            return
-        for logits, t_us in zip(scored.logits, scored.t_us.tolist(), strict=True):
-            self._intake.scored()
-            ticks = self._intake.ticks
-            self._last = Tick(ticks, ticks * self.model.tick_events, t_us, logits)
-            self.acknowledge()
-            for tick in self._reporter.select([self._last]):
-                self._reported = tick
-                self._send_result(tick)
-            self._answer_flushes()
-        self.version += 1
-        self._intake.pump()
-        self._carrier.progressed()
-
-    def failed(self, error: EngineError) -> None:
-        """End the session: the engine lost it."""
-        self._lose()
-        self._carrier.fail(to_wire_error(error))
-
-    def _lose(self) -> None:
-        self.lost = True
-        self._give_up_snapshots()
-
     def acknowledge(self) -> None:
-        """Acknowledge what is scored; the open tick too, when it is next in line."""
-        ack = self._conversation.settle(self._intake.waiting)
+        """Acknowledge what is scored; the open tick too, where nothing is before it."""
+        ack = self._conversation.ledger.settle(self._input.waiting)
         if ack is not None:
             self._send(ack)
 
+    def _end(self) -> None:
+        self.ended = True
+        self._cancel_snapshots()
+
+    def _cancel_snapshots(self) -> None:
+        awaited, self._snapshots_awaited = self._snapshots_awaited, []
+        for done in awaited:
+            done(None)
+
+    def _reply(self, message: Reply) -> None:
+        self.revision += 1
+        self._replies.add_sent(self._conversation.ledger.sent.seq, message)
+        self._send(message)
+
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq
-        dropped = self._told(self._intake.dropped_behind)
+        dropped = self._if_dropping(self._input.dropped_behind)
         self._send(result(tick, self.model.labels, seq=seq, dropped=dropped))
 
-    def _told(self, dropped: int) -> int | None:
-        """Return what the client hears of dropped events: nothing, if none ever is."""
+    def _if_dropping(self, dropped: int) -> int | None:
+        """Return the wire's `dropped`: None under a policy that never drops."""
         return None if self._conversation.ledger.dropped is None else dropped
 
     def _answer_flushes(self) -> None:
-        for mark in self._answers.due(self._intake.ticks):
+        for flush in self._replies.take_due(self._input.ticks):
             self._reply(
                 flushed(
                     self._last,
                     self.model.labels,
-                    id=mark.id,
-                    seq=mark.seq,
-                    pending=mark.pending,
-                    dropped=mark.dropped,
+                    id=flush.id,
+                    seq=flush.seq,
+                    pending=flush.pending,
+                    dropped=flush.dropped,
                 )
             )

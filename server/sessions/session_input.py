@@ -1,84 +1,47 @@
-"""Where events were dropped out of a session's stream, and how many."""
+"""A session's events on their way into the engine, and how far they have come.
+
+    frame → queue (bounded, where the client chose so) → tokenizer → engine
+
+Two policies share one path. Under `block` the engine receives everything at once, and
+the client is held back. Under `drop-oldest` the engine is given a few ticks ahead of
+its scores; later events wait in the queue, and when the queue is full its oldest whole
+ticks are dropped. What waits in the queue begins with a new tick, so that no tick has a
+gap inside.
+
+Events wait before they become tokens. So when the oldest are dropped, the next event's
+timestep spans the gap, and the scores are those of a stream in which the dropped events
+never happened.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 
 from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
-from saccade.server.engine.stream import EngineStream
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
 
-
-class Gap(NamedTuple):
-    """So many events were dropped after so many ticks had gone on to the engine."""
-
-    ticks: int
-    events: int
-
-
-class DropLog:
-    """The gaps of one stream since it was opened or reset, in order.
-
-    Only those ahead of the scores are kept one by one. All lie between two ticks.
-    """
-
-    def __init__(self, behind: int = 0, ahead: Iterable[Gap] = ()) -> None:
-        self.behind = behind
-        """Dropped events before the newest scored one."""
-        self._ahead = deque(ahead)
-
-    @property
-    def events(self) -> int:
-        """All dropped events."""
-        return self.behind + sum(gap.events for gap in self._ahead)
-
-    @property
-    def ahead(self) -> tuple[Gap, ...]:
-        """The gaps that no scored event lies behind."""
-        return tuple(self._ahead)
-
-    def add(self, ticks: int, events: int) -> None:
-        """Note that events were dropped after so many ticks."""
-        if self._ahead and self._ahead[-1].ticks == ticks:
-            events += self._ahead.pop().events
-        self._ahead.append(Gap(ticks, events))
-
-    def advance(self, ticks: int) -> None:
-        """Note that so many ticks are scored."""
-        while self._ahead and self._ahead[0].ticks < ticks:
-            self.behind += self._ahead.popleft().events
-
-    def waiting(self, ticks: int) -> int:
-        """Return how many events lie in gaps behind ticks that are not scored yet."""
-        return sum(gap.events for gap in self._ahead if gap.ticks > ticks)
-
-
-# >>> merged from server.sessions.line
-# >>> """The events of one session that the engine was not given yet.
-# >>>
-# >>> They wait before they become tokens. So when the oldest are dropped to make room, the
-# >>> next event's timestep spans the gap, and the scores are those of a stream in which the
-# >>> dropped events never happened.
-# >>> """
+LEAD_TICKS: Final = 64
+"""More than two batches of the longest bucket, so that the device is never idle."""
 
 UNBOUNDED: Final = sys.maxsize
 
 
 class QueueLimits(NamedTuple):
-    """How much of one session may wait, and where.
+    """Bounds on what one session may have waiting.
 
     Attributes:
         ticks: Whole ticks that the engine may be given ahead of its scores.
-        events: Events that may wait behind those; the oldest give way to newer ones.
-        bytes: And bytes of `data` that they came in.
+        events: Events that may wait in the queue; newer ones displace the oldest.
+        bytes: Bytes of `data` that those events may have come in.
     """
 
     ticks: int = UNBOUNDED
@@ -86,8 +49,17 @@ class QueueLimits(NamedTuple):
     bytes: int = UNBOUNDED
 
 
+QUEUE_LIMITS: Final[dict[WhenFull, Callable[[Limits], QueueLimits]]] = {
+    "block": lambda limits: QueueLimits(),
+    "drop-oldest": lambda limits: QueueLimits(
+        LEAD_TICKS, limits.window_events, limits.window_bytes
+    ),
+}
+assert set(QUEUE_LIMITS) == {*get_args(WhenFull)}
+
+
 class _Frame(NamedTuple):
-    """What is left of a frame, and its share of the frame's bytes."""
+    """The events left of a frame, and their share of the frame's bytes."""
 
     events: Events
     size: int
@@ -96,8 +68,8 @@ class _Frame(NamedTuple):
 class EventQueue:
     """A first-in-first-out queue of events with a bound in events and in bytes."""
 
-    def __init__(self, room: QueueLimits) -> None:
-        self._room = room
+    def __init__(self, limits: QueueLimits) -> None:
+        self._limits = limits
         self._frames: deque[_Frame] = deque()
         self._events = 0
         self._bytes = 0
@@ -138,9 +110,9 @@ class EventQueue:
         """Drop the oldest events until both bounds hold; return how many.
 
         Args:
-            multiple: They are dropped so many at a time.
+            multiple: Events are dropped so many at a time.
         """
-        excess = max(self._events - self._room.events, self._excess_by_bytes())
+        excess = max(self._events - self._limits.events, self._excess_by_bytes())
         if excess <= 0:
             return 0
         return len(self.take(-(-excess // multiple) * multiple))
@@ -150,12 +122,12 @@ class EventQueue:
         return _joined([frame.events for frame in self._frames])
 
     def clear(self) -> None:
-        """Forget all that waits."""
+        """Remove all events."""
         self.take(self._events)
 
     def _excess_by_bytes(self) -> int:
-        """Return how many of the oldest events make up the bytes that are too many."""
-        excess, events = self._bytes - self._room.bytes, 0
+        """Return how many of the oldest events make up the bytes over the bound."""
+        excess, events = self._bytes - self._limits.bytes, 0
         for frame in self._frames:
             if excess <= 0:
                 break
@@ -170,81 +142,102 @@ def _joined(parts: list[Events]) -> Events:
     return np.concatenate(parts) if parts else np.empty(0, EVENT_DTYPE)
 
 
-# >>> merged from server.sessions.intake
-# >>> """A session's events on their way into the engine, and how far they have come.
-# >>>
-# >>>     frame → line (bounded, where the client chose so) → tokenizer → engine
-# >>>
-# >>> Two policies, one path. Under `block` the engine takes everything at once, and the
-# >>> client is held back. Under `drop-oldest` the engine is given a few ticks ahead of its
-# >>> scores; what comes faster waits in line, and when the line is full its oldest whole
-# >>> ticks are dropped. What waits behind a full engine begins with a new tick, so that no
-# >>> tick has a gap inside.
-# >>> """
+class Gap(NamedTuple):
+    """So many events were dropped after so many ticks were given to the engine."""
 
-LEAD_TICKS: Final = 64
-"""More than two batches of the longest bucket, so that the device is never idle."""
-
-ROOMS: Final[dict[WhenFull, Callable[[Limits], QueueLimits]]] = {
-    "block": lambda limits: QueueLimits(),
-    "drop-oldest": lambda limits: QueueLimits(
-        LEAD_TICKS, limits.window_events, limits.window_bytes
-    ),
-}
+    ticks: int
+    events: int
 
 
-class IntakeMemory(NamedTuple):
-    """All that another intake needs to go on from here, but for the engine's row.
+class DropLog:
+    """The gaps of one stream since it was opened or reset, in order.
+
+    A gap lies between two ticks. Only those ahead of the scores are kept one by one.
+    """
+
+    def __init__(self, behind: int = 0, ahead: Iterable[Gap] = ()) -> None:
+        self.behind = behind
+        """Dropped events before the newest scored one."""
+        self._ahead = deque(ahead)
+
+    @property
+    def events(self) -> int:
+        """All dropped events."""
+        return self.behind + sum(gap.events for gap in self._ahead)
+
+    @property
+    def ahead(self) -> tuple[Gap, ...]:
+        """The gaps after the newest scored event."""
+        return tuple(self._ahead)
+
+    def add(self, ticks: int, events: int) -> None:
+        """Record that events were dropped after so many ticks."""
+        if self._ahead and self._ahead[-1].ticks == ticks:
+            events += self._ahead.pop().events
+        self._ahead.append(Gap(ticks, events))
+
+    def advance(self, ticks: int) -> None:
+        """Record that so many ticks are scored."""
+        while self._ahead and self._ahead[0].ticks < ticks:
+            self.behind += self._ahead.popleft().events
+
+    def waiting(self, ticks: int) -> int:
+        """Return how many events lie in gaps behind ticks that are not scored yet."""
+        return sum(gap.events for gap in self._ahead if gap.ticks > ticks)
+
+
+class InputState(NamedTuple):
+    """All that another `SessionInput` needs to continue, but for the engine's row.
 
     Attributes:
-        newest: What the tokenizer remembers.
+        newest: The tokenizer's state.
         submitted: Events given to the engine since open or reset.
-        line: Events that were not.
-        line_bytes: Bytes of the frames that those came in.
+        queued: Events that wait in the queue.
+        queued_bytes: Bytes of the frames that those came in.
         behind: Dropped events before the newest scored one.
         ahead: The gaps after it.
     """
 
     newest: Events = np.empty(0, EVENT_DTYPE)
     submitted: int = 0
-    line: Events = np.empty(0, EVENT_DTYPE)
-    line_bytes: int = 0
+    queued: Events = np.empty(0, EVENT_DTYPE)
+    queued_bytes: int = 0
     behind: int = 0
     ahead: tuple[Gap, ...] = ()
 
 
 class SessionInput:
-    """What one session has given the engine, and what waits for that.
+    """The events that one session has given the engine, and those that wait.
 
     Args:
-        model: The model that scores it.
-        room: How much may wait.
+        model: The model that scores the session.
+        limits: How much may wait.
     """
 
-    def __init__(self, model: ServedModel, room: QueueLimits) -> None:
+    def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
         self._tokenizer = model.new_tokenizer()
-        self._lead = room.ticks
-        self._line = EventQueue(room)
-        self._gaps = DropLog()
+        self._lead_ticks = limits.ticks
+        self._queue = EventQueue(limits)
+        self._drops = DropLog()
         self._stream: EngineStream | None = None
         self.submitted = 0
         self.ticks = 0
 
     @property
     def stream(self) -> EngineStream:
-        """The session's hold on the engine."""
+        """The session's stream through the engine."""
         assert self._stream is not None
         return self._stream
 
     @property
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
-        return not len(self._line) and self.ticks == self.whole_ticks
+        return not len(self._queue) and self.ticks == self.whole_ticks
 
     @property
     def whole_ticks(self) -> int:
-        """Ticks that the engine was given, all their events."""
+        """Ticks whose events were all given to the engine."""
         return self.submitted // self._tick_events
 
     @property
@@ -253,7 +246,7 @@ class SessionInput:
         return self.submitted % self._tick_events + self._tokenizer.held_back
 
     @property
-    def under_way(self) -> int:
+    def unscored(self) -> int:
         """Events that the engine was given and has not scored."""
         return self.submitted - self.ticks * self._tick_events
 
@@ -263,18 +256,18 @@ class SessionInput:
         if self.drained:
             return 0
         held = self._tokenizer.held_back
-        dropped = self._gaps.waiting(self.ticks)
-        return self.under_way + held + dropped + len(self._line)
+        dropped = self._drops.waiting(self.ticks)
+        return self.unscored + held + dropped + len(self._queue)
 
     @property
     def dropped(self) -> int:
         """Events that were dropped since open or reset."""
-        return self._gaps.events
+        return self._drops.events
 
     @property
     def dropped_behind(self) -> int:
-        """Those of them that lie before the newest scored event."""
-        return self._gaps.behind
+        """Events that were dropped before the newest scored one."""
+        return self._drops.behind
 
     def attach(self, stream: EngineStream) -> None:
         """Begin to give events to the engine."""
@@ -282,47 +275,47 @@ class SessionInput:
 
     def feed(self, events: Events, size: int) -> int:
         """Take a frame's events; return how many waiting ones were dropped for them."""
-        self._line.append(events, size)
-        self.pump()
-        dropped = self._line.shrink(self._tick_events)
+        self._queue.append(events, size)
+        self.submit_ready()
+        dropped = self._queue.shrink(self._tick_events)
         if dropped:
-            self._gaps.add(self.whole_ticks, dropped)
+            self._drops.add(self.whole_ticks, dropped)
         return dropped
 
-    def pump(self) -> None:
+    def submit_ready(self) -> None:
         """Give the engine what it has room for, and the rest of a begun tick."""
-        self._submit_up_to(self.ticks + self._lead)
+        self._submit_up_to(self.ticks + self._lead_ticks)
 
-    def commit(self) -> None:
+    def submit_all(self) -> None:
         """Give the engine all that waits: none of it will be dropped."""
         self._submit_up_to(UNBOUNDED)
 
     def scored(self) -> None:
-        """Note one more scored tick."""
+        """Count one more scored tick."""
         self.ticks += 1
-        self._gaps.advance(self.ticks)
+        self._drops.advance(self.ticks)
 
-    def memory(self) -> IntakeMemory:
-        """Return what another intake needs to go on from here."""
-        return IntakeMemory(
+    def export_state(self) -> InputState:
+        """Return what another input needs to continue from here."""
+        return InputState(
             newest=self._tokenizer.newest.copy(),
             submitted=self.submitted,
-            line=self._line.copy(),
-            line_bytes=self._line.bytes,
-            behind=self._gaps.behind,
-            ahead=self._gaps.ahead,
+            queued=self._queue.copy(),
+            queued_bytes=self._queue.bytes,
+            behind=self._drops.behind,
+            ahead=self._drops.ahead,
         )
 
-    def recall(self, memory: IntakeMemory, ticks: int) -> None:
-        """Go on where another intake was when so many ticks were scored."""
-        self._tokenizer.resume(memory.newest)
-        self.submitted, self.ticks = memory.submitted, ticks
-        self._line.append(memory.line, memory.line_bytes)
-        self._gaps = DropLog(memory.behind, memory.ahead)
-        self._gaps.advance(ticks)
+    def import_state(self, state: InputState, ticks: int) -> None:
+        """Continue where another input was when so many ticks were scored."""
+        self._tokenizer.resume(state.newest)
+        self.submitted, self.ticks = state.submitted, ticks
+        self._queue.append(state.queued, state.queued_bytes)
+        self._drops = DropLog(state.behind, state.ahead)
+        self._drops.advance(ticks)
 
     def ticks_in(self, row: RowState | None, submitted: int) -> int:
-        """Return how many ticks are in a row that was read after so many events."""
+        """Return how many ticks are in a row that was exported after so many events."""
         waiting = 0 if row is None else len(row.waiting.tokens)
         return (submitted - waiting) // self._tick_events
 
@@ -330,12 +323,12 @@ class SessionInput:
         """Forget everything; scores still on their way are not delivered."""
         self.stream.reset()
         self._tokenizer.reset()
-        self._line.clear()
-        self._gaps = DropLog()
+        self._queue.clear()
+        self._drops = DropLog()
         self.submitted = self.ticks = 0
 
     def close(self) -> None:
-        """Give the slot back, if there is one; a second call does nothing."""
+        """Free the slot, if there is one; a second call does nothing."""
         if self._stream is not None:
             self._stream.close()
 
@@ -343,8 +336,8 @@ class SessionInput:
         begun = -(-self.submitted // self._tick_events)
         target = max(ticks, begun) * self._tick_events
         # Twice where the tokenizer holds back the first event that it ever sees.
-        while len(self._line) and self.submitted < target:
-            chunk = self._tokenizer.feed(self._line.take(target - self.submitted))
+        while len(self._queue) and self.submitted < target:
+            chunk = self._tokenizer.feed(self._queue.take(target - self.submitted))
             if len(chunk.tokens):
                 self.submitted += len(chunk.tokens)
                 self.stream.submit(chunk)

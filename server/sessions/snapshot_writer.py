@@ -1,4 +1,4 @@
-"""One session's snapshots, one at a time, into the store."""
+"""Writes one session's snapshots into the store, one at a time."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from saccade.server.sessions.session import MessageSink, Session
+from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot, encode
 from saccade.server.sessions.stores.store import Record, Store
 
 
 class SnapshotPolicy(NamedTuple):
-    """How sessions are kept.
+    """How often snapshots are written, and how long they are kept.
 
     Attributes:
-        every_s: A session that has moved is saved this often.
-        every_events: And once so many events have come.
-        ttl_s: How long a session is kept that nobody is connected to.
-        closed_ttl_s: And one that has ended, whose last message may be lost.
+        every_s: A session that has changed is saved this often; 0 keeps all sessions
+            in memory alone, and none can be resumed.
+        every_events: It is saved also once so many events have come.
+        ttl_s: How long a session without a client is kept.
+        closed_ttl_s: How long one that has ended is kept: its last message may be lost.
     """
 
     every_s: float = 1.0
@@ -29,14 +30,13 @@ class SnapshotPolicy(NamedTuple):
 
 
 class SnapshotWriter:
-    """Keeps one session, for as long as it has a slot here.
+    """Saves one session for as long as it is live on this server.
 
     Args:
-        store: Where.
-        record: The record's name and epoch.
-        session: What is kept.
-        carrier: Its client.
-        terms: How often, and how long.
+        store: Keeps the session's record.
+        record: The record's key and epoch.
+        session: The session to save.
+        policy: How often, and for how long.
         clock: Seconds since 1970.
     """
 
@@ -45,72 +45,70 @@ class SnapshotWriter:
         store: Store,
         record: tuple[str, int],
         session: Session,
-        carrier: MessageSink,
-        terms: SnapshotPolicy,
+        policy: SnapshotPolicy,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.key, self._epoch = record
-        self.session = session
-        self.carrier = carrier
-        self.leaving: asyncio.Task[None] | None = None
+        self._key, self._epoch = record
+        self._session = session
         self._store = store
-        self._terms = terms
+        self._policy = policy
         self._clock = clock
-        self._busy = asyncio.Lock()
-        self._kept_version = 0
-        self._kept_events = 0
-        self._kept_s = clock()
+        self._saving = asyncio.Lock()
+        self._saved_revision = 0
+        self._saved_events = 0
+        self._saved_s = clock()
 
     def due(self) -> bool:
-        """Tell whether it is time to save the session, or to renew its time."""
-        if self._busy.locked() or self.leaving is not None or self.session.lost:
+        """Return whether it is time to save the session, or to renew its expiry."""
+        if self._saving.locked() or self._session.ended:
             return False
-        waited_s = self._clock() - self._kept_s
-        if self.session.version == self._kept_version:
-            return waited_s >= self._terms.ttl_s / 2
-        events = self.session.events_sent - self._kept_events
-        return waited_s >= self._terms.every_s or events >= self._terms.every_events
+        waited_s = self._clock() - self._saved_s
+        if self._session.revision == self._saved_revision:
+            return waited_s >= self._policy.ttl_s / 2
+        events = self._session.events_sent - self._saved_events
+        return waited_s >= self._policy.every_s or events >= self._policy.every_events
 
-    async def keep(self) -> None:
-        """Save the session if it has moved, and renew its time in any case.
+    async def save(self) -> None:
+        """Save the session if it has changed, and renew its expiry in any case.
 
         Raises:
-            StoreError: It could not be saved, or is another server's by now.
+            Fenced: Another server has the session by now.
+            StoreUnavailable: The session could not be saved.
         """
-        async with self._busy:
-            version, events = self.session.version, self.session.events_sent
+        async with self._saving:
+            revision, events = self._session.revision, self._session.events_sent
             snapshot = None
-            if version != self._kept_version:
-                snapshot = await self._take()
-            expires_s = self._clock() + self._terms.ttl_s
+            if revision != self._saved_revision:
+                snapshot = await self._snapshot()
+            expires_s = self._clock() + self._policy.ttl_s
             if snapshot is None:
-                await self._store.touch(self.key, self._epoch, expires_s)
+                await self._store.touch(self._key, self._epoch, expires_s)
             else:
                 data = await asyncio.to_thread(encode, snapshot)
-                await self._store.save(Record(self.key, self._epoch, expires_s, data))
-                self._kept_version, self._kept_events = version, events
-                self.session.survived(snapshot.seq)
-            self._kept_s = self._clock()
+                await self._store.save(Record(self._key, self._epoch, expires_s, data))
+                self._saved_revision, self._saved_events = revision, events
+                self._session.mark_durable(snapshot.seq)
+            self._saved_s = self._clock()
 
-    async def linger(self) -> None:
-        """Keep a session that has ended, until its last message must have come."""
-        expires_s = self._clock() + min(self._terms.closed_ttl_s, self._terms.ttl_s)
-        await self._store.touch(self.key, self._epoch, expires_s)
+    async def expire_soon(self) -> None:
+        """Keep a session that has ended until its last message must have come."""
+        expires_s = self._clock() + min(self._policy.closed_ttl_s, self._policy.ttl_s)
+        await self._store.touch(self._key, self._epoch, expires_s)
 
-    async def forget(self) -> None:
-        """Throw the record away."""
-        await self._store.delete(self.key, self._epoch)
+    async def delete(self) -> None:
+        """Delete the session's record."""
+        await self._store.delete(self._key, self._epoch)
 
-    async def _take(self) -> Snapshot | None:
-        """Wait for a snapshot; None where the session ended or began anew meanwhile."""
-        if self.session.lost:
+    async def _snapshot(self) -> Snapshot | None:
+        """Wait for a snapshot; None where the session ended or was reset meanwhile."""
+        if self._session.ended:
             return None
-        taken: asyncio.Future[Snapshot | None]
-        taken = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Snapshot | None]
+        future = asyncio.get_running_loop().create_future()
 
-        def take(snapshot: Snapshot | None) -> None:
-            if not taken.done():
-                taken.set_result(snapshot)
+        def done(snapshot: Snapshot | None) -> None:
+            if not future.done():
+                future.set_result(snapshot)
 
-        self.session.snapshot(take)
-        return await taken
+        self._session.snapshot(done)
+        return await future

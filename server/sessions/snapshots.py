@@ -1,7 +1,7 @@
-"""A session at one moment, as a value, and as bytes for a store.
+"""A snapshot: a session at one moment, as a value and as bytes for a store.
 
-Every part is of the same moment: after the frame `seq`, of whose events `ticks` whole
-ticks are in the row, and the rest waits beside it.
+All parts are of one moment, after frame `seq`: whole ticks of the frames up to it are
+in the engine's row, and the rest of their events waits beside the row.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from saccade.server.protocol.codec import (
     encode_client,
     encode_server,
 )
-from saccade.server.protocol.conversation import Memory
-from saccade.server.protocol.frames import ReaderMemory
+from saccade.server.protocol.conversation import ConversationState
+from saccade.server.protocol.frames import ReaderState
 from saccade.server.protocol.ledger import Counts
 from saccade.server.protocol.messages import ErrorMessage, Flushed, Open, WasReset
 from saccade.server.protocol.reporting import Position, Tick
-from saccade.server.sessions.session_input import Gap, IntakeMemory
+from saccade.server.sessions.session_input import Gap, InputState
 
 FORMAT: Final = 2
-NOTHING_SENT: Final = Memory()
-NOTHING_TAKEN: Final = IntakeMemory()
+NO_CONVERSATION: Final = ConversationState()
+NO_INPUT: Final = InputState()
 
 
 class UnreadableSnapshot(Exception):
-    """The bytes are no snapshot, or one of another format."""
+    """The bytes are not a snapshot of this format."""
 
 
 Reply: TypeAlias = ErrorMessage | Flushed | WasReset
-"""An answer that is said again to a client that came back."""
+"""A reply that is sent again to a client that comes back."""
 
 
-class FlushMark(NamedTuple):
+class PendingFlush(NamedTuple):
     """A flush that is answered once so many ticks are scored."""
 
     id: int
@@ -53,11 +53,11 @@ class FlushMark(NamedTuple):
     dropped: int | None = None
 
 
-class Cut(NamedTuple):
+class HostState(NamedTuple):
     """The host's half of a snapshot, taken between two frames."""
 
-    conversation: Memory
-    intake: IntakeMemory
+    conversation: ConversationState
+    input: InputState
 
 
 @dataclass(frozen=True)
@@ -65,47 +65,47 @@ class Snapshot:
     """A session between two frames.
 
     Attributes:
-        session: Its name.
-        opening: How the client opened it.
-        model_hash: The weights that its row belongs to.
-        holder: Whose key it was opened with; empty where there are none.
-        conversation: What the client has sent and heard.
-        intake: What waits for the engine, and what the engine was given.
+        session: The session's name.
+        opening: The client's `open` message.
+        model_hash: Content hash of the weights that the row belongs to.
+        holder: Holder of the API key that opened it; empty where there are no keys.
+        conversation: What the client has sent and has had acknowledged.
+        input: What the engine was given, and what waits for it.
         row: The engine's part; None where no event ever came.
-        position: Where the reporter stands.
+        position: The reporter's state.
         last: The newest tick.
-        reported: The newest tick that the client was told of.
+        reported: The newest tick that was reported to the client.
         flushes: Flushes without an answer.
-        replies: The newest answers, which may not have reached the client.
+        replies: The newest replies, which may not have reached the client.
     """
 
     session: str
     opening: Open
     model_hash: str
     holder: str = ""
-    conversation: Memory = NOTHING_SENT
-    intake: IntakeMemory = NOTHING_TAKEN
+    conversation: ConversationState = NO_CONVERSATION
+    input: InputState = NO_INPUT
     row: RowState | None = None
     position: Position = None
     last: Tick | None = None
     reported: Tick | None = None
-    flushes: tuple[FlushMark, ...] = ()
+    flushes: tuple[PendingFlush, ...] = ()
     replies: tuple[Reply, ...] = ()
 
     @property
     def seq(self) -> int:
-        """The newest frame that is in it."""
+        """The newest frame that is in the snapshot."""
         return self.conversation.sent.seq
 
 
-Taken: TypeAlias = Callable[[Snapshot | None], None]
-"""Hears a snapshot, or None where the session ended or began anew before."""
+OnSnapshot: TypeAlias = Callable[[Snapshot | None], None]
+"""Receives a snapshot, or None where the session ended or was reset before."""
 
 
 def encode(snapshot: Snapshot) -> bytes:
     """Write a snapshot as bytes."""
     conversation, row = snapshot.conversation, snapshot.row
-    intake = snapshot.intake
+    input = snapshot.input
     data: bytes = msgpack.packb(
         {
             "format": FORMAT,
@@ -119,11 +119,11 @@ def encode(snapshot: Snapshot) -> bytes:
             "dropped": conversation.dropped,
             "last_t_us": conversation.reader.last_t_us,
             "decoder": conversation.reader.decoder,
-            "newest": intake.newest.tobytes(),
-            "submitted": intake.submitted,
-            "line": intake.line.tobytes(),
-            "line_bytes": intake.line_bytes,
-            "gaps": (intake.behind, intake.ahead),
+            "newest": input.newest.tobytes(),
+            "submitted": input.submitted,
+            "line": input.queued.tobytes(),
+            "line_bytes": input.queued_bytes,
+            "gaps": (input.behind, input.ahead),
             "leaves": None if row is None else [_array(leaf) for leaf in row.leaves],
             "waiting": None if row is None else [_array(part) for part in row.waiting],
             "position": snapshot.position,
@@ -140,7 +140,7 @@ def decode(data: bytes) -> Snapshot:
     """Read a snapshot.
 
     Raises:
-        UnreadableSnapshot: It is none, or of another format.
+        UnreadableSnapshot: The bytes are not a snapshot of this format.
     """
     try:
         raw = msgpack.unpackb(data)
@@ -154,7 +154,7 @@ def decode(data: bytes) -> Snapshot:
 
 
 def _read(raw: dict[str, Any]) -> Snapshot:
-    reader = ReaderMemory(raw["last_t_us"], tuple(raw["decoder"]))
+    reader = ReaderState(raw["last_t_us"], tuple(raw["decoder"]))
     sent, acked = Counts(*raw["sent"]), Counts(*raw["acked"])
     opening = decode_client(raw["opening"])
     assert isinstance(opening, Open)
@@ -167,24 +167,26 @@ def _read(raw: dict[str, Any]) -> Snapshot:
         opening=opening,
         model_hash=raw["model_hash"],
         holder=raw["holder"],
-        conversation=Memory(sent, acked, raw["kept"], raw["dropped"], reader),
-        intake=_intake(raw),
+        conversation=ConversationState(
+            sent, acked, raw["kept"], raw["dropped"], reader
+        ),
+        input=_input(raw),
         row=row,
         position=raw["position"],
         last=None if raw["last"] is None else Tick(*raw["last"]),
         reported=None if raw["reported"] is None else Tick(*raw["reported"]),
-        flushes=tuple(FlushMark(*mark) for mark in raw["flushes"]),
+        flushes=tuple(PendingFlush(*flush) for flush in raw["flushes"]),
         replies=tuple(_reply(reply) for reply in raw["replies"]),
     )
 
 
-def _intake(raw: dict[str, Any]) -> IntakeMemory:
+def _input(raw: dict[str, Any]) -> InputState:
     behind, ahead = raw["gaps"]
-    return IntakeMemory(
+    return InputState(
         newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
         submitted=raw["submitted"],
-        line=np.frombuffer(raw["line"], EVENT_DTYPE),
-        line_bytes=raw["line_bytes"],
+        queued=np.frombuffer(raw["line"], EVENT_DTYPE),
+        queued_bytes=raw["line_bytes"],
         behind=behind,
         ahead=tuple(Gap(*gap) for gap in ahead),
     )

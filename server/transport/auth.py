@@ -1,7 +1,11 @@
-"""API keys: who may use the server. Only their hashes are ever kept.
+"""API keys, of which the server keeps hashes only, and one-time tickets.
 
-A key is 256 random bits, so that one SHA-256 is as good as a slow hash: there is
-nothing to guess.
+A key has 256 random bits, too many to guess, so a plain SHA-256 protects it as well
+as a slow hash would.
+
+A web page cannot put a header on a websocket, and a key in an address would end up in
+logs. The page fetches a ticket with its key instead; a ticket opens one connection,
+within seconds.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ from typing import Final, Self
 
 PREFIX: Final = "saccade_"
 DIGEST_CHARACTERS: Final = 64
+TICKET_S: Final = 30.0
+MOST_TICKETS: Final = 10_000
 
 
 class Keys:
-    """The hashes of the keys, by the name of whoever holds them.
+    """The hashes of the keys, by the name of each key's holder.
 
     Args:
         digests: For each name, its key's SHA-256 in hexadecimal.
@@ -51,10 +57,10 @@ class Keys:
         return cls(digests)
 
     def holder(self, key: str) -> str | None:
-        """Return the name of a key's holder; None where nobody holds it.
+        """Return the name of a key's holder; None for an unknown key.
 
-        Every hash is compared, each in constant time, so that how long it takes
-        tells nothing.
+        Every hash is compared, each in constant time, so that the time taken is the
+        same for every key.
         """
         digest = digest_of(key)
         found = None
@@ -70,7 +76,7 @@ def new_key() -> str:
 
 
 def digest_of(key: str) -> str:
-    """Return what is kept of a key."""
+    """Return the hash of a key, in hexadecimal."""
     return sha256(key.encode()).hexdigest()
 
 
@@ -88,19 +94,8 @@ def _file_lines(file: Path | None) -> list[str]:
         raise ValueError(f"cannot read the keys in {file}: {error}") from None
 
 
-# >>> merged from server.transport.tickets
-# >>> """Short-lived tickets: what a browser shows in place of a key.
-# >>>
-# >>> A page cannot put a header on a websocket, and a key in an address would end up in
-# >>> logs. A ticket may: it opens one connection, within seconds.
-# >>> """
-
-TICKET_S: Final = 30.0
-MOST_TICKETS: Final = 10_000
-
-
 class Tickets:
-    """The tickets that were given out and not yet used.
+    """The tickets that were issued and not yet used.
 
     Args:
         clock: Seconds, never backwards.
@@ -111,7 +106,7 @@ class Tickets:
         self._waiting: dict[str, tuple[float, str]] = {}
 
     def issue(self, holder: str) -> str:
-        """Give out a ticket; the oldest gives way where there are too many."""
+        """Return a new ticket; the oldest is dropped where there are too many."""
         self._expire()
         if len(self._waiting) >= MOST_TICKETS:
             del self._waiting[next(iter(self._waiting))]
@@ -120,7 +115,7 @@ class Tickets:
         return ticket
 
     def use(self, ticket: str) -> str | None:
-        """Take a ticket back and return its holder; None where it is not good."""
+        """Remove a ticket and return its holder; None if it is unknown or too old."""
         self._expire()
         _, holder = self._waiting.pop(ticket, (0.0, None))
         return holder

@@ -1,53 +1,247 @@
-"""The body of `POST /v1/classify`: bytes to recordings, each field checked by name."""
+"""`POST /v1/classify`: the models of its bodies, and the route that scores them."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
-import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Final, Self, TypeAlias
 
 import msgpack
 import numpy as np
-import numpy.typing as npt
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from saccade.model.events.encodings.packed import unpack
-from saccade.model.events.errors import EventOutsideSensor, EventsError
-from saccade.model.events.fit import POLICIES, Fit, fit
+from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import Fit, fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events, check
 from saccade.server.engine.model_registry import ServedModel
-from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.errors import (
+    FrameOutsideSensor,
+    InvalidField,
+    ProtocolError,
+)
+from saccade.server.protocol.reporting import scores
 from saccade.server.sessions.classify import Classification, classify
-from saccade.server.transport.description import CLASSIFY_REQUEST, CLASSIFYING
 from saccade.server.transport.guard import HOLDER
-from saccade.server.transport.problems import Problem, from_events, from_protocol
+from saccade.server.transport.problems import (
+    GUARDED,
+    Problem,
+    from_events,
+    from_protocol,
+    problems,
+    schema_of,
+)
 from saccade.server.transport.rate_limits import KeyQuota
-from saccade.server.transport.request_body import take_in
-from saccade.server.transport.routes import describe
+from saccade.server.transport.request_body import receive_body
+from saccade.server.transport.routes import ModelDescription, describe
 from saccade.server.transport.service import Service
 
-FIELDS: Final = {"model", "sensor", "fit", "recordings"}
-COLUMNS: Final = ("t", "x", "y", "p")
+Time: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Coordinate: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+Polarity: TypeAlias = Annotated[int, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class ClassifyBody:
-    """What a request asks: these recordings, of this sensor, by this model."""
+def _bytes_of(value: Any) -> Any:
+    """Decode base64 text, as JSON carries bytes; leave another value as it is."""
+    return base64.b64decode(value, validate=True) if isinstance(value, str) else value
+
+
+class Body(BaseModel):
+    """A map of known fields, each of exactly its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, raw: Any) -> Any:
+        """Refuse the first unknown field; pydantic would list every one of millions."""
+        if isinstance(raw, dict):
+            for name in raw:
+                if name not in cls.model_fields:
+                    raise PydanticCustomError(
+                        "unknown_field", "there is no such field", {"name": str(name)}
+                    )
+        return raw
+
+
+class Columns(Body):
+    """One recording as columns, all of one length, in time order."""
+
+    t: Annotated[list[Time], FailFast()] = Field(description="µs")
+    x: Annotated[list[Coordinate], FailFast()]
+    y: Annotated[list[Coordinate], FailFast()]
+    p: Annotated[list[Polarity], FailFast()]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        lengths = {name: len(column) for name, column in self}
+        if len(set(lengths.values())) > 1:
+            text = "its columns have different lengths: {lengths}"
+            raise PydanticCustomError("lengths", text, {"lengths": str(lengths)})
+        return self
+
+    def events(self) -> Events:
+        """Return the recording's events."""
+        events = np.empty(len(self.t), EVENT_DTYPE)
+        for name, column in self:
+            events[name] = column
+        return events
+
+
+class Packed(Body):
+    """One recording as the wire's packed records."""
+
+    data: Annotated[
+        bytes,
+        BeforeValidator(_bytes_of),
+        WithJsonSchema({"type": "string", "format": "byte"}),
+    ]
+
+    def events(self) -> Events:
+        """Return the recording's events.
+
+        Raises:
+            EventsError: The data is no whole number of records.
+        """
+        return unpack(self.data, 0)
+
+
+KINDS: Final = ("columns", "packed")
+
+
+def _kind_of(raw: Any) -> str:
+    return KINDS[isinstance(raw, dict) and "data" in raw]
+
+
+Recording: TypeAlias = Annotated[
+    Annotated[Columns, Tag("columns")] | Annotated[Packed, Tag("packed")],
+    Discriminator(_kind_of),
+]
+
+
+def _sensor_of(raw: Any) -> Sensor:
+    sides = raw if isinstance(raw, list) else []
+    if len(sides) not in {2, 3} or any(type(side) is not int for side in sides):
+        text = "it is not [width, height] or [width, height, polarities]"
+        raise PydanticCustomError("sensor", text)
+    return Sensor.from_list(sides)
+
+
+_Sides: TypeAlias = Annotated[
+    list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=2, max_length=3)
+]
+
+
+class ClassifyRequest(Body):
+    """The recordings to score, by which model, and the sensor that they come from."""
 
     model: str
-    sensor: Sensor | None
-    fit: Fit
-    recordings: list[Events]
+    sensor: (
+        Annotated[Sensor, PlainValidator(_sensor_of, json_schema_input_type=_Sides)]
+        | None
+    ) = Field(None, description="[width, height], or [width, height, polarities]")
+    fit: Fit = "reject"
+    recordings: Annotated[list[Recording], FailFast()] = Field(min_length=1)
 
 
-def parse_body(media_type: str, body: bytes, max_recordings: int) -> ClassifyBody:
+class RecordingScores(BaseModel):
+    """The scores of one recording; `pending` events after the last tick have none."""
+
+    label: str | None = None
+    confidence: float | None = None
+    logits: list[float] | None = None
+    events: int
+    ticks: int
+    pending: int
+
+
+class ClassifyResponse(ModelDescription):
+    """The scores of each recording, in order, and the model that gave them."""
+
+    results: list[RecordingScores]
+
+
+OPENAPI: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "JSON; or the same map as application/msgpack, where `data` is "
+        "bytes. It may be gzipped.",
+        "content": {"application/json": {"schema": schema_of(ClassifyRequest)}},
+    }
+}
+PROBLEMS: Final = GUARDED | problems(
+    s400="the body cannot be read",
+    s404="no such model",
+    s413="too long, or too many recordings",
+    s415="of another media type or encoding",
+    s422="something in the body is wrong; says where",
+    s429="the key's holder uses more than it may",
+    s500="a fault of the server's",
+    s503="try again later",
+)
+
+
+def classify_routes(service: Service) -> APIRouter:
+    """Return the route that scores whole recordings."""
+    router = APIRouter()
+    concurrency = asyncio.Semaphore(min(8, service.settings.slots))
+
+    @router.post(
+        "/v1/classify",
+        summary="Score whole recordings",
+        openapi_extra=OPENAPI,
+        responses=PROBLEMS,
+    )
+    async def post_classify(request: Request) -> ClassifyResponse:
+        quota = service.quotas.of(request.scope.get(HOLDER, ""))
+        try:
+            with quota.request():
+                body, recordings = await read_body(request, service, quota)
+                model = service.model(body.model)
+                results = await score_all(service, model, body, recordings, concurrency)
+        except ProtocolError as error:
+            raise from_protocol(error) from None
+        return ClassifyResponse(**describe(model), results=results)
+
+    return router
+
+
+async def read_body(
+    request: Request, service: Service, quota: KeyQuota
+) -> tuple[ClassifyRequest, list[Events]]:
+    """Receive the body, up to its limit, and parse it off the event loop."""
+    settings = service.settings
+    body = await receive_body(
+        request, settings.max_body_bytes, lambda size: quota.charge(size=size)
+    )
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    parsed = await asyncio.to_thread(
+        parse_body, media_type.lower(), body, settings.max_recordings
+    )
+    quota.charge(events=sum(map(len, parsed[1])))
+    return parsed
+
+
+def parse_body(
+    media_type: str, body: bytes, max_recordings: int
+) -> tuple[ClassifyRequest, list[Events]]:
     """Read a JSON or msgpack body.
 
     Raises:
@@ -57,7 +251,7 @@ def parse_body(media_type: str, body: bytes, max_recordings: int) -> ClassifyBod
     if parse is None:
         known = ", ".join(PARSERS)
         raise Problem(
-            415, "unsupported_media_type", f"send {known} or multipart/form-data",
+            415, "unsupported_media_type", f"send {known}",
             field="content-type", value=media_type,
         )  # fmt: skip
     try:
@@ -66,52 +260,22 @@ def parse_body(media_type: str, body: bytes, max_recordings: int) -> ClassifyBod
         raise Problem(400, "malformed_body", f"cannot read the body: {error}") from None
     if not isinstance(raw, dict):
         raise Problem(400, "malformed_body", "the body is not a map")
-    for name in raw:
-        if name not in FIELDS:
-            raise _invalid(str(name), "is unknown")
-    return ClassifyBody(
-        model=_text(raw, "model"),
-        sensor=parse_sensor(raw.get("sensor")),
-        fit=parse_fit(raw.get("fit", "reject")),
-        recordings=_recordings(raw.get("recordings"), max_recordings),
-    )
-
-
-def parse_sensor(value: Any) -> Sensor | None:
-    """Read `[width, height]`, with 1 after it for one polarity; None is the model's.
-
-    Raises:
-        Problem: It is neither.
-    """
-    if value is None:
-        return None
-    sides = value if isinstance(value, list) else []
-    if len(sides) not in {2, 3} or not all(type(side) is int for side in sides):
-        raise _invalid(
-            "sensor", "is not [width, height] or [width, height, polarities]", value
-        )
+    if isinstance(raw.get("recordings"), list):
+        check_count(len(raw["recordings"]), max_recordings)
     try:
-        return Sensor.from_list(sides)
-    except ValueError as error:
-        raise _invalid("sensor", f"is out of range: {error}", value) from None
-
-
-def parse_fit(value: Any) -> Fit:
-    """Read the fit policy.
-
-    Raises:
-        Problem: There is no such policy.
-    """
-    if not isinstance(value, str) or value not in POLICIES:
-        raise _invalid("fit", f"is not one of {', '.join(POLICIES)}", value)
-    return value
+        request = ClassifyRequest.model_validate(raw)
+    except ValidationError as error:
+        raise from_validation(error) from None
+    events = [events_of(each, number) for number, each in enumerate(request.recordings)]
+    request.recordings.clear()  # lists take some ten times the memory of events
+    return request, events
 
 
 def check_count(count: int, limit: int) -> None:
     """Refuse an empty batch, and one that is too large.
 
     Raises:
-        Problem: It is one of these.
+        Problem: The batch is one of these.
     """
     if count == 0:
         raise Problem(422, "empty_batch", "there is no recording", field="recordings")
@@ -120,88 +284,47 @@ def check_count(count: int, limit: int) -> None:
         raise Problem(413, "batch_too_large", detail, field="recordings", value=count)
 
 
-def _recordings(value: Any, limit: int) -> list[Events]:
-    if not isinstance(value, list):
-        raise _invalid("recordings", "is not a list")
-    check_count(len(value), limit)
-    return [_recording(raw, index) for index, raw in enumerate(value)]
-
-
-def _recording(raw: Any, number: int) -> Events:
-    """Read one recording, as columns or as packed records."""
-    where = f"recordings[{number}]"
-    if not isinstance(raw, dict):
-        raise _invalid(where, "is not a map")
-    if set(raw) == {"data"}:
-        return _packed(raw["data"], number)
-    if set(raw) != set(COLUMNS):
-        raise _invalid(where, "has not exactly the fields t, x, y, p, or data")
-    columns = {name: _column(raw[name], f"{where}.{name}") for name in COLUMNS}
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise _invalid(where, f"has columns of different lengths: {lengths}")
-    return _assemble(columns, number)
-
-
-def _assemble(columns: Mapping[str, npt.NDArray[np.int64]], number: int) -> Events:
-    events = np.empty(len(columns["t"]), EVENT_DTYPE)
-    for name, column in columns.items():
-        if name != "t":
-            # Beyond the type's range a value would wrap into the sensor.
-            limit = 256 if name == "p" else 65536
-            outside = (column < 0) | (column >= limit)
-            if outside.any():
-                index = int(np.argmax(outside))
-                error = EventOutsideSensor(index, name, int(column[index]), limit)
-                raise from_events(error, number)
-        events[name] = column
-    return events
-
-
-def _column(value: Any, field: str) -> npt.NDArray[np.int64]:
-    """Read a list of integers; name the first element that is none."""
-    if not isinstance(value, list):
-        raise _invalid(field, "is not a list of integers")
-    for index, element in enumerate(value):
-        if type(element) is not int or not -(2**63) <= element < 2**63:
-            raise Problem(
-                422, "invalid_field", f"{field}[{index}] is not a 64-bit integer",
-                field=field, index=index, value=_quote(element),
-            )  # fmt: skip
-    return np.array(value, np.int64)
-
-
-def _packed(value: Any, number: int) -> Events:
-    field = f"recordings[{number}].data"
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            raise _invalid(field, "is not base64") from None
-    if not isinstance(value, bytes):
-        raise _invalid(field, "is neither bytes nor base64")
+def events_of(recording: Columns | Packed, number: int) -> Events:
+    """Return a recording's events, or raise the problem that names the recording."""
     try:
-        return unpack(value, 0)
+        return recording.events()
     except EventsError as error:
         raise from_events(error, number) from None
 
 
-def _text(raw: Mapping[str, Any], name: str) -> str:
-    value = raw.get(name)
-    if not isinstance(value, str):
-        raise _invalid(name, "is missing" if value is None else "is not text", value)
-    return value
+def from_validation(error: ValidationError) -> Problem:
+    """Write the first fault of a body as a problem."""
+    first = error.errors(include_url=False)[0]
+    field, index = _place_of(first)
+    where = f"field {field!r}" if index is None else f"field {field!r}, element {index}"
+    detail = f"{where}: {first['msg']}"
+    absent = first["type"] in {"missing", "unknown_field"}  # the input is the whole map
+    value = None if absent else first["input"]
+    column = field.partition(".")[2]
+    if column in {"x", "y", "p"} and first["type"] in _OUTSIDE:
+        return Problem(
+            422, FrameOutsideSensor.code, detail, recording=first["loc"][1],
+            field=column, index=index, value=value,
+        )  # fmt: skip
+    return Problem(
+        422, InvalidField.code, detail, field=field, index=index, value=value
+    )
 
 
-def _invalid(field: str, reason: str, value: Any = None) -> Problem:
-    detail = f"field {field!r} {reason}"
-    return Problem(422, "invalid_field", detail, field=field, value=_quote(value))
+_OUTSIDE: Final = {"greater_than_equal", "less_than_equal"}
 
 
-def _quote(value: Any) -> Any:
-    """Make a value fit for an answer: JSON has no NaN."""
-    unwritable = isinstance(value, float) and not math.isfinite(value)
-    return str(value) if unwritable or isinstance(value, (list, dict, bytes)) else value
+def _place_of(error: ErrorDetails) -> tuple[str, int | None]:
+    """Return the field, as `recordings[1].x`, and the index of an element in it."""
+    path = [part for part in error["loc"] if part not in KINDS]
+    if error["type"] == "unknown_field":
+        path.append(error["ctx"]["name"])
+    last, index = path[-1], None
+    if isinstance(last, int) and path[-2] != "recordings":
+        index = last
+        path.pop()
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
+    return "".join(parts).removeprefix("."), index
 
 
 def _unpack(body: bytes) -> Any:
@@ -214,82 +337,40 @@ PARSERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "application/vnd.msgpack": _unpack,
     "application/x-msgpack": _unpack,
 }
+"""For each media type, the function that parses a body."""
 
 
-# >>> merged from server.transport.classify_routes
-# >>> """`/v1/classify`: a request's recordings, checked, fitted and scored."""
-
-
-def classify_routes(service: Service) -> APIRouter:
-    """Return the route that scores whole recordings."""
-    router = APIRouter()
-    concurrency = asyncio.Semaphore(min(8, service.settings.slots))
-
-    @router.post(
-        "/v1/classify",
-        summary="Score whole recordings",
-        openapi_extra=CLASSIFY_REQUEST,
-        responses=CLASSIFYING,
-    )
-    async def post_classify(request: Request) -> Response:
-        allowance = service.allowances.of(request.scope.get(HOLDER, ""))
-        with allowance.requesting():
-            body = await read_body(request, service, allowance)
-            model = serving(service, body.model)
-            answers = await classify_all(service, model, body, concurrency)
-        return JSONResponse({**describe(model), "results": answers})
-
-    return router
-
-
-def serving(service: Service, name: str) -> ServedModel:
-    """Return a model, or the problem of its absence."""
-    try:
-        return service.model(name)
-    except ProtocolError as error:
-        raise from_protocol(error) from None
-
-
-async def read_body(
-    request: Request, service: Service, allowance: KeyQuota
-) -> ClassifyBody:
-    """Take the body in, up to its limit, and read it off the event loop."""
-    limit = service.settings.max_body_bytes
-    body = await take_in(request, limit, lambda size: allowance.charge(size=size))
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
-    most = service.settings.max_recordings
-    parsed = await asyncio.to_thread(parse_body, media_type.lower(), body, most)
-    allowance.charge(events=sum(map(len, parsed.recordings)))
-    return parsed
-
-
-async def classify_all(
+async def score_all(
     service: Service,
     model: ServedModel,
-    body: ClassifyBody,
+    request: ClassifyRequest,
+    recordings: list[Events],
     concurrency: asyncio.Semaphore,
-) -> list[dict[str, Any]]:
-    """Score a batch's recordings side by side, once all of them are found valid."""
+) -> list[RecordingScores]:
+    """Score a batch's recordings side by side, once all of them are found valid.
+
+    Raises:
+        Problem: A recording's events do not pass, or do not fit the sensor.
+        ProtocolError: The engine has no place for a recording, or failed.
+    """
     fitted = [
-        await asyncio.to_thread(fit_events, events, body, model, number)
-        for number, events in enumerate(body.recordings)
+        await asyncio.to_thread(fit_events, events, request, model, number)
+        for number, events in enumerate(recordings)
     ]
 
-    async def score(events: Events) -> dict[str, Any]:
+    async def score(events: Events) -> RecordingScores:
         async with concurrency:
-            scores = await classify(
+            result = await classify(
                 service.streams, model, once(events), service.limits.window_events
             )
-        bound = service.metrics.model(model.name)
-        bound.recordings.inc()
-        bound.events_received.inc(len(events))
-        return written(scores, model)
+        metrics = service.metrics.model(model.name)
+        metrics.recordings.inc()
+        metrics.events_received.inc(len(events))
+        return scores_of(result, model)
 
     tasks = [asyncio.create_task(score(events)) for events in fitted]
     try:
         return list(await asyncio.gather(*tasks))
-    except ProtocolError as error:
-        raise from_protocol(error) from None
     finally:
         for task in tasks:
             task.cancel()
@@ -297,36 +378,27 @@ async def classify_all(
 
 
 def fit_events(
-    events: Events, body: ClassifyBody, model: ServedModel, number: int
+    events: Events, request: ClassifyRequest, model: ServedModel, number: int
 ) -> Events:
     """Check one recording and fit it to the model's sensor."""
-    sensor = body.sensor or model.sensor
+    sensor = request.sensor or model.sensor
     try:
         check(events, sensor, None)
-        return fit(events, sensor, model.sensor, body.fit)
+        return fit(events, sensor, model.sensor, request.fit)
     except EventsError as error:
         raise from_events(error, number) from None
 
 
 async def once(events: Events) -> AsyncIterator[Events]:
-    """Give a recording that is in memory as one chunk."""
+    """Yield a recording that is in memory as one chunk."""
     yield events
 
 
-def written(scores: Classification, model: ServedModel) -> dict[str, Any]:
-    """Write one recording's answer."""
-    counts = {
-        "events": scores.events,
-        "ticks": scores.ticks,
-        "pending": scores.pending,
-    }
-    if scores.logits is None:
-        return {"label": None, "confidence": None, "logits": None, **counts}
-    logits = np.asarray(scores.logits, np.float64)
-    top = int(np.argmax(logits))
-    return {
-        "label": model.labels[top],
-        "confidence": 1.0 / float(np.exp(logits - logits[top]).sum()),
-        "logits": logits.tolist(),
-        **counts,
-    }
+def scores_of(result: Classification, model: ServedModel) -> RecordingScores:
+    """Write one recording's scores."""
+    top: dict[str, Any] = {}
+    if result.logits is not None:
+        top = scores(result.logits, model.labels)._asdict()
+    return RecordingScores(
+        **top, events=result.events, ticks=result.ticks, pending=result.pending
+    )

@@ -1,8 +1,8 @@
-"""Who may come in: asked before any route, so that none can be forgotten.
+"""The check of keys and origins before every route.
 
-Every request but those for health shows a key, where there are keys. A request that a
-browser makes for a page says in `Origin` whose page it is, and is refused unless that
-is this server's own or one that the settings name.
+Where there are keys, every request but those for health needs one. A browser names in
+`Origin` the page that makes a request; a page of another origin than the server's own
+is refused unless the settings name the origin.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
+WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
 STREAM: Final = "/v1/stream"
 HOLDER: Final = "saccade.holder"
-"""Where a scope says who came in; absent where there are no keys."""
+"""The key of a scope under which the name of the API key's holder stands."""
 
 
 class Guard:
-    """An ASGI application before another one.
+    """An ASGI application that passes admitted requests on to another.
 
     Args:
-        app: What is guarded.
-        keys: The keys; none lets everybody in.
-        tickets: What a websocket may show in place of a key.
-        origins: Whose pages may come in, as `https://host:port`, besides the own.
-        refused: Hears the code of each refusal.
+        app: The application behind the guard.
+        keys: The keys; where there are none, no request needs one.
+        tickets: The tickets, of which a websocket may show one in place of a key.
+        origins: Origins admitted beside the server's own, as `https://host:port`.
+        count_refusal: Receives the code of each refusal.
     """
 
     def __init__(
@@ -45,28 +45,30 @@ class Guard:
         keys: Keys,
         tickets: Tickets,
         origins: tuple[str, ...],
-        refused: Callable[[str], None],
+        count_refusal: Callable[[str], None],
     ) -> None:
         self._app = app
         self._keys = keys
         self._tickets = tickets
         self._origins = frozenset(origins)
-        self._refused = refused
+        self._count_refusal = count_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it with its problem."""
+        """Pass a request on, or answer it with its problem."""
         guarded = scope["type"] in {"http", "websocket"}
-        if guarded and scope["path"] not in OPEN_TO_ALL:
+        if guarded and scope["path"] not in WITHOUT_KEY:
             problem = self._problem(scope, Headers(scope=scope))
             if problem is not None:
-                self._refused(problem.code)
-                await _turn_away(problem, scope, receive, send)
+                self._count_refusal(problem.code)
+                await _refuse(problem, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _problem(self, scope: Scope, headers: Headers) -> Problem | None:
         origin = headers.get("origin")
-        if origin is not None and not self._is_welcome(origin, headers.get("host", "")):
+        if origin is not None and not self._is_admitted(
+            origin, headers.get("host", "")
+        ):
             return Problem(
                 403, "origin_refused", "pages of this origin may not use this server"
             )
@@ -79,11 +81,11 @@ class Guard:
         scope[HOLDER] = holder
         return None
 
-    def _is_welcome(self, origin: str, host: str) -> bool:
-        """Tell whether a page may come in.
+    def _is_admitted(self, origin: str, host: str) -> bool:
+        """Return whether a page of an origin may make requests.
 
-        A name that an attacker points at this machine makes a page's origin equal to
-        its host; only a loopback name, or a key, tells the two apart.
+        Where an attacker's domain name resolves to this machine, the page's origin
+        equals the host; only a loopback name or a key tells such a page from our own.
         """
         if origin in self._origins:
             return True
@@ -102,9 +104,7 @@ class Guard:
         return None
 
 
-async def _turn_away(
-    problem: Problem, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request, or a websocket's handshake, with a problem document."""
     response = problem.response()
     if problem.status == 401:

@@ -1,12 +1,16 @@
-"""RFC 9457 problem documents: what an HTTP client is told when something is wrong."""
+"""RFC 9457 problem documents: the answer to every request that is refused."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from saccade.model.events.errors import (
     EventOutsideSensor,
@@ -15,23 +19,8 @@ from saccade.model.events.errors import (
     UnsortedEvents,
 )
 from saccade.server.protocol import errors as wire
-from saccade.server.protocol.errors import (
-    MESSAGE_CHARACTERS,
-    ProtocolError,
-    RateExceeded,
-    clip,
-    quotable,
-)
 
-STATUS: Final[dict[type[ProtocolError], int]] = {
-    wire.UnknownModel: 404,
-    wire.SensorRefused: 422,
-    wire.SlotsExhausted: 503,
-    wire.NotReady: 503,
-    wire.EngineFailed: 500,
-    wire.InternalError: 500,
-    RateExceeded: 429,
-}
+MEDIA_TYPE: Final = "application/problem+json"
 TITLES: Final = {
     400: "Bad request",
     401: "A key is needed",
@@ -47,15 +36,31 @@ TITLES: Final = {
 }
 
 
+class ProblemDocument(BaseModel):
+    """The body of a refusal; `recording`, `field` and `index` locate the fault."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="stable; programs may depend on it")
+    recording: int | None = None
+    field: str | None = None
+    index: int | None = None
+    value: bool | int | float | str | None = None
+    retry_after_s: float | None = None
+
+
 class Problem(Exception):
-    """Something that a request is refused for.
+    """The reason that a request is refused for.
 
     Args:
         status: HTTP status.
         code: Stable name of the reason.
         detail: A sentence for a person.
-        facts: Where it is: `recording`, `field`, `index`, `value`; and when to try
-            again: `retry_after_s`.
+        facts: Any of `recording`, `field`, `index`, `value` and `retry_after_s`.
     """
 
     def __init__(self, status: int, code: str, detail: str, **facts: Any) -> None:
@@ -69,64 +74,134 @@ class Problem(Exception):
 
     @property
     def retry_s(self) -> int:
-        """In how many seconds to ask again; 0 where that is no use."""
+        """Seconds after which to ask again; 0 where asking again is no use."""
         least = 1 if self.status in {429, 503} else 0
         return max(least, math.ceil(float(self.facts.get("retry_after_s", 0))))
 
     def response(self) -> Response:
         """Write the document."""
-        document = {
-            "type": f"urn:saccade:problem:{self.code}",
-            "title": TITLES.get(self.status, "Refused"),
-            "status": self.status,
-            "detail": clip(self.detail, MESSAGE_CHARACTERS),
-            "code": self.code,
-            **{name: quotable(fact) for name, fact in self.facts.items()},
-        }
+        facts: dict[str, Any]
+        facts = {name: wire.quotable(fact) for name, fact in self.facts.items()}
+        document = ProblemDocument(
+            type=f"urn:saccade:problem:{self.code}",
+            title=TITLES.get(self.status, "Refused"),
+            status=self.status,
+            detail=wire.clip(self.detail, wire.MESSAGE_CHARACTERS),
+            code=self.code,
+            **facts,
+        ).model_dump(exclude_none=True)
         retry = {"Retry-After": f"{self.retry_s}"} if self.retry_s else None
-        return JSONResponse(
-            document, self.status, retry, media_type="application/problem+json"
-        )
+        return JSONResponse(document, self.status, retry, media_type=MEDIA_TYPE)
 
 
-def from_protocol(error: ProtocolError) -> Problem:
+def from_protocol(error: wire.ProtocolError) -> Problem:
     """Write an error of the wire as a problem with the same code."""
-    return Problem(
-        STATUS.get(type(error), 422),
-        error.code,
-        str(error),
-        field=getattr(error, "field", None),
-        value=getattr(error, "value", None),
-        retry_after_s=getattr(error, "retry_after_s", None),
-    )
+    names = ("field", "value", "retry_after_s")
+    facts = {name: getattr(error, name, None) for name in names}
+    return Problem(error.http_status, error.code, str(error), **facts)
 
 
 def from_events(error: EventsError, recording: int) -> Problem:
     """Write what is wrong with a recording's events, with the wire's codes."""
-    detail = f"recording {recording}: {error}"
+    kind: type[wire.ProtocolError]
     match error:
-        case EventOutsideSensor():
-            return Problem(
-                422, "event_outside_sensor", detail, recording=recording,
-                field=error.field, index=error.index, value=error.value,
-            )  # fmt: skip
-        case UnsortedEvents():
-            return Problem(
-                422, "unsorted_events", detail, recording=recording,
-                field="t", index=error.index, value=error.t_us,
-            )  # fmt: skip
-        case SensorMismatch():
-            return Problem(
-                422, "sensor_mismatch", detail, recording=recording,
-                field="sensor", value=str(error.source),
-            )  # fmt: skip
+        case EventOutsideSensor(index=index, field=field, value=value):
+            kind = wire.FrameOutsideSensor
+            facts = {"field": field, "index": index, "value": value}
+        case UnsortedEvents(index=index, t_us=t_us):
+            kind = wire.FrameUnsorted
+            facts = {"field": "t", "index": index, "value": t_us}
+        case SensorMismatch(source=source):
+            kind = wire.SensorRefused
+            facts = {"field": "sensor", "value": str(source)}
         case _:
-            return Problem(
-                422, "malformed_events", detail, recording=recording, field="data"
-            )
+            kind = wire.FrameUndecodable
+            facts = {"field": "data"}
+    detail = f"recording {recording}: {error}"
+    return Problem(422, kind.code, detail, recording=recording, **facts)
 
 
-async def answer(request: Request, error: Exception) -> Response:
-    """Answer a request with its problem."""
-    assert isinstance(error, Problem)
-    return error.response()
+def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:
+    """Have an application answer every exception of its routes with a problem.
+
+    Args:
+        app: The application.
+        count_refusal: Receives the code of each `Problem`.
+    """
+
+    async def answer_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        count_refusal(error.code)
+        return error.response()
+
+    async def answer_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        codes = {404: "no_such_route", 405: "method_not_allowed"}
+        code = codes.get(error.status_code, "bad_request")
+        response = Problem(error.status_code, code, error.detail).response()
+        response.headers.update(error.headers or {})
+        methods = methods_of(app.openapi(), request.url.path)
+        if error.status_code == 405 and methods:
+            response.headers["Allow"] = methods  # the framework's are of one route
+        return response
+
+    async def answer_fault(_: Request, __: Exception) -> Response:
+        text = "the server failed; its log says why"
+        return Problem(500, "internal_error", text).response()
+
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(Exception, answer_fault)
+
+
+def methods_of(document: dict[str, Any], path: str) -> str:
+    """Return the methods of all routes of a path, as `Allow` names them.
+
+    Args:
+        document: The content of `/openapi.json`.
+        path: The path of a request.
+    """
+    found = {
+        method.upper()
+        for template, routes in document["paths"].items()
+        if compile_path(template)[0].match(path)
+        for method in routes
+    }
+    return ", ".join(sorted(found))
+
+
+def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
+    """Describe for `/openapi.json` the problem documents of a route.
+
+    Args:
+        statuses: For each status, as `s422`, when the route answers with it.
+    """
+    content = {MEDIA_TYPE: {"schema": schema_of(ProblemDocument)}}
+    return {
+        int(name.removeprefix("s")): {"description": text, "content": content}
+        for name, text in statuses.items()
+    }
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON schema without references to definitions."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inlined(definitions[part["$ref"].rpartition("/")[2]])
+        return {name: inlined(each) for name, each in part.items()}
+
+    found: dict[str, Any] = inlined(schema)
+    return found
+
+
+GUARDED: Final = problems(
+    s401="no key, or an unknown one", s403="a page of another origin"
+)
+"""The refusals of every route that asks for a key."""

@@ -1,41 +1,87 @@
-"""`/v1/models`: what there is to ask."""
+"""The routes beside `/v1/classify`: models, sessions, tickets, health and metrics."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import SessionDeleted
-from saccade.server.sessions.snapshot_writer import SnapshotWriter
+from saccade.server.sessions.registry import LiveSession
 from saccade.server.transport.auth import TICKET_S
-from saccade.server.transport.description import GUARDED, UNWELL, problems
 from saccade.server.transport.guard import HOLDER
-from saccade.server.transport.problems import Problem
+from saccade.server.transport.problems import GUARDED, Problem, problems
 from saccade.server.transport.service import Service
 
+ONE_SESSION: Final = GUARDED | problems(
+    s404="this key has no such session with a client here"
+)
 
-def model_routes(service: Service) -> APIRouter:
-    """Return the route that lists the models."""
-    router = APIRouter()
 
-    @router.get("/v1/models", summary="List the models", responses=GUARDED)
-    async def get_models() -> Response:
-        health = service.engine.health.models
-        models = [
-            {**describe(model), "state": health[model.key].state}
-            for model in service.catalogue.current.values()
-        ]
-        return JSONResponse({"models": models})
+class ModelDescription(BaseModel):
+    """The facts about a model that its clients may know."""
 
-    return router
+    model: str
+    model_hash: str
+    labels: list[str]
+    sensor: list[int]
+    tick_events: int
+
+
+class ListedModel(ModelDescription):
+    """A model, and whether it is ready."""
+
+    state: str
+
+
+class ModelList(BaseModel):
+    """The served models."""
+
+    models: list[ListedModel]
+
+
+class SessionDescription(BaseModel):
+    """The facts about a session that its key's holder may know; not its token."""
+
+    session: str
+    model: str
+    model_hash: str
+    events: int
+    drained: bool
+
+
+class SessionList(BaseModel):
+    """The sessions of one key's holder."""
+
+    sessions: list[SessionDescription]
+
+
+class Ticket(BaseModel):
+    """A ticket that opens one websocket, and for how many seconds it does."""
+
+    ticket: str
+    expires_s: float
+
+
+class HealthReport(BaseModel):
+    """The state of each model, and the reason where a probe fails."""
+
+    status: str
+    models: dict[str, str]
+    reason: str
+
+
+UNWELL: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"description": "no; says why", "model": HealthReport}
+}
 
 
 def describe(model: ServedModel) -> dict[str, Any]:
-    """Say what clients may know of a model."""
+    """Return the fields of a model's `ModelDescription`."""
     return {
         "model": model.name,
         "model_hash": model.content_hash,
@@ -45,10 +91,21 @@ def describe(model: ServedModel) -> dict[str, Any]:
     }
 
 
-# >>> merged from server.transport.session_routes
-# >>> """`/v1/sessions`, `/v1/tickets`: a key's holder lets a page in, looks, and ends one."""
+def model_routes(service: Service) -> APIRouter:
+    """Return the route that lists the models."""
+    router = APIRouter()
 
-ONE: Final = GUARDED | problems(s404="this key has no such session with a client here")
+    @router.get("/v1/models", summary="List the models", responses=GUARDED)
+    async def get_models() -> ModelList:
+        health = service.engine.health.models
+        return ModelList(
+            models=[
+                ListedModel(**describe(model), state=health[model.key].state)
+                for model in service.catalogue.current.values()
+            ]
+        )
+
+    return router
 
 
 def session_routes(service: Service) -> APIRouter:
@@ -56,24 +113,24 @@ def session_routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/sessions", summary="List your sessions", responses=GUARDED)
-    async def get_sessions(request: Request) -> Response:
-        own = service.roster.held_by(request.scope.get(HOLDER, ""))
-        return JSONResponse({"sessions": [told(keeper) for keeper in own]})
+    async def get_sessions(request: Request) -> SessionList:
+        own = service.registry.held_by(request.scope.get(HOLDER, ""))
+        return SessionList(sessions=[describe_session(live) for live in own])
 
-    @router.get("/v1/sessions/{session}", summary="Look at one", responses=ONE)
-    async def get_session(request: Request, session: str) -> Response:
-        return JSONResponse(told(find(service, request, session)))
+    @router.get("/v1/sessions/{session}", summary="Look at one", responses=ONE_SESSION)
+    async def get_session(request: Request, session: str) -> SessionDescription:
+        return describe_session(find(service, request, session))
 
     @router.delete(
         "/v1/sessions/{session}",
         summary="End one, for good",
         status_code=204,
-        responses=ONE,
+        responses=ONE_SESSION,
     )
     async def delete_session(request: Request, session: str) -> Response:
-        keeper = find(service, request, session)
-        keeper.carrier.fail(SessionDeleted())
-        service.roster.discard(keeper)
+        live = find(service, request, session)
+        live.sink.fail(SessionDeleted())
+        service.registry.discard(live)
         return Response(status_code=204)
 
     @router.post(
@@ -81,43 +138,37 @@ def session_routes(service: Service) -> APIRouter:
         summary="A ticket for one websocket of a web page",
         responses=GUARDED,
     )
-    async def post_ticket(request: Request) -> Response:
+    async def post_ticket(request: Request, response: Response) -> Ticket:
+        response.headers["Cache-Control"] = "no-store"
         ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
-        return JSONResponse(
-            {"ticket": ticket, "expires_s": TICKET_S},
-            headers={"Cache-Control": "no-store"},
-        )
+        return Ticket(ticket=ticket, expires_s=TICKET_S)
 
     return router
 
 
-def find(service: Service, request: Request, name: str) -> SnapshotWriter:
-    """Return the session of that name, if it is of whoever asks.
+def find(service: Service, request: Request, name: str) -> LiveSession:
+    """Return the session of that name, if the request's key opened it.
 
     Raises:
-        Problem: It is not; whether it is somebody else's is not told.
+        Problem: The key has no such session; another key's is not told apart.
     """
-    for keeper in service.roster.held_by(request.scope.get(HOLDER, "")):
-        if keeper.session.grant.session == name:
-            return keeper
+    for live in service.registry.held_by(request.scope.get(HOLDER, "")):
+        if live.session.handle.session == name:
+            return live
     detail = "there is no such session with a client here"
     raise Problem(404, "unknown_session", detail, field="session", value=name)
 
 
-def told(keeper: SnapshotWriter) -> dict[str, Any]:
-    """Say what its holder may know of a session; its token is not among that."""
-    session = keeper.session
-    return {
-        "session": session.grant.session,
-        "model": session.model.name,
-        "model_hash": session.model.content_hash,
-        "events": session.events_sent,
-        "drained": session.drained,
-    }
-
-
-# >>> merged from server.transport.probe_routes
-# >>> """What watches the server asks: is it well, is it ready, what has it done?"""
+def describe_session(live: LiveSession) -> SessionDescription:
+    """Write what a session's holder may know of it."""
+    session = live.session
+    return SessionDescription(
+        session=session.handle.session,
+        model=session.model.name,
+        model_hash=session.model.content_hash,
+        events=session.events_sent,
+        drained=session.drained,
+    )
 
 
 def probe_routes(service: Service) -> APIRouter:
@@ -125,13 +176,13 @@ def probe_routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.get("/healthz", summary="Is the process well?", responses=UNWELL)
-    async def get_health() -> Response:
-        return report(service, well=not service.engine.health.failed)
+    async def get_health(response: Response) -> HealthReport:
+        return report(service, response, well=not service.engine.health.failed)
 
     @router.get("/readyz", summary="May sessions be opened?", responses=UNWELL)
-    async def get_readiness() -> Response:
-        ready = service.engine.health.ready and not service.leaving
-        return report(service, well=ready)
+    async def get_readiness(response: Response) -> HealthReport:
+        ready = service.engine.health.ready and not service.draining
+        return report(service, response, well=ready)
 
     @router.get(
         "/metrics",
@@ -147,11 +198,15 @@ def probe_routes(service: Service) -> APIRouter:
     return router
 
 
-def report(service: Service, *, well: bool) -> Response:
-    """Answer a probe, with what each model does."""
+def report(service: Service, response: Response, *, well: bool) -> HealthReport:
+    """Answer a probe with the state of each model; 503 where it fails."""
     health = service.engine.health
-    reason = "the server is stopping" if service.leaving else health.reason
-    current = service.catalogue.current.values()
-    models = {model.name: health.models[model.key].state for model in current}
-    document = {"status": "ok" if well else "unavailable", "models": models}
-    return JSONResponse({**document, "reason": reason}, 200 if well else 503)
+    response.status_code = 200 if well else 503
+    return HealthReport(
+        status="ok" if well else "unavailable",
+        models={
+            model.name: health.models[model.key].state
+            for model in service.catalogue.current.values()
+        },
+        reason="the server is stopping" if service.draining else health.reason,
+    )

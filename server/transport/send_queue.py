@@ -1,11 +1,4 @@
-"""The messages that wait for one client, bounded however slowly it reads.
-
-Once as many results wait as may, a newer one takes the place of the newest that waits:
-whoever reads slowly hears less often, and always the latest. A newer `ack`, which
-includes the older, takes its place where nothing came between. Nothing else is ever
-dropped; what else a client can cause (errors, flushes) comes from its own messages,
-and nobody reads those while the box is full.
-"""
+"""The messages that wait for one client, bounded however slowly the client reads."""
 
 from __future__ import annotations
 
@@ -16,77 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from saccade.server.protocol.errors import ProtocolError, error_message
-from saccade.server.protocol.messages import Ack, Result, ServerMessage
-from saccade.server.sessions.signal import Signal
-
-
-@dataclass
-class _Place:
-    """A place in the queue, whose message may be replaced while it waits."""
-
-    message: ServerMessage
-
-
-class Outbox:
-    """A first-in-first-out queue of messages with a bound.
-
-    Args:
-        capacity: Messages that wait before results are replaced.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self.most_results = capacity
-        self._results = 0
-        self._queue: deque[_Place] = deque()
-        self._newest: dict[type[ServerMessage], _Place] = {}
-        self.superseded = 0
-
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    @property
-    def full(self) -> bool:
-        """Whether results are replaced, and the client's messages not read."""
-        return len(self._queue) >= self._capacity
-
-    def put(self, message: ServerMessage) -> None:
-        """Add a message at the end, or in the place of one that it supersedes."""
-        place = self._replaceable(message)
-        if place is not None:
-            place.message = message
-            self.superseded += isinstance(message, Result)
-            return
-        place = _Place(message)
-        self._queue.append(place)
-        self._results += isinstance(message, Result)
-        if isinstance(message, (Ack, Result)):
-            self._newest[type(message)] = place
-        else:
-            self._newest.clear()  # nothing newer may overtake it
-
-    def take(self) -> ServerMessage | None:
-        """Remove the oldest message, or return None."""
-        if not self._queue:
-            return None
-        place = self._queue.popleft()
-        self._results -= isinstance(place.message, Result)
-        if self._newest.get(type(place.message)) is place:
-            del self._newest[type(place.message)]
-        return place.message
-
-    def _replaceable(self, message: ServerMessage) -> _Place | None:
-        newest = self._newest.get(type(message))
-        if newest is None or self.full:
-            return newest
-        if isinstance(message, Result):
-            return newest if self._results >= self.most_results else None
-        return newest if self._queue[-1] is newest else None
-
-
-# >>> merged from server.transport.mailbox
-# >>> """One client's outbox on the event loop: who writes and who reads wait on it."""
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import (
+    Ack,
+    Result,
+    ServerMessage,
+    error_message,
+)
+from saccade.server.sessions.session import Signal
 
 
 class Ending(NamedTuple):
@@ -96,69 +26,128 @@ class Ending(NamedTuple):
     reason: str = ""
 
 
-class Mailbox:
-    """What one connection's reader, writer and session share; a `Carrier`.
+@dataclass
+class _Place:
+    """A place in the queue, whose message may be replaced while it waits."""
+
+    message: ServerMessage
+
+
+class SendQueue:
+    """A bounded first-in-first-out queue between a session and a connection's writer.
+
+    Once as many results wait as may, a newer one replaces the newest that waits: a
+    slow client receives fewer results, and always the latest. A newer `ack` includes
+    the older and replaces it where nothing came between. Nothing else is ever dropped;
+    what else a client can cause (errors, flushes) comes from its own messages, and the
+    connection is not read while the queue is full.
+
+    All calls are on the event loop. The queue is the session's `MessageSink`.
 
     Args:
         capacity: Messages that wait before results are replaced.
-        refused: Hears the code of each error that is sent.
+        count_refusal: Receives the code of each error that is sent.
+
+    Attributes:
+        most_results: Results that wait before they are replaced.
+        superseded: Results that were replaced.
+        ending: How the connection ends, once it is to.
+        reading: Whether more is read from the client.
     """
 
-    def __init__(self, capacity: int, refused: Callable[[str], None]) -> None:
-        self.outbox = Outbox(capacity)
+    def __init__(
+        self, capacity: int, count_refusal: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._capacity = capacity
+        self._count_refusal = count_refusal
+        self._queue: deque[_Place] = deque()
+        self._newest: dict[type[ServerMessage], _Place] = {}
+        self._results = 0
+        self._changed = Signal()
+        self.most_results = capacity
+        self.superseded = 0
         self.ending: Ending | None = None
-        self.listening = True
-        self._refused = refused
-        self._pulse = Signal()
+        self.reading = True
+
+    def __len__(self) -> int:
+        return len(self._queue)
 
     @property
-    def over(self) -> bool:
-        """Whether the connection has ended, but for what waits to be sent."""
-        return self.ending is not None
+    def full(self) -> bool:
+        """Whether results are replaced, and the connection is not read."""
+        return len(self._queue) >= self._capacity
 
     def put(self, message: ServerMessage) -> None:
-        """Take a message; none follows the end."""
-        if self.ending is None:
-            self.outbox.put(message)
-            self._pulse.beat()
+        """Add a message, or replace one that it supersedes; none follows the end."""
+        if self.ending is not None:
+            return
+        place = self._replaceable(message)
+        if place is None:
+            self._append(_Place(message))
+        else:
+            place.message = message
+            self.superseded += isinstance(message, Result)
+        self._changed.notify()
 
     def fail(self, error: ProtocolError) -> None:
-        """Send an error and end with its close code."""
+        """Add an error and end with its close code."""
         if self.ending is None:
-            self._refused(error.code)
+            self._count_refusal(error.code)
             self.put(error_message(error))
             self.end(Ending(error.close_code, error.code))
 
-    def stop_listening(self) -> None:
-        """Have nothing more read from the client."""
-        self.listening = False
-
     def end(self, ending: Ending) -> None:
-        """End once what waits is sent; the first ending stands."""
+        """End the connection once all messages are sent; the first ending stands."""
         self.ending = self.ending or ending
-        self._pulse.beat()
+        self._changed.notify()
 
     def progressed(self) -> None:
-        """Let whoever waits for the session look again."""
-        self._pulse.beat()
+        """Wake `wait_for`, after the session has scored ticks."""
+        self._changed.notify()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something about the session, or for the end."""
-        await self._pulse.until(lambda: condition() or self.ending is not None)
-
-    async def rest(self, seconds: float) -> None:
-        """Wait for so long, or for the end."""
-        if seconds > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self.until(lambda: False)
+    async def wait_for(
+        self, condition: Callable[[], bool], seconds: float | None = None
+    ) -> None:
+        """Wait until a condition holds, the connection ends, or time has passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait_for(
+                    lambda: self.ending is not None or condition()
+                )
 
     async def next(self) -> ServerMessage | Ending:
         """Wait for the next message to send, or for the end."""
-        await self.until(lambda: len(self.outbox) > 0)
-        message = self.outbox.take()
+        await self.wait_for(lambda: bool(self._queue))
+        message = self.take()
         if message is not None:
-            self._pulse.beat()  # there is room again
+            self._changed.notify()  # the reader may wait for room
             return message
         assert self.ending is not None
         return self.ending
+
+    def take(self) -> ServerMessage | None:
+        """Remove the oldest message; None where none waits."""
+        if not self._queue:
+            return None
+        place = self._queue.popleft()
+        self._results -= isinstance(place.message, Result)
+        if self._newest.get(type(place.message)) is place:
+            del self._newest[type(place.message)]
+        return place.message
+
+    def _append(self, place: _Place) -> None:
+        self._queue.append(place)
+        self._results += isinstance(place.message, Result)
+        if isinstance(place.message, (Ack, Result)):
+            self._newest[type(place.message)] = place
+        else:
+            self._newest.clear()  # no later message may overtake this one
+
+    def _replaceable(self, message: ServerMessage) -> _Place | None:
+        """Return the place of the message that a new one supersedes, if there is."""
+        newest = self._newest.get(type(message))
+        if newest is None or self.full:
+            return newest
+        if isinstance(message, Result):
+            return newest if self._results >= self.most_results else None
+        return newest if self._queue[-1] is newest else None

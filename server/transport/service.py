@@ -1,4 +1,4 @@
-"""What every connection of one server shares."""
+"""The state that all connections of one server share."""
 
 from __future__ import annotations
 
@@ -14,76 +14,73 @@ from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
 from saccade.server.sessions.registry import SessionRegistry
-from saccade.server.sessions.signal import Signal
+from saccade.server.sessions.session import Signal
 from saccade.server.settings import Settings
 from saccade.server.transport.auth import Keys, Tickets
 from saccade.server.transport.metrics import Metrics
-from saccade.server.transport.rate_limits import Allowances
-from saccade.server.transport.send_queue import Ending, Mailbox
+from saccade.server.transport.rate_limits import KeyQuotas
+from saccade.server.transport.send_queue import Ending, SendQueue
 
 RESTART: Final = Ending(1012, "the server is stopping")
-LISTENING: Final = 0.75
-"""The part of the drain in which clients are read; the rest is for what they sent."""
+READING: Final = 0.75
+"""The part of the drain in which clients are read; in the rest, what they sent is
+scored."""
 
 
 @dataclass
 class Service:
-    """The models, the engine behind them, and who is connected."""
+    """The models, the engine behind them, and the connected clients."""
 
     settings: Settings
     catalogue: Catalogue
     engine: Engine
     streams: EngineClient
-    roster: SessionRegistry
+    registry: SessionRegistry
     metrics: Metrics
     limits: Limits
     keys: Keys
-    allowances: Allowances
+    quotas: KeyQuotas
     tickets: Tickets = field(default_factory=Tickets)
-    leaving: bool = False
-    connected: set[Mailbox] = field(default_factory=set)
-    changed: Signal = field(default_factory=Signal)
+    draining: bool = False
+    connections: set[SendQueue] = field(default_factory=set)
+    _changed: Signal = field(default_factory=Signal)
 
     def model(self, name: str) -> ServedModel:
         """Return a model that new sessions may use.
 
         Raises:
-            UnknownModel: None has that name.
+            UnknownModel: No model has that name.
             NotReady: The server is about to stop.
         """
-        if self.leaving:
+        if self.draining:
             raise NotReady("the server is stopping")
         current = self.catalogue.current
         if name not in current:
             raise UnknownModel(name, tuple(current))
         return current[name]
 
-    def connect(self, mailbox: Mailbox) -> None:
-        """Note a new connection."""
-        self.connected.add(mailbox)
+    def disconnect(self, client: SendQueue) -> None:
+        """Remove a connection that has ended."""
+        self.connections.discard(client)
+        self._changed.notify()
 
-    def disconnect(self, mailbox: Mailbox) -> None:
-        """Note that a connection has ended."""
-        self.connected.discard(mailbox)
-        self.changed.beat()
+    async def drain(self, reconnect_after_ms: int) -> None:
+        """Refuse new sessions, send `goaway`, wait, then save the sessions that remain.
 
-    async def leave(self, reconnect_after_ms: int) -> None:
-        """Admit nobody, tell everybody, give them time to finish, save the rest.
-
-        What is saved has no whole tick left to score, if there was time for that.
+        A session that is saved has no whole tick left to score, if time sufficed.
         """
-        self.leaving = True
-        for mailbox in self.connected:
-            mailbox.put(GoAway("the server is stopping", reconnect_after_ms))
-        listening_s = LISTENING * self.settings.drain_s
+        self.draining = True
+        for client in self.connections:
+            client.put(GoAway("the server is stopping", reconnect_after_ms))
+        reading_s = READING * self.settings.drain_s
         with suppress(TimeoutError):
-            async with asyncio.timeout(listening_s):
-                await self.changed.until(lambda: not self.connected)
-        for mailbox in self.connected:
-            mailbox.stop_listening()
+            async with asyncio.timeout(reading_s):
+                await self._changed.wait_for(lambda: not self.connections)
+        for client in self.connections:
+            client.reading = False
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.drain_s - listening_s):
-                await self.roster.drained()
-        for mailbox in self.connected:
-            mailbox.end(RESTART)
-        await self.roster.detach_all()
+            async with asyncio.timeout(self.settings.drain_s - reading_s):
+                await self.registry.drained()
+        for client in self.connections:
+            client.end(RESTART)
+        await self.registry.detach_all()

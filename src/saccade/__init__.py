@@ -17,13 +17,14 @@ if TYPE_CHECKING:
         ClientError,
         ConnectionLost,
         RequestRefused,
+        ServerUnavailable,
         ServerUnreachable,
         StreamClosed,
         StreamError,
     )
     from saccade.clients.http import classify
+    from saccade.clients.reconnecting import NEVER, Reconnecting
     from saccade.clients.session import Bounds
-    from saccade.clients.transport import NEVER, Reconnecting
     from saccade.model.events.errors import (
         EventNotPackable,
         EventsError,
@@ -39,11 +40,12 @@ _PLACES: Final = {
     "saccade.clients.connection": ("connect",),
     "saccade.clients.http": ("classify",),
     "saccade.clients.session": ("Bounds",),
-    "saccade.clients.transport": ("NEVER", "Reconnecting"),
+    "saccade.clients.reconnecting": ("NEVER", "Reconnecting"),
     "saccade.clients.errors": (
         "ClientError",
         "ConnectionLost",
         "RequestRefused",
+        "ServerUnavailable",
         "ServerUnreachable",
         "StreamClosed",
         "StreamError",
@@ -72,6 +74,7 @@ __all__ = [
     "Report",
     "RequestRefused",
     "Sensor",
+    "ServerUnavailable",
     "ServerUnreachable",
     "StreamClosed",
     "StreamError",

@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.baseline import score_windows
+from benchmarks.baseline import CONFIGURATIONS, score_windows
 from benchmarks.bound import Ceilings, Work, bound, work
 from benchmarks.cases import BASELINE, Model, Shape, all_shapes, cases, draw
-from benchmarks.configurations import CONFIGURATIONS
 from benchmarks.engine import measure
 from benchmarks.readiness import Readiness
 from benchmarks.report import Report, plot, tables, to_json
 from benchmarks.timing import interleave
+from saccade.model.classifier import scan
 from saccade.model.config import ModelConfig
-from saccade.model.streaming import scan
 from tests.model.variants import random_variables
 
 
@@ -50,11 +49,10 @@ def test_the_baseline_scores_a_window_as_the_model_does(name: str) -> None:
     tokens = jnp.asarray(rng.integers(50, size=(2, events)), jnp.int32)
     dt_ms = jnp.asarray(rng.exponential(0.01, size=(2, events)), jnp.float32)
     score = jax.jit(score_windows, static_argnums=0)
+    whole = jax.jit(scan, static_argnums=0)
     baseline = score(config, variables, tokens, dt_ms)
     for row in range(2):
-        ours = jax.jit(scan, static_argnums=0)(
-            config, variables, tokens[row], dt_ms[row]
-        )
+        ours = whole(config, variables, tokens[row], dt_ms[row])
         scale = float(jnp.abs(ours).max())
         assert jnp.abs(baseline[row] - ours).max() < 1e-4 * scale
 

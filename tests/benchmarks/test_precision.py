@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.precision import measure
 from benchmarks.sequential import Network
-from saccade.model.streaming import scan
+from saccade.model.classifier import scan
 from saccade.model.upstream.recipes import presets, recipe
 from tests.model.variants import VARIANTS, random_variables
 

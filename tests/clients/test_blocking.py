@@ -1,4 +1,4 @@
-"""The SDK's sync face against a scripted server on a real websocket."""
+"""The blocking SDK against a scripted server on a real websocket."""
 
 from __future__ import annotations
 
@@ -7,58 +7,29 @@ import threading
 
 import pytest
 
-from saccade.clients.blocking import connect
+from saccade.clients.blocking import LoopThread, connect
 from saccade.clients.errors import ServerUnreachable, StreamError
 from saccade.server.protocol.messages import (
     Ack,
-    Close,
-    Closed,
     ErrorMessage,
     EventsFrame,
     Flush,
     Flushed,
 )
-from tests.clients.scripted import moving, result, scripted
-
-FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
-
-
-@pytest.fixture
-def served():
-    """Serve scripts from a thread, as the blocking client needs."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    contexts = []
-
-    def serve(script):
-        context = scripted(script)
-        contexts.append(context)
-        opening = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop)
-        return opening.result()
-
-    yield serve
-    for context in contexts:
-        leaving = context.__aexit__(None, None, None)
-        asyncio.run_coroutine_threadsafe(leaving, loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+from tests.clients.scripted import FINAL, moving, result
 
 
 async def one_tick(peer):
     await peer.open()
     await peer.expect(EventsFrame)
-    await peer.say(Ack(1, 4, 32))
-    await peer.say(result(4))
+    await peer.send(Ack(1, 4, 32))
+    await peer.send(result(4))
     request = await peer.expect(Flush)
-    await peer.say(Flushed(request.id, 1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88))
-    await peer.expect(Close)
-    await peer.say(FINAL)
-    await peer.socket.close()
+    await peer.send(Flushed(request.id, 1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88))
+    await peer.finish()
 
 
-def test_the_sync_face_has_the_same_names(served):
+def test_the_blocking_sdk_has_the_same_names(served):
     with connect(served(one_tick), model="toy") as stream:
         assert stream.opened.labels == ["left", "right"]
         stream.send(moving(4))
@@ -67,10 +38,10 @@ def test_the_sync_face_has_the_same_names(served):
         assert stream.received() == []
         assert stream.close() == FINAL
         assert list(stream) == []
-    assert stream.traffic.events == 4
+    assert stream.stats.events == 4
 
 
-def test_leaving_closes_politely(served):
+def test_leaving_the_context_closes_the_session(served):
     with connect(served(one_tick), model="toy") as stream:
         stream.send(moving(4))
         stream.flush()
@@ -83,10 +54,9 @@ def test_a_refused_frame_is_raised_in_the_callers_thread(served):
         await peer.open()
         await peer.expect(EventsFrame)
         request = await peer.expect(Flush)
-        await peer.say(ErrorMessage("unsorted_events", "no", fatal=False, seq=1))
-        await peer.say(Flushed(request.id, 0, 0, 0, 0))
-        await peer.expect(Close)
-        await peer.say(FINAL)
+        await peer.send(ErrorMessage("unsorted_events", "no", fatal=False, seq=1))
+        await peer.send(Flushed(request.id, 0, 0, 0, 0))
+        await peer.finish()
 
     with connect(served(script), model="toy") as stream:
         stream.send(moving(3))
@@ -101,10 +71,26 @@ def test_an_error_in_the_callers_code_leaves_no_thread_behind(served):
     assert not [t for t in threading.enumerate() if t.name == "saccade-client"]
 
 
-def test_nobody_at_the_address_leaves_no_thread_behind(unused_tcp_port):
+def test_an_unreachable_server_leaves_no_thread_behind(unused_tcp_port):
     with (
         pytest.raises(ServerUnreachable),
         connect(f"ws://127.0.0.1:{unused_tcp_port}", model="toy"),
     ):
         pass
     assert not [t for t in threading.enumerate() if t.name == "saccade-client"]
+
+
+def test_a_call_that_was_given_up_leaves_no_task_behind():
+    started, ended = threading.Event(), threading.Event()
+
+    async def wait():
+        started.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    with LoopThread() as thread:
+        asyncio.run_coroutine_threadsafe(wait(), thread._loop)
+        started.wait()
+    assert ended.is_set()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from saccade.clients.commands import arguments
-from saccade.clients.commands.arguments import guarded
+from saccade.clients.commands.arguments import run_command
 from saccade.clients.commands.cli import classify, stream
 from saccade.clients.commands.stream import default_readout
 from saccade.clients.display.text import (
@@ -31,6 +31,8 @@ from saccade.server.protocol.messages import ReadoutWindow, Report
         (["sim:motions", "--sensor", "0x480"], "width 0"),
         (["sim:motions", "--report", "events:0"], "events:N"),
         (["sim:motions", "--report", "often"], "tick, change"),
+        (["sim:motions", "--report", "tick:5"], "tick, change"),
+        (["sim:motions", "--report", "tick:"], "tick, change"),
         (["sim:motions", "--half-life", "-1"], "half-life"),
         (["sim:motions", "--frame-events", "1.5"], "whole number"),
         (["sim:motions", "--frame-events", "5", "--frame-ms", "5"], "not allowed with"),
@@ -65,12 +67,12 @@ def test_a_changing_scene_is_scored_by_its_recent_past():
 def test_a_server_that_does_not_run_is_one_clear_line(unused_tcp_port, capsys):
     url = f"ws://127.0.0.1:{unused_tcp_port}"
     assert stream(["sim:motions?seconds=1", "--url", url]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"saccade stream: no Saccade server answers at {url}")
-    assert said.endswith("Start one with: saccade serve\n")
+    message = capsys.readouterr().err
+    assert message.startswith(f"saccade stream: no Saccade server answers at {url}")
+    assert message.endswith("Start one with: saccade serve\n")
 
 
-def test_a_missing_file_is_told_before_a_server_is_asked(capsys):
+def test_a_missing_file_is_reported_before_a_server_is_asked(capsys):
     assert stream(["nowhere.bin"]) == 1
     assert classify(["nowhere.bin"]) == 1
     assert capsys.readouterr().err.count("there is no such file") == 2
@@ -80,7 +82,7 @@ def test_a_missing_package_names_the_extra_that_brings_it(capsys):
     def action():
         raise ModuleNotFoundError("No module named 'rich'", name="rich")
 
-    assert guarded("stream", action) == 1
+    assert run_command("stream", action) == 1
     assert "pip install 'saccade[terminal]'" in capsys.readouterr().err
 
 
@@ -88,18 +90,20 @@ def test_an_interrupt_ends_a_command_quietly(capsys):
     def action():
         raise KeyboardInterrupt
 
-    assert guarded("stream", action) == 130
+    assert run_command("stream", action) == 130
     assert capsys.readouterr().err == ""
 
 
 def test_a_sensor_host_needs_only_the_base_install():
     script = (
         "import sys; sys.modules.update(dict.fromkeys("
-        "['jax', 'flax', 'fastapi', 'rich', 'httpx', 'faery', 'evt3']))\n"
-        "import clients.cli, clients.connection, clients.blocking\n"
-        "from clients.sources import open_source\n"
+        "['jax', 'flax', 'fastapi', 'rich', 'httpx', 'faery', 'evt3',"
+        " 'prometheus_client']))\n"
+        "from saccade.clients import blocking, connection\n"
+        "from saccade.clients.commands import cli\n"
+        "from saccade.clients.sources import open_source\n"
         "next(open_source('sim:motions').chunks)\n"
-        "sys.exit(clients.cli.stream(['sim:motions', '--url', '127.0.0.1:1']))"
+        "sys.exit(cli.stream(['sim:motions', '--url', '127.0.0.1:1']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

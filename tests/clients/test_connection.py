@@ -18,11 +18,9 @@ from saccade.clients.errors import (
 from saccade.clients.session import Bounds
 from saccade.model.events.encodings.packed import unpack
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.errors import UnknownModel, error_message
+from saccade.server.protocol.errors import UnknownModel
 from saccade.server.protocol.messages import (
     Ack,
-    Close,
-    Closed,
     ErrorMessage,
     EventsFrame,
     Flush,
@@ -32,65 +30,59 @@ from saccade.server.protocol.messages import (
     Report,
     Reset,
     WasReset,
+    error_message,
 )
-from tests.clients.scripted import moving, result, scripted
+from tests.clients.scripted import FINAL, moving, result, scripted
 
 EPOCH_US = 1_700_000_000_000_000
-FINAL = Closed(1, 1, 4, 0, 4000, [2.0, 0.0], "left", 0.88)
 
 
-async def close_politely(peer, final=FINAL):
-    await peer.expect(Close)
-    await peer.say(final)
-    await peer.socket.close()
-
-
-async def test_a_session_opens_sends_hears_and_closes():
+async def test_a_session_opens_sends_receives_and_closes():
     frames = []
 
     async def script(peer):
         await peer.open()
         frames.append(await peer.expect(EventsFrame))
-        await peer.say(Ack(1, 4, 32))
-        await peer.say(result(4))
-        await close_politely(peer)
+        await peer.send(Ack(1, 4, 32))
+        await peer.send(result(4))
+        await peer.finish()
 
     events = moving(4, start_us=EPOCH_US)
     async with scripted(script) as url, connect(url, model="toy") as stream:
         assert stream.opened.labels == ["left", "right"]
         await stream.send(events)
-        heard = await anext(stream)
-        assert (heard.label, heard.events) == ("left", 4)
+        first = await anext(stream)
+        assert (first.label, first.events) == ("left", 4)
         assert await stream.close() == FINAL
     decoded = unpack(frames[0].data, frames[0].t_base_us)
     assert np.array_equal(decoded["t"] + stream.start_us, events["t"])
     assert np.array_equal(decoded["x"], events["x"])
-    assert len(stream.traffic.latencies_ms) == 1
+    assert len(stream.stats.latencies_ms) == 1
 
 
 async def test_what_the_caller_chose_reaches_the_server():
-    heard = []
+    openings = []
 
     async def script(peer):
-        heard.append(await peer.open())
-        await close_politely(peer)
+        openings.append(await peer.open())
+        await peer.finish()
 
     choices = {"sensor": Sensor(640, 480), "fit": "scale", "report": Report("ms", 20)}
     async with scripted(script) as url, connect(url, model="toy", **choices):
         pass
-    assert heard == [Open("toy", **choices)]
+    assert openings == [Open("toy", **choices)]
 
 
 async def test_iteration_ends_with_the_session():
     async def script(peer):
         await peer.open()
-        await peer.say(result(4))
-        await peer.say(result(8, label="right"))
-        await close_politely(peer)
+        await peer.send(result(4))
+        await peer.send(result(8, label="right"))
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         closing = asyncio.create_task(stream.close())
-        assert [heard.label async for heard in stream] == ["left", "right"]
+        assert [found.label async for found in stream] == ["left", "right"]
         assert (await closing).label == "left"
 
 
@@ -104,14 +96,14 @@ async def test_sending_waits_for_credit_and_goes_on_with_it():
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(peer.socket.recv(), 0.1)
         acked.set()
-        await peer.say(Ack(4, 8, 64))
+        await peer.send(Ack(4, 8, 64))
         seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(4)])
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         sending = asyncio.create_task(stream.send(moving(16)))
         await acked.wait()
-        assert stream.traffic.frames == 4
+        assert stream.stats.frames == 4
         await sending
     assert seen == list(range(1, 9))
 
@@ -121,7 +113,7 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         await peer.open()
         await peer.expect(EventsFrame)
         request = await peer.expect(Flush)
-        await peer.say(
+        await peer.send(
             ErrorMessage(
                 "event_outside_sensor",
                 "x is 200",
@@ -132,10 +124,10 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
                 value=200,
             )
         )
-        await peer.say(Ack(1, 3, 24))
-        await peer.say(Flushed(request.id, 0, 0, 0, 0))
+        await peer.send(Ack(1, 3, 24))
+        await peer.send(Flushed(request.id, 0, 0, 0, 0))
         assert (await peer.expect(EventsFrame)).seq == 2
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         await stream.send(moving(3))
@@ -144,17 +136,17 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         assert (refused.value.seq, refused.value.index) == (1, 2)
         assert (refused.value.field, refused.value.value) == ("x", 200)
         assert not refused.value.fatal
-        assert stream.traffic.refused_events == 3
+        assert stream.stats.refused_events == 3
         await stream.send(moving(3))
 
 
-async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
+async def test_a_refusal_that_no_call_has_raised_is_raised_on_leaving():
     async def script(peer):
         await peer.open()
         await peer.expect(EventsFrame)
         for seq in (1, 2):
-            await peer.say(ErrorMessage("unsorted_events", "no", fatal=False, seq=seq))
-        await close_politely(peer)
+            await peer.send(ErrorMessage("unsorted_events", "no", fatal=False, seq=seq))
+        await peer.finish()
 
     async with scripted(script) as url:
         with pytest.raises(StreamError, match="and 1 more"):
@@ -163,11 +155,11 @@ async def test_a_refusal_that_nobody_asked_about_is_raised_on_leaving():
         assert stream.closed == FINAL
 
 
-async def test_a_fatal_error_is_raised_from_whoever_waits():
+async def test_a_fatal_error_is_raised_from_every_call_that_waits():
     async def script(peer):
         await peer.open()
-        await peer.say(result(4))
-        await peer.say(ErrorMessage("engine_failed", "the engine failed", fatal=True))
+        await peer.send(result(4))
+        await peer.send(ErrorMessage("engine_failed", "the engine failed", fatal=True))
         await peer.socket.close(1011)
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
@@ -181,7 +173,7 @@ async def test_a_fatal_error_is_raised_from_whoever_waits():
 async def test_a_refused_open_says_why():
     async def script(peer):
         await peer.expect(Open)
-        await peer.say(error_message(UnknownModel("tpy", ("toy",))))
+        await peer.send(error_message(UnknownModel("tpy", ("toy",))))
         await peer.socket.close(4404)
 
     async with scripted(script) as url:
@@ -191,10 +183,10 @@ async def test_a_refused_open_says_why():
     assert (refused.value.code, refused.value.fatal) == ("unknown_model", True)
 
 
-async def test_a_connection_that_drops_is_told_apart_from_a_close():
+async def test_a_lost_connection_is_another_error_than_a_close():
     async def script(peer):
         await peer.open()
-        await peer.say(GoAway("restart", 500))
+        await peer.send(GoAway("restart", 500))
         await peer.expect(EventsFrame)
         await peer.socket.close(1012, "restart")
 
@@ -203,10 +195,10 @@ async def test_a_connection_that_drops_is_told_apart_from_a_close():
         with pytest.raises(ConnectionLost, match="1012") as lost:
             await stream.flush()
         assert (lost.value.close_code, lost.value.reason) == (1012, "restart")
-        assert stream.leaving == GoAway("restart", 500)
+        assert stream.goaway == GoAway("restart", 500)
 
 
-async def test_a_sender_out_of_credit_hears_that_the_connection_dropped():
+async def test_a_sender_out_of_credit_raises_that_the_connection_was_lost():
     async def script(peer):
         await peer.open(window_events=4, window_bytes=32)
         for _ in range(4):
@@ -218,7 +210,7 @@ async def test_a_sender_out_of_credit_hears_that_the_connection_dropped():
             await stream.send(moving(16))
 
 
-async def test_nobody_at_the_address_is_one_clear_error(unused_tcp_port):
+async def test_an_unreachable_server_is_one_clear_error(unused_tcp_port):
     url = f"ws://127.0.0.1:{unused_tcp_port}"
     with pytest.raises(ServerUnreachable, match=url):
         async with connect(url, model="toy"):
@@ -257,10 +249,10 @@ async def test_a_reset_starts_time_and_counts_anew():
         await peer.open()
         await peer.expect(EventsFrame)
         request = await peer.expect(Reset)
-        await peer.say(WasReset(request.id))
+        await peer.send(WasReset(request.id))
         bases.append((await peer.expect(EventsFrame)).t_base_us)
-        await peer.say(replace(result(4), seq=2))
-        await close_politely(peer)
+        await peer.send(replace(result(4), seq=2))
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         await stream.send(moving(3, start_us=EPOCH_US))
@@ -269,26 +261,26 @@ async def test_a_reset_starts_time_and_counts_anew():
         await anext(stream)
         assert stream.start_us == 5
     assert bases == [0]
-    assert len(stream.traffic.latencies_ms) == 1
+    assert len(stream.stats.latencies_ms) == 1
 
 
 async def test_a_slow_consumer_gets_the_newest_results_and_a_count_of_the_others():
     async def script(peer):
         await peer.open()
         for tick in range(1, 11):
-            await peer.say(result(4 * tick))
+            await peer.send(result(4 * tick))
         request = await peer.expect(Flush)
-        await peer.say(Flushed(request.id, 1, 10, 40, 0))
-        await close_politely(peer)
+        await peer.send(Flushed(request.id, 1, 10, 40, 0))
+        await peer.finish()
 
     async with (
         scripted(script) as url,
         connect(url, model="toy", bounds=Bounds(results=3)) as stream,
     ):
         await stream.flush()
-        assert [heard.ticks for heard in stream.received()] == [8, 9, 10]
+        assert [found.ticks for found in stream.received()] == [8, 9, 10]
         assert stream.received() == []
-    assert (stream.traffic.results, stream.traffic.skipped_results) == (10, 7)
+    assert (stream.stats.results, stream.stats.skipped_results) == (10, 7)
 
 
 async def test_raw_bytes_are_forwarded_as_they_are():
@@ -297,20 +289,20 @@ async def test_raw_bytes_are_forwarded_as_they_are():
     async def script(peer):
         assert (await peer.open()).encoding == "evt3"
         frames.append(await peer.expect(EventsFrame))
-        await close_politely(peer)
+        await peer.finish()
 
     async with (
         scripted(script) as url,
         connect(url, model="toy", encoding="evt3") as stream,
     ):
         await stream.send_raw(b"\x00\x80\x01\x60")
-    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60", 0)]
+    assert frames == [EventsFrame(1, b"\x00\x80\x01\x60")]
 
 
 async def test_a_closed_stream_cannot_be_used():
     async def script(peer):
         await peer.open()
-        await close_politely(peer)
+        await peer.finish()
 
     async with scripted(script) as url, connect(url, model="toy") as stream:
         await stream.close()
@@ -337,7 +329,7 @@ async def test_any_structured_array_of_events_can_be_sent():
         await peer.open()
         frame = await peer.expect(EventsFrame)
         sent.append(unpack(frame.data, frame.t_base_us))
-        await close_politely(peer)
+        await peer.finish()
 
     events = np.zeros(
         2, [("timestamp", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "?")]

@@ -53,7 +53,7 @@ def children(pid):
 def test_the_demonstration_shows_everything_and_ends_well(environment, tmp_path):
     folder = make_own_folder(tmp_path)
     demo = begin(environment, "--seconds", "2", "--seed", "1", folder=folder)
-    out, _ = demo.communicate(timeout=200)
+    out, _ = demo.communicate(timeout=300)
     assert demo.returncode == 0, out
     for expected in (
         "ready in", "Streaming sim:motions", "events/s", "label", "latency",

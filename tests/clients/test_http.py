@@ -22,7 +22,7 @@ ANSWER = {
 
 @pytest.fixture
 def answering():
-    """Answer every request with what a test says, and keep what was asked."""
+    """Return a function that serves one answer, and the requests it received."""
     asked = []
     servers = []
 
@@ -94,7 +94,7 @@ def test_models_are_listed_with_their_sensors(answering):
     assert rest.models(url) == [rest.ModelCard("m", Sensor(34, 34), ["a"])]
 
 
-def test_nobody_at_the_address_is_said_as_such(unused_tcp_port):
+def test_an_unreachable_server_is_an_error_of_its_own(unused_tcp_port):
     with pytest.raises(ServerUnreachable):
         rest.models(f"http://127.0.0.1:{unused_tcp_port}")
 

@@ -37,7 +37,7 @@ def events() -> Events:
 
 @pytest.fixture(scope="module")
 def expected(server, events):
-    """What REST says of the events."""
+    """The logits of the events through REST."""
     (answer,) = http.classify(server.url, "motions", [events], sensor=DEFAULT_SENSOR)
     assert answer.events == events.size // TICK_EVENTS * TICK_EVENTS
     return answer.logits
@@ -57,10 +57,10 @@ async def test_a_stream_ends_with_the_scores_of_rest_however_it_is_cut(
     np.testing.assert_allclose(flushed.logits, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(closed.logits, expected, rtol=1e-4, atol=1e-6)
     assert closed.events + closed.pending == events.size
-    assert stream.traffic.latencies_ms
+    assert stream.stats.latencies_ms
 
 
-def test_the_sync_face_ends_with_the_same_scores(server, events, expected):
+def test_the_blocking_sdk_ends_with_the_same_scores(server, events, expected):
     with connect_blocking(server.url, model="motions") as stream:
         stream.send(events)
         flushed = stream.flush()
@@ -80,7 +80,7 @@ async def test_a_refused_frame_leaves_no_trace_in_the_scores(server, events, exp
         closed = await stream.close()
     assert (refused.value.code, refused.value.index) == ("event_outside_sensor", 2)
     assert (refused.value.field, refused.value.value) == ("x", 500)
-    assert stream.traffic.refused_events == 5
+    assert stream.stats.refused_events == 5
     np.testing.assert_allclose(closed.logits, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -132,7 +132,7 @@ def write_recording(path, count):
     return str(path)
 
 
-def test_a_recording_of_another_sensor_is_scaled_and_that_is_said(
+def test_a_recording_of_another_sensor_is_scaled_and_that_is_reported(
     server, capsys, tmp_path
 ):
     path = write_recording(tmp_path / "digit.bin", 500)

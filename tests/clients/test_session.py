@@ -10,7 +10,7 @@ from tests.clients.scripted import moving, opened, result
 def sent(session, count, now_s=0.0):
     for payload in session.payloads(moving(count)):
         session.dispatch(payload, now_s)
-    return list(iter(session.outgoing.next, None))
+    return list(iter(session.send_log.take_next, None))
 
 
 def test_frames_are_numbered_from_one_without_gaps():
@@ -31,15 +31,15 @@ def test_a_caller_may_keep_less_under_way_than_the_server_grants():
     assert session.may_send(payloads[4])
 
 
-def test_refusals_are_told_together_and_once():
+def test_refusals_are_returned_together_and_once():
     session = Session(Open("toy"), opened())
     sent(session, 4)
     for seq in (1, 2, 3):
         session.receive(ErrorMessage("unsorted_events", "no", False, seq=seq), 0.0)
-    first = session.refusal()
+    first = session.take_refusal()
     assert (first.seq, [other.seq for other in first.further]) == (1, [2, 3])
-    assert session.refusal() is None
-    assert (session.traffic.refused_frames, session.traffic.refused_events) == (3, 4)
+    assert session.take_refusal() is None
+    assert (session.stats.refused_frames, session.stats.refused_events) == (3, 4)
 
 
 def test_the_first_reason_for_the_end_counts():
@@ -61,56 +61,56 @@ def test_a_cropped_stream_is_not_timed_since_the_server_counts_fewer_events():
     session = Session(opening, opened())
     sent(session, 8)
     session.receive(result(4), 1.0)
-    assert not session.traffic.latencies_ms
+    assert not session.stats.latencies_ms
 
 
 def test_a_crop_that_changes_nothing_is_timed():
     session = Session(Open("toy", sensor=Sensor(128, 128), fit="crop"), opened())
     sent(session, 8)
     session.receive(result(4), 1.0)
-    assert list(session.traffic.latencies_ms) == [1000.0]
+    assert list(session.stats.latencies_ms) == [1000.0]
 
 
-def test_a_live_session_never_waits_for_credit_and_counts_what_it_lets_go_of():
+def test_a_live_session_never_waits_for_credit_and_counts_what_it_drops():
     opening = Open("toy", when_full="drop-oldest")
     session = Session(opening, opened(window_events=16), Bounds(kept_bytes=64))
     payloads = list(session.payloads(moving(40)))
     assert all(session.may_send(payload) for payload in payloads)
     for payload in payloads:
         session.dispatch(payload, 0.0)
-    assert session.traffic.dropped_events == session.traffic.dropped_here == 32
-    frames = list(iter(session.outgoing.next, None))
+    assert session.stats.dropped_events == session.stats.dropped_locally == 32
+    frames = list(iter(session.send_log.take_next, None))
     assert [frame.seq for frame in frames] == list(range(1, 11))
     assert [len(frame.data) for frame in frames] == [0] * 8 + [32] * 2
     session.receive(Ack(10, 8, 64, dropped=3), 0.0)
-    assert session.traffic.dropped_events == 35
+    assert session.stats.dropped_events == 35
     session.receive(result(4), 0.25)
-    assert list(session.traffic.latencies_ms) == [250.0]
+    assert list(session.stats.latencies_ms) == [250.0]
 
 
 IDLE = ErrorMessage("session_idle", "nothing came", True)
 
 
-def test_a_session_that_was_put_away_rests_until_there_is_something_to_say():
+def test_a_suspended_session_is_idle_until_there_is_something_to_send():
     session = Session(Open("toy"), opened(resume="token"))
     sent(session, 4)
     session.receive(Ack(1, 4, 32), 0.0)
     session.receive(IDLE, 0.0)
-    assert session.resting
-    assert not session.over
+    assert session.idle
+    assert not session.ended
     for payload in session.payloads(moving(4, start_us=100)):
         session.dispatch(payload, 0.0)
-    assert not session.resting
+    assert not session.idle
 
 
-def test_what_was_said_while_the_session_was_put_away_is_said_again_at_once():
+def test_what_was_sent_while_the_session_was_suspended_is_sent_again_at_once():
     session = Session(Open("toy"), opened(resume="token"))
     sent(session, 4)
     session.receive(IDLE, 0.0)  # no ack: the server never read the frame
-    assert not session.resting
+    assert not session.idle
 
 
-def test_a_session_that_cannot_be_resumed_ends_when_it_is_put_away():
+def test_a_session_that_cannot_be_resumed_ends_when_it_is_suspended():
     session = Session(Open("toy"), opened())
     session.receive(IDLE, 0.0)
     assert session.failure.code == "session_idle"

@@ -33,7 +33,7 @@ def test_a_recording_is_named_by_its_file(tmp_path):
     assert not source.changes
 
 
-def test_the_simulated_camera_plays_for_as_long_as_it_is_told():
+def test_the_simulated_camera_plays_for_the_seconds_of_its_name():
     source = open_source("sim:motions?seed=5&seconds=0.2&segment=0.1")
     events = np.concatenate(list(source.chunks))
     assert source.model == "motions"
@@ -75,9 +75,9 @@ def test_a_file_of_another_kind_says_what_can_be_read(tmp_path):
 
 def test_a_timeline_knows_what_happens_between_its_marks():
     timeline = Timeline()
-    timeline.note(100, "left")
-    timeline.note(200, "left")
-    timeline.note(300, "right")
+    timeline.append(100, "left")
+    timeline.append(200, "left")
+    timeline.append(300, "right")
     assert [timeline.at(t) for t in (0, 100, 299, 300, 9999)] == [
         None, "left", "left", "right", "right",
     ]  # fmt: skip

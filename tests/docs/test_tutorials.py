@@ -16,7 +16,7 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 DIGITS = ROOT.parent / "shared" / "nmnist-small"
 SMALL = {"TUTORIAL_EPOCHS": "1", "TUTORIAL_SECONDS": "3"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 def executed(path: Path, folder: Path) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+"""Cache blocking changes no result."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.model import cache_blocking, streaming
-from saccade.model.cache_blocking import portion
+from saccade.model import cache_blocking, classifier, inference
+from saccade.model.cache_blocking import block_shape
 from saccade.model.classifier import initialize
 from tests.model.variants import VARIANTS
 
@@ -21,33 +23,33 @@ TICK = CONFIG.tick_events
 @given(
     st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.integers(0, 20000)
 )
-def test_portions_are_equal_and_no_larger_than_they_may_be(
+def test_blocks_are_equal_and_no_larger_than_the_limit(
     rows: int, ticks: int, tick_events: int, most_events: int
 ) -> None:
-    part = portion(rows, ticks, tick_events, most_events)
+    part = block_shape(rows, ticks, tick_events, most_events)
     assert rows % part.rows == ticks % part.ticks == 0
     if part != (1, 1):
         assert part.rows * part.ticks * tick_events <= most_events
 
 
-def test_what_fits_is_not_cut() -> None:
-    assert portion(64, 1, 256, 16384) == (64, 1)
-    assert portion(1, 64, 256, 16384) == (1, 64)
-    assert portion(7, 3, 100, 2100) == (7, 3)
+def test_a_call_within_the_limit_is_one_block() -> None:
+    assert block_shape(64, 1, 256, 16384) == (64, 1)
+    assert block_shape(1, 64, 256, 16384) == (1, 64)
+    assert block_shape(7, 3, 100, 2100) == (7, 3)
 
 
-def test_sessions_stay_side_by_side_before_ticks_do() -> None:
-    assert portion(8, 16, 256, 16384) == (8, 8)
-    assert portion(256, 16, 256, 16384) == (64, 1)
+def test_a_block_holds_many_sessions_rather_than_many_ticks() -> None:
+    assert block_shape(8, 16, 256, 16384) == (8, 8)
+    assert block_shape(256, 16, 256, 16384) == (64, 1)
 
 
 @pytest.mark.parametrize("most", [1, 6], ids=lambda most: f"{most} ticks")
-def test_a_call_in_portions_moves_sessions_as_one_in_one_go(
+def test_a_call_in_blocks_moves_sessions_as_a_call_in_one_block(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some sessions rest, some stop inside a portion, some before their last."""
+    """Some sessions rest, some stop inside a block, some before their last."""
     variables = initialize(CONFIG, jax.random.key(0))
-    fresh = streaming.init_carry(CONFIG, variables)
+    fresh = classifier.init_carry(CONFIG, variables)
     carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), fresh)
     rng = np.random.default_rng(0)
     tokens = rng.integers(CONFIG.num_embeddings, size=(4, 6 * TICK)).astype(np.int32)
@@ -55,9 +57,9 @@ def test_a_call_in_portions_moves_sessions_as_one_in_one_go(
     ticks = np.array([6, 0, 3, 1])
 
     def move(most_events: int) -> Any:
-        monkeypatch.setattr(cache_blocking, "EVENTS_AT_ONCE", most_events)
-        advance = jax.jit(partial(streaming.advance, CONFIG))
-        weights = streaming.fold(CONFIG, variables)
+        monkeypatch.setattr(cache_blocking, "MAX_BLOCK_EVENTS", most_events)
+        advance = jax.jit(partial(inference.advance, CONFIG))
+        weights = classifier.fold(CONFIG, variables)
         return advance(weights, carry, tokens, dt_ms, ticks)
 
     cut, whole = move(most * TICK), move(24 * TICK)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from saccade.model import streaming
+from saccade.model import classifier, inference
 from saccade.model.classifier import Classifier
 from saccade.model.config import ModelConfig
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
-from tests.model.variants import QUICKLY, random_variables, small
+from tests.model.variants import random_variables, small
 
 TOLERANCE = 1e-9  # of max |logit|, float64: what is left is no matter of rounding
 SLOTS = 3
@@ -98,17 +98,16 @@ class Runner:
         self.variables = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64), random_variables(config)
         )
-        self.weights = streaming.fold(config, self.variables)
-        self.fresh = streaming.init_state(config, self.variables)
-        quickly = functools.partial(jax.jit, compiler_options=QUICKLY)
-        self._scan = quickly(functools.partial(Classifier(config).apply, train=False))
-        self._advance = quickly(functools.partial(streaming.advance, config))
+        self.weights = classifier.fold(config, self.variables)
+        self.fresh = classifier.init_state(config, self.variables)
+        self._scan = jax.jit(functools.partial(Classifier(config).apply, train=False))
+        self._advance = jax.jit(functools.partial(inference.advance, config))
 
-        @quickly
+        @jax.jit
         def walk(weights: Any, state: Any, tokens: Any, dt_ms: Any, count: Any) -> Any:
             def move(carried: Any, event: Any) -> Any:
                 place, state = carried
-                after, logits, ticked = streaming.step(config, weights, state, *event)
+                after, logits, ticked = inference.step(config, weights, state, *event)
                 live = place < count
                 state = jax.tree.map(lambda a, b: jnp.where(live, a, b), after, state)
                 return (place + 1, state), (logits, ticked & live)
@@ -250,7 +249,6 @@ def test_a_few_drawn_variants_score_alike_in_scan_step_and_advance(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @drawing(max_examples=30)
 @given(variants(), st.data())
 def test_drawn_variants_score_alike_in_scan_step_and_advance(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saccade.model import streaming
-from saccade.model.backends import by_native_code, by_xla, fastest
+from saccade.model import classifier, inference
+from saccade.model.backends import fastest, native, xla
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
-from tests.model.variants import QUICKLY
+from tests.compiling import SERVED
 
 GOLDEN = Path(
     os.environ.get(
@@ -30,7 +31,8 @@ GOLDEN = Path(
 PUBLISHED = sorted(GOLDEN.glob("*.npz"))
 SYNTHETIC = sorted(GOLDEN.glob("synth/*.npz"))
 LIMIT = {np.float32: 3e-5, np.float64: 1e-9}
-SERVED: dict[str, Any] = {}
+QUICKLY: dict[str, Any] = {}
+"""As the tests' own process compiles; no server runs `step`, or float64."""
 pytestmark = pytest.mark.skipif(
     not PUBLISHED, reason=f"no golden files in {GOLDEN} (set SACCADE_GOLDEN_DIR)"
 )
@@ -112,7 +114,8 @@ def test_published_models_score_whole_sequences_as_the_reference_does(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
     golden = read(path, dtype)
-    scan = jax.jit(streaming.scan, static_argnums=0)
+    options = SERVED if dtype is np.float32 else QUICKLY
+    scan = jax.jit(classifier.scan, static_argnums=0, compiler_options=options)
     for tokens, gaps, truth in whole_rows(golden):
         logits = scan(golden.config, golden.variables, tokens, gaps.astype(dtype))
         assert deviation(logits, truth) <= LIMIT[dtype]
@@ -137,7 +140,8 @@ def test_published_models_score_prefixes_tick_by_tick(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
     golden = read(path, dtype)
-    logits = by_advance(golden, dtype)(*longest(golden))
+    options = SERVED if dtype is np.float32 else QUICKLY
+    logits = by_advance(golden, dtype, options)(*longest(golden))
     for length, truth in prefixes(golden):
         tick = length // golden.config.tick_events
         assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
@@ -152,7 +156,7 @@ def test_published_models_score_prefixes_in_native_code(
 ) -> None:
     pytest.importorskip("numba", reason="no native code without numba")
     golden = read(path, dtype)
-    logits = by_advance(golden, dtype, execute=by_native_code)(*longest(golden))
+    logits = by_advance(golden, dtype, execute=native)(*longest(golden))
     for length, truth in prefixes(golden):
         tick = length // golden.config.tick_events
         assert deviation(logits[tick - 1], truth) <= LIMIT[dtype]
@@ -168,22 +172,20 @@ def longest(golden: Golden) -> tuple[Any, Any]:
     return tokens, gaps
 
 
-def by_step(
-    golden: Golden, dtype: type[np.floating[Any]], options: dict[str, Any] = SERVED
-) -> Any:
+def by_step(golden: Golden, dtype: type[np.floating[Any]]) -> Any:
     """Return what gives the logits after each event, by `step` alone."""
     config = golden.config
-    weights = streaming.fold(config, golden.variables)
+    weights = classifier.fold(config, golden.variables)
 
-    @functools.partial(jax.jit, compiler_options=options)
+    @jax.jit
     def run(weights: Any, state: Any, tokens: Any, gaps: Any) -> Any:
         def move(state: Any, event: Any) -> Any:
-            state, logits, _ = streaming.step(config, weights, state, *event)
+            state, logits, _ = inference.step(config, weights, state, *event)
             return state, logits
 
         return jax.lax.scan(move, state, (tokens, gaps))[1]
 
-    fresh = streaming.init_state(config, golden.variables)
+    fresh = classifier.init_state(config, golden.variables)
 
     def score(tokens: Any, gaps: Any) -> Any:
         return np.asarray(run(weights, fresh, tokens, gaps.astype(dtype)))
@@ -194,16 +196,16 @@ def by_step(
 def by_advance(
     golden: Golden,
     dtype: type[np.floating[Any]],
-    options: dict[str, Any] = SERVED,
-    execute: Any = by_xla,
+    options: Mapping[str, Any] = SERVED,
+    execute: Any = xla,
 ) -> Any:
     """Return what gives the logits after each tick, by `advance` alone.
 
     The session sits in the middle row of three; its neighbours stay idle.
     """
     config, tick = golden.config, golden.config.tick_events
-    _, weights, advance, *_ = execute(config, streaming.fold(config, golden.variables))
-    fresh = streaming.init_carry(config, golden.variables)
+    _, weights, advance, *_ = execute(config, classifier.fold(config, golden.variables))
+    fresh = classifier.init_carry(config, golden.variables)
     pool = jax.tree.map(lambda x: jnp.stack([x] * 3), fresh)
     move = jax.jit(functools.partial(advance, config), compiler_options=options)
 
@@ -223,7 +225,7 @@ def by_advance(
 def check_synthetic(
     path: Path,
     dtype: type[np.floating[Any]],
-    options: dict[str, Any],
+    options: Mapping[str, Any],
     execute: Any,
     *,
     stepwise: bool = True,
@@ -250,7 +252,7 @@ def check_synthetic(
     assert deviation(logits[0], full) <= LIMIT[dtype]
     assert deviation(logits[2], short) <= LIMIT[dtype]
     advance = by_advance(golden, dtype, options, execute)
-    step = by_step(golden, dtype, options) if stepwise else None
+    step = by_step(golden, dtype) if stepwise else None
     for row, truth in ((0, full), (2, short)):
         tokens = arrays["input/b/tokens"][row] % golden.config.num_embeddings
         gaps = arrays["input/b/timesteps_ms"][row]
@@ -267,7 +269,7 @@ def check_synthetic(
 def test_a_sample_of_the_small_models_scores_as_the_reference_does(
     path: Path, dtype: type[np.floating[Any]]
 ) -> None:
-    check_synthetic(path, dtype, SERVED, by_xla)
+    check_synthetic(path, dtype, SERVED, xla)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saccade.model import streaming
+from saccade.model import classifier, inference
 from saccade.model.backends import fastest
 from saccade.model.config import ModelConfig
 from saccade.server.engine.compiled import WHOLE_SESSION, check_canary, compile_all
@@ -48,10 +48,10 @@ def moved(config: ModelConfig, device: Any, ticks: Any) -> tuple[Any, Any]:
     """Move some sessions twice on a device; return carries and the last scores."""
     with jax.default_device(device):
         variables = jax.device_put(random_variables(config), device)
-        weights = streaming.fold(config, variables)
-        fresh = streaming.init_carry(config, variables, jnp.float32(50.0))
+        weights = classifier.fold(config, variables)
+        fresh = classifier.init_carry(config, variables, jnp.float32(50.0))
         carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * SESSIONS), fresh)
-        advance = jax.jit(partial(streaming.advance, config))
+        advance = jax.jit(partial(inference.advance, config))
         rng = np.random.default_rng(0)
         for _ in range(2):
             size = (SESSIONS, TICKS * config.tick_events)
@@ -79,19 +79,19 @@ def test_published_models_score_there_as_the_reference_does(
 ) -> None:
     golden = read(path, np.float32)
     config, tick = golden.config, golden.config.tick_events
-    _, weights, advance, *_ = fastest(config, streaming.fold(config, golden.variables))
-    fresh = streaming.init_carry(config, golden.variables)
+    _, weights, advance, *_ = fastest(config, classifier.fold(config, golden.variables))
+    fresh = classifier.init_carry(config, golden.variables)
     carry = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fresh)
     move = jax.jit(partial(advance, config))
     tokens, gaps, _ = whole_rows(golden)[-1]
     scores, size = [], ticks * tick
     for begin in range(0, len(tokens), size):
-        words, dt_ms = np.zeros((1, size), np.int32), np.zeros((1, size), np.float32)
+        stream, dt_ms = np.zeros((1, size), np.int32), np.zeros((1, size), np.float32)
         part = slice(begin, begin + size)
         count = len(tokens[part]) // tick
-        words[0, : len(tokens[part])] = tokens[part]
+        stream[0, : len(tokens[part])] = tokens[part]
         dt_ms[0, : len(gaps[part])] = gaps[part]
-        carry, logits = move(weights, carry, words, dt_ms, np.asarray([count]))
+        carry, logits = move(weights, carry, stream, dt_ms, np.asarray([count]))
         scores += list(np.asarray(logits[0, :count]))
     for length, truth in prefixes(golden):
         assert deviation(scores[length // tick - 1], truth) <= 3e-5
@@ -103,18 +103,18 @@ def test_every_bucket_up_to_1024_sessions_reproduces_the_canary_there(
 ) -> None:
     golden = read(path, np.float32)
     config, tick = golden.config, golden.config.tick_events
-    weights = streaming.fold(config, golden.variables)
+    weights = classifier.fold(config, golden.variables)
     tokens, gaps, _ = whole_rows(golden)[-1]
     events = min(len(tokens) // tick, 4) * tick
     tokens, gaps = tokens[:events].astype(np.int32), gaps[:events].astype(np.float32)
-    scan = jax.jit(partial(streaming.scan, config))
+    scan = jax.jit(partial(classifier.scan, config))
     _, chosen, advance, in_rows, prepare = fastest(config, weights)
     servable = Servable(
         name="network",
         tick_events=tick,
         classes=config.num_classes,
         weights=chosen,
-        fresh=partial(streaming.init_carry, config, golden.variables),
+        fresh=partial(classifier.init_carry, config, golden.variables),
         advance=partial(advance, config),
         canary=Canary(tokens, gaps, np.asarray(scan(golden.variables, tokens, gaps))),
         advance_rows=partial(in_rows, config) if in_rows else None,

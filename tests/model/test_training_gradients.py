@@ -1,4 +1,4 @@
-"""What training differentiates gives the gradients that the definition does."""
+"""The gradients of training equal those of the definition."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from saccade.model import linear_recurrence, split_complex
+from saccade.model import split_complex
 from saccade.model.block import blocks, zero_state
 from saccade.model.classifier import Classifier
-from saccade.model.linear_recurrence import run_as_tree, run_from_zero, run_in_blocks
+from saccade.model.linear_recurrence import (
+    associative_scan_from_zero,
+    blocked_scan_from_zero,
+    scan_from_zero,
+    sequential_scan,
+)
 from saccade.model.pooling import Projected
 from saccade.model.split_complex import SplitComplex
-from saccade.model.training_block import TokenInputs, run
+from saccade.model.training_block import TokenInputs, recur_from_zero
 from tests.model.variants import VARIANTS, random_variables
 
 TOLERANCE = 1e-9  # float64
@@ -43,22 +48,22 @@ def test_a_long_recurrence_and_its_gradient_are_those_of_single_steps(
 
         def by_steps(decay: SplitComplex, drive: SplitComplex) -> SplitComplex:
             zero = jax.tree.map(lambda x: jnp.zeros_like(x[:, 0]), drive)
-            found = linear_recurrence.run_sequential(
-                zero, decay, drive, split_complex.times
-            )
+            found = sequential_scan(zero, decay, drive, split_complex.multiply)
             return SplitComplex(*found)
 
         def gradient(function: Any) -> Any:
             def loss(*pair: SplitComplex) -> Any:
-                after = split_complex.times(weights, function(*pair))
+                after = split_complex.multiply(weights, function(*pair))
                 return (jnp.sin(after.real) + after.imag).sum()
 
-            return ravel_pytree(jax.grad(loss, argnums=(0, 1))(decay, drive))[0]
+            slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))
+            return ravel_pytree(slopes(decay, drive))[0]
 
-        for way in (run_in_blocks, run_as_tree):
-            ours = ravel_pytree(way(decay, drive))[0]
-            assert close(ours, ravel_pytree(by_steps(decay, drive))[0])
-        assert close(gradient(run_from_zero), gradient(by_steps))
+        truth = ravel_pytree(jax.jit(by_steps)(decay, drive))[0]
+        for way in (blocked_scan_from_zero, associative_scan_from_zero):
+            ours = ravel_pytree(jax.jit(way)(decay, drive))[0]
+            assert close(ours, truth)
+        assert close(gradient(scan_from_zero), gradient(by_steps))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_a_long_recurrence_and_its_gradient_are_those_of_single_steps(
     [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, len(VARIANTS)))],
 )
 def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
-    """Values and gradients, by the weights and by the table of words."""
+    """Values and gradients, by the weights and by the table of projections."""
     config = VARIANTS[index]
     with jax.enable_x64(True):
         rng = np.random.default_rng(index)
@@ -81,7 +86,7 @@ def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
         dt_ms = jnp.asarray(rng.exponential(1.0, tokens.shape))
 
         def train(weights: Any, table: Projected) -> Any:
-            return run(block, weights, TokenInputs(table, tokens, dt_ms))
+            return recur_from_zero(block, weights, TokenInputs(table, tokens, dt_ms))
 
         def define(weights: Any, table: Projected) -> Any:
             grouped = TokenInputs(table, tokens, dt_ms).by_place()
@@ -92,8 +97,9 @@ def test_a_block_that_trains_computes_what_the_block_does(index: int) -> None:
                 flat = ravel_pytree(function(*given))[0]
                 return (jnp.sin(flat) * jnp.arange(flat.size)).sum()
 
-            return ravel_pytree(jax.grad(loss, argnums=(0, 1))(folded, table))[0]
+            slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))
+            return ravel_pytree(slopes(folded, table))[0]
 
-        ours, theirs = train(folded, table), define(folded, table)
+        ours, theirs = (jax.jit(f)(folded, table) for f in (train, define))
         assert close(ravel_pytree(ours)[0], ravel_pytree(theirs)[0])
         assert close(gradient(train), gradient(define))

@@ -9,18 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saccade.model import streaming
+from saccade.model import classifier, inference
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry
-
-EMITTERS = (
-    {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
-)
-QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0, **EMITTERS}
-"""How to compile. Hundreds of models prove the mathematics, in a third of the time that
-their compilation would take; the published ones and a sample of the others are compiled
-as they serve."""
 
 SMALL = {
     "num_embeddings": 50,
@@ -132,13 +124,13 @@ class Compiled:
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self.variables = jax.tree.map(jnp.asarray, random_variables(config))
-        self.weights = streaming.fold(config, self.variables)
-        self.fresh = streaming.init_state(config, self.variables)
+        self.weights = classifier.fold(config, self.variables)
+        self.fresh = classifier.init_state(config, self.variables)
         self._scan = jax.jit(
             functools.partial(Classifier(config).apply, train=False),
         )
-        self._step = jax.jit(streaming.step, static_argnums=0)
-        self._advance = jax.jit(streaming.advance, static_argnums=0)
+        self._step = jax.jit(inference.step, static_argnums=0)
+        self._advance = jax.jit(inference.advance, static_argnums=0)
 
     def scan(self, tokens: Any, dt_ms: Any) -> np.ndarray[Any, Any]:
         """Score a whole stream of at most LENGTH events."""
@@ -172,8 +164,8 @@ class Compiled:
         length = self.TICKS * self.config.tick_events
         tokens = np.zeros((self.SLOTS, length), np.int32)
         gaps = np.zeros((self.SLOTS, length), np.float32)
-        for slot, (words, dt_ms) in chunks.items():
-            tokens[slot, : len(words)], gaps[slot, : len(words)] = words, dt_ms
+        for slot, (stream, dt_ms) in chunks.items():
+            tokens[slot, : len(stream)], gaps[slot, : len(stream)] = stream, dt_ms
         return self._advance(
             self.config, self.weights, carry, tokens, gaps, np.asarray(ticks, np.int32)
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import load, read_manifest
-from saccade.model.streaming import scan
+from saccade.model.classifier import scan
 from tests.project.repository import ROOT
 
 CHECKPOINTS = ROOT / "checkpoints"

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import math
+import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from saccade.server.cli import parser
 from saccade.server.settings import Settings, parse_buckets
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+UNITS = {"s": 1, "MiB": 1 << 20}
 
 
 def test_the_command_line_wins_over_the_environment() -> None:
@@ -33,6 +41,8 @@ def test_a_bucket_that_is_none_is_refused(text: str) -> None:
         ("slots", "0"),
         ("buckets", ""),
         ("insecure", "maybe"),
+        ("snapshot_s", "-1"),
+        ("snapshot_s", "nan"),
     ],
 )
 def test_a_setting_out_of_range_is_named(name: str, text: str) -> None:
@@ -50,3 +60,56 @@ def test_an_address_that_others_reach_needs_saying_so(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_keys(host: str) -> None:
     assert Settings.read({}, {"host": host}).host == host
+
+
+def documented() -> dict[str, float]:
+    """Return each setting's default in the page's table of limits."""
+    found: dict[str, float] = {}
+    for names, defaults in re.findall(
+        r"^\| (`\w+`.*?) \| (.*?) \|", PAGE.read_text(), re.M
+    ):
+        values = re.split(r", ", defaults)
+        found |= zip(re.findall(r"`(\w+)`", names), map(number, values), strict=True)
+    return found
+
+
+def number(text: str) -> float:
+    """Read `none`, `16`, `1,024`, `2^19`, `20 s` or `1 MiB`."""
+    digits, _, unit = text.replace(",", "").partition(" ")
+    base, _, exponent = digits.partition("^")
+    if digits == "none":
+        return math.inf
+    return float(base) ** int(exponent or 1) * UNITS.get(unit, 1)
+
+
+def test_the_page_s_table_of_limits_has_the_defaults() -> None:
+    table = documented()
+    settings = Settings()
+    assert len(table) > 10
+    assert table == {name: getattr(settings, name) for name in table}
+
+
+def test_each_setting_has_an_option_but_those_that_only_the_environment_sets() -> None:
+    options: dict[str, Any] = {each.dest: each for each in parser()._actions}
+    names = {item.name for item in fields(Settings)}
+    assert options.keys() - {"help"} <= names
+    hidden = {"keys", "tls_key_password", "outbox_messages", "snapshot_events"}
+    assert names - options.keys() == hidden
+    assert options["models"].option_strings == ["--model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("port", "(in 0..65535; default 8000)"),
+        ("slots", "(> 0; default 256)"),
+        ("buckets", "default 1x1,1x16,8x1,8x4,64x1)"),
+        ("key_bytes_per_s", "(>= 4096; default no limit)"),
+        ("store", "(sqlite, memory, redis; default sqlite)"),
+    ],
+)
+def test_the_help_of_an_option_shows_its_range_and_default(
+    name: str, note: str
+) -> None:
+    helps = {each.dest: each.help or "" for each in parser()._actions}
+    assert note in helps[name]

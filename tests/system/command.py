@@ -11,5 +11,5 @@ def saccade(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "saccade", *arguments],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.checkpoint import Checkpoint, load
+from saccade.model.classifier import scan
 from saccade.model.events.fit import fit
 from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
 from saccade.model.events.types import Events
-from saccade.model.streaming import scan
 from saccade.model.tokens import Tokenizer
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

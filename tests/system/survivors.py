@@ -11,7 +11,7 @@ import numpy as np
 
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.connection import connect
-from saccade.clients.transport import Reconnecting
+from saccade.clients.reconnecting import Reconnecting
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import Closed
 from tests.system.offline import CHECKPOINTS, filmed

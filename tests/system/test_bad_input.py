@@ -205,7 +205,7 @@ class Offender:
         messages = []
         with suppress(ConnectionClosed):
             while True:
-                data = self._socket.recv(timeout=60)
+                data = self._socket.recv(timeout=300)
                 text = isinstance(data, str)
                 messages.append(json.loads(data) if text else msgpack.unpackb(data))
         self.close_code = self._socket.close_code
@@ -285,7 +285,7 @@ def test_an_empty_frame_is_no_offence(server, events, undisturbed):
 def test_a_bad_request_is_a_problem_that_names_the_place(server, name):
     code, status, body, facts = REQUESTS[name]
     url = f"{server.url}/v1/classify"
-    answer = httpx.post(url, content=body, headers=HEADERS, timeout=60)
+    answer = httpx.post(url, content=body, headers=HEADERS, timeout=300)
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.json()["code"], answer.status_code) == (code, status)
     assert answer.json().items() >= facts.items()

@@ -1,4 +1,4 @@
-"""What docs/protocol.md shows works against a real server, without our client."""
+"""The client and the dialogue of docs/protocol.md work against a real server."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def events():
 
 
 class Raw:
-    """A client that knows what the page says and nothing else."""
+    """A client written from the page alone."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
 
-    def say(self, kind: str, **fields: Any) -> None:
+    def send(self, kind: str, **fields: Any) -> None:
         self._socket.send(msgpack.packb({"type": kind, **fields}))
 
-    def hear_until(self, kind: str) -> dict[str, Any]:
+    def receive_until(self, kind: str) -> dict[str, Any]:
         while (message := msgpack.unpackb(self._socket.recv(30)))["type"] != kind:
             assert message["type"] in {"result", "ack"}, message
         return message
@@ -79,16 +79,16 @@ def test_flush_and_reset_do_what_the_page_says(url, events):
     records["t"], records["x"] = events["t"], events["x"]
     records["yp"] = events["y"] | events["p"].astype("<u2") << 15
     with raw(url) as client:
-        client.say("open", model="nmnist", report={"every": "flush"})
-        tick_events = client.hear_until("opened")["tick_events"]
-        client.say("events", seq=1, data=records[:half].tobytes())
-        client.say("flush", id=7)
-        flushed = client.hear_until("flushed")
-        client.say("reset", id=8)
-        assert client.hear_until("reset") == {"type": "reset", "id": 8}
-        client.say("events", seq=2, data=records.tobytes())
-        client.say("close")
-        closed = client.hear_until("closed")
+        client.send("open", model="nmnist", report={"every": "flush"})
+        tick_events = client.receive_until("opened")["tick_events"]
+        client.send("events", seq=1, data=records[:half].tobytes())
+        client.send("flush", id=7)
+        flushed = client.receive_until("flushed")
+        client.send("reset", id=8)
+        assert client.receive_until("reset") == {"type": "reset", "id": 8}
+        client.send("events", seq=2, data=records.tobytes())
+        client.send("close")
+        closed = client.receive_until("closed")
     assert (flushed["id"], flushed["seq"]) == (7, 1)
     assert (flushed["ticks"], flushed["pending"]) == divmod(half, tick_events)
     assert (closed["ticks"], closed["pending"]) == divmod(len(events), tick_events)
@@ -104,14 +104,14 @@ def test_a_cameras_own_bytes_are_all_decoded(url, shared):
     opening = {"encoding": "evt3", "sensor": [640, 480], "fit": "scale"}
     report = {"every": "flush"}
     with raw(url) as client:
-        client.say("open", model="nmnist", report=report, **opening)
-        window = client.hear_until("opened")["window_bytes"]
+        client.send("open", model="nmnist", report=report, **opening)
+        window = client.receive_until("opened")["window_bytes"]
         acked = 0
         for seq, start in enumerate(range(0, len(words), 1 << 15), 1):
             piece = words[start : start + (1 << 15)]
             while start + len(piece) - acked > window:
-                acked = client.hear_until("ack")["bytes"]
-            client.say("events", seq=seq, t_base_us=0, data=piece)
-        client.say("close")
-        closed = client.hear_until("closed")
+                acked = client.receive_until("ack")["bytes"]
+            client.send("events", seq=seq, t_base_us=0, data=piece)
+        client.send("close")
+        closed = client.receive_until("closed")
     assert closed["events"] + closed["pending"] == EVT3_EVENTS

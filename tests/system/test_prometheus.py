@@ -20,7 +20,7 @@ from tests.wire import client_of
 
 DOCKER = Path(__file__).parents[2] / "docker"
 THROUGHPUT = "rate(saccade_events_scored_total[1m])"
-WAIT_S = 60.0
+WAIT_S = 300.0
 
 
 def binary(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A device that fails under a real server: told, survived, and never waited for."""
+"""A device that fails under a real server: reported, survived, never waited for."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_sdk_survives_a_failure_of_the_engine_by_itself(serve: Any) ->
             await stream.send(events[start : start + 20])
             await stream.flush()
         closed = await stream.close()
-        assert stream.traffic.reconnects == 2
+        assert stream.stats.reconnects == 2
     assert closed.events == 400
     assert closed.logits is not None
     assert closed.logits[0] == pytest.approx(event_scores(events)[-1], rel=1e-6)

@@ -7,9 +7,12 @@ from typing import Any
 import httpx
 import msgpack
 import pytest
+from pydantic import ValidationError
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
+from saccade.server.transport.classify import ClassifyRequest, parse_body
+from saccade.server.transport.problems import Problem
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 
 
@@ -88,7 +91,12 @@ REFUSED = [
     ("empty_batch", 422, {"model": "toy", "recordings": []}, {"field": "recordings"}),
     ("invalid_field", 422, {"recordings": [GOOD]}, {"field": "model"}),
     ("invalid_field", 422, {"model": "toy"}, {"field": "recordings"}),
-    ("invalid_field", 422, {"model": "toy", "recordings": [GOOD], "a": 1}, {}),
+    ("invalid_field", 422, {"model": "toy", "recordings": [GOOD], "a": 1},
+     {"field": "a"}),
+    ("invalid_field", 422, {"model": "toy", "recordings": [{**GOOD, "q": [1]}]},
+     {"field": "recordings[0].q"}),
+    ("invalid_field", 422, {"model": 7, "recordings": [GOOD]},
+     {"field": "model", "value": 7}),
     ("invalid_field", 422, {"model": "toy", "recordings": [3]},
      {"field": "recordings[0]"}),
     ("invalid_field", 422, {"model": "toy", "recordings": [{**GOOD, "p": [1]}]},
@@ -99,6 +107,15 @@ REFUSED = [
     ("invalid_field", 422,
      {"model": "toy", "recordings": [{**GOOD, "t": [0, 1, float("nan"), 3]}]},
      {"field": "recordings[0].t", "index": 2, "value": "nan"}),
+    ("invalid_field", 422,
+     {"model": "toy", "recordings": [{**GOOD, "y": [0, 1, True, 3]}]},
+     {"field": "recordings[0].y", "index": 2, "value": True}),
+    ("invalid_field", 422,
+     {"model": "toy", "recordings": [{**GOOD, "t": [0, 2**63, 2, 3]}]},
+     {"field": "recordings[0].t", "index": 1, "value": str(2**63)}),
+    ("event_outside_sensor", 422,
+     {"model": "toy", "recordings": [{**GOOD, "p": [0, 2, 0, 0]}]},
+     {"recording": 0, "field": "p", "index": 1, "value": 2}),
     ("event_outside_sensor", 422,
      {"model": "toy", "recordings": [GOOD, {**GOOD, "x": [0, 0, 0, 4]}]},
      {"recording": 1, "field": "x", "index": 3, "value": 4}),
@@ -112,6 +129,10 @@ REFUSED = [
      {"model": "toy", "sensor": [9, 9], "recordings": [GOOD]}, {}),
     ("invalid_field", 422,
      {"model": "toy", "sensor": [0, 9], "recordings": [GOOD]}, {"field": "sensor"}),
+    ("invalid_field", 422,
+     {"model": "toy", "sensor": "4x4", "recordings": [GOOD]}, {"field": "sensor"}),
+    ("invalid_field", 422,
+     {"model": "toy", "sensor": [4.0, 4], "recordings": [GOOD]}, {"field": "sensor"}),
     ("invalid_field", 422,
      {"model": "toy", "fit": "stretch", "recordings": [GOOD]}, {"field": "fit"}),
     ("malformed_events", 422,
@@ -133,6 +154,38 @@ def test_bad_input_is_a_problem_that_names_the_place(
     for name, value in facts.items():
         assert document[name] == value
     assert server.service.engine.slots_used("toy") == 0
+
+
+UNREADABLE = [body for _, _, body, _ in REFUSED if isinstance(body, dict)]
+
+
+@pytest.mark.parametrize("body", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_a_msgpack_body_has_the_problem_of_the_same_json_body(body: Any) -> None:
+    def outcome(media_type: str, content: bytes) -> tuple[Any, ...]:
+        try:
+            request, recordings = parse_body(media_type, content, 256)
+        except Problem as refusal:
+            return refusal.code, refusal.detail, str(refusal.facts)
+        return repr(request), *(events.tolist() for events in recordings)
+
+    json_outcome = outcome("application/json", json.dumps(body).encode())
+    assert outcome("application/msgpack", msgpack.packb(body)) == json_outcome
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**{f"a{n}": n for n in range(1000)}, "model": "toy", "recordings": [GOOD]},
+        {"model": "toy", "recordings": [{f"a{n}": n for n in range(1000)}]},
+        {"model": "toy", "recordings": [{**GOOD, "x": [None] * 1000}]},
+        {"model": "toy", "recordings": [None] * 1000},
+    ],
+    ids=["fields", "a recording's fields", "elements", "recordings"],
+)
+def test_a_thousand_faults_cost_no_more_than_the_first(body: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ClassifyRequest.model_validate(body)
+    assert caught.value.error_count() == 1
 
 
 def test_an_unknown_media_type_is_a_problem(server: Any) -> None:

@@ -57,7 +57,7 @@ def test_schemathesis_finds_no_fault(named: bool, tmp_path: Path) -> None:
         ]
         found = subprocess.run(
             [command, *arguments],
-            cwd=tmp_path, capture_output=True, text=True, timeout=240,
+            cwd=tmp_path, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert found.returncode == 0, found.stdout
         assert " 0 generated" not in found.stdout

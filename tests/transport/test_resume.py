@@ -194,14 +194,14 @@ def test_a_client_that_hangs_up_on_purpose_ends_its_session(serve: Any) -> None:
 
 
 def test_nobody_comes_back_after_the_time_is_over(serve: Any) -> None:
-    server = serve(session_ttl_s=0.2, **FAST)
+    server = serve(session_ttl_s=1.0, **FAST)
     with server.client() as first:
         opened = first.open()
         drop(first)
     wait_until(lambda: server.service.engine.slots_used("toy") == 0)
     with server.client() as idle:
         kept = idle.open()
-        time.sleep(0.5)
+        time.sleep(1.5)
         with server.client() as second:
             second.say(Open("toy", resume=opened.resume))
             assert second.close_code() == 4404

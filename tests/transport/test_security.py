@@ -167,7 +167,7 @@ def test_a_page_of_the_server_s_own_is_welcome_on_loopback_only(serve: Any) -> N
     server = serve()
     own = {"Origin": server.base}
     assert httpx.get(server.base + "/v1/models", headers=own).status_code == 200
-    host = "rebound.example:80"  # a name that somebody points at this machine
+    host = "rebound.example:80"  # a name that resolves to this machine
     headers = {"Origin": f"http://{host}", "Host": host}
     answer = httpx.get(server.base + "/v1/models", headers=headers)
     assert answer.status_code == 403

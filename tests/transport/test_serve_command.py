@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 
 from saccade.model.checkpoint import save
-from saccade.model.classifier import Classifier
+from saccade.model.classifier import Classifier, scan
 from saccade.model.config import ModelConfig
 from saccade.model.events.sensor import Sensor
 from saccade.model.manifest import Canary, Manifest
-from saccade.model.streaming import scan
 from saccade.model.tokens import Tokenization, Tokenizer
 from saccade.server.cli import serve
 from saccade.server.protocol.messages import GoAway

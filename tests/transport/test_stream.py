@@ -93,8 +93,8 @@ def test_with_following_gaps_the_newest_event_waits_for_the_next(serve: Any) -> 
         client.say(Reset(9))
         client.send(some_events(3, seed=5))
         closed = client.finish()
-        told = [(f.ticks, f.events, f.pending) for f in client.of(Flushed)]
-        assert told == [
+        flushes = [(f.ticks, f.events, f.pending) for f in client.of(Flushed)]
+        assert flushes == [
             (0, 0, 1),
             (0, 0, 2),
             (1, 2, 1),
@@ -197,7 +197,7 @@ def test_slots_come_back_however_a_session_ends(server: Any) -> None:
             elif n % 3 == 1:
                 client.socket.socket.close()  # vanish
     wait_until(lambda: service.engine.slots_used("toy") == 0)
-    wait_until(lambda: not service.connected)
+    wait_until(lambda: not service.connections)
 
 
 def test_a_full_server_says_so_and_recovers(serve: Any) -> None:
@@ -266,16 +266,16 @@ def test_a_score_that_is_not_finite_ends_that_session(serve: Any) -> None:
         assert other.finish().ticks == 2
 
 
-def test_a_slow_reader_hears_the_latest_and_memory_stays_bounded(serve: Any) -> None:
+def test_a_slow_reader_receives_the_latest_and_memory_stays_bounded(serve: Any) -> None:
     server = serve(outbox_messages=16, window_events=1 << 17)
     events = some_events(100_000)
     with server.client(max_queue=1, text=True) as client:
         client.open()
         for start in range(0, 100_000, 10_000):
             client.send(events[start : start + 10_000])
-        (mailbox,) = server.service.connected
-        wait_until(lambda: mailbox.outbox.superseded > 0)
-        assert len(mailbox.outbox) < 40
+        (queue,) = server.service.connections
+        wait_until(lambda: queue.superseded > 0)
+        assert len(queue) < 40
         closed = client.finish()
         assert closed.ticks == 50_000
         assert closed.logits[0] == pytest.approx(event_scores(events)[-1])
@@ -333,7 +333,7 @@ def test_a_server_that_leaves_tells_its_sessions_first(serve: Any) -> None:
         client.open()
         client.send(some_events(5))
         leaving = asyncio.run_coroutine_threadsafe(
-            server.service.leave(500), server.loop
+            server.service.drain(500), server.loop
         )
         assert client.hear_until(GoAway).reconnect_after_ms == 500
         with server.client() as late:
@@ -353,12 +353,12 @@ def test_a_server_that_stops_scores_what_waits_before_it_saves(serve: Any) -> No
             client.send(events)
             received = service.metrics.model("toy").events_received._value
             wait_until(lambda: received.get() == 400)
-            leaving = asyncio.run_coroutine_threadsafe(service.leave(1), server.loop)
-            wait_until(lambda: not any(m.listening for m in service.connected))
+            leaving = asyncio.run_coroutine_threadsafe(service.drain(1), server.loop)
+            wait_until(lambda: not any(m.reading for m in service.connections))
         leaving.result(20)
         assert client.close_code() == 1012
         assert client.scores == pytest.approx(event_scores(events))
-    (record,) = service.roster._store._records.values()
+    (record,) = service.registry._store._records.values()
     snapshot = decode(record.data)
     assert snapshot.row is not None
     assert len(snapshot.row.waiting.tokens) == 0

@@ -242,7 +242,7 @@ def simulate(
 
 @dataclass(frozen=True)
 class MotionStream:
-    """An endless recording whose motion changes; each iteration starts anew.
+    """An endless recording whose motion changes; each iteration is from the start.
 
     An iterator yields (motion, events): the events of the next `chunk_us`, with
     timestamps that continue those of the chunk before. A motion lasts `segment_us`;

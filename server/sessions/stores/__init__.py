@@ -1,1 +1,1 @@
-"""Where sessions are kept while nobody is connected to them, or the server is down."""
+"""Stores: keep sessions while no client is connected, or while the server is down."""

@@ -1,4 +1,4 @@
-"""A store in this process: outlives connections, but not the server."""
+"""A store in this process: it outlives connections, but not the server."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class MemoryStore(Store):
             self._records[key] = replace(record, expires_s=expires_s)
 
     async def delete(self, key: str, epoch: int) -> None:
-        """Throw a record away; see Store."""
+        """Delete a record; see Store."""
         if self._held(key, epoch) is not None:
             del self._records[key]
 
     async def sweep(self, now_s: float) -> int:
-        """Throw away what has expired; see Store."""
+        """Delete the records that have expired; see Store."""
         expired = [r.key for r in self._records.values() if r.expires_s <= now_s]
         for key in expired:
             del self._records[key]
         return len(expired)
 
     async def close(self) -> None:
-        """Forget everything; see Store."""
+        """Delete all records; see Store."""
         self._records.clear()
 
     def _held(self, key: str, epoch: int) -> Record | None:

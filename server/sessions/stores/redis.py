@@ -1,8 +1,8 @@
-"""A store in Redis: outlives the server, and is shared by several.
+"""A store in Redis: it outlives the server, and several servers may share it.
 
-Each step that looks before it writes is a script, which Redis runs undisturbed. Records
-expire by themselves. What a kill of Redis itself may lose is for its configuration to
-say (`appendonly yes`, `appendfsync always` loses nothing).
+Each step that reads before it writes is a script, which Redis runs atomically. Redis
+deletes expired records by itself. Its configuration decides what a kill of Redis may
+lose: nothing with `appendonly yes` and `appendfsync always`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from saccade.server.sessions.stores.store import Fenced, Record, Store, StoreUna
 
 PREFIX: Final = "saccade:session:"
 ANSWER_S: Final = 5.0
-"""How long to wait for an answer before the store counts as out of order."""
+"""How long to wait for an answer before the store counts as unavailable."""
 RETRIES: Final = 3
 CONNECTIONS: Final = 8
 
@@ -48,10 +48,10 @@ class RedisStore(Store):
     """Records as hashes of one Redis.
 
     Args:
-        url: Where it is, `redis://host:port/database`; `rediss://` is with TLS.
+        url: Its address, `redis://host:port/database`; `rediss://` is with TLS.
 
     Raises:
-        StoreUnavailable: Nobody answers there, or not in its language.
+        StoreUnavailable: No Redis answers at this address.
     """
 
     def __init__(self, url: str) -> None:
@@ -92,11 +92,11 @@ class RedisStore(Store):
         await self._run(TOUCH, key, epoch, repr(expires_s), _in_ms(expires_s))
 
     async def delete(self, key: str, epoch: int) -> None:
-        """Throw a record away; see Store."""
+        """Delete a record; see Store."""
         await self._run(DELETE, key, epoch)
 
     async def sweep(self, now_s: float) -> int:
-        """Do nothing: Redis throws away what has expired; see Store."""
+        """Do nothing: Redis deletes expired records by itself; see Store."""
         return 0
 
     async def close(self) -> None:
@@ -106,8 +106,8 @@ class RedisStore(Store):
     async def _run(self, script: str, key: str, *arguments: Any) -> Any:
         """Run a script on a record.
 
-        A script whose answer was lost may be run twice. That does no harm: a claim
-        then skips an epoch, and the others do the same again.
+        A script may run twice where its first answer was lost. That does no harm: a
+        second claim skips an epoch, and the other scripts are idempotent.
         """
         try:
             return await self._redis.eval(script, 1, PREFIX + key, *arguments)

@@ -1,7 +1,7 @@
-"""A store in one SQLite file: outlives the server, however it ends.
+"""A store in one SQLite file: it outlives the server, however the server ends.
 
-All statements run on one thread of the store's own. Those that wait while it is busy
-share the next transaction, and with it the one costly wait for the disk.
+All statements run on one thread of the store's own. Statements that wait while the
+thread is busy share the next transaction, and with it the one costly wait for the disk.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_s);
 """
 BUSY_S: Final = 5.0
-"""How long to wait for another server that writes to the same file."""
+"""How long to wait while another server writes to the same file."""
 
 
 class SqliteStore(Store):
     """Records in a file, in WAL mode, synchronised to the disk at each commit.
 
     Args:
-        path: The file; it and its folder are made where they are missing, readable
+        path: The file; file and folder are created where they are missing, readable
             by this user alone.
 
     Raises:
-        StoreUnavailable: The file cannot be opened or is no such store.
+        StoreUnavailable: The file cannot be opened or is not such a store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,23 +82,23 @@ class SqliteStore(Store):
         await self._do(lambda db: db.execute(statement, row))
 
     async def delete(self, key: str, epoch: int) -> None:
-        """Throw a record away; see Store."""
+        """Delete a record; see Store."""
         statement = "DELETE FROM sessions WHERE key=? AND epoch=?"
         await self._do(lambda db: db.execute(statement, (key, epoch)))
 
     async def sweep(self, now_s: float) -> int:
-        """Throw away what has expired; see Store."""
+        """Delete the records that have expired; see Store."""
         statement = "DELETE FROM sessions WHERE expires_s<=?"
         count: int = await self._do(lambda db: db.execute(statement, (now_s,)).rowcount)
         return count
 
     async def close(self) -> None:
-        """Finish what waits and close the file; see Store."""
+        """Run the statements that wait, and close the file; see Store."""
         await asyncio.wrap_future(self._thread.submit(self._database.close))
         self._thread.shutdown()
 
     async def _do(self, work: Work) -> Any:
-        """Run statements in the next transaction; return once it is on the disk."""
+        """Run statements in the next transaction; return once that is on the disk."""
         future: Future[Any] = Future()
         with self._lock:
             self._waiting.append((work, future))
@@ -119,7 +119,7 @@ class SqliteStore(Store):
                 results = [work(self._database) for work, _ in batch]
         except sqlite3.Error as error:
             for _, future in batch:
-                with suppress(Exception):  # whoever waited has gone
+                with suppress(Exception):  # the waiting task was cancelled
                     future.set_exception(error)
             return
         for (_, future), result in zip(batch, results, strict=True):

@@ -1,8 +1,8 @@
-"""What a store of sessions does; one module each for the kinds of it.
+"""The interface of a store of sessions; each kind of store is a module beside this one.
 
-A record belongs to whoever claimed it last: each claim raises its epoch, and a save
-under an older epoch is refused. So two servers may share a store, and a session that
-moved from one to the other is never overwritten by the one that it left.
+A record belongs to the server that claimed it last: each claim raises its epoch, and a
+save under an older epoch is refused. So two servers may share a store, and a session
+that moved from one to the other is never overwritten by the one that it left.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One session, kept.
+    """One session as a store keeps it.
 
     Attributes:
-        key: Names it; a hash of the client's token, which is nowhere written.
-        epoch: How often it was claimed.
-        expires_s: When it may be thrown away, in s since 1970.
-        data: Its snapshot.
+        key: A hash of the client's token; the token itself is written nowhere.
+        epoch: How often the record was claimed.
+        expires_s: When the record may be deleted, in s since 1970.
+        data: The session's snapshot.
     """
 
     key: str
@@ -29,16 +29,16 @@ class Record:
 
 
 class StoreError(Exception):
-    """Something about a store.
+    """Base of the stores' errors.
 
     StoreError
-    ├── Fenced              somebody else has claimed the session since, or ended it
+    ├── Fenced              another server has claimed the session since, or ended it
     └── StoreUnavailable    the store cannot be read or written
     """
 
 
 class Fenced(StoreError):
-    """The record has another owner by now, or is gone."""
+    """The record belongs to another server by now, or is gone."""
 
     def __str__(self) -> str:
         return "another server has claimed the session, or it has ended"
@@ -58,8 +58,8 @@ class StoreUnavailable(StoreError):
 class Store(ABC):
     """Keeps records until they expire.
 
-    Every method may raise `StoreUnavailable`. What has returned is durable, as far as
-    the kind of store goes.
+    Every method may raise `StoreUnavailable`. A change is durable once its method has
+    returned, as far as the kind of store goes.
     """
 
     @abstractmethod
@@ -68,28 +68,28 @@ class Store(ABC):
 
     @abstractmethod
     async def save(self, record: Record) -> None:
-        """Replace a record that is held under the same epoch.
+        """Replace a record of the same epoch.
 
         Raises:
-            Fenced: It is not.
+            Fenced: The record has another epoch, or is gone.
         """
 
     @abstractmethod
     async def claim(self, key: str, now_s: float) -> Record | None:
-        """Raise a record's epoch and return it; None where none is, or it expired."""
+        """Raise a record's epoch and return it; None if it is gone or has expired."""
 
     @abstractmethod
     async def touch(self, key: str, epoch: int, expires_s: float) -> None:
-        """Let a record expire at another time, if it is held under this epoch."""
+        """Set when a record expires, if it has this epoch."""
 
     @abstractmethod
     async def delete(self, key: str, epoch: int) -> None:
-        """Throw a record away, if it is held under this epoch."""
+        """Delete a record, if it has this epoch."""
 
     @abstractmethod
     async def sweep(self, now_s: float) -> int:
-        """Throw away what has expired; return how many."""
+        """Delete the records that have expired; return how many."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back what the store holds open; it is not used again."""
+        """Close files and connections; the store is not used again."""

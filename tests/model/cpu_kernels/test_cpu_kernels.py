@@ -1,4 +1,4 @@
-"""Native code moves sessions as XLA's program does, however the work is cut."""
+"""The native kernels move sessions as XLA's program does, however the work is cut."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from saccade.model import streaming
-from saccade.model.backends import by_native_code, by_xla, fastest
+from saccade.model import classifier
+from saccade.model.backends import fastest, native, xla
 from saccade.model.config import ModelConfig
 from tests.model.test_every_variant import Variant, drawing, variants
-from tests.model.variants import QUICKLY, VARIANTS, random_variables, small
+from tests.model.variants import VARIANTS, random_variables, small
 
 pytest.importorskip("numba", reason="no native code without numba")
 pytestmark = pytest.mark.skipif(
@@ -42,23 +42,19 @@ class Batch(NamedTuple):
 
 
 class Network:
-    """A variant in native code, and the same as a program of XLA's."""
+    """A variant on the native kernels, and the same as a program of XLA's."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         variables = jax.tree.map(jnp.asarray, random_variables(config))
-        weights = streaming.fold(config, variables)
-        self.begin = partial(streaming.init_carry, config, variables)
-        native, xla = by_native_code(config, weights), by_xla(config, weights)
-        assert native is not None
-        assert native.advance_rows is not None
-        self.native = partial(jax.jit(partial(native.advance, config)), native.weights)
-        self.rows = partial(
-            jax.jit(partial(native.advance_rows, config)), native.weights
-        )
-        self.xla = partial(
-            jax.jit(partial(xla.advance, config), compiler_options=QUICKLY), xla.weights
-        )
+        weights = classifier.fold(config, variables)
+        self.begin = partial(classifier.init_carry, config, variables)
+        ours, theirs = native(config, weights), xla(config, weights)
+        assert ours is not None
+        assert ours.advance_rows is not None
+        self.native = partial(jax.jit(partial(ours.advance, config)), ours.weights)
+        self.rows = partial(jax.jit(partial(ours.advance_rows, config)), ours.weights)
+        self.xla = partial(jax.jit(partial(theirs.advance, config)), theirs.weights)
 
     def carries(self, half_life_ms: float, rows: int = SESSIONS) -> Any:
         fresh = self.begin(jnp.float32(half_life_ms))
@@ -117,7 +113,6 @@ def test_a_few_drawn_variants_do_so_too(drawn: Variant, gap_ms: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @drawing(max_examples=10)
 @given(variants(), st.sampled_from([0.01, 1.0, 3e4]))
 def test_drawn_variants_do_so_too(drawn: Variant, gap_ms: float) -> None:
@@ -147,8 +142,8 @@ def test_a_stream_scores_the_same_to_the_last_bit_however_it_is_cut(
                 part[row, : ticks * tick] = source[row, piece]
         carry, logits = of.native(carry, *parts, turn.astype(np.int32))
         for row, (begin, ticks) in enumerate(zip(done, turn, strict=True)):
-            heard = np.asarray(scores[row, begin : begin + ticks])
-            assert np.asarray(logits[row, :ticks]).tobytes() == heard.tobytes()
+            expected = np.asarray(scores[row, begin : begin + ticks])
+            assert np.asarray(logits[row, :ticks]).tobytes() == expected.tobytes()
         done += turn
     assert same(carry, whole)
 
@@ -251,8 +246,8 @@ def test_double_precision_is_left_to_xla() -> None:
         variables = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64), random_variables(config)
         )
-        weights = streaming.fold(config, variables)
-        assert by_native_code(config, weights) is None
+        weights = classifier.fold(config, variables)
+        assert native(config, weights) is None
         assert fastest(config, weights).name == "xla"
 
 
@@ -269,30 +264,29 @@ UNUSABLE = """
 import sys, warnings
 sys.modules["llvmlite"] = None  # as if it could not be loaded
 import jax
-from model import streaming
-from model.classifier import initialize
-from model.config import ModelConfig
-from model.execution import fastest
+from saccade.model.backends import fastest
+from saccade.model.classifier import fold, initialize
+from saccade.model.config import ModelConfig
 config = ModelConfig(num_embeddings=8, num_classes=2, d_model=8, d_ssm=16)
-weights = streaming.fold(config, initialize(config, jax.random.key(0)))
-with warnings.catch_warnings(record=True) as told:
+weights = fold(config, initialize(config, jax.random.key(0)))
+with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
-    print(fastest(config, weights).name, [str(w.message)[:14] for w in told])
+    print(fastest(config, weights).name, [str(w.message)[:14] for w in warned])
 """
 
 
-def test_a_numba_that_cannot_be_loaded_is_told_of_and_done_without() -> None:
+def test_where_numba_does_not_load_xla_runs_the_network_and_a_warning_says_so() -> None:
     assert in_a_process(UNUSABLE) == "xla ['no native code']"
 
 
 COUNT_HITS = """
-from model.native import registered
-registered.target()
-print(registered._c_function(registered._version(), keep=True).cache_hits)
+from saccade.model.cpu_kernels import handler
+handler.target()
+print(handler._c_function(handler._version(), keep=True).cache_hits)
 """
 USE = """
 import jax, numpy as np
-from model.native.registered import target
+from saccade.model.cpu_kernels.handler import target
 print(target()[:16])
 """
 
@@ -326,5 +320,5 @@ def test_machine_code_is_kept_for_the_next_process_unless_it_is_damaged(
 def test_where_nothing_can_be_kept_it_is_made_again(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.touch()
-    told = in_a_process(USE, NUMBA_CACHE_DIR=str(blocked / "folder"))
-    assert told == "saccade_advance_"
+    name = in_a_process(USE, NUMBA_CACHE_DIR=str(blocked / "folder"))
+    assert name == "saccade_advance_"

@@ -10,15 +10,15 @@ from hypothesis import given, strategies as st
 
 pytest.importorskip("numba", reason="no native code without numba")
 
-from saccade.model.cpu_kernels import functions, mixing, recurrence
-from saccade.model.cpu_kernels.products import multiply
+from saccade.model.cpu_kernels import functions, pointwise, recurrence
+from saccade.model.cpu_kernels.matmul import matmul
 from saccade.model.cpu_kernels.vectors import (
+    broadcast,
     compiled,
-    fill,
     load,
-    load_some,
+    load_partial,
     store,
-    store_some,
+    store_partial,
 )
 
 EPSILON = 2.0**-24  # of a float32, half a unit in the last place
@@ -31,7 +31,7 @@ def at(array: np.ndarray[Any, Any]) -> int:
 
 
 def of(function: Any) -> Any:
-    """Return what applies a function of vectors to an array."""
+    """Return a function of vectors as a function of arrays."""
 
     @compiled
     def run(x: int, size: int, result: int) -> None:
@@ -46,33 +46,31 @@ def of(function: Any) -> Any:
     return apply
 
 
-def spread(low: float, high: float) -> np.ndarray[Any, Any]:
+def linspace(low: float, high: float) -> np.ndarray[Any, Any]:
     return np.linspace(low, high, 1 << 16, dtype=np.float32)
 
 
-def test_a_power_of_two_is_right_to_the_last_places_and_nothing_changes_nothing() -> (
-    None
-):
-    power = of(functions.power)
-    x = spread(-120.0, 120.0)
+def test_exp2_is_right_to_the_last_places_and_exact_at_0() -> None:
+    exp2 = of(functions.exp2)
+    x = linspace(-120.0, 120.0)
     exact = np.exp2(x.astype(np.float64))
-    assert (np.abs(power(x) - exact) <= 6 * EPSILON * exact).all()
-    assert (power(np.zeros(16, np.float32)) == 1.0).all()
-    deep = power(np.full(16, -1e30, np.float32))
+    assert (np.abs(exp2(x) - exact) <= 6 * EPSILON * exact).all()
+    assert (exp2(np.zeros(16, np.float32)) == 1.0).all()
+    deep = exp2(np.full(16, -1e30, np.float32))
     assert (deep > 0.0).all()
     assert (deep < 1e-37).all()
 
 
-def test_growth_is_exact_where_it_is_small() -> None:
-    growth = of(functions.growth)
+def test_exp2m1_is_exact_where_it_is_small() -> None:
+    exp2m1 = of(functions.exp2m1)
     for size in (1e-30, 1e-7, 1e-3, 0.4, 3.0, 20.0):
-        x = spread(-size, size)
+        x = linspace(-size, size)
         exact = np.expm1(np.log(2.0) * x.astype(np.float64))
-        assert (np.abs(growth(x) - exact) <= 8 * EPSILON * np.abs(exact)).all()
+        assert (np.abs(exp2m1(x) - exact) <= 8 * EPSILON * np.abs(exact)).all()
 
 
 def test_the_activations_are_those_of_the_definition() -> None:
-    x = spread(-30.0, 30.0)
+    x = linspace(-30.0, 30.0)
     wide = x.astype(np.float64)
     inner = np.sqrt(2.0 / np.pi) * (wide + 0.044715 * wide**3)
     exact = 0.5 * wide * (1.0 + np.tanh(inner))
@@ -82,9 +80,7 @@ def test_the_activations_are_those_of_the_definition() -> None:
 
 
 @given(st.floats(-2.0, 0.0), st.floats(-40.0, 40.0), st.floats(0.0, 30.0))
-def test_what_is_left_of_a_state_is_a_complex_exponential(
-    real: float, imag: float, ms: float
-) -> None:
+def test_a_decay_is_a_complex_exponential(real: float, imag: float, ms: float) -> None:
     rates = np.full((2, 16), [[real], [imag]], np.float32)
     gaps = np.asarray([ms], np.float32)
     left = np.empty((1, 32), np.float32)
@@ -97,31 +93,31 @@ def test_what_is_left_of_a_state_is_a_complex_exponential(
 
 
 @given(st.integers(1, 21), st.integers(1, 40), st.integers(1, 17))
-def test_a_product_of_any_size_is_that_of_each_row_alone(
+def test_a_product_is_the_same_to_the_last_bit_for_each_row_alone(
     rows: int, depth: int, vectors: int
 ) -> None:
     rng = np.random.default_rng(rows)
     x = rng.normal(size=(rows, depth)).astype(np.float32)
     w = rng.normal(size=(depth, 16 * vectors)).astype(np.float32)
     together, alone = (np.empty((rows, 16 * vectors), np.float32) for _ in range(2))
-    multiply(at(x), at(w), at(together), rows, depth, 16 * vectors)
+    matmul(at(x), at(w), at(together), rows, depth, 16 * vectors)
     exact = x.astype(np.float64) @ w
     scale = np.abs(x).astype(np.float64) @ np.abs(w)
     assert (np.abs(together - exact) <= depth * EPSILON * scale).all()
     for row in range(rows):
-        multiply(at(x[row]), at(w), at(alone[row]), 1, depth, 16 * vectors)
+        matmul(at(x[row]), at(w), at(alone[row]), 1, depth, 16 * vectors)
     assert together.tobytes() == alone.tobytes()
 
 
 @given(st.integers(1, 3), st.integers(1, 33))
-def test_a_norm_knows_how_many_of_the_numbers_count(rows: int, width: int) -> None:
+def test_a_layer_norm_ignores_the_padding(rows: int, width: int) -> None:
     filled = -(-width // 16) * 16
     rng = np.random.default_rng(width)
     x, scale, shift = (np.zeros((n, filled), np.float32) for n in (rows, 1, 1))
     for array in (x, scale, shift):
         array[:, :width] = rng.normal(size=(len(array), width))
     result = np.empty_like(x)
-    mixing.layer_norm(at(x), at(scale), at(shift), rows, width, filled, at(result))
+    pointwise.layer_norm(at(x), at(scale), at(shift), rows, width, filled, at(result))
     part = x[:, :width].astype(np.float64)
     mean, variance = part.mean(1, keepdims=True), part.var(1, keepdims=True)
     exact = (part - mean) / np.sqrt(variance + 1e-6)
@@ -133,11 +129,13 @@ def test_a_norm_knows_how_many_of_the_numbers_count(rows: int, width: int) -> No
 
 @compiled
 def copy_some(source: int, count: int, target: int) -> None:
-    store_some(target, 0, count, load_some(source, 0, count) + fill(np.float32(1.0)))
+    store_partial(
+        target, 0, count, load_partial(source, 0, count) + broadcast(np.float32(1.0))
+    )
 
 
 @given(st.integers(0, 16))
-def test_part_of_a_vector_is_read_and_written_alone(count: int) -> None:
+def test_a_partial_load_and_store_touch_no_other_numbers(count: int) -> None:
     source, target = np.arange(count, dtype=np.float32), np.zeros(20, np.float32)
     copy_some(at(source), count, at(target))
     assert np.array_equal(target[:count], source + 1.0)

@@ -17,12 +17,13 @@ import pytest
 from saccade.model.training.devices import make_mesh, set_up_devices
 from saccade.model.training.errors import InvalidSetting
 from saccade.model.training.gradient import microbatch_rows
+from tests.compiling import QUICKLY
 from tests.model.training.fixtures import SYSTEM, write_digits
 from tests.model.training.test_loop import TINY
 
 CLOSE = 1e-5
 COMMAND = [sys.executable, "-m", "saccade", "train"]
-FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+FOUR = f"{QUICKLY} --xla_force_host_platform_device_count=4"
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +35,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*kept, *changed, f"data_dir={digits}"]
 
 
-def begin(words: list[str], **environment: str) -> subprocess.Popen[str]:
+def begin(words: list[str], flags: str = QUICKLY) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, *words],
-        env=os.environ | environment,
+        env=os.environ | {"XLA_FLAGS": flags},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,7 +46,7 @@ def begin(words: list[str], **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
 
 
@@ -74,7 +75,7 @@ def test_four_devices_learn_as_one_does(
     words: list[str], alone: Any, tmp_path: Path
 ) -> None:
     asked = [*words, "system.devices=4", f"output_dir={tmp_path}"]
-    finish(begin(asked, **FOUR))
+    finish(begin(asked, FOUR))
     assert_close(curve(tmp_path), alone)
 
 

@@ -148,7 +148,7 @@ def test_a_consumer_that_leaves_early_ends_the_workers(processes: int) -> None:
     assert len(list(islice(batches, 3))) == 3
     batches.close()
     for worker in (*multiprocessing.active_children(), *new_threads(before)):
-        worker.join(timeout=20)
+        worker.join(timeout=300)
     assert not multiprocessing.active_children()
     assert not new_threads(before)
 

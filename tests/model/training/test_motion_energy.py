@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saccade.model import streaming
+from saccade.model import classifier, inference
 from saccade.model.classifier import initialize
 from saccade.model.config import ModelConfig
 from saccade.model.events.sensor import Sensor
@@ -56,10 +56,10 @@ def moving_edges(right: bool) -> Events:
 def energies(variables: dict[str, Any], events: Events) -> np.ndarray:
     """Return each state's power at the end of a stream, (p,)."""
     chunk = Tokenizer(TOKENIZATION, "preceding").feed(events)
-    fresh = streaming.init_carry(CONFIG, variables)
-    carry, _ = streaming.advance(
+    fresh = classifier.init_carry(CONFIG, variables)
+    carry, _ = inference.advance(
         CONFIG,
-        streaming.fold(CONFIG, variables),
+        classifier.fold(CONFIG, variables),
         jax.tree.map(lambda leaf: leaf[None], fresh),
         jnp.asarray(chunk.tokens)[None],
         jnp.asarray(chunk.dt_ms)[None],

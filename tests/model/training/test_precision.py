@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from saccade.model.classifier import Classifier, initialize
 from saccade.model.config import ModelConfig
-from saccade.model.precision import PRECISIONS, Name, multiply_in_bfloat16
+from saccade.model.precision import PRECISIONS, PrecisionName, multiply_in_bfloat16
 from saccade.model.training import devices, train_state
 from saccade.model.training.gradient import Rows, make_gradient
 from saccade.model.training.input_pipeline import Batch
@@ -58,7 +58,7 @@ def batch() -> Batch:
     )
 
 
-def scores(config: ModelConfig, name: Name) -> Any:
+def scores(config: ModelConfig, name: PrecisionName) -> Any:
     classifier = Classifier(config, PRECISIONS[name])
     apply = jax.jit(partial(classifier.apply, train=True, mutable=["batch_stats"]))
     given = batch()

@@ -35,7 +35,7 @@ def begin(words: list[str]) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str], status: int) -> str:
-    out, errors = process.communicate(timeout=240)
+    out, errors = process.communicate(timeout=600)
     assert process.returncode == status, errors
     return out
 

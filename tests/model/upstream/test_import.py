@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from saccade.model.checkpoint import CheckpointError, load
-from saccade.model.classifier import Classifier
-from saccade.model.streaming import scan
+from saccade.model.classifier import Classifier, scan
 from saccade.model.training.config import resolve
 from saccade.model.upstream.cli import import_upstream
 from saccade.model.upstream.conversion import check

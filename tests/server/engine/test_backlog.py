@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.server.engine.backlog import Backlog
 from saccade.server.engine.errors import BacklogFull
+from saccade.server.engine.pool import Backlog
 from tests.toy import chunk
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from saccade.model.backends import EXECUTIONS
-from saccade.model.streaming import fold, init_carry, scan
+from saccade.model.backends import BACKENDS
+from saccade.model.classifier import fold, init_carry, scan
 from saccade.server.engine.compiled import WHOLE_SESSION, Executables, compile_all
 from saccade.server.engine.model_registry import Canary, Servable
 from saccade.server.engine.scheduler import Bucket
@@ -31,7 +31,7 @@ class Served:
     def __init__(self, execution: str) -> None:
         self.variables = jax.device_put(random_variables(CONFIG))
         weights = fold(CONFIG, self.variables)
-        _, self.weights, advance, in_rows, _ = EXECUTIONS[execution](CONFIG, weights)
+        _, self.weights, advance, in_rows, _ = BACKENDS[execution](CONFIG, weights)
         nothing = np.zeros(TICK)
         servable = Servable(
             name="network",
@@ -108,4 +108,4 @@ def test_no_bucket_compiles_anything_when_it_runs(served: Served) -> None:
         served.run(bucket, batch)
     assert compiled == []
     jax.jit(lambda x: x * 5)(np.ones(5))
-    assert compiled, "the listener hears compilations"
+    assert compiled, "the listener is called"

@@ -46,7 +46,7 @@ Running = tuple[Engine, Recorder]
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Running]:
-    """An engine for the tests that leave it whole."""
+    """An engine for the tests that leave it intact."""
     with running(slots=6, buckets=BUCKETS) as pair:
         yield pair
 
@@ -54,13 +54,13 @@ def shared() -> Iterator[Running]:
 @pytest.fixture
 def healthy(shared: Running) -> Iterator[Running]:
     engine, recorder = shared
-    recorder.outcomes.clear()
+    recorder.outputs.clear()
     recorder.batches.clear()
     recorder.deliveries = 0
     yield shared
-    ledger = engine._leases["toy"]
-    for slot in list(ledger._held):
-        engine.release(Lease("toy", slot, ledger._generations[slot]))
+    leases = engine._leases["toy"]
+    for slot in list(leases._held):
+        engine.release(Lease("toy", slot, leases._generations[slot]))
 
 
 def test_a_session_is_scored_after_each_whole_tick(healthy: Running) -> None:
@@ -70,7 +70,7 @@ def test_a_session_is_scored_after_each_whole_tick(healthy: Running) -> None:
     engine.submit(lease, chunk([7, 9], t_us=13))
     recorder.wait(lambda: len(recorder.scores(lease)) == 2)
     assert recorder.scores(lease) == [2.0, 7.0]
-    ends = [t for outcome in recorder.outcomes for t in outcome.t_us.tolist()]
+    ends = [t for output in recorder.outputs for t in output.t_us.tolist()]
     assert ends == [11, 13]
 
 
@@ -107,7 +107,7 @@ def test_nothing_is_compiled_once_the_engine_is_ready(healthy: Running) -> None:
     assert len({batch.bucket for batch in recorder.batches}) > 1
     assert compiled == []
     jax.jit(lambda x: x * 3)(np.ones(3))
-    assert compiled, "the listener hears compilations"
+    assert compiled, "the listener is called"
 
 
 def test_a_reset_forgets_what_was_seen(healthy: Running) -> None:
@@ -122,7 +122,7 @@ def test_a_reset_forgets_what_was_seen(healthy: Running) -> None:
         engine.submit(lease, chunk([1]))
 
 
-def test_a_new_tenant_never_gets_the_scores_of_the_one_before() -> None:
+def test_a_session_never_receives_the_scores_of_its_slot_s_session_before() -> None:
     with running(slots=1) as (engine, recorder):
         first = engine.open("toy", INF)
         engine.submit(first, chunk([8, 8] * 40))
@@ -270,7 +270,7 @@ def test_a_name_that_is_taken_and_an_engine_that_stopped_take_no_model() -> None
         engine.load(toy_servable("late"))
 
 
-def test_a_model_that_nobody_uses_is_let_go_and_may_come_again() -> None:
+def test_a_model_without_sessions_is_unloaded_and_may_be_loaded_again() -> None:
     with running(toy_servable("a"), toy_servable("b")) as (engine, recorder):
         lease = engine.open("b", INF)
         with pytest.raises(StillServed) as refusal:
@@ -299,7 +299,7 @@ def test_two_versions_of_a_name_keep_their_sessions_apart() -> None:
         recorder.wait(lambda: recorder.scores(old) == [2.0])
 
 
-def test_before_it_is_ready_the_engine_says_why_not() -> None:
+def test_before_it_is_ready_the_engine_gives_the_reason() -> None:
     engine = Engine([toy_servable()], 2, BUCKETS, 100, Recorder())
     assert not engine.health.ready
     assert "starting" in engine.health.reason
@@ -307,7 +307,7 @@ def test_before_it_is_ready_the_engine_says_why_not() -> None:
         engine.open("toy", INF)
 
 
-def test_after_a_stop_nobody_is_let_in() -> None:
+def test_after_a_stop_no_session_opens() -> None:
     with running() as (engine, _):
         pass
     assert engine.health.models["toy"].state == "stopped"
@@ -333,7 +333,7 @@ def test_an_exception_on_the_device_fails_its_pool_s_sessions_and_no_other() -> 
         assert recorder.failures(other) == []
 
 
-def test_a_pool_that_failed_begins_anew_with_fresh_rows() -> None:
+def test_a_pool_that_failed_restarts_with_fresh_rows() -> None:
     fault = Fault()
     with running(toy_servable(advance=fault.advance), slots=2) as (engine, recorder):
         lost, beside = engine.open("toy", INF), engine.open("toy", INF)
@@ -352,7 +352,7 @@ def test_a_pool_that_failed_begins_anew_with_fresh_rows() -> None:
         assert recorder.failures(again) == []
 
 
-def test_a_device_that_stays_broken_is_given_up_and_nobody_waits_for_it() -> None:
+def test_a_device_that_stays_broken_is_given_up_and_no_session_hangs() -> None:
     fault = Fault()
     with running(toy_servable(advance=fault.advance)) as (engine, recorder):
         lease = engine.open("toy", INF)
@@ -397,11 +397,11 @@ def test_a_device_that_hangs_turns_health_red_until_it_answers(
         wait_until(lambda: engine.health.ready)
 
 
-def test_recoveries_are_counted_over_a_time_that_passes() -> None:
-    recoveries = RestartLimiter(most=2, within_s=10.0)
-    allowed = [recoveries.allow("a", now_s) for now_s in (0.0, 1.0, 2.0, 10.5, 11.5)]
+def test_restarts_are_limited_within_a_time() -> None:
+    restarts = RestartLimiter(most=2, within_s=10.0)
+    allowed = [restarts.allow("a", now_s) for now_s in (0.0, 1.0, 2.0, 10.5, 11.5)]
     assert allowed == [True, True, False, True, True]
-    assert recoveries.allow("b", 2.0)
+    assert restarts.allow("b", 2.0)
 
 
 def test_a_thread_that_dies_fails_every_session(
@@ -413,7 +413,7 @@ def test_a_thread_that_dies_fails_every_session(
         def die(_: Any) -> None:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(engine._device, "_hand_back", die)
+        monkeypatch.setattr(engine._device, "_deliver_scores", die)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):
@@ -428,10 +428,10 @@ def test_a_row_that_is_exported_and_restored_goes_on_to_the_same_scores() -> Non
         engine.submit(first, chunk(tokens[:13]))
         engine.export(first, rows.append)
         recorder.wait(
-            lambda: any(isinstance(o, ExportedState) for o in recorder.outcomes)
+            lambda: any(isinstance(o, ExportedState) for o in recorder.outputs)
         )
-        (exported,) = (o for o in recorder.outcomes if isinstance(o, ExportedState))
-        before = takewhile(lambda o: o is not exported, recorder.outcomes)
+        (exported,) = (o for o in recorder.outputs if isinstance(o, ExportedState))
+        before = takewhile(lambda o: o is not exported, recorder.outputs)
         ticks = sum(len(o.logits) for o in before)
         assert 2 * ticks + len(exported.row.waiting.tokens) == 13
         engine.release(first)
@@ -452,14 +452,14 @@ def test_a_row_comes_after_its_own_ticks_and_before_later_ones() -> None:
             engine.export(lease, lambda row: None)
         recorder.wait(lambda: len(recorder.scores(lease)) == 140)
         scored = 0
-        for outcome in recorder.outcomes:
-            if isinstance(outcome, ExportedState):
-                state = {float(leaf) for leaf in outcome.row.leaves}
+        for output in recorder.outputs:
+            if isinstance(output, ExportedState):
+                state = {float(leaf) for leaf in output.row.leaves}
                 expected = toy_scores([3, 5] * scored)[-1:] or [0.0]
                 assert any(value == pytest.approx(expected[0]) for value in state)
-                assert (scored * 2 + len(outcome.row.waiting.tokens)) % 14 == 0
+                assert (scored * 2 + len(output.row.waiting.tokens)) % 14 == 0
             else:
-                scored += len(outcome.logits)
+                scored += len(output.logits)
 
 
 def test_a_row_of_another_form_fails_its_session_alone() -> None:

@@ -83,7 +83,7 @@ def test_a_slow_sensor_waits_for_one_turn_of_a_flood_at_most(
 ) -> None:
     """Sensor 0 is ten thousand times as fast as each of up to a hundred others."""
     scheduler = Scheduler(buckets)
-    waited: dict[int, int] = {}  # what the flood was served while this one waited
+    waited: dict[int, int] = {}  # ticks of the flood served while this one waited
     ahead: dict[int, int] = {}  # how many batches it may wait: one for each before it
     for arriving in [*arrivals, *[set[int]()] * 101]:
         scheduler.add(0, flood)
@@ -125,12 +125,12 @@ def test_every_tick_is_served_exactly_once(arrivals: list[tuple[int, int]]) -> N
 
 
 @given(st.lists(ARRIVALS, max_size=20))
-def test_nobody_has_two_turns_while_another_waits(
+def test_no_slot_has_two_turns_while_another_waits(
     rounds: list[list[tuple[int, int]]],
 ) -> None:
     scheduler = Scheduler(BUCKETS)
     owed: dict[int, int] = {}
-    overtaken: dict[int, set[int]] = {}  # who was served while this one waited
+    overtaken: dict[int, set[int]] = {}  # slots served while this one waited
     for arrivals in rounds:
         for slot, ticks in arrivals:
             scheduler.add(slot, ticks)

@@ -1,4 +1,4 @@
-"""A session's client in a few words: open, send a frame, see what became of it."""
+"""Short calls for a scripted conversation: open, send a frame, check the outcome."""
 
 from __future__ import annotations
 

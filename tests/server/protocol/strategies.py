@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import strategies as st
 
 from saccade.model.events.sensor import Sensor
+from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.messages import (
     Ack,
+    ClientMessage,
     Close,
     Closed,
     ErrorMessage,
@@ -22,6 +26,20 @@ from saccade.server.protocol.messages import (
     Result,
     WasReset,
 )
+
+
+def encoded(message: ClientMessage, *, text: bool = False) -> Wire:
+    """Encode a message inside a strategy.
+
+    The run-time type checker that the tests install draws random numbers, which
+    Hypothesis forbids there: their state is put back.
+    """
+    state = random.getstate()
+    try:
+        return encode_client(message, text=text)
+    finally:
+        random.setstate(state)
+
 
 counts = st.integers(0, 2**53)
 seqs = st.integers(1, 2**53)
@@ -54,7 +72,7 @@ opens = st.builds(
     results=st.sampled_from(["all", "latest"]),
     resume=st.none() | texts,
 )
-frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), times_us)
+frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), t_base_us=times_us)
 client_messages = st.one_of(
     opens,
     frames,

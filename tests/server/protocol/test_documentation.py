@@ -1,4 +1,4 @@
-"""docs/protocol.md and the code say the same, byte for byte and field for field."""
+"""docs/protocol.md agrees with the code, byte for byte and field for field."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgpack
 import pytest
 
 from saccade.model.events.encodings.packed import unpack
-from saccade.model.events.sensor import Sensor
 from saccade.server.protocol import errors
 from saccade.server.protocol.codec import (
+    CLIENT_RECORDS,
+    SERVER_RECORDS,
     decode_client,
     decode_server,
     encode_client,
     encode_server,
 )
-from saccade.server.protocol.errors import ProtocolError, error_message
-from saccade.server.protocol.messages import ErrorMessage, Open
-from saccade.server.protocol.schema import CLIENT_RECORDS, SERVER_RECORDS
+from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.fields import Column, Record
+from saccade.server.protocol.messages import (
+    Every,
+    ReadoutWindow,
+    Report,
+    Window,
+    error_message,
+)
 
 LEAVES = ProtocolError.__subclasses__()
-assert {errors.TakenOver, errors.RateExceeded} <= set(LEAVES), (
-    "they register on being imported"
-)
+UNITS = {"_us": "µs", "_ms": "ms"}
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text("utf-8")
 FENCE = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = {(form, name): body for form, name, body in FENCE.findall(PAGE)}
@@ -103,47 +110,75 @@ def test_the_error_of_the_example_is_the_one_that_the_code_raises():
     assert shown == error_message(errors.FrameUnsorted(4, 1, 19, 20))
 
 
-@pytest.mark.parametrize(
-    ("title", "records"),
-    [("What a client sends", CLIENT_RECORDS), ("What a server sends", SERVER_RECORDS)],
-)
-def test_each_message_has_a_table_of_exactly_its_fields(title, records):
+def tables(title: str) -> dict[str, list[list[str]]]:
+    """Return the rows of each message's table, without what the fields mean."""
     parts = re.split(r"^### `(\w+)`\n", section(title), flags=re.MULTILINE)[1:]
-    documented = {
-        name: [row[0].strip("`") for row in rows(body)]
+    return {
+        name: [row[:-1] for row in rows(body)]
         for name, body in zip(parts[::2], parts[1::2], strict=True)
     }
-    assert documented == {name: list(r.names) for name, r in records.items()}
 
 
-def test_the_defaults_of_open_are_those_of_the_code():
-    raw = json.loads(encode_client(Open("m", sensor=Sensor(1, 1)), text=True))
-    raw |= {"sensor": None, "clock_bits": None, "resume": None}
-    raw |= {"when_full": Open("m").when_full, "results": Open("m").results}
-    table = section("What a client sends").split("### `events`")[0]
-    defaults = {row[0].strip("`"): row[3].strip("`") for row in rows(table)}
-    assert defaults.pop("model") == ""
-    assert {name: json.loads(text) for name, text in defaults.items()} == {
-        name: raw[name] for name in defaults
+def type_words(name: str, column: Column) -> str:
+    """Write a field's type: units, and what may stand in its place."""
+    units = [unit for end, unit in UNITS.items() if name.endswith(end)]
+    return ", ".join([column.type.name, *units])
+
+
+def client_row(name: str, column: Column) -> list[str]:
+    default = ""
+    if column.default is not dataclasses.MISSING:
+        write = column.type.write
+        value = column.default
+        value = write(value) if write and value is not None else value
+        default = f"`{json.dumps(value, separators=(',', ':'))}`"
+    return [f"`{name}`", type_words(name, column), column.type.range, default]
+
+
+def server_row(name: str, column: Column) -> list[str]:
+    words = type_words(name, column)
+    if column.default is None:
+        words += ", or absent" if column.omitted else ", or null"
+    return [f"`{name}`", words]
+
+
+@pytest.mark.parametrize(
+    ("title", "records", "row"),
+    [
+        ("What a client sends", CLIENT_RECORDS, client_row),
+        ("What a server sends", SERVER_RECORDS, server_row),
+    ],
+)
+def test_each_table_of_fields_is_what_the_messages_declare(title, records, row):
+    assert tables(title) == {
+        kind: [row(name, column) for name, column in record.columns.items()]
+        for kind, record in records.items()
     }
+
+
+def test_the_fields_of_report_and_readout_are_what_their_messages_declare():
+    n = Record(Report).columns["n"]
+    half_life = Record(ReadoutWindow).columns["half_life_ms"]
+    assert n.rule
+    assert half_life.rule
+    policies = " and ".join(f"`{value}`" for value in n.rule.values)
+    assert f"`n` is an integer, {n.type.range}, and goes with {policies} only" in PAGE
+    assert f"is a number of milliseconds, {half_life.type.range}, and goes" in PAGE
+    assert f"goes with `{half_life.rule.values[0]}` only" in PAGE
 
 
 def test_every_error_is_documented_with_its_close_code():
     documented = {row[0].strip("`"): int(row[1]) for row in rows(section("Errors"))}
-    leaves = LEAVES
-    assert documented == {leaf.code: leaf.close_code for leaf in leaves}
-    assert len(documented) == len(leaves)
+    assert documented == {leaf.code: leaf.close_code for leaf in LEAVES}
+    assert len(documented) == len(LEAVES)
 
 
 def test_every_close_code_is_explained():
     explained = {int(code) for code in re.findall(r"\d{4}", section("Close codes"))}
-    leaves = LEAVES
-    assert {leaf.close_code for leaf in leaves if leaf.fatal} <= explained
+    assert {leaf.close_code for leaf in LEAVES if leaf.fatal} <= explained
 
 
 def test_the_limits_are_the_defaults_of_the_code():
-    from saccade.server.protocol.conversation import Limits
-
     documented = {row[0].strip("`"): row[1] for row in rows(section("Limits"))}
     for name, value in dataclasses.asdict(Limits()).items():
         assert documented[name] == str(value)
@@ -151,7 +186,9 @@ def test_the_limits_are_the_defaults_of_the_code():
 
 def test_every_report_and_readout_in_the_text_decodes():
     shown = re.findall(r"^\| `(\{.*?\})` \|", PAGE, re.MULTILINE)
-    assert len(shown) == 7
+    every = re.findall(r'"every":"(\w+)"', " ".join(shown))
+    window = re.findall(r'"window":"(\w+)"', " ".join(shown))
+    assert [*every, *window] == [*get_args(Every), *get_args(Window)]
     for text in shown:
         text = re.sub(r"(?<=:)[NH]", "5", text)
         field = "readout" if "window" in text else "report"
@@ -167,9 +204,3 @@ def test_what_is_typed_by_hand_decodes():
 
 def test_the_client_of_the_page_compiles():
     compile(BLOCKS["python", "client"], "docs/protocol.md", "exec")
-
-
-def test_an_error_message_has_the_fields_of_the_page():
-    assert {field.name for field in dataclasses.fields(ErrorMessage)} == set(
-        SERVER_RECORDS["error"].names
-    )

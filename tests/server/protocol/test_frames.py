@@ -67,7 +67,7 @@ def test_a_declared_clock_counts_on_within_a_frame_and_between_frames(bits):
 
 def test_a_declared_clock_of_more_bits_than_an_offset_has_wraps_by_its_base():
     conversation = opened(Open("nmnist", clock_bits=34))
-    late = EventsFrame(1, pack(events_at(2**34 - 2), 2**34 - 2), 2**34 - 2)
+    late = EventsFrame(1, pack(events_at(2**34 - 2), 2**34 - 2), t_base_us=2**34 - 2)
     assert fed(conversation, late) == [2**34 - 2]
     assert fed(conversation, frame(2, 1)) == [2**34 + 1]
 
@@ -140,7 +140,7 @@ def test_a_bad_field_refuses_the_frame_and_the_next_goes_on():
     (reply,) = conversation.read(wire)
     assert reply.message.code == "invalid_field"
     assert (reply.message.field, reply.message.fatal) == ("t", False)
-    assert conversation.settle(0) == Ack(1, 2, 16)
+    assert conversation.ledger.settle(0) == Ack(1, 2, 16)
     assert fed(conversation, frame(2, 10)) == [10]
 
 
@@ -197,7 +197,7 @@ def test_a_larger_sensor_is_cropped_when_declared():
     assert fed(conversation, frame(1, 10, x=0, y=0)) == []
     (request,) = conversation.receive(frame(2, 20, x=1, y=1))
     assert request.events.tolist() == [(20, 0, 0, 1)]
-    assert conversation.settle(0) == Ack(2, 2, 16)
+    assert conversation.ledger.settle(0) == Ack(2, 2, 16)
 
 
 def test_time_is_that_of_the_events_sent_not_of_those_that_a_crop_keeps():

@@ -1,4 +1,4 @@
-"""Whatever arrives, a session ends with a typed error or goes on unharmed."""
+"""On any input a session ends with a typed error or goes on as before."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE
 from saccade.server.protocol.codec import decode_client, decode_server, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
-from saccade.server.protocol.errors import ProtocolError, error_message
+from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.ledger import Counts
-from saccade.server.protocol.messages import EventsFrame, Flush, Open, Reset
+from saccade.server.protocol.messages import (
+    EventsFrame,
+    Flush,
+    Open,
+    Reset,
+    error_message,
+)
 from tests.server.protocol import strategies
 
 SENSOR = Sensor(8, 8)
@@ -84,7 +90,7 @@ def test_arbitrary_text_raises_nothing_but_a_protocol_error(wire):
     decoded_or_refused(wire)
 
 
-def test_a_field_without_a_name_is_told_of_in_a_message_that_can_be_read():
+def test_a_field_without_a_name_is_reported_in_a_message_that_can_be_read():
     decoded_or_refused(msgpack.packb({"type": "open", "model": "m", "": 1}))
 
 
@@ -116,7 +122,7 @@ def mutated(draw, whole):
     return bytes(wire)
 
 
-@given(mutated(strategies.client_messages.map(encode_client)))
+@given(mutated(strategies.client_messages.map(strategies.encoded)))
 @settings(max_examples=300)
 def test_damaged_messages_raise_nothing_but_a_protocol_error(wire):
     decoded_or_refused(wire)
@@ -125,7 +131,7 @@ def test_damaged_messages_raise_nothing_but_a_protocol_error(wire):
 @given(
     mutated(
         strategies.client_messages.map(
-            lambda message: encode_client(message, text=True).encode()
+            lambda message: strategies.encoded(message, text=True).encode()
         )
     )
 )
@@ -137,8 +143,8 @@ def test_damaged_texts_raise_nothing_but_a_protocol_error(wire):
 @given(
     st.lists(
         st.one_of(
-            strategies.client_messages.map(encode_client),
-            mutated(strategies.client_messages.map(encode_client)),
+            strategies.client_messages.map(strategies.encoded),
+            mutated(strategies.client_messages.map(strategies.encoded)),
             st.builds(EventsFrame, st.integers(1, 4), st.binary(max_size=40)).map(
                 encode_client
             ),
@@ -183,7 +189,7 @@ class Session(RuleBasedStateMachine):
             self.counts.events + len(data) // 8,
             self.counts.bytes + len(data),
         )
-        frame = EventsFrame(self.seq, data, t_base_us)
+        frame = EventsFrame(self.seq, data, t_base_us=t_base_us)
         (request,) = self.conversation.read(encode_client(frame))
         assert isinstance(request, (Feed, Reply))
         return request
@@ -252,7 +258,7 @@ class Session(RuleBasedStateMachine):
     @rule(share=st.floats(0, 1))
     def consume(self, share: float) -> None:
         self.consumed += int(share * (self.kept - self.consumed))
-        ack = self.conversation.settle(self.kept - self.consumed)
+        ack = self.conversation.ledger.settle(self.kept - self.consumed)
         assert ack is None or Counts(*self._fields(ack)) == (
             self.conversation.ledger.acked
         )
@@ -269,7 +275,7 @@ class Session(RuleBasedStateMachine):
         assert Counts(*total) == self.counts
 
     def teardown(self) -> None:
-        self.conversation.settle(0)
+        self.conversation.ledger.settle(0)
         assert self.conversation.ledger.acked == self.counts
 
 

@@ -1,4 +1,4 @@
-"""Real sessions in hostile hands, without a socket: typed errors, and nothing else."""
+"""Damaged messages of real sessions raise typed errors and nothing else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import pytest
 from saccade.model.events.types import check
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
-from saccade.server.protocol.errors import ProtocolError, error_message
-from saccade.server.protocol.messages import ErrorMessage, Open
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import (
+    ErrorMessage,
+    Open,
+    error_message,
+)
 from tests.fuzzing import SENSOR, Capture, Mutator, Said, captures
 
 MUTATED = 100_000
@@ -50,11 +54,11 @@ def play(script: list[Said], codes: Counter[str]) -> int:
     session = Session()
     for said in script:
         codes["damaged"] += said.damaged
-        told = answers(session, said.wire)
-        for message in told:
+        errors = answers(session, said.wire)
+        for message in errors:
             codes[message.code] += 1
             session.conversation.write(message)
-        if any(message.fatal for message in told):
+        if any(message.fatal for message in errors):
             break
     return session.taken
 

@@ -58,7 +58,7 @@ def test_raw_frames_count_the_events_decoded():
     conversation = raw()
     words = (time_high(6400), *(brighter(6401, 3, 4),) * 3)
     conversation.receive(EventsFrame(1, evt2(*words)))
-    assert conversation.settle(0) == Ack(1, 3, 16)
+    assert conversation.ledger.settle(0) == Ack(1, 3, 16)
 
 
 def test_a_raw_frame_out_of_order_is_refused_and_the_session_goes_on():
@@ -68,7 +68,7 @@ def test_a_raw_frame_out_of_order_is_refused_and_the_session_goes_on():
     late = EventsFrame(2, evt2(before, brighter(6_401, 3, 4), now))
     assert refused(conversation, late) == "unsorted_events"
     assert fed(conversation, EventsFrame(3, evt2(brighter(64_002, 3, 4)))) == [64_002]
-    assert conversation.settle(0) == Ack(3, 3, 24)
+    assert conversation.ledger.settle(0) == Ack(3, 3, 24)
 
 
 def test_raw_events_outside_the_sensor_are_refused_and_the_session_goes_on():
@@ -76,7 +76,7 @@ def test_raw_events_outside_the_sensor_are_refused_and_the_session_goes_on():
     words = evt2(time_high(6400), brighter(6401, 34, 4))
     assert refused(conversation, EventsFrame(1, words)) == "event_outside_sensor"
     assert fed(conversation, EventsFrame(2, evt2(brighter(6402, 3, 4)))) == [6402]
-    assert conversation.settle(0) == Ack(2, 2, 12)
+    assert conversation.ledger.settle(0) == Ack(2, 2, 12)
 
 
 def test_evt3_goes_on_where_the_last_frame_stopped():
@@ -85,7 +85,7 @@ def test_evt3_goes_on_where_the_last_frame_stopped():
     assert fed(conversation, EventsFrame(1, words[:6])) == []
     (request,) = conversation.receive(EventsFrame(2, words[6:]))
     assert request.events.tolist() == [(4096 + 16, 3, 4, 1)]
-    assert conversation.settle(0) == Ack(2, 1, 8)
+    assert conversation.ledger.settle(0) == Ack(2, 1, 8)
 
 
 def test_a_raw_encoding_that_is_not_served_here_is_refused(monkeypatch):

@@ -31,12 +31,12 @@ SIX = ticks(
 )
 
 
-def heard(report: Report) -> list[int]:
+def reported(report: Report) -> list[int]:
     return [tick.ticks for tick in Reporter(report).select(SIX)]
 
 
 def test_every_tick_is_reported_by_default():
-    assert heard(Report()) == [1, 2, 3, 4, 5, 6]
+    assert reported(Report()) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -50,22 +50,22 @@ def test_every_tick_is_reported_by_default():
     ],
 )
 def test_every_n_events_is_the_tick_that_completes_them(n, expected):
-    assert heard(Report("events", n)) == expected
+    assert reported(Report("events", n)) == expected
 
 
 @pytest.mark.parametrize(
     ("n", "expected"), [(1, [1, 3, 4, 6]), (2, [1, 4, 6]), (1000, [1])]
 )
 def test_every_n_ms_is_the_first_tick_of_each_interval_of_sensor_time(n, expected):
-    assert heard(Report("ms", n)) == expected
+    assert reported(Report("ms", n)) == expected
 
 
 def test_on_change_is_the_first_tick_and_each_with_a_new_top_label():
-    assert heard(Report("change")) == [1, 3, 5]
+    assert reported(Report("change")) == [1, 3, 5]
 
 
 def test_on_flush_no_tick_is_reported():
-    assert heard(Report("flush")) == []
+    assert reported(Report("flush")) == []
 
 
 @given(

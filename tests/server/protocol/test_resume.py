@@ -14,7 +14,7 @@ from tests.server.protocol.scripted import SENSOR, fed, frame, opened, refused
 def resumed(first: Conversation, opening: Open | None = None) -> Conversation:
     conversation = Conversation(Limits())
     conversation.receive(opening or Open("nmnist", resume="token"))
-    conversation.resume(SENSOR, first.memory())
+    conversation.resume(SENSOR, first.export_state())
     return conversation
 
 
@@ -51,12 +51,12 @@ def test_what_was_under_way_is_acknowledged_in_one():
     first = opened()
     for seq in (1, 2, 3):
         fed(first, frame(seq, 10 * seq))
-    first.settle(2)
+    first.ledger.settle(2)
     second = resumed(first)
-    assert second.settle(2) == Ack(1, 1, 8, durable_seq=3)
-    assert second.settle(0) == Ack(3, 3, 24, durable_seq=3)
+    assert second.ledger.settle(2) == Ack(1, 1, 8, durable_seq=3)
+    assert second.ledger.settle(0) == Ack(3, 3, 24, durable_seq=3)
     fed(second, frame(4, 50))
-    assert second.settle(0) == Ack(4, 4, 32, durable_seq=3)
+    assert second.ledger.settle(0) == Ack(4, 4, 32, durable_seq=3)
 
 
 @pytest.mark.parametrize("encoding", ["evt2", "evt3"])

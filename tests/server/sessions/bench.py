@@ -1,4 +1,7 @@
-"""Sessions over a real engine whose device thread is the test, one turn at a time."""
+"""Sessions over a real engine, without sockets: the test runs the device's steps.
+
+`BenchClient` plays the websocket: it sends frames to its session and records messages.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,19 @@ from typing import Any
 
 import jax
 
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.device import Device, RestartLimiter
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.pool import InFlight
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.protocol.conversation import Conversation, Limits
-from saccade.server.protocol.messages import Open, Result
+from saccade.server.protocol.conversation import Conversation, Feed, Limits
+from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.messages import EventsFrame, Open, Result, ServerMessage
 from saccade.server.sessions.session import Session, SessionHandle
 from saccade.server.sessions.snapshots import Snapshot
 from tests.faults import Fault
-from tests.server.sessions.hearer import Hearer, say
 from tests.toy import Recorder, toy_model
 
 WINDOW = 200
@@ -27,8 +31,39 @@ LIMITS = Limits(
 )
 
 
-class Seat(Hearer):
-    """One client: carrier of its session, and what it said and heard."""
+class RecordingSink:
+    """A `MessageSink` that records what it is given."""
+
+    def __init__(self) -> None:
+        self.messages: list[ServerMessage] = []
+        self.errors: list[ProtocolError] = []
+
+    def put(self, message: ServerMessage) -> None:
+        self.messages.append(message)
+
+    def fail(self, error: ProtocolError) -> None:
+        self.errors.append(error)
+
+    def progressed(self) -> None:
+        pass
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+
+def send_frame(
+    conversation: Conversation, session: Session, seq: int, events: Events
+) -> None:
+    """Bring a frame of events to a session, as the websocket would."""
+    base = int(events["t"][0]) if len(events) else 0
+    frame = EventsFrame(seq, pack(events, base), t_base_us=base)
+    for request in conversation.receive(frame):
+        assert isinstance(request, Feed)
+        session.feed(request.events, request.size)
+
+
+class BenchClient(RecordingSink):
+    """One client: the sink of its session, and what it has sent."""
 
     def __init__(self, model: Any, opening: Open) -> None:
         super().__init__()
@@ -42,7 +77,7 @@ class Seat(Hearer):
 
     @property
     def holds_newest(self) -> bool:
-        return self.session._intake._tokenizer._holds_newest
+        return self.session._input._tokenizer._holds_newest
 
     @property
     def scores(self) -> list[float]:
@@ -50,11 +85,11 @@ class Seat(Hearer):
 
     def send(self, events: Events) -> None:
         self.seq += 1
-        say(self.conversation, self.session, self.seq, events)
+        send_frame(self.conversation, self.session, self.seq, events)
 
     def watch(self) -> None:
-        """Note what the tokenizer is fed."""
-        tokenizer = self.session._intake._tokenizer
+        """Record what the tokenizer is fed."""
+        tokenizer = self.session._input._tokenizer
         feed = tokenizer.feed
 
         def fed(events: Events) -> Any:
@@ -67,14 +102,14 @@ class Seat(Hearer):
 class Bench:
     """An engine without its thread: compiled once, emptied for each run."""
 
-    def __init__(self, slots: int = 3, places: int = 6) -> None:
-        self._slots, self._places = slots, places
+    def __init__(self, slots: int = 3, capacity: int = 6) -> None:
+        self._slots, self._capacity = slots, capacity
         self.fault = Fault()
         self._flight: InFlight | None = None
         self.engine: Engine | None = None
 
     def begin(self, timestep: Any = "preceding") -> None:
-        """Compile if that was not done yet, and let every tenant go."""
+        """Compile if that was not done yet, and free every slot."""
         self.model = toy_model(timestep=timestep, advance=self.fault.advance)
         if self.engine is None:
             buckets = (Bucket(1, 1), Bucket(2, 4))
@@ -82,51 +117,55 @@ class Bench:
                 [self.model.servable], self._slots, buckets, 10_000, Recorder()
             )
             self.device._prepare_all()
-            self.device._recoveries = RestartLimiter(most=10**9)
-        self.streams = EngineClient(self.engine, self._places)
-        self.device._deliver = self.streams.hear
-        while self.turn():
-            pass
+            self.device._restarts = RestartLimiter(most=10**9)
+        self.client = EngineClient(self.engine, self._capacity)
+        self.device._deliver = self.client.handle
+        self.run()
         key = self.model.key
-        ledger = self.engine._leases[key]
-        self.device.pools[key].abandon()
-        for slot in [*ledger._held]:
-            ledger._held.remove(slot)
-            ledger._free.append(slot)
+        leases = self.engine._leases[key]
+        self.device.pools[key].evict_all()
+        for slot in [*leases._held]:
+            leases._held.remove(slot)
+            leases._free.append(slot)
 
     @property
     def device(self) -> Device:
         assert self.engine is not None
         return self.engine._device
 
-    def turn(self) -> bool:
-        """Do what the device thread does in one turn; tell whether there is more."""
+    def step(self) -> bool:
+        """Do one step of the device thread; return whether there is more to do."""
         device = self.device
-        device._obey(idle=False)
-        self._flight = device._turn(self._flight)
+        device._run_commands(idle=False)
+        self._flight = device._step(self._flight)
         if self._flight is not None:  # so that a run is the same each time
             with suppress(jax.errors.JaxRuntimeError):
                 jax.block_until_ready(self._flight.logits)
         return self._flight is not None or not device._commands.empty()
 
-    def open(self, **choices: Any) -> Seat:
+    def run(self) -> None:
+        """Step until nothing is left to do."""
+        while self.step():
+            pass
+
+    def open(self, **choices: Any) -> BenchClient:
         """Open a session."""
-        seat = Seat(self.model, Open("toy", **choices))
-        seat.session.begin(self.streams)
-        seat.session.welcome(SessionHandle("s"))
-        return seat
+        client = BenchClient(self.model, Open("toy", **choices))
+        client.session.begin(self.client)
+        client.session.send_opened(SessionHandle("s"))
+        return client
 
-    def resume(self, seat: Seat, snapshot: Snapshot) -> Seat:
-        """Let a session go, and go on with it from a snapshot."""
-        self.release(seat)
-        again = Seat(self.model, seat.opening)
-        again.session.resume(self.streams, snapshot, self.model)
-        again.watch()
-        again.session.welcome(SessionHandle("s", resumed=True))
-        again.seq = again.conversation.ledger.sent.seq
-        again.messages[:0] = seat.messages
-        return again
+    def resume(self, old: BenchClient, snapshot: Snapshot) -> BenchClient:
+        """End a session, and continue it from a snapshot."""
+        self.release(old)
+        new = BenchClient(self.model, old.opening)
+        new.session.resume(self.client, snapshot, self.model)
+        new.watch()
+        new.session.send_opened(SessionHandle("s", resumed=True))
+        new.seq = new.conversation.ledger.sent.seq
+        new.messages[:0] = old.messages
+        return new
 
-    def release(self, seat: Seat) -> None:
+    def release(self, client: BenchClient) -> None:
         """End a session."""
-        seat.session.release()
+        client.session.release()

@@ -1,6 +1,6 @@
-"""Sessions outnumber slots, and none hears another's scores or goes on from its state.
+"""Sessions outnumber slots, and none receives another's scores or state.
 
-Real sessions, streams, pool and scheduler; the device's turns are moves of the test.
+Real sessions, streams, pool and scheduler; the device's steps are moves of the test.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from saccade.model.events.types import Events
 from saccade.server.engine.errors import SlotsExhausted
-from saccade.server.protocol.errors import SlotsExhausted as PlacesTaken
+from saccade.server.protocol.errors import SlotsExhausted as CapacityTaken
 from saccade.server.protocol.messages import Closed, Flush, Flushed, Reset, Result
 from saccade.server.sessions.snapshots import Snapshot, decode, encode
-from tests.server.sessions.bench import Bench, Seat
+from tests.server.sessions.bench import Bench, BenchClient
 from tests.toy import TICK, event_scores, some_events
 
-SLOTS, PLACES = 2, 5
-BENCH = Bench(SLOTS, PLACES)
-QUANTUM = "saccade.server.engine.slot_allocator.QUANTUM_TICKS"
-WHICH = st.integers(0, PLACES - 1)
+SLOTS, CAPACITY = 2, 5
+BENCH = Bench(SLOTS, CAPACITY)
+QUANTUM = "saccade.server.engine.client.QUANTUM_TICKS"
+WHICH = st.integers(0, CAPACITY - 1)
 
 
-class Guest:
-    """One client with events of its own, and what it may come back with."""
+class Sender:
+    """One client with events of its own, and a snapshot that it may resume from."""
 
-    def __init__(self, seat: Seat, number: int) -> None:
-        self.seat = seat
+    def __init__(self, client: BenchClient, number: int) -> None:
+        self.client = client
         self.number = number
         self.frames: list[Events] = []
         self.before = 0  # frames before the last reset
@@ -47,23 +47,23 @@ class Guest:
         start_us = 1000 * len(self.frames)
         seed = 1000 * self.number + len(self.frames)
         self.frames.append(some_events(count, seed=seed, start_us=start_us))
-        self.seat.send(self.frames[-1])
+        self.client.send(self.frames[-1])
 
     def check(self) -> None:
-        """Every score is that of its own events, and nobody else's."""
-        assert self.seat.errors == []
+        """Every score is that of its own events, and of no other's."""
+        assert self.client.errors == []
         expected = event_scores(self.events)
-        results = self.seat.of(Result)
+        results = self.client.of(Result)
         for result in results[self.checked :]:
             assert result.logits[0] == pytest.approx(expected[result.ticks - 1])
         self.checked = len(results)
-        assert self.seat.session._intake.ticks <= len(expected)
+        assert self.client.session._input.ticks <= len(expected)
 
 
-class Hotel(RuleBasedStateMachine):
+class MoreSessionsThanSlots(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.guests: list[Guest] = []
+        self.senders: list[Sender] = []
         self.numbers = 0
         self.patch = mock.patch(QUANTUM, 3)
         self.patch.start()
@@ -72,175 +72,175 @@ class Hotel(RuleBasedStateMachine):
     def begin(self) -> None:
         BENCH.begin()
 
-    @precondition(lambda self: len(self.guests) < PLACES)
+    @precondition(lambda self: len(self.senders) < CAPACITY)
     @rule()
     def open_a_session(self) -> None:
         self.numbers += 1
-        self.guests.append(Guest(BENCH.open(), self.numbers))
+        self.senders.append(Sender(BENCH.open(), self.numbers))
 
-    @precondition(lambda self: len(self.guests) == PLACES)
+    @precondition(lambda self: len(self.senders) == CAPACITY)
     @rule()
-    def nobody_else_is_let_in(self) -> None:
-        with pytest.raises(PlacesTaken):
+    def one_more_is_refused(self) -> None:
+        with pytest.raises(CapacityTaken):
             BENCH.open()
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH, count=st.integers(0, 12))
     def send(self, which: int, count: int) -> None:
         self.one(which).film(count)
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
     def flood(self, which: int) -> None:
         for _ in range(3):
             self.one(which).film(30)
 
-    @rule(turns=st.integers(1, 4))
-    def let_the_device_run(self, turns: int) -> None:
-        for _ in range(turns):
-            BENCH.turn()
-        for guest in self.guests:
-            guest.check()
+    @rule(steps=st.integers(1, 4))
+    def let_the_device_run(self, steps: int) -> None:
+        for _ in range(steps):
+            BENCH.step()
+        for sender in self.senders:
+            sender.check()
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
     def flush(self, which: int) -> None:
-        guest = self.one(which)
-        guest.flushes.append(len(guest.frames))
-        guest.seat.session.flush(Flush(len(guest.flushes)))
+        sender = self.one(which)
+        sender.flushes.append(len(sender.frames))
+        sender.client.session.flush(Flush(len(sender.flushes)))
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
     def reset(self, which: int) -> None:
-        guest = self.one(which)
-        self.drain(guest)
-        guest.check()
-        guest.seat.conversation.receive(Reset(1))
-        guest.seat.session.reset(Reset(1))
-        guest.before, guest.saved = len(guest.frames), None
+        sender = self.one(which)
+        self.drain(sender)
+        sender.check()
+        sender.client.conversation.receive(Reset(1))
+        sender.client.session.reset(Reset(1))
+        sender.before, sender.saved = len(sender.frames), None
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
     def save(self, which: int) -> None:
-        guest = self.one(which)
+        sender = self.one(which)
 
         def keep(snapshot: Snapshot | None) -> None:
-            if snapshot is not None and snapshot.seq >= guest.before:
-                guest.saved = decode(encode(snapshot))
+            if snapshot is not None and snapshot.seq >= sender.before:
+                sender.saved = decode(encode(snapshot))
 
-        guest.seat.session.snapshot(keep)
+        sender.client.session.snapshot(keep)
 
-    @precondition(lambda self: any(guest.saved for guest in self.guests))
+    @precondition(lambda self: any(sender.saved for sender in self.senders))
     @rule(which=WHICH)
-    def crash_and_come_back(self, which: int) -> None:
-        guests = [guest for guest in self.guests if guest.saved]
-        self.come_back(guests[which % len(guests)])
+    def crash_and_resume(self, which: int) -> None:
+        senders = [sender for sender in self.senders if sender.saved]
+        self.resume(senders[which % len(senders)])
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
     def break_the_device(self, which: int) -> None:
-        """Whoever is aboard is told, and comes back if it can; nobody else notices."""
+        """Resident sessions fail, and resume if they can; the others go on."""
         BENCH.fault.arm(1)
         self.one(which).film(2)
         while BENCH.fault.armed:
-            BENCH.turn()
-        BENCH.turn()
-        for guest in [guest for guest in self.guests if guest.seat.errors]:
-            (error,) = guest.seat.errors
+            BENCH.step()
+        BENCH.step()
+        for sender in [sender for sender in self.senders if sender.client.errors]:
+            (error,) = sender.client.errors
             assert error.code == "engine_failed"
-            if guest.saved is None:
-                self.guests.remove(guest)
-                BENCH.release(guest.seat)
+            if sender.saved is None:
+                self.senders.remove(sender)
+                BENCH.release(sender.client)
             else:
-                self.come_back(guest)
+                self.resume(sender)
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
-    def vanish(self, which: int) -> None:
-        BENCH.release(self.guests.pop(which % len(self.guests)).seat)
+    def disconnect(self, which: int) -> None:
+        BENCH.release(self.senders.pop(which % len(self.senders)).client)
 
-    @precondition(lambda self: self.guests)
+    @precondition(lambda self: self.senders)
     @rule(which=WHICH)
     def close(self, which: int) -> None:
-        guest = self.one(which)
-        self.drain(guest)
-        self.finish(guest)
+        sender = self.one(which)
+        self.drain(sender)
+        self.finish(sender)
 
     def teardown(self) -> None:
         self.patch.stop()
-        for guest in [*self.guests]:
-            self.drain(guest)
-            self.finish(guest)
+        for sender in [*self.senders]:
+            self.drain(sender)
+            self.finish(sender)
         assert BENCH.engine is not None
         assert BENCH.engine.slots_used("toy") == 0
-        assert BENCH.streams.ashore("toy") == 0
+        assert BENCH.client.swapped_out("toy") == 0
 
-    def one(self, which: int) -> Guest:
-        return self.guests[which % len(self.guests)]
+    def one(self, which: int) -> Sender:
+        return self.senders[which % len(self.senders)]
 
-    def come_back(self, guest: Guest) -> None:
-        """Go on from the snapshot, and say again what came after it."""
-        assert guest.saved is not None
-        known = guest.saved.seq
-        guest.seat = BENCH.resume(guest.seat, guest.saved)
-        for place in range(known, len(guest.frames) + 1):
+    def resume(self, sender: Sender) -> None:
+        """Resume from the snapshot, and send again what came after it."""
+        assert sender.saved is not None
+        known = sender.saved.seq
+        sender.client = BENCH.resume(sender.client, sender.saved)
+        for place in range(known, len(sender.frames) + 1):
             if place > known:
-                guest.seat.send(guest.frames[place - 1])
-            for number, asked in enumerate(guest.flushes, start=1):
+                sender.client.send(sender.frames[place - 1])
+            for number, asked in enumerate(sender.flushes, start=1):
                 if asked == place:
-                    guest.seat.session.flush(Flush(number))
+                    sender.client.session.flush(Flush(number))
 
-    def drain(self, guest: Guest) -> None:
+    def drain(self, sender: Sender) -> None:
         """Wait as a client does; others may be busy all the while."""
-        ahead = sum(one.seat.session._intake.waiting for one in self.guests)
+        ahead = sum(one.client.session._input.waiting for one in self.senders)
         for _ in range(100 + 10 * ahead):
-            if guest.seat.session.drained:
+            if sender.client.session.drained:
                 return
-            BENCH.turn()
+            BENCH.step()
         pytest.fail("a session waits in vain for a slot")
 
-    def finish(self, guest: Guest) -> None:
-        guest.check()
-        guest.seat.session.close()
-        (closed,) = guest.seat.of(Closed)
-        ticks, pending = divmod(len(guest.events), TICK)
+    def finish(self, sender: Sender) -> None:
+        sender.check()
+        sender.client.session.close()
+        (closed,) = sender.client.of(Closed)
+        ticks, pending = divmod(len(sender.events), TICK)
         assert (closed.ticks, closed.pending) == (ticks, pending)
-        assert {flushed.id for flushed in guest.seat.of(Flushed)} == set(
-            range(1, len(guest.flushes) + 1)
+        assert {flushed.id for flushed in sender.client.of(Flushed)} == set(
+            range(1, len(sender.flushes) + 1)
         )
         if ticks:
-            scores = event_scores(guest.events)
+            scores = event_scores(sender.events)
             assert closed.logits[0] == pytest.approx(scores[-1])
-        BENCH.release(guest.seat)
-        self.guests.remove(guest)
+        BENCH.release(sender.client)
+        self.senders.remove(sender)
 
 
-Hotel.TestCase.settings = settings(
+MoreSessionsThanSlots.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=40,
 )
-TestNoSessionHearsAnother = Hotel.TestCase
+TestNoSessionReceivesAnotherSScores = MoreSessionsThanSlots.TestCase
 
 
-def test_an_idle_session_comes_back_to_its_own_state_bit_for_bit() -> None:
-    """Scores with and without a stay ashore are the same floats."""
+def test_an_idle_session_is_swapped_in_to_its_own_state_bit_for_bit() -> None:
+    """Scores with and without being swapped out are the same floats."""
     first, rest = some_events(21, seed=1), some_events(20, seed=2, start_us=5000)
-    heard: list[list[Any]] = []
+    received: list[list[Any]] = []
     for neighbours in (0, SLOTS):
         BENCH.begin()
-        seat = BENCH.open()
-        seat.send(first)
-        settle()
+        client = BENCH.open()
+        client.send(first)
+        BENCH.run()
         others = [BENCH.open() for _ in range(neighbours)]
         for other in others:
             other.send(some_events(9, seed=3))
-        settle()
-        assert seat.session._intake.stream.aboard == (neighbours == 0)
-        seat.send(rest)
-        settle()
-        heard.append([result.logits for result in seat.of(Result)])
-        assert len(heard[-1]) == 20
-    assert heard[0] == heard[1]
+        BENCH.run()
+        assert client.session._input.stream.resident == (neighbours == 0)
+        client.send(rest)
+        BENCH.run()
+        received.append([result.logits for result in client.of(Result)])
+        assert len(received[-1]) == 20
+    assert received[0] == received[1]
 
 
 def test_where_all_are_busy_they_take_turns(monkeypatch: Any) -> None:
@@ -253,20 +253,15 @@ def test_where_all_are_busy_they_take_turns(monkeypatch: Any) -> None:
     slow = BENCH.open()
     slow.send(some_events(2, seed=7))
     while not slow.of(Result):
-        assert BENCH.turn()
+        assert BENCH.step()
     assert any(not flood.session.drained for flood in floods)
 
 
-def settle() -> None:
-    while BENCH.turn():
-        pass
-
-
-def test_what_is_open_is_counted_and_given_back() -> None:
+def test_open_streams_are_counted_and_make_room_when_they_end() -> None:
     BENCH.begin()
-    seats = [BENCH.open() for _ in range(PLACES)]
-    assert BENCH.streams.ashore("toy") == PLACES - SLOTS
+    clients = [BENCH.open() for _ in range(CAPACITY)]
+    assert BENCH.client.swapped_out("toy") == CAPACITY - SLOTS
     with pytest.raises(SlotsExhausted):
-        BENCH.streams.open("toy", 1.0, seats[0].session)
-    BENCH.release(seats[0])
+        BENCH.client.open("toy", 1.0, clients[0].session)
+    BENCH.release(clients[0])
     BENCH.open()

@@ -1,4 +1,4 @@
-"""A session without socket, loop or device: its engine is a list."""
+"""A session without socket, loop or device: its engine is a fake."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ from saccade.server.protocol.messages import (
     WasReset,
 )
 from saccade.server.sessions.session import Session, SessionHandle
-from tests.server.sessions.hearer import Hearer, say
+from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
+from saccade.server.sessions.stores.memory import MemoryStore
+from saccade.server.sessions.stores.store import Record
+from tests.server.sessions.bench import RecordingSink, send_frame
 from tests.toy import event_scores, some_events, toy_model
 
 LEASE = Lease("toy", 0, 1)
 
 
-class Desk(Hearer):
-    """Carrier, streams and stream in one: remembers what it is given."""
+class FakeEngine(RecordingSink):
+    """Message sink, engine client and stream in one: records what it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class Desk(Hearer):
         self.resets = 0
         self.closed = 0
 
-    def open(self, *_: Any) -> Desk:
+    def open(self, *_: Any) -> FakeEngine:
         return self
 
     def submit(self, chunk: TokenChunk) -> None:
@@ -57,19 +60,19 @@ class Client:
     """Drives a session as the websocket would."""
 
     def __init__(self, **opened: Any) -> None:
-        self.desk = Desk()
+        self.engine = FakeEngine()
         self.conversation = Conversation(Limits(max_frame_bytes=800, window_events=100))
         request = Open("toy", **opened)
         self.conversation.receive(request)
-        self.session = Session(self.conversation, toy_model(), request, self.desk)
-        self.session.begin(self.desk)  # type: ignore[arg-type]
-        self.session.welcome(SessionHandle("s1"))
+        self.session = Session(self.conversation, toy_model(), request, self.engine)
+        self.session.begin(self.engine)  # type: ignore[arg-type]
+        self.session.send_opened(SessionHandle("s1"))
         self.seq = 0
         self.scored = 0
 
     def send(self, events: Any) -> None:
         self.seq += 1
-        say(self.conversation, self.session, self.seq, events)
+        send_frame(self.conversation, self.session, self.seq, events)
 
     def score(self, ticks: int, value: float = 1.0) -> None:
         logits = np.full((ticks, 2), value, np.float32) * [1, -1]
@@ -81,13 +84,13 @@ class Client:
 def test_an_ack_waits_until_the_events_are_scored_or_in_the_open_tick() -> None:
     client = Client()
     client.send(some_events(1))
-    assert client.desk.of(Ack) == [Ack(1, 1, 8)]
+    assert client.engine.of(Ack) == [Ack(1, 1, 8)]
     client.send(some_events(4, start_us=100))
-    assert len(client.desk.of(Ack)) == 1
+    assert len(client.engine.of(Ack)) == 1
     client.score(1)
-    assert len(client.desk.of(Ack)) == 1
+    assert len(client.engine.of(Ack)) == 1
     client.score(1)
-    assert client.desk.of(Ack)[-1] == Ack(2, 5, 40)
+    assert client.engine.of(Ack)[-1] == Ack(2, 5, 40)
 
 
 def test_a_flush_waits_for_its_own_ticks_and_no_later_ones() -> None:
@@ -95,9 +98,9 @@ def test_a_flush_waits_for_its_own_ticks_and_no_later_ones() -> None:
     client.send(some_events(5))
     client.session.flush(Flush(1))
     client.send(some_events(6, start_us=100))
-    assert client.desk.of(Flushed) == []
+    assert client.engine.of(Flushed) == []
     client.score(2, 7.0)
-    (flushed,) = client.desk.of(Flushed)
+    (flushed,) = client.engine.of(Flushed)
     assert (flushed.seq, flushed.ticks, flushed.pending) == (1, 2, 1)
     assert flushed.logits == [7.0, -7.0]
 
@@ -119,26 +122,26 @@ def test_after_a_reset_counts_begin_anew_and_acks_go_on() -> None:
     assert client.session.drained
     client.conversation.receive(Reset(4))
     client.session.reset(Reset(4))
-    assert client.desk.of(WasReset) == [WasReset(4)]
-    assert client.desk.resets == 1
+    assert client.engine.of(WasReset) == [WasReset(4)]
+    assert client.engine.resets == 1
     client.send(some_events(2))
     client.score(1)
-    assert client.desk.of(Result)[-1].ticks == 1
-    assert client.desk.of(Ack)[-1] == Ack(2, 5, 40)
+    assert client.engine.of(Result)[-1].ticks == 1
+    assert client.engine.of(Ack)[-1] == Ack(2, 5, 40)
 
 
 def test_a_session_without_a_tick_closes_without_scores() -> None:
     client = Client()
     client.session.close()
-    (closed,) = client.desk.of(Closed)
+    (closed,) = client.engine.of(Closed)
     assert (closed.logits, closed.ticks, closed.pending) == (None, 0, 0)
 
 
-def test_the_engine_losing_a_session_is_told_in_the_wire_s_words() -> None:
+def test_an_error_of_the_engine_is_sent_as_one_of_the_wire() -> None:
     client = Client()
     client.session.failed(EngineFailed("XlaRuntimeError"))
     client.session.failed(BacklogFull(1, 2, 3))
-    assert [error.code for error in client.desk.errors] == [
+    assert [error.code for error in client.engine.errors] == [
         "engine_failed",
         "internal_error",
     ]
@@ -147,8 +150,24 @@ def test_the_engine_losing_a_session_is_told_in_the_wire_s_words() -> None:
 def test_a_slot_is_given_back_once_released() -> None:
     client = Client()
     client.session.release()
-    assert client.desk.closed == 1
-    assert client.desk.of(Opened)[0].session == "s1"
+    assert client.engine.closed == 1
+    assert client.engine.of(Opened)[0].session == "s1"
+
+
+async def test_a_session_that_was_released_meanwhile_is_not_asked_for_a_snapshot() -> (
+    None
+):
+    """Its slot may be leased to another session by then."""
+    store, client = MemoryStore(), Client()
+    await store.create(Record("k", 1, 1e12, b""))
+    writer = SnapshotWriter(store, ("k", 1), client.session, SnapshotPolicy())
+    client.send(some_events(1))
+    client.session.release()
+    assert not writer.due()
+    await writer.save()  # the fake stream has no `export`: asking would raise
+    record = await store.claim("k", 0.0)
+    assert record is not None
+    assert record.data == b""
 
 
 @settings(max_examples=60)
@@ -168,8 +187,8 @@ def test_sent_is_acked_plus_pending_and_tokens_arrive_once(
         assert ledger.acked.events <= 2 * client.scored + 1
         if client.session.drained:
             assert ledger.pending.events == 0
-    assert len(client.desk.tokens) == sent
+    assert len(client.engine.tokens) == sent
     client.score(sent // 2 - client.scored)
     client.session.close()
-    assert client.desk.of(Closed)[0].pending == sent % 2
+    assert client.engine.of(Closed)[0].pending == sent % 2
     assert len(event_scores(everything[:sent])) == client.scored

@@ -1,7 +1,7 @@
-"""Matrix products: a few rows at a time, their sums in registers.
+"""Matrix products, tile by tile, each tile's sums in registers.
 
-Every sum runs over k in order, in whatever company its row is: a row's product is the
-same to the last bit however many rows there are.
+Every sum runs over k in order, so that a row's product is the same to the last bit
+however many rows there are.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from saccade.model.cpu_kernels.vectors import (
     VECTOR,
     WIDTH,
     compiled,
-    fused,
-    instruction,
+    fused_multiply_add,
+    intrinsic,
     pointer,
-    spread,
+    splat,
 )
 
 
 def _tile(rows: int, vectors: int) -> Any:
-    """Return what writes a tile of y = x @ w: some rows of some vectors each."""
+    """Return an operation that writes a tile of y = x @ w: rows × vectors."""
 
-    @instruction
+    @intrinsic
     def tile(typing: Any, x: Any, w: Any, y: Any, depth: Any, width: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, w, y, depth, width = args
-            sums = _sum_up(builder, (rows, vectors), x, w, depth, width)
+            sums = _sum_over_k(builder, (rows, vectors), x, w, depth, width)
             for row, values in enumerate(sums):
                 begin = builder.mul(width, ir.Constant(LONG, row))
                 for column, value in enumerate(values):
@@ -46,10 +46,10 @@ def _tile(rows: int, vectors: int) -> Any:
     return tile
 
 
-def _sum_up(
+def _sum_over_k(
     builder: Any, shape: tuple[int, int], x: Any, w: Any, depth: Any, width: Any
 ) -> list[list[Any]]:
-    """Write the loop over k; return the vectors of sums, row by row."""
+    """Generate the loop over k; return the vectors of sums, row by row."""
     rows, vectors = shape
     before = builder.block
     loop, done = (builder.append_basic_block(name) for name in ("k", "done"))
@@ -65,9 +65,9 @@ def _sum_up(
     after = []
     for row in range(rows):
         index = builder.add(builder.mul(depth, ir.Constant(LONG, row)), k)
-        number = spread(builder, builder.load(pointer(builder, x, index, FLOAT)))
+        number = splat(builder, builder.load(pointer(builder, x, index, FLOAT)))
         pairs = zip(weights, sums[row], strict=True)
-        after.append([fused(builder, number, *pair) for pair in pairs])
+        after.append([fused_multiply_add(builder, number, *pair) for pair in pairs])
     following = builder.add(k, ir.Constant(LONG, 1))
     k.add_incoming(ir.Constant(LONG, 0), before)
     k.add_incoming(following, loop)
@@ -85,7 +85,7 @@ def _vector_at(builder: Any, address: Any, begin: Any, column: int) -> Any:
 
 
 def _strip(rows: int, vectors: int) -> Any:
-    """Return what multiplies a multiple of so many rows, tile by tile."""
+    """Return a function that multiplies a multiple of `rows` rows, tile by tile."""
     wide, narrow = _tile(rows, vectors), _tile(rows, 1)
     columns = vectors * WIDTH
 
@@ -107,10 +107,10 @@ def _strip(rows: int, vectors: int) -> Any:
 
 
 def _shapes() -> tuple[tuple[int, int], ...]:
-    """Return tiles for eight rows at a time, for four, two and one.
+    """Return the tiles (rows, vectors) for eight rows at a time, for four, two and one.
 
-    As many sums as fit into registers, which AVX-512 has 32 of, and enough of them for
-    the next to be ready when it is its turn.
+    A tile has as many sums as fit into registers, of which AVX-512 has 32, and enough
+    of them to hide the latency of an addition.
     """
     wide = get_host_cpu_features().get("avx512f", False) and not config.CPU_NAME
     return (
@@ -122,7 +122,7 @@ _eights, _four, _two, _one = (_strip(*shape) for shape in _shapes())
 
 
 @compiled
-def multiply(x: int, w: int, y: int, rows: int, depth: int, width: int) -> None:
+def matmul(x: int, w: int, y: int, rows: int, depth: int, width: int) -> None:
     """Write y = x @ w: x (rows, depth), w (depth, width), width a multiple of 16."""
     done = rows // 8 * 8
     _eights(x, w, y, 0, done, depth, width)

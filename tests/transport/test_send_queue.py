@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from saccade.server.protocol.messages import Ack, Flushed, Result, ServerMessage
-from saccade.server.transport.send_queue import Outbox
+from saccade.server.transport.send_queue import SendQueue
 
 
 def result(ticks: int) -> Result:
@@ -14,59 +14,59 @@ def flushed(number: int) -> Flushed:
     return Flushed(number, 0, 0, 0, 0)
 
 
-def drained(outbox: Outbox) -> list[ServerMessage]:
-    return list(iter(outbox.take, None))
+def drained(queue: SendQueue) -> list[ServerMessage]:
+    return list(iter(queue.take, None))
 
 
 def test_messages_leave_in_their_order() -> None:
-    outbox = Outbox(10)
+    queue = SendQueue(10)
     messages = [result(1), flushed(1), Ack(1, 2, 3), result(2)]
     for message in messages:
-        outbox.put(message)
-    assert drained(outbox) == messages
+        queue.put(message)
+    assert drained(queue) == messages
 
 
 def test_an_ack_takes_the_place_of_the_one_right_before_it() -> None:
-    outbox = Outbox(10)
+    queue = SendQueue(10)
     for message in (Ack(1, 1, 1), Ack(2, 2, 2), result(1), Ack(3, 3, 3)):
-        outbox.put(message)
-    assert drained(outbox) == [Ack(2, 2, 2), result(1), Ack(3, 3, 3)]
+        queue.put(message)
+    assert drained(queue) == [Ack(2, 2, 2), result(1), Ack(3, 3, 3)]
 
 
 def test_a_full_box_keeps_the_newest_result_only() -> None:
-    outbox = Outbox(2)
+    queue = SendQueue(2)
     for ticks in range(1, 10):
-        outbox.put(result(ticks))
-    assert drained(outbox) == [result(1), result(9)]
-    assert outbox.superseded == 7
+        queue.put(result(ticks))
+    assert drained(queue) == [result(1), result(9)]
+    assert queue.superseded == 7
 
 
 def test_whoever_wants_the_latest_never_has_two_results_waiting() -> None:
-    outbox = Outbox(10)
-    outbox.most_results = 1
+    queue = SendQueue(10)
+    queue.most_results = 1
     for message in (result(1), Ack(1, 1, 1), result(2), flushed(1), result(3)):
-        outbox.put(message)
-    outbox.put(result(4))
-    assert drained(outbox) == [result(2), Ack(1, 1, 1), flushed(1), result(4)]
-    assert outbox.superseded == 2
-    outbox.put(result(5))
-    assert drained(outbox) == [result(5)]
+        queue.put(message)
+    queue.put(result(4))
+    assert drained(queue) == [result(2), Ack(1, 1, 1), flushed(1), result(4)]
+    assert queue.superseded == 2
+    queue.put(result(5))
+    assert drained(queue) == [result(5)]
 
 
 MOVES = st.lists(st.sampled_from(["result", "ack", "flushed", "take"]), max_size=200)
 
 
 def play(moves: list[str]) -> list[ServerMessage]:
-    """Put and take as told, numbering messages by their move; return what came out."""
-    outbox, out = Outbox(4), []
+    """Put and take, numbering messages by their move; return what came out."""
+    queue, out = SendQueue(4), []
     make = {"result": result, "ack": lambda n: Ack(n, n, n), "flushed": flushed}
     for n, move in enumerate(moves):
         if move == "take":
-            out.append(outbox.take())
+            out.append(queue.take())
         else:
-            outbox.put(make[move](n))
-        assert len(outbox) <= 4 + 3 * moves[: n + 1].count("flushed") + 2
-    return [message for message in out + drained(outbox) if message is not None]
+            queue.put(make[move](n))
+        assert len(queue) <= 4 + 3 * moves[: n + 1].count("flushed") + 2
+    return [message for message in out + drained(queue) if message is not None]
 
 
 @given(MOVES)

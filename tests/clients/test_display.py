@@ -169,7 +169,7 @@ def test_the_live_view_leaves_only_the_summary_behind():
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=88))
     with view:
-        view.heard(result(4))
+        view.add(result(4))
         view.show(SNAPSHOT)
         view.show(replace(SNAPSHOT, label="left"))
     view.finish(SUMMARY)
@@ -194,7 +194,7 @@ def test_a_log_gets_one_line_a_second_and_the_summary():
 def test_a_program_gets_a_line_of_json_for_each_result_and_the_summary():
     out = io.StringIO()
     with JsonView(out) as view:
-        view.heard(result(4))
+        view.add(result(4))
         view.show(SNAPSHOT)
     view.finish(SUMMARY)
     first, last = map(json.loads, out.getvalue().splitlines())

@@ -1,4 +1,7 @@
-"""What a layer does with each row alone: norms, and from states to outputs."""
+"""A layer's operations on each row alone: norms, feedthrough, activation and gate.
+
+Rows have `width` numbers, a multiple of 16; those past a layer's size are zero.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import numpy as np
 from saccade.model.block import NORM_EPSILON
 from saccade.model.cpu_kernels.functions import gelu, sigmoid
 from saccade.model.cpu_kernels.vectors import (
+    broadcast,
     compiled,
-    fill,
     fma,
     load,
-    root,
+    reduce_add,
+    sqrt,
     store,
-    total,
 )
 
 _ZERO: Final = np.float32(0.0)
@@ -27,23 +30,23 @@ _EPSILON: Final = np.float32(NORM_EPSILON)
 def layer_norm(
     x: int, scale: int, shift: int, rows: int, real_width: int, width: int, result: int
 ) -> None:
-    """Normalise each row of (rows, width) by its own mean and variance, maybe in place.
+    """Normalise each row of (rows, width) by its own mean and variance.
 
-    What lies past `real_width` is zero, and so are its scale and shift.
+    `result` may be `x`. Past `real_width`, x, scale and shift are zero.
     """
     part = _ONE / np.float32(real_width)
     for at in range(0, rows * width, width):
-        added = fill(_ZERO)
-        squares = fill(_ZERO)
+        added = broadcast(_ZERO)
+        squares = broadcast(_ZERO)
         for v in range(at, at + width, 16):
             value = load(x, v)
             added = added + value
             squares = fma(value, value, squares)
-        mean = total(added) * part
-        variance = max(total(squares) * part - mean * mean, _ZERO)
-        inverse = fill(_ONE) / root(fill(variance + _EPSILON))
+        mean = reduce_add(added) * part
+        variance = max(reduce_add(squares) * part - mean * mean, _ZERO)
+        inverse = broadcast(_ONE) / sqrt(broadcast(variance + _EPSILON))
         for v in range(0, width, 16):
-            value = load(x, at + v) - fill(mean)
+            value = load(x, at + v) - broadcast(mean)
             value = fma(value, inverse * load(scale, v), load(shift, v))
             store(result, at + v, value)
 
@@ -52,7 +55,7 @@ def layer_norm(
 def affine_norm(
     x: int, scale: int, shift: int, rows: int, width: int, result: int
 ) -> None:
-    """Scale and shift each row of (rows, width), maybe in place."""
+    """Scale and shift each row of (rows, width); `result` may be `x`."""
     for at in range(0, rows * width, width):
         for v in range(0, width, 16):
             value = fma(load(x, at + v), load(scale, v), load(shift, v))
@@ -60,8 +63,10 @@ def affine_norm(
 
 
 @compiled
-def pass_on(feed: int, D: int, rows: int, width: int, y: int, active: int) -> None:
-    """Add feed·D, D a vector, to y (rows, width); activate that."""
+def add_feedthrough(
+    feed: int, D: int, rows: int, width: int, y: int, active: int
+) -> None:
+    """Add feed·D to y (rows, width), D a vector; write `active` = GELU(y)."""
     for at in range(0, rows * width, width):
         for v in range(0, width, 16):
             value = fma(load(feed, at + v), load(D, v), load(y, at + v))
@@ -70,8 +75,8 @@ def pass_on(feed: int, D: int, rows: int, width: int, y: int, active: int) -> No
 
 
 @compiled
-def add(more: int, rows: int, width: int, y: int, active: int) -> None:
-    """Add more to y (rows, width); activate that."""
+def add_matrix(more: int, rows: int, width: int, y: int, active: int) -> None:
+    """Add `more` to y, both (rows, width); write `active` = GELU(y)."""
     for v in range(0, rows * width, 16):
         value = load(y, v) + load(more, v)
         store(y, v, value)
@@ -79,7 +84,7 @@ def add(more: int, rows: int, width: int, y: int, active: int) -> None:
 
 
 @compiled
-def shift(x: int, bias: int, rows: int, width: int) -> None:
+def add_bias(x: int, bias: int, rows: int, width: int) -> None:
     """Add a bias to each row of x (rows, width)."""
     for at in range(0, rows * width, width):
         for v in range(0, width, 16):
@@ -87,12 +92,12 @@ def shift(x: int, bias: int, rows: int, width: int) -> None:
 
 
 @compiled
-def gate(
-    y: int, closed: int, bias: int, skip: int, rows: int, width: int, result: int
+def gate_and_add(
+    y: int, gate: int, bias: int, skip: int, rows: int, width: int, result: int
 ) -> None:
-    """Write skip + y·σ(closed + bias), (rows, width), maybe in the skip's place."""
+    """Write skip + y·σ(gate + bias), (rows, width); `result` may be `skip`."""
     for at in range(0, rows * width, width):
         for v in range(0, width, 16):
-            opened = sigmoid(load(closed, at + v) + load(bias, v))
+            opened = sigmoid(load(gate, at + v) + load(bias, v))
             value = fma(load(y, at + v), opened, load(skip, at + v))
             store(result, at + v, value)
