@@ -42,10 +42,6 @@ def worst(name: str, events: int) -> float:
     return max(row.error for row in rows)
 
 
-def test_a_stream_of_the_smallest_published_model_keeps_its_precision() -> None:
-    assert worst("shd/tiny", 1 << 14) <= LIMIT
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", presets())
 def test_a_long_stream_of_a_published_model_keeps_its_precision(name: str) -> None:
