@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import saccade
+from saccade.__main__ import main
 from saccade.model.checkpoint import load, read_manifest
 from saccade.model.training import cli
 from saccade.model.training.config import resolve
@@ -42,9 +42,7 @@ def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert (
-        saccade.main(["export", str(run), "--name", "digits", "--out", str(out)]) == 0
-    )
+    assert main(["export", str(run), "--name", "digits", "--out", str(out)]) == 0
     return out / "digits"
 
 
@@ -82,7 +80,7 @@ def evaluation(
 
 def export_measured(run: Path, out: Path, evaluation: Path) -> int:
     asked = ["export", str(run), "--name", "digits", "--out", str(out)]
-    return saccade.main([*asked, "--evaluation", str(evaluation)])
+    return main([*asked, "--evaluation", str(evaluation)])
 
 
 def test_an_evaluation_goes_into_manifest_and_card(
@@ -157,10 +155,7 @@ def test_a_resumed_run_names_the_command_that_began_it(
     assert longer != text
     (folder / "config.yaml").write_text(longer)
     assert cli.train([f"resume={folder}"]) == 0
-    assert (
-        saccade.main(["export", str(folder), "--name", "n", "--out", str(tmp_path)])
-        == 0
-    )
+    assert main(["export", str(folder), "--name", "n", "--out", str(tmp_path)]) == 0
     for origin in (
         json.loads((folder / "run.json").read_text()),
         read_manifest(tmp_path / "n").provenance,
@@ -181,7 +176,7 @@ def test_what_cannot_be_exported_is_explained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = ["export", str(run), "--name", name, "--out", str(exported.parent)]
-    assert saccade.main(asked) == 1
+    assert main(asked) == 1
     assert reason in capsys.readouterr().err
 
 
@@ -189,6 +184,6 @@ def test_a_folder_without_a_checkpoint_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["export", str(tmp_path / "nowhere"), "--name", "n", "--out", str(tmp_path)]
-    assert saccade.main(asked) == 1
+    assert main(asked) == 1
     assert "nowhere" in capsys.readouterr().err
     assert not (tmp_path / "n").exists()
