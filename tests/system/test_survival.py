@@ -59,7 +59,9 @@ async def survives(
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=lambda n: n.name,
 )
 async def test_sessions_end_as_if_their_server_had_lived_on(tmp_path, number):
     await survives(tmp_path, number, moments=1, events=50_000, seed=1)

@@ -144,6 +144,7 @@ def test_early_stop_ends_after_so_many_worse_validations(
     assert kinds.count("validation") == 3
 
 
+@pytest.mark.slow
 def test_a_jobs_number_is_in_the_folders_name(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
