@@ -263,7 +263,7 @@ def check_synthetic(
             assert deviation(last, truth) <= LIMIT[dtype]
 
 
-@pytest.mark.parametrize("path", SYNTHETIC[::48], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SYNTHETIC[::72], ids=lambda path: path.stem)
 @single
 @pytest.mark.usefixtures("exact")
 def test_a_sample_of_the_small_models_scores_as_the_reference_does(
