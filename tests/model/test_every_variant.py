@@ -240,6 +240,7 @@ def row(carry: Any, slot: int) -> list[bytes]:
     return [np.asarray(leaf[slot]).tobytes() for leaf in jax.tree.leaves(carry)]
 
 
+@pytest.mark.slow
 @drawing(max_examples=3, derandomize=True)
 @given(variants(), st.data())
 def test_a_few_drawn_variants_score_alike_in_scan_step_and_advance(

@@ -189,10 +189,9 @@ def test_wrong_trials_are_named_with_the_reason(tmp_path: Path) -> None:
     refused(r"named in trials_to_test\.txt, missing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "task",
-    [DIGITS, *(pytest.param(t, marks=pytest.mark.slow) for t in (COMMANDS, GESTURES))],
-    ids=lambda values: values["name"],
+    "task", [DIGITS, COMMANDS, GESTURES], ids=lambda values: values["name"]
 )
 def test_two_steps_from_the_command_line(
     task: dict[str, Any],
