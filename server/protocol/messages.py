@@ -155,6 +155,7 @@ class Result:
     """The scores after a tick; `ticks` and `events` count since open or reset.
 
     `dropped` is None where the client's policy drops no events, here and below.
+    `superseded` counts the earlier results that this one replaced unsent.
     """
 
     type: ClassVar[str] = "result"
@@ -166,6 +167,7 @@ class Result:
     label: Text
     confidence: Confidence
     dropped: Omitted[Count | None] = None
+    superseded: Omitted[Count] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Metrics:
         self._resumed = counter("sessions_resumed", "Clients that came back")
         self._rate_pauses = counter(
             "rate_pauses",
-            "Times that a key's rate kept a connection from being read",
+            "Times that a key's rate began to hold a connection's credit back",
         )
         for model in models:
             self.add(model)
@@ -146,7 +146,7 @@ class Metrics:
         self.refused.labels(code).inc()
 
     def count_rate_pause(self) -> None:
-        """Count a connection that is not read for a while."""
+        """Count a connection whose credit is held back for a while."""
         self._rate_pauses.inc()
 
     def kept(self) -> None:
