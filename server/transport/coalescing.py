@@ -14,6 +14,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 
+LINGER_S: Final = 10.0
+"""Time for a client to read what was written before the connection was closed."""
+
 LARGEST_WRITE: Final = 1 << 16
 """Bytes that are collected at most; a transport is told of a slow client by them."""
 
@@ -48,9 +51,10 @@ class CoalescingTransport:
             self._flush()
 
     def close(self) -> None:
-        """Close the transport once all is written."""
+        """Close the transport once all is written, or once `LINGER_S` have passed."""
         self._flush()
         self._transport.close()
+        self._loop.call_later(LINGER_S, self._transport.abort)
 
     def _flush(self) -> None:
         written, self._written, self._size = self._written, [], 0

@@ -38,14 +38,15 @@ class SendQueue:
 
     Once as many results wait as may, a newer one replaces the newest that waits: a
     slow client receives fewer results, and always the latest. A newer `ack` includes
-    the older and replaces it where nothing came between. Nothing else is ever dropped:
-    a client that causes more answers (errors, flushes) than it reads is failed.
+    the older and replaces it where nothing came between. Nothing else is ever dropped;
+    what else a client can cause (errors, flushes) comes from its own messages, and
+    `check` bounds it.
 
     All calls are on the event loop. The queue is the session's `MessageSink`.
 
     Args:
-        capacity: Messages that wait before results are replaced; and answers that
-            wait before the client is failed.
+        capacity: Messages that wait before results are replaced, and the most answers
+            that may wait.
         count_refusal: Receives the code of each error that is sent.
 
     Attributes:
@@ -78,6 +79,11 @@ class SendQueue:
         """Whether results are replaced."""
         return len(self._queue) >= self._capacity
 
+    @property
+    def deaf(self) -> bool:
+        """Whether what the client sends now is ignored."""
+        return self.ending is not None or not self.reading
+
     def put(self, message: ServerMessage) -> None:
         """Add a message, or replace one that it supersedes; none follows the end."""
         if self.ending is not None:
@@ -88,8 +94,15 @@ class SendQueue:
         else:
             place.message = self._including(place.message, message)
         self._changed.notify()
+
+    def check(self) -> None:
+        """Raise where a client asks for more answers than it reads.
+
+        Raises:
+            CreditExceeded: More of them wait than may.
+        """
         if self._answers > self._capacity:
-            self.fail(CreditExceeded(self._answers, self._capacity, "answers"))
+            raise CreditExceeded(self._answers, self._capacity, "answers")
 
     def fail(self, error: ProtocolError) -> None:
         """Add an error and end with its close code."""

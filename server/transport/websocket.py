@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.routing import WebSocketRoute
@@ -38,6 +39,7 @@ from saccade.server.protocol.errors import InternalError, ProtocolError, Session
 from saccade.server.protocol.messages import Close, Flush, Open, Reset, ServerMessage
 from saccade.server.sessions.registry import LiveSession, OpenRequest
 from saccade.server.sessions.session import Session
+from saccade.server.transport.coalescing import LINGER_S
 from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.send_queue import Ending, SendQueue
@@ -118,9 +120,7 @@ class Connection:
                 self._throttle = self._quota.throttle()
                 while not isinstance(data := await self._socket.receive(), Disconnect):
                     self._silence.heard()
-                    if self.queue.ending is not None:
-                        return  # another connection may have resumed the session
-                    if self.queue.reading and not self._closing:
+                    if not (self.queue.deaf or self._closing):
                         self._receive(data)
                 self.queue.end(HUNG_UP if data.code == HUNG_UP.close_code else GONE)
         finally:
@@ -134,13 +134,14 @@ class Connection:
     async def write(self) -> None:
         """Send the session's messages, then close the socket."""
         try:
-            while messages := await self.queue.next():
-                await self._socket.send(self._encoded(messages))
-            ending = self.queue.ending
-            assert ending is not None, "the queue returns none only then"
-            if ending not in {GONE, HUNG_UP}:
-                await self._socket.close(ending.close_code, ending.reason)
-        except (OSError, RuntimeError):
+            async with asyncio.timeout(None) as self._deadline:
+                while messages := await self.queue.next():
+                    await self._socket.send(self._encoded(messages))
+                ending = self.queue.ending
+                assert ending is not None, "the queue returns none only then"
+                if ending not in {GONE, HUNG_UP}:
+                    await self._socket.close(ending.close_code, ending.reason)
+        except (OSError, RuntimeError, TimeoutError):
             LOG.debug("the client went away while it was written to")
 
     def _encoded(self, messages: list[ServerMessage]) -> list[Wire]:
@@ -160,6 +161,7 @@ class Connection:
             self._acks.credit.hold(ledger.sent, waiting, self._throttle.free_s)
         raw = self._conversation.encoding != "packed"
         self._acks.credit.check(ledger, waiting, raw=raw)
+        self.queue.check()
 
     def _take(self, message: Decoded) -> None:
         for request in self._conversation.receive(message):
@@ -168,13 +170,14 @@ class Connection:
     def _handle(self, request: Request) -> None:
         match request:
             case Open():
-                self._begin(self._open(request))
+                self._begin(partial(self._open, request))
             case Feed(events, size):
                 self._metrics.events_received.inc(len(events))
                 self._metrics.events_dropped.inc(self._session.feed(events, size))
                 self._throttle.charge(events=len(events))
-                if self._session.congested:
-                    self._begin(self._wait_for_room())
+                live = self._conversation.ledger.dropped is not None
+                if self._session.congested and not live:
+                    self._begin(self._wait_for_room)
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
                 self._session.refuse(message)
@@ -184,15 +187,15 @@ class Connection:
                 self._session.flush(request)
             case Reset() | Close():
                 self._closing = isinstance(request, Close)
-                self._begin(self._conclude(request))
+                self._begin(partial(self._conclude, request))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
         """Start work that takes time; later messages wait for it in the backlog."""
         self._work = asyncio.create_task(self._do(work))
 
-    async def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         with self._ending_on_error():
-            await work
+            await work()
             self._work = None
             for message in self._backlog.take():
                 self._take(message)
@@ -255,6 +258,9 @@ class Connection:
         except ProtocolError as error:
             self._refused = True
             self.queue.fail(error)
+            with suppress(RuntimeError):  # the writer has ended
+                loop = asyncio.get_running_loop()
+                self._deadline.reschedule(loop.time() + LINGER_S)
         except Exception:
             LOG.exception("a session failed")
             self.queue.fail(InternalError())
