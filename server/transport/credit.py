@@ -135,7 +135,7 @@ class AckWriter:
         self._queue = queue
         self._count_hold = count_hold
         self._withheld: Ack | None = None
-        self._newest: Ack | None = None
+        self._newest = Ack(0, 0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
     def release(self, messages: list[ServerMessage]) -> list[ServerMessage]:
