@@ -95,8 +95,8 @@ class EventQueue:
         left = min(most, self._events)
         while left:
             chunk, size = self._frames.popleft()
-            part = TimedTokens(*(column[:left] for column in chunk))
-            rest = TimedTokens(*(column[left:] for column in chunk))
+            part = TimedTokens(chunk.tokens[:left], chunk.t_us[:left])
+            rest = TimedTokens(chunk.tokens[left:], chunk.t_us[left:])
             if len(rest.tokens):
                 share = -(-size * len(rest.tokens) // len(chunk.tokens))
                 self._frames.appendleft(_Frame(rest, share))
