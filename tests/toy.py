@@ -18,7 +18,7 @@ import numpy as np
 
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
-from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
+from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.frontend import Frontend
@@ -32,6 +32,7 @@ from saccade.server.engine.scheduler import Batch, Bucket
 
 TICK = 2
 SENSOR = Sensor(4, 4)
+TOKENIZATION = Tokenization("linear", SENSOR)
 BUCKETS = (Bucket(1, 1), Bucket(1, 4), Bucket(4, 1), Bucket(4, 4))
 
 
@@ -83,13 +84,12 @@ def toy_model(
     name: str = "toy", timestep: TimestepConvention = "preceding", **changes: Any
 ) -> ServedModel:
     """The toy as clients see it: a 4x4 sensor, tokens 0 to 31."""
-    tokenization = Tokenization("linear", SENSOR)
     return ServedModel(
         servable=toy_servable(name, **changes),
         labels=("up", "down"),
-        sensor=SENSOR,
+        tokenization=TOKENIZATION,
+        timestep=timestep,
         content_hash="0123abcd",
-        new_tokenizer=lambda: Tokenizer(tokenization, timestep),
     )
 
 
@@ -103,7 +103,7 @@ def some_events(count: int, seed: int = 0, start_us: int = 0) -> Events:
 
 
 def event_scores(events: Events) -> list[float]:
-    return toy_scores(Tokenization("linear", SENSOR).tokenize(events).tolist())
+    return toy_scores(TOKENIZATION.tokenize(events).tolist())
 
 
 def chunk(tokens: list[int], t_us: int = 0) -> TokenChunk:

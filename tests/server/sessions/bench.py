@@ -12,6 +12,7 @@ import jax
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
+from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.device import Device, RestartLimiter
 from saccade.server.engine.engine import OWN_PORT, Engine
@@ -59,7 +60,7 @@ def send_frame(
     frame = EventsFrame(seq, pack(events, base), t_base_us=base)
     for request in conversation.receive(frame):
         assert isinstance(request, Feed)
-        session.feed(request.events, request.size)
+        session.feed(request.chunk, request.size)
 
 
 class BenchClient(RecordingSink):
@@ -67,7 +68,7 @@ class BenchClient(RecordingSink):
 
     def __init__(self, model: Any, opening: Open) -> None:
         super().__init__()
-        self.fed: list[Events] = []
+        self.fed: list[TimedTokens] = []
         self.opening = opening
         self.conversation = Conversation(LIMITS)
         self.conversation.receive(opening)
@@ -77,7 +78,7 @@ class BenchClient(RecordingSink):
 
     @property
     def holds_newest(self) -> bool:
-        return self.session._input._tokenizer._holds_newest
+        return self.session._input._gaps._holds_newest
 
     @property
     def scores(self) -> list[float]:
@@ -88,15 +89,15 @@ class BenchClient(RecordingSink):
         send_frame(self.conversation, self.session, self.seq, events)
 
     def watch(self) -> None:
-        """Record what the tokenizer is fed."""
-        tokenizer = self.session._input._tokenizer
-        feed = tokenizer.feed
+        """Record what the gap counter is fed."""
+        gaps = self.session._input._gaps
+        feed = gaps.feed
 
-        def fed(events: Events) -> Any:
-            self.fed.append(events.copy())
-            return feed(events)
+        def fed(chunk: TimedTokens) -> Any:
+            self.fed.append(chunk)
+            return feed(chunk)
 
-        tokenizer.feed = fed  # type: ignore[method-assign]
+        gaps.feed = fed  # type: ignore[method-assign]
 
 
 class Bench:
