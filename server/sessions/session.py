@@ -192,7 +192,7 @@ class Session:
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
         self.handle = SessionHandle("")
-        self._reporter = Reporter(opening.report)
+        self._reporter = Reporter(opening.report, model.tick_events)
         self._limits = QUEUE_LIMITS[opening.when_full](conversation.limits)
         self._input = SessionInput(model, self._limits)
         self._replies = PendingReplies()
