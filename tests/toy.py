@@ -20,8 +20,8 @@ from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization
 from saccade.server.engine.engine import Engine
-from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.frontend import Frontend
+from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.outputs import (
     DeviceOutput,
     EngineOutput,

@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from saccade.model.tokens import TokenChunk
-from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.errors import EngineError, SlotsExhausted
+from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
     DeviceOutput,

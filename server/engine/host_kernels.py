@@ -38,7 +38,7 @@ FIRST, LAST, SLOTS, TICKS = range(4)
 """Places in a scheduler's `marks`: the line's ends, its slots and its ticks."""
 
 FREE, UNUSED = range(2)
-"""Places in the `marks` of page queues: the free nodes' first, and the first new one."""
+"""Places in the `marks` of page queues: the first free node, and the first new one."""
 
 
 def _compiled(*arguments: str) -> Callable[[Function], Function]:

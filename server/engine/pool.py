@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -313,7 +314,7 @@ class Pool:
         starts = [0, *(np.flatnonzero(np.diff(ports)) + 1).tolist(), len(ports)]
         ends = np.concatenate([[0], np.cumsum(batch.counts)]).tolist()
         shares = []
-        for first, after in zip(starts, starts[1:], strict=False):
+        for first, after in pairwise(starts):
             port = int(ports[first])
             pages = slice(ends[first], ends[after])
             arena = self._arenas[port]
@@ -384,5 +385,3 @@ def pages_of(flight: InFlight, *, scored: bool) -> list[tuple[int, PagesDone]]:
         part_done = (flight.model, slots, generations, counts, pages, scored)
         done.append((port, PagesDone(*part_done)))
     return done
-
-

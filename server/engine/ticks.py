@@ -96,9 +96,7 @@ class TickArena:
         if not self.used:
             self._forget()
 
-    def fill(
-        self, pages: npt.NDArray[np.int32], begin: int, chunk: TokenChunk
-    ) -> None:
+    def fill(self, pages: npt.NDArray[np.int32], begin: int, chunk: TokenChunk) -> None:
         """Write events to pages, from place `begin` of the first page on."""
         arrays = (self.words, self.floats, self.longs)
         tokens, dt_ms, t_us = map(np.ascontiguousarray, chunk)
@@ -138,9 +136,7 @@ class TickArena:
         self._unused = self._freed_count = 0
 
 
-def _reserve(
-    page_bytes: int, pages: int, file: int | None
-) -> tuple[mmap.mmap, int]:
+def _reserve(page_bytes: int, pages: int, file: int | None) -> tuple[mmap.mmap, int]:
     """Map memory for pages, fewer where the system does not give as much."""
     while True:
         try:
