@@ -45,6 +45,7 @@ from saccade.server.engine.outputs import (
     TickScores,
 )
 from saccade.server.engine.ticks import OutOfPages, TickArena
+from saccade.server.protocol.reporting import scores_of
 
 
 class EngineLink(Protocol):
@@ -361,6 +362,8 @@ class Frontend:
             return []
         logits, ends, finite = model.arena.scores(done.pages)
         model.arena.free(done.pages)
+        with np.errstate(invalid="ignore"):  # infinite scores have no softmax
+            top, confidence = scores_of(logits)
         scores, start = [], 0
         rows = (done.slots.tolist(), done.generations.tolist(), done.counts.tolist())
         for slot, generation, count in zip(*rows, strict=True):
@@ -370,9 +373,8 @@ class Frontend:
                     resident.pages.popleft()
                 part = slice(start, start + count)
                 good = finite or bool(np.isfinite(logits[part]).all())
-                scores.append(
-                    TickScores(resident.lease, logits[part], ends[part], good)
-                )
+                named = (logits[part], ends[part], top[part], confidence[part])
+                scores.append(TickScores(resident.lease, *named, good))
             start += count
         return scores
 
