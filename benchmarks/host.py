@@ -27,7 +27,13 @@ from typing import Final, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.host_path import TICK_EVENTS, HostPath, Shared, device_cpu_s, shared_engine
+from benchmarks.host_path import (
+    TICK_EVENTS,
+    HostPath,
+    Shared,
+    device_cpu_s,
+    shared_engine,
+)
 from saccade.clients.benchmark.machine import machine
 from saccade.server.protocol.messages import Report
 

@@ -1,4 +1,4 @@
-"""The search for a server's capacity: the most sensors that it serves well. No clock."""
+"""The search for a server's capacity: the most sensors that it serves well."""
 
 from __future__ import annotations
 

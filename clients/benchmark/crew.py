@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Final, NamedTuple, Self
 
 from saccade.clients.benchmark.frames import Frames, random_events
@@ -24,6 +23,7 @@ LEAD_S: Final = 0.2
 GRACE_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 10.0
 PROBE_S: Final = 60.0
+CLOSE_S: Final = 60.0
 
 
 class Probed(NamedTuple):
@@ -121,14 +121,14 @@ class Crew:
         parts = [_heard(worker)["measured"] for worker in self._workers]
         return added(Measured.from_json(part) for part in parts)
 
-    def close(self) -> dict[str, int]:
+    def close(self, timeout_s: float = CLOSE_S) -> dict[str, int]:
         """End every session; return the sums of their last messages.
 
         The keys: `events`, `pending` and `dropped` as in `closed`; `sent` by the
         sessions; sessions that were `unanswered`; and sessions whose sums are `wrong`.
         """
         for worker in self._workers:
-            _tell(worker, {"do": "close"})
+            _tell(worker, {"do": "close", "timeout_s": timeout_s})
         parts = [_heard(worker)["closed"] for worker in self._workers]
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
@@ -152,7 +152,8 @@ class Crew:
                     "of": self._sessions,
                 },
             )
-        self.opened = [_heard(worker)["opened"] for worker in self._workers][0]
+        answers = [_heard(worker) for worker in self._workers]
+        self.opened = answers[0]["opened"]
 
     def _stop(self) -> None:
         for worker in self._workers:

@@ -1,4 +1,4 @@
-"""What is measured of a load, and how: latency from the schedule, lag, what is left out.
+"""What is measured of a load: latency from the schedule, lag, what is left out.
 
 A sensor does not wait for a server, so its events count from when they are due, not
 from when they could be sent: a server that stalls, or withholds credit, is charged for
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 STEPS_PER_DOUBLING: Final = 64
 """Resolution of a histogram: values within 1.1 % are one."""
@@ -34,7 +34,8 @@ class Histogram:
     def add(self, seconds: float, count: int = 1) -> None:
         """Count a duration, s, so many times."""
         place = max(
-            0, math.ceil(STEPS_PER_DOUBLING * math.log2(max(seconds, LEAST_S) / LEAST_S))
+            0,
+            math.ceil(STEPS_PER_DOUBLING * math.log2(max(seconds, LEAST_S) / LEAST_S)),
         )
         self._counts[place] = self._counts.get(place, 0) + count
         self.longest_s = max(self.longest_s, seconds)
@@ -90,7 +91,7 @@ class OpenLoop:
 def open_loop(
     start_s: float, seconds: float, frame_s: float, place: int = 0, of: int = 1
 ) -> OpenLoop:
-    """Return the schedule of one of several sensors, which take turns within a frame."""
+    """Return the schedule of one of several sensors, whose frames take turns."""
     offset_s = frame_s * place / of
     frames = max(1, math.floor((seconds - offset_s) / frame_s + 1e-9))
     return OpenLoop(start_s + offset_s, frame_s, frames)
@@ -109,7 +110,8 @@ class Measured:
         left_out: Ticks whose result did not come, though one a tick was asked for.
         dropped: Events that the server dropped.
         refused: Errors that refused a frame.
-        late: Ticks whose score had not come when the run was given up.
+        unsettled: Sessions that had not scored everything when they were given up.
+        late: Ticks whose score had not come by then.
         lost: Sessions that ended with an error, with its sentence.
         elapsed_s: From the start until everything was consumed.
         latency: From when a tick's last event was due to its score.
@@ -127,6 +129,7 @@ class Measured:
     left_out: int = 0
     dropped: int = 0
     refused: int = 0
+    unsettled: int = 0
     late: int = 0
     lost: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
@@ -152,6 +155,11 @@ class Measured:
         """Whether every event was scored: none dropped, refused, late or lost."""
         return not (self.dropped or self.refused or self.late or self.lost)
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing was under way at the end."""
+        return not (self.unsettled or self.lost)
+
     def merge(self, other: Measured) -> None:
         """Add what was measured at the same time, or later."""
         for name in _COUNTS:
@@ -161,7 +169,9 @@ class Measured:
         self.behind.merge(other.behind)
         self.greatest_lag_s = max(self.greatest_lag_s, other.greatest_lag_s)
         self.elapsed_s = max(self.elapsed_s, other.elapsed_s)
-        lags = [lag for lag in (self.server_lag_s, other.server_lag_s) if lag is not None]
+        lags = [
+            lag for lag in (self.server_lag_s, other.server_lag_s) if lag is not None
+        ]
         self.server_lag_s = max(lags, default=None)
 
     def follow(self, other: Measured) -> None:
@@ -182,7 +192,9 @@ class Measured:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        read = {name: Histogram.from_json(value[name]) for name in ("latency", "behind")}
+        read = {
+            name: Histogram.from_json(value[name]) for name in ("latency", "behind")
+        }
         return cls(**{**value, **read})
 
     def summary(self) -> dict[str, Any]:
@@ -204,9 +216,7 @@ class Measured:
 
 
 _COUNTS: Final = tuple(
-    item.name
-    for item in fields(Measured)
-    if item.type == "int" or item.name == "cpu_s"
+    item.name for item in fields(Measured) if item.type == "int" or item.name == "cpu_s"
 )
 
 
@@ -222,6 +232,23 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
+class Cut(NamedTuple):
+    """How a session's events are cut into frames and ticks.
+
+    Attributes:
+        frame_events: Events a frame.
+        tick_events: Events a tick.
+        held_back: Events after a tick's last that the server must have before it can
+            score the tick: 1 where the model pairs an event with the gap that follows.
+        every_tick: Whether one result a tick is expected.
+    """
+
+    frame_events: int
+    tick_events: int
+    held_back: int = 0
+    every_tick: bool = True
+
+
 class Account:
     """One session's frames on their way, during one run.
 
@@ -230,11 +257,7 @@ class Account:
 
     Args:
         measured: What is measured goes here.
-        frame_events: Events a frame.
-        tick_events: Events a tick.
-        held_back: Events after a tick's last that the server must have before it can
-            score the tick: 1 where the model pairs an event with the gap that follows.
-        every_tick: Whether one result a tick is expected.
+        cut: How its events are cut.
         first_frame: Frames that were sent in earlier runs.
         dropped: Events of theirs that were dropped.
     """
@@ -242,23 +265,16 @@ class Account:
     def __init__(
         self,
         measured: Measured,
-        frame_events: int,
-        tick_events: int,
-        held_back: int,
-        *,
-        every_tick: bool,
+        cut: Cut,
         first_frame: int = 0,
         dropped: int = 0,
     ) -> None:
         self._measured = measured
-        self._frame_events = frame_events
-        self._tick_events = tick_events
-        self._held_back = held_back
-        self._every_tick = every_tick
+        self._frame_events, self._tick_events, self._held_back, self._every_tick = cut
         self._first_frame = first_frame
         self._due_s: list[float] = []
-        self._ticks = self._ticks_in(first_frame * frame_events)
-        self._acked = self._before = first_frame * frame_events
+        self._acked = self._before = first_frame * self._frame_events
+        self._ticks = self._ticks_in(self._before)
         self._dropped = dropped
 
     def sent(self, due_s: float, now_s: float) -> None:
@@ -307,7 +323,9 @@ class Account:
             return
         self._measured.scored_events += events - self._acked
         due_s = self._due_of(self._acked + 1)
-        if due_s is not None and not self._every_tick:  # else the results say it exactly
+        if (
+            due_s is not None and not self._every_tick
+        ):  # else the results say it exactly
             self._lag(now_s - due_s)
         self._acked = events
 

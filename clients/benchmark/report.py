@@ -13,6 +13,7 @@ from rich.table import Table
 from saccade.clients.benchmark.measured import Measured
 from saccade.clients.display.text import brief, milliseconds
 
+HEADINGS: Final = ("sessions", "events/s", "results/s", "p50", "p99", "p99.9")
 PERCENTILES: Final = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0)
 DOTS_PER_INCH: Final = 120
 BUSY: Final = 0.8
@@ -76,15 +77,12 @@ def failures(measured: Measured, p99_ms: float) -> list[str]:
 def table(title: str, steps: Sequence[Step], p99_ms: float | None) -> Table:
     """Return the steps as a table; with a bound, each one's verdict."""
     shown = Table(title=title)
-    headings = ("sessions", "events/s", "results/s", "p50", "p99", "p99.9", "most")
-    for heading in headings:
+    for heading in (*HEADINGS, "lag", "client"):
         shown.add_column(heading, justify="right")
-    shown.add_column("greatest lag", justify="right")
-    shown.add_column("client", justify="right")
     shown.add_column("")
     for step in steps:
         one = step.measured
-        times = [one.latency.percentile(p) for p in (50, 99, 99.9, 100)]
+        times = [one.latency.percentile(p) for p in (50, 99, 99.9)]
         shown.add_row(
             f"{step.sessions:,}",
             brief(one.events_per_s),

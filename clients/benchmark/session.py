@@ -18,7 +18,7 @@ import msgpack
 
 from saccade.clients.benchmark import wire
 from saccade.clients.benchmark.frames import Frames
-from saccade.clients.benchmark.measured import Account, Measured, open_loop
+from saccade.clients.benchmark.measured import Account, Cut, Measured, open_loop
 from saccade.clients.endpoint import authorization, stream_url, tls_context
 from saccade.clients.errors import (
     ClientError,
@@ -185,15 +185,13 @@ class LoadSession(asyncio.Protocol):
     async def run(self, plan: Plan) -> Measured:
         """Send frames for as long as planned, and wait for their scores."""
         measured = Measured(sessions=1)
-        account = Account(
-            measured,
+        cut = Cut(
             self._load.frame_events,
             self.opened["tick_events"],
             self._load.held_back,
-            every_tick=self._load.every_tick,
-            first_frame=self._number,
-            dropped=self._dropped,
+            self._load.every_tick,
         )
+        account = Account(measured, cut, self._number, self._dropped)
         before = self._dropped
         due_s = self._due_s(plan)
         run = _Run(plan, account, measured, due_s, self._loop.create_future())
@@ -209,6 +207,7 @@ class LoadSession(asyncio.Protocol):
                 ):
                     await run.done
         except TimeoutError:
+            measured.unsettled = 1
             self._count_missed(run)
         finally:
             for handle in run.handles:
@@ -370,14 +369,14 @@ class LoadSession(asyncio.Protocol):
         if self._load.rate is None:
             return None
         frame_s = self._load.frame_events / self._load.rate
-        schedule = open_loop(
-            plan.start_s, plan.seconds, frame_s, self._place, self._of
-        )
+        schedule = open_loop(plan.start_s, plan.seconds, frame_s, self._place, self._of)
         return [schedule.due_s(frame) for frame in range(schedule.frames)]
 
     def _at(self, when_s: float, call: Any) -> None:
         assert self._run is not None
-        self._run.handles = [h for h in self._run.handles if h.when() > self._loop.time()]
+        self._run.handles = [
+            h for h in self._run.handles if h.when() > self._loop.time()
+        ]
         self._run.handles.append(self._loop.call_at(when_s, call))
 
     def _pump(self) -> None:

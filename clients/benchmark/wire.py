@@ -1,4 +1,4 @@
-"""Websocket framing without a library: what a load generator needs of RFC 6455, no more.
+"""Websocket framing without a library: what a load generator needs of RFC 6455.
 
 A client must mask what it sends. It does so here with a key of zeros, which leaves the
 bytes as they are; the server still unmasks them, so its work is that of any client.
@@ -151,9 +151,7 @@ class FrameParser:
         try:
             while (found := self._next(received, start)) is not None:
                 frame, final, start = found
-                if frame.opcode >= CLOSE:
-                    yield frame
-                elif final and not self._parts:
+                if frame.opcode >= CLOSE or (final and not self._parts):
                     yield frame
                 else:
                     self._parts.append(frame)

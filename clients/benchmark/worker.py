@@ -68,7 +68,7 @@ class Worker:
             case "run":
                 return await self._run(Plan(**command["plan"]))
             case _:
-                return await self._close()
+                return await self._close(**command)
 
     async def _open(
         self, url: str, load: dict[str, Any], source: str, places: list[int], of: int
@@ -107,9 +107,9 @@ class Worker:
         total.cpu_s = time.process_time() - began_s
         return {"measured": total.to_json()}
 
-    async def _close(self) -> dict[str, Any]:
+    async def _close(self, timeout_s: float) -> dict[str, Any]:
         sessions, self._sessions = self._sessions, []
-        closed = await asyncio.gather(*(one.close() for one in sessions))
+        closed = await asyncio.gather(*(one.close(timeout_s) for one in sessions))
         answers = [one for one in closed if one is not None]
         names = ("events", "pending", "dropped")
         total = {name: sum(one.get(name) or 0 for one in answers) for name in names}

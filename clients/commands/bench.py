@@ -25,7 +25,7 @@ from saccade.clients.benchmark.worker import RANDOM
 from saccade.clients.commands import arguments
 from saccade.clients.commands.arguments import choose_model, print_message
 from saccade.clients.errors import ClientError, LoadFailed, UnplayableSource
-from saccade.clients.sources import SIMULATED, open_source
+from saccade.clients.sources import open_source
 from saccade.model.events.sensor import Sensor
 
 COMMAND: Final = "bench"
