@@ -363,7 +363,7 @@ class CreditExceeded(ProtocolError):
     """More is under way than the session's credit, and one frame beyond it, allow."""
 
     code: ClassVar[str] = "credit_exceeded"
-    close_code: ClassVar[int] = 1008
+    close_code: ClassVar[int] = 4413
     value: int
     limit: int
     unit: str = "events"

@@ -21,7 +21,7 @@ FIRST_TICKS: Final = 16
 """Ticks that may be under way before a rate is known."""
 
 MARGIN: Final = 0.75
-"""The part of the allowed lag that is planned for; the rest is for a rate that falls."""
+"""The part of the allowed lag that is planned for, since a rate may fall."""
 
 LEAD: Final = 0.25
 """The part of the allowed lag for which the engine is given events ahead."""

@@ -171,10 +171,11 @@ class Connection:
         match request:
             case Open():
                 self._begin(partial(self._open, request))
-            case Feed(events, size):
-                self._metrics.events_received.inc(len(events))
-                self._metrics.events_dropped.inc(self._session.feed(events, size))
-                self._throttle.charge(events=len(events))
+            case Feed(chunk, size):
+                events = len(chunk.tokens)
+                self._metrics.events_received.inc(events)
+                self._metrics.events_dropped.inc(self._session.feed(chunk, size))
+                self._throttle.charge(events=events)
                 live = self._conversation.ledger.dropped is not None
                 if self._session.congested and not live:
                     self._begin(self._wait_for_room)

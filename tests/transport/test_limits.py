@@ -146,7 +146,7 @@ def test_who_ignores_the_credit_that_a_rate_holds_back_is_refused(serve: Any) ->
         for start in range(0, 4 * window, 512):
             with suppress(ConnectionClosed):
                 greedy.send_at_once(some_events(512, start_us=10 * start))
-        assert greedy.close_code() == 1008
+        assert greedy.close_code() == 4413
         assert greedy.error.code == "credit_exceeded"
 
 

@@ -249,7 +249,7 @@ def test_when_the_device_fails_its_sessions_end_with_1011(serve: Any) -> None:
             assert each.error.code == "engine_failed"
             assert fault.TEXT not in each.error.message
     with pytest.raises(EngineFailed):
-        server.service.engine.open("toy", 1.0)
+        server.service.engine.frontend.open("toy", 1.0)
 
 
 def test_a_score_that_is_not_finite_ends_that_session(serve: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_client_over_its_window_and_a_frame_is_refused(serve: Any) -> None:
         (queue,) = server.service.connections
         assert queue.ending is None
         client.send_at_once(events[512:514])
-        assert client.close_code() == 1008
+        assert client.close_code() == 4413
         assert client.error.code == "credit_exceeded"
         assert (client.error.value, client.error.fatal) == (514, True)
 
@@ -362,7 +362,7 @@ def test_what_waits_for_a_reset_is_bounded_too(serve: Any) -> None:
         client.say(Reset(1))
         for number in range(9):
             client.say(Flush(number))
-        assert client.close_code() == 1008
+        assert client.close_code() == 4413
         assert client.error.code == "credit_exceeded"
 
 
