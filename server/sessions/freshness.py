@@ -26,6 +26,9 @@ MARGIN: Final = 0.75
 LEAD: Final = 0.25
 """The part of the allowed lag for which the engine is given events ahead."""
 
+MOST_LEAD_TICKS: Final = 64
+"""More than two batches of the longest bucket, so that the device is never idle."""
+
 RATE_S: Final = 0.1
 """Time over which a rate is averaged, s."""
 
@@ -146,11 +149,13 @@ class Freshness:
     @property
     def lead_ticks(self) -> int:
         """Ticks that the engine may be given ahead; what it has cannot be dropped."""
+        if not self.bounded:
+            return MOST_LEAD_TICKS
         rate = self.rate
         if rate is None:
             return LEAST_TICKS
         ticks = LEAD * self.max_lag_s * rate / self._tick_events
-        return max(LEAST_TICKS, int(min(ticks, self._window_events)))
+        return int(min(max(ticks, LEAST_TICKS), MOST_LEAD_TICKS))
 
     def lag_s(self, now_s: float) -> float:
         """Return the age of the oldest event under way, s; 0 where no tick is whole."""

@@ -48,9 +48,11 @@ class Credit:
 
     Args:
         limits: The session's window.
+        flushes: How many may be unanswered.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, flushes: int = 1024) -> None:
+        self._most_flushes = flushes
         slack = limits.max_frame_bytes
         self._most_events = limits.window_events + slack // RECORD_BYTES
         self._most_bytes = limits.window_bytes + slack
@@ -93,6 +95,15 @@ class Credit:
     def wait_s(self, now_s: float) -> float:
         """Return the seconds until more may be acknowledged; 0 if nothing is held."""
         return max(0.0, self._held[0].until_s - now_s) if self._held else 0.0
+
+    def check_flushes(self, unanswered: int) -> None:
+        """Raise where a client asks for more scores than may be awaited.
+
+        Raises:
+            CreditExceeded: It does.
+        """
+        if unanswered > self._most_flushes:
+            raise CreditExceeded(unanswered, self._most_flushes, "flushes")
 
     def check(self, ledger: Ledger, waiting: Counts, *, raw: bool) -> None:
         """Raise where a client has more under way than its window and one frame.

@@ -181,6 +181,11 @@ class Throttle:
         """The time from which what has come in may be acknowledged, s."""
 
     @property
+    def owed_s(self) -> float:
+        """Seconds until the key's debt is paid, as of the newest charge."""
+        return self.free_s - self._clock()
+
+    @property
     def holding(self) -> bool:
         """Whether what has come in may not be acknowledged yet."""
         return self.free_s > self._clock()

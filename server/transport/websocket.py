@@ -27,6 +27,7 @@ from fastapi import APIRouter
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from saccade.model.tokens import TimedTokens
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import (
     Conversation,
@@ -42,6 +43,7 @@ from saccade.server.sessions.session import Session
 from saccade.server.transport.coalescing import LINGER_S
 from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.rate_limits import WINDOW_S
 from saccade.server.transport.send_queue import Ending, SendQueue
 from saccade.server.transport.service import Service
 from saccade.server.transport.silence import SilenceTimer
@@ -102,13 +104,14 @@ class Connection:
         self._conversation = Conversation(service.limits)
         self._backlog = Backlog(most)
         self._acks = AckWriter(
-            Credit(service.limits), self.queue, service.metrics.count_rate_pause
+            Credit(service.limits, most), self.queue, service.metrics.count_rate_pause
         )
         self._silence = SilenceTimer(self._end_if_idle)
         self._holder: str = socket.scope.get(HOLDER, "")
         self._quota = service.quotas.of(self._holder)
         self._live: LiveSession | None = None
         self._work: asyncio.Task[None] | None = None
+        self._superseded = 0
         self._closing = False
         self._refused = False
 
@@ -145,6 +148,7 @@ class Connection:
             LOG.debug("the client went away while it was written to")
 
     def _encoded(self, messages: list[ServerMessage]) -> list[Wire]:
+        self._count_superseded()
         released = self._acks.release(messages)
         return [self._conversation.write(message) for message in released]
 
@@ -174,8 +178,7 @@ class Connection:
             case Feed(chunk, size):
                 events = len(chunk.tokens)
                 self._metrics.events_received.inc(events)
-                self._metrics.events_dropped.inc(self._session.feed(chunk, size))
-                self._throttle.charge(events=events)
+                self._feed(chunk, size)
                 live = self._conversation.ledger.dropped is not None
                 if self._session.congested and not live:
                     self._begin(self._wait_for_room)
@@ -186,9 +189,23 @@ class Connection:
                 self._session.repeat()
             case Flush():
                 self._session.flush(request)
+                self._acks.credit.check_flushes(self._session.unanswered)
             case Reset() | Close():
                 self._closing = isinstance(request, Close)
                 self._begin(partial(self._conclude, request))
+
+    def _feed(self, chunk: TimedTokens, size: int) -> None:
+        """Give a frame's events to the session, and charge the key for them.
+
+        A live source need not wait for credit: above its key's rate its events are
+        dropped, and those that are dropped are not charged.
+        """
+        live = self._conversation.ledger.dropped is not None
+        self._throttle.charge(events=len(chunk.tokens))
+        if live and self._throttle.owed_s > WINDOW_S:
+            self._throttle.charge(events=-self._session.shed(chunk, size))
+        else:
+            self._session.feed(chunk, size)
 
     def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
         """Start work that takes time; later messages wait for it in the backlog."""
@@ -208,7 +225,8 @@ class Connection:
         registry = self._service.registry
         resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
-        session = Session(self._conversation, model, request, self.queue)
+        metrics = self._service.metrics.model(model.name)
+        session = Session(self._conversation, model, request, self.queue, metrics)
         opening = OpenRequest(request, model, self.queue, self._holder)
         enter = registry.begin if request.resume is None else registry.resume
         try:
@@ -220,7 +238,7 @@ class Connection:
         self._silence.restart(self._service.settings.idle_s)
         if request.results == "latest":
             self.queue.most_results = 1
-        self._metrics = self._service.metrics.model(model.name)
+        self._metrics = metrics
         self._metrics.sessions.inc()
         self._metrics.sessions_open.inc()
 
@@ -279,7 +297,13 @@ class Connection:
         else:
             registry.detach(self._live)
         self._metrics.sessions_open.dec()
-        self._metrics.results_superseded.inc(self.queue.superseded)
+        self._count_superseded()
+
+    def _count_superseded(self) -> None:
+        if self.queue.superseded > self._superseded:
+            new = self.queue.superseded - self._superseded
+            self._metrics.results_superseded.inc(new)
+            self._superseded += new
 
     @property
     def _session(self) -> Session:
