@@ -388,7 +388,8 @@ class Frontend:
         pages = [resident.pages[k] for k in range(submitted - scored)]
         count = len(pages) * model.shape.tick_events
         whole = model.arena.events(np.array(pages, np.int32), count)
-        waiting = TokenChunk(*map(np.concatenate, zip(whole, open_tick, strict=True)))
+        parts = zip(whole, open_tick, strict=True)
+        waiting = TokenChunk(*(np.concatenate(part) for part in parts))
         return [ExportedState(row.lease, RowState(row.leaves, waiting), done)]
 
     def _fill(

@@ -44,7 +44,7 @@ FREE, UNUSED = range(2)
 def _compiled(*arguments: str) -> Callable[[Function], Function]:
     """Compile for these arguments, now or from numba's cache.
 
-    An argument is a letter for its type (i int32, l int64, f float32), its number of
+    An argument is a letter for its type (i int32, l int64, f float32, d float64), its number of
     dimensions if it is an array, and `!` if the function writes to the array.
     """
 
@@ -60,7 +60,7 @@ def _compiled(*arguments: str) -> Callable[[Function], Function]:
 
 
 def _type_of(argument: str) -> Any:
-    scalar = {"i": "int32", "l": "int64", "f": "float32"}[argument[0]]
+    scalar = {"i": "int32", "l": "int64", "f": "float32", "d": "float64"}[argument[0]]
     kind = getattr(numba.types, scalar)
     if len(argument) == 1:
         return kind
@@ -292,7 +292,7 @@ def take_ticks(
             marks[SLOTS] -= 1
 
 
-@_compiled("l1", "i1", "i1", "l2", "f", "i1!", "i1!")
+@_compiled("l1", "i1", "i1", "l2", "d", "i1!", "i1!")
 def choose_bucket(
     marks: Longs,
     waiting: Ints,
