@@ -278,6 +278,9 @@ class SessionInput:
 
     def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many waiting ones were dropped for them."""
+        if not len(self._queue) and self._lead_ticks == UNBOUNDED:
+            self._submit(chunk)
+            return 0
         self._queue.append(chunk, size)
         self.submit_ready()
         dropped = self._queue.shrink(self._tick_events)
@@ -293,9 +296,9 @@ class SessionInput:
         """Give the engine all that waits: none of it will be dropped."""
         self._submit_up_to(UNBOUNDED)
 
-    def scored(self) -> None:
-        """Count one more scored tick."""
-        self.ticks += 1
+    def scored(self, ticks: int) -> None:
+        """Count so many more scored ticks."""
+        self.ticks += ticks
         self._drops.advance(self.ticks)
 
     def export_state(self) -> InputState:
@@ -340,7 +343,10 @@ class SessionInput:
         target = max(ticks, begun) * self._tick_events
         # Twice where the gap counter holds back the first event that it ever sees.
         while len(self._queue) and self.submitted < target:
-            chunk = self._gaps.feed(self._queue.take(target - self.submitted))
-            if len(chunk.tokens):
-                self.submitted += len(chunk.tokens)
-                self.stream.submit(chunk)
+            self._submit(self._queue.take(target - self.submitted))
+
+    def _submit(self, chunk: TimedTokens) -> None:
+        tokens = self._gaps.feed(chunk)
+        if len(tokens.tokens):
+            self.submitted += len(tokens.tokens)
+            self.stream.submit(tokens)

@@ -15,7 +15,7 @@ from saccade.model.events.types import Events
 from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.device import Device, RestartLimiter
-from saccade.server.engine.engine import Engine
+from saccade.server.engine.engine import OWN_PORT, Engine
 from saccade.server.engine.pool import InFlight
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
@@ -119,15 +119,13 @@ class Bench:
             )
             self.device._prepare_all()
             self.device._restarts = RestartLimiter(most=10**9)
-        self.client = EngineClient(self.engine, self._capacity)
-        self.device._deliver = self.client.handle
+        frontend = self.engine.frontend
+        self.client = EngineClient(frontend, self._capacity)
+        self.device.connect(OWN_PORT, self.client.receive)
         self.run()
-        key = self.model.key
-        leases = self.engine._leases[key]
-        self.device.pools[key].evict_all()
-        for slot in [*leases._held]:
-            leases._held.remove(slot)
-            leases._free.append(slot)
+        for resident in [*frontend._models[self.model.key].residents.values()]:
+            frontend.release(resident.lease)
+        self.run()
 
     @property
     def device(self) -> Device:
@@ -137,12 +135,12 @@ class Bench:
     def step(self) -> bool:
         """Do one step of the device thread; return whether there is more to do."""
         device = self.device
-        device._run_commands(idle=False)
+        device._take_work(idle=False)
         self._flight = device._step(self._flight)
         if self._flight is not None:  # so that a run is the same each time
             with suppress(jax.errors.JaxRuntimeError):
                 jax.block_until_ready(self._flight.logits)
-        return self._flight is not None or not device._commands.empty()
+        return self._flight is not None or not device._work.empty()
 
     def run(self) -> None:
         """Step until nothing is left to do."""
