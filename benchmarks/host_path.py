@@ -19,7 +19,7 @@ import numpy as np
 
 from saccade.clients.benchmark.frames import Frames, random_events
 from saccade.model.events.sensor import Sensor
-from saccade.model.tokens import Tokenization, Tokenizer
+from saccade.model.tokens import Tokenization
 from saccade.server.engine import device as device_module
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
@@ -54,8 +54,8 @@ DEVICE_STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     ("schedule, dispatch", Pool, "launch"),
     ("pack", Pool, "_pack"),
     ("collect", device_module, "read_scores"),
-    ("export", Pool, "export"),
-    ("read exports", device_module, "read_export"),
+    ("export", Pool, "begin_exports"),
+    ("read exports", Pool, "take_exports"),
 )
 """Stage of the device thread, and the call that is timed as it; a call within another
 counts as its own stage only."""
@@ -157,9 +157,9 @@ def free_model() -> ServedModel:
     return ServedModel(
         servable=servable,
         labels=tuple(f"class {n}" for n in range(CLASSES)),
-        sensor=SENSOR,
         content_hash="free",
-        new_tokenizer=lambda: Tokenizer(tokenization, "preceding"),
+        tokenization=tokenization,
+        timestep="preceding",
     )
 
 
@@ -251,13 +251,13 @@ class HostPath:
         self._read = stages.timed("read", lambda one, data: one.conversation.read(data))
         self._feed = stages.timed("feed", lambda one, feed: one.session.feed(*feed))
         self._write = stages.timed("write", HostSession.write)
-        handle = stages.timed("hear", EngineClient.handle)
+        receive = stages.timed("hear", EngineClient.receive)
 
         def hear(outputs: Any) -> None:
-            handle(shared.client, outputs)
+            receive(shared.client, outputs)
             self._heard.set()
 
-        shared.client.handle = hear  # type: ignore[method-assign]
+        shared.client.receive = hear  # type: ignore[method-assign]
 
     async def run(self, seconds: float) -> int:
         """Send as much as the sessions take for so long; return the events scored.
@@ -303,7 +303,7 @@ class HostPath:
         """End every session."""
         for one in self.sessions:
             one.session.release()
-        del self._shared.client.handle
+        del self._shared.client.receive
 
     def _send(self, one: HostSession) -> bool:
         """Send a session's next frame if its client may; return whether it did."""
@@ -313,7 +313,7 @@ class HostPath:
             self._messages.append(self._frames.message(len(self._messages)))
         for request in self._read(one, self._messages[one.sent]):
             assert isinstance(request, Feed), request
-            self._feed(one, (request.events, request.size))
+            self._feed(one, (request.chunk, request.size))
         one.sent += 1
         return True
 
@@ -335,7 +335,7 @@ def shared_engine(capacity: int) -> Iterator[Shared]:
     engine = Engine(
         [model.servable], capacity, buckets, 3 * Limits().window_events, batches
     )
-    client = EngineClient(engine, capacity)
+    client = EngineClient(engine.frontend, capacity)
     device_stages, running = Stages(), threading.Event()
     running.set()
     with _timed(device_stages), _held(running):
