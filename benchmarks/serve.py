@@ -20,7 +20,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,11 +155,12 @@ class Bench:
     def _slices(self, case: Case, crew: Crew) -> Row:
         budget, engine = self._budget, self._engine(case)
         crew.run(budget.served_s / 4, budget.grace_s)
-        total, threads = Measured(), Counter[str]()
+        total, threads = Measured(), defaultdict[str, float](float)
         for _ in range(budget.slices):
             before = thread_times_s(self._server.pid)
             part = crew.run(budget.served_s, budget.grace_s)
-            threads.update(self._threads(before, 1.0))
+            for name, spent_s in self._threads(before, 1.0).items():
+                threads[name] += spent_s
             total.follow(part)
             engine.run(budget.engine_s)
             if not part.settled:
@@ -182,7 +183,7 @@ class Bench:
 
     def _threads(self, before: dict[Any, float], seconds: float) -> dict[str, float]:
         """Return each thread's CPU time since `before`, by so many seconds."""
-        shares = Counter[str]()
+        shares: defaultdict[str, float] = defaultdict(float)
         for thread, now_s in thread_times_s(self._server.pid).items():
             spent_s = now_s - before.get(thread, 0.0)
             shares[label(thread, self._server.pid)] += spent_s / seconds
@@ -251,16 +252,14 @@ def run(
 ) -> Report:
     """Measure these models."""
     rows: list[Row] = []
-    with served_models() as models:
-        chosen = [one for one in models if one.name in names]
-        with server_of(chosen, arguments) as server:
-            bench = Bench(server, chosen, budget)
-            for name in names:
-                for case in quick_cases(name) if quick else all_cases(name):
-                    rows.append(bench.measure(case))
-                    _progress(rows[-1])
-                if name == "motions" or not quick:
-                    rows += bench.overload(name)
+    with served_models(names) as models, server_of(models, arguments) as server:
+        bench = Bench(server, models, budget)
+        for name in names:
+            for case in quick_cases(name) if quick else all_cases(name):
+                rows.append(bench.measure(case))
+                _progress(rows[-1])
+            if name == "motions" or not quick:
+                rows += bench.overload(name)
     return Report(machine(), [*arguments], rows, ceilings(budget))
 
 

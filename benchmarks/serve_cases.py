@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -125,16 +125,25 @@ def served_name(name: str) -> str:
 
 
 @contextmanager
-def served_models() -> Iterator[list[Served]]:
-    """Yield dvs/small with random weights, and the released models."""
+def served_models(names: Sequence[str]) -> Iterator[list[Served]]:
+    """Yield models by name: dvs/small with random weights, or released ones."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "random")
-        model = draw(CONFIGURATIONS[RANDOM_MODEL])
-        save_random(path, RANDOM_MODEL, model)
-        found = [Served(RANDOM_MODEL, path, model)]
-        for checkpoint in released():
-            found.append(_loaded(checkpoint))
-        yield found
+        yield [
+            _random(path) if name == RANDOM_MODEL else _loaded(checkpoint_of(name))
+            for name in names
+        ]
+
+
+def checkpoint_of(name: str) -> Path:
+    """Return the folder of a released model."""
+    return next(path for path in released() if path.name == name)
+
+
+def _random(path: Path) -> Served:
+    model = draw(CONFIGURATIONS[RANDOM_MODEL])
+    save_random(path, RANDOM_MODEL, model)
+    return Served(RANDOM_MODEL, path, model)
 
 
 def _loaded(folder: Path) -> Served:
