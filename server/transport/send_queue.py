@@ -28,9 +28,13 @@ class Ending(NamedTuple):
 
 @dataclass
 class _Place:
-    """A place in the queue, whose message may be replaced while it waits."""
+    """A place in the queue, whose message may be replaced while it waits.
+
+    `superseded` counts the results that its result replaced.
+    """
 
     message: ServerMessage
+    superseded: int = 0
 
 
 class SendQueue:
@@ -92,7 +96,10 @@ class SendQueue:
         if place is None:
             self._append(_Place(message))
         else:
-            place.message = self._including(place.message, message)
+            if isinstance(message, Result):
+                place.superseded += 1
+                self.superseded += 1
+            place.message = message
         self._changed.notify()
 
     def check(self) -> None:
@@ -146,6 +153,8 @@ class SendQueue:
         self._count(place.message, -1)
         if self._newest.get(type(place.message)) is place:
             del self._newest[type(place.message)]
+        if place.superseded and isinstance(place.message, Result):
+            return replace(place.message, superseded=place.superseded)
         return place.message
 
     def _append(self, place: _Place) -> None:
@@ -161,13 +170,6 @@ class SendQueue:
             self._results += step
         elif not isinstance(message, Ack):
             self._answers += step
-
-    def _including(self, old: ServerMessage, new: ServerMessage) -> ServerMessage:
-        """Return the newer of two messages, which counts a result that it replaces."""
-        if not (isinstance(old, Result) and isinstance(new, Result)):
-            return new
-        self.superseded += 1
-        return replace(new, superseded=old.superseded + 1)
 
     def _replaceable(self, message: ServerMessage) -> _Place | None:
         """Return the place of the message that a new one supersedes, if there is."""
