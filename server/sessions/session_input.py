@@ -187,6 +187,8 @@ class DropLog:
 
     def waiting(self, ticks: int) -> int:
         """Return how many events lie in gaps behind ticks that are not scored yet."""
+        if not self._ahead:
+            return 0
         return sum(gap.events for gap in self._ahead if gap.ticks > ticks)
 
 
