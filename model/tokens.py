@@ -185,13 +185,16 @@ class GapCounter:
         if len(tokens) == 0:
             return TokenChunk(tokens, np.empty(0, np.float32), t_us)
         before, before_us = self._newest
-        gaps_us = np.diff(np.concatenate([before_us, t_us]))
         self._newest = TimedTokens(tokens[-1:].copy(), t_us[-1:].copy())
         if self._holds_newest:
+            ends_us = t_us
             tokens = np.concatenate([before, tokens[:-1]])
             t_us = np.concatenate([before_us, t_us[:-1]])
-        elif len(before) == 0:
-            gaps_us = np.concatenate([np.zeros(1, np.int64), gaps_us])
+            gaps_us = ends_us[len(ends_us) - len(t_us) :] - t_us
+        else:
+            gaps_us = np.empty(len(t_us), np.int64)
+            gaps_us[0] = t_us[0] - before_us[0] if len(before) else 0
+            np.subtract(t_us[1:], t_us[:-1], out=gaps_us[1:])
         return TokenChunk(tokens, (gaps_us / 1000.0).astype(np.float32), t_us)
 
 
