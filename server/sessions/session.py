@@ -210,6 +210,7 @@ class Session:
         except EngineError as error:
             raise to_wire_error(error) from None
         self._input.attach(stream)
+        self._input.limit_lead(self._fresh.lead_ticks)
 
     def send_opened(self, handle: SessionHandle) -> None:
         """Send `opened`, and to a client that came back the newest replies again."""
