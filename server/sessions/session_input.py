@@ -26,6 +26,7 @@ from saccade.model.tokens import NO_TOKENS, GapCounter, TimedTokens
 from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
+from saccade.server.engine.ticks import gaps_ms
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
 
@@ -219,7 +220,7 @@ class SessionInput:
 
     def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
-        self._gaps = GapCounter(model.timestep)
+        self._gaps = GapCounter(model.timestep, gaps_ms)
         self._lead_ticks = limits.ticks
         self._queue = EventQueue(limits)
         self._drops = DropLog()
