@@ -9,7 +9,8 @@ hands of a thread.
 A job is one piece of memory that threads share and that the last thread frees:
 
     int64: next block | finished blocks | references | scratch bytes |
-        sleeping threads | sizes | a flag for each stage of each block | the call's addresses
+        sleeping threads | sizes | a flag for each stage of each block |
+        the call's addresses
     int32: each item's session | each item's tick
 
 A stage of a block is a layer's recurrence, or the readout.
