@@ -222,7 +222,7 @@ def prepare(progress: Callable[[], None]) -> None:
 
 @cache
 def _register() -> str:
-    version = _version()
+    version = target_version()
     name = f"saccade_advance_{version:014x}"
     try:
         function = _c_function(version, keep=True)
@@ -254,7 +254,8 @@ def _remove_kept() -> None:
         path.unlink(missing_ok=True)
 
 
-def _version() -> int:
+@cache
+def target_version() -> int:
     """Return a number that changes with the sources, constants included."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
