@@ -148,30 +148,31 @@ def create_app(service: Service) -> App:
     )
 
 
+@asynccontextmanager
+async def running(service: Service) -> AsyncIterator[None]:
+    """Run the engine, and what saves and reloads, as long as the context lasts."""
+    service.streams.start(asyncio.get_running_loop())
+    background = [in_background(service.registry.run())]
+    if service.settings.reload_s > 0:
+        reloading = Reloading(
+            service.catalogue,
+            service.engine,
+            service.metrics,
+            service.streams.open_streams,
+            service.settings.reload_s,
+            service.settings.session_ttl_s,
+        )
+        background.append(in_background(reloading.run()))
+    yield
+    for task in background:
+        task.cancel()
+    await service.registry.close()
+    await asyncio.to_thread(service.engine.stop)
+
+
 def create_routes(service: Service) -> FastAPI:
     """Put the routes around a service."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.streams.start(asyncio.get_running_loop())
-        background = [in_background(service.registry.run())]
-        if service.settings.reload_s > 0:
-            reloading = Reloading(
-                service.catalogue,
-                service.engine,
-                service.metrics,
-                service.streams.open_streams,
-                service.settings.reload_s,
-                service.settings.session_ttl_s,
-            )
-            background.append(in_background(reloading.run()))
-        yield
-        for task in background:
-            task.cancel()
-        await service.registry.close()
-        await asyncio.to_thread(service.engine.stop)
-
-    app = FastAPI(title="Saccade", lifespan=lifespan)
+    app = FastAPI(title="Saccade", lifespan=lambda _: running(service))
     for routes in ROUTES:
         app.include_router(routes(service))
     answer_errors(app, service.metrics.count_refusal)

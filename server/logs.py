@@ -15,6 +15,7 @@ CLIENT_FAULTS: Final = {
             "Invalid HTTP request received.",
             "Invalid UTF-8 sequence received from client.",
             "Unsupported upgrade request.",
+            "ASGI callable returned without completing handshake.",
         }
     ),
     "asyncio": frozenset({"socket.send() raised exception."}),
@@ -23,8 +24,9 @@ CLIENT_FAULTS: Final = {
 
 
 def configure_logs() -> None:
-    """Log warnings to standard error, one line each."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    """Log warnings to standard error, one line each, with the time."""
+    form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form)
     for name, messages in CLIENT_FAULTS.items():
         logging.getLogger(name).addFilter(partial(_is_own_fault, messages))
 

@@ -17,10 +17,15 @@ State = Literal["starting", "ready", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class ModelHealth:
-    """One model's state, and the reason where it is not ready."""
+    """One model's state, and the reason where it is not ready.
+
+    Attributes:
+        compiling: What is being compiled; empty where nothing is.
+    """
 
     state: State
     reason: str = ""
+    compiling: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Health:
             for name, model in self.models.items()
             if model.state != "ready"
         )
+
+    @property
+    def compiling(self) -> tuple[str, str]:
+        """The model that is being compiled, and what of it; empty where none is."""
+        named = [(name, model.compiling) for name, model in self.models.items()]
+        return next((pair for pair in reversed(named) if pair[1]), ("", ""))
 
     def after_step_of(self, seconds: float) -> Health:
         """Return this health, with ready models failed if a step takes so long."""
@@ -80,7 +91,7 @@ class Status:
         """
         if self._models[model].state == "stopped":
             raise NotReady("the server stops")
-        self._set(model, ModelHealth("starting", f"compiling {what}"))
+        self._set(model, ModelHealth("starting", f"compiling {what}", what))
 
     def add(self, model: str) -> None:
         """Add a model, which is ready unless the engine stops."""
