@@ -27,12 +27,13 @@ from saccade.model.events.encodings.packed import pack
 from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
-from saccade.model.tokens import TokenChunk, Tokenization, Tokenizer
+from saccade.model.tokens import GapCounter, TokenChunk, Tokenization
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
 from saccade.server.protocol.messages import EventsFrame, Open
 
 MODEL_SENSOR: Final = Sensor(128, 128)
+TOKENIZATION: Final = Tokenization("linear", MODEL_SENSOR)
 LARGE_SENSOR: Final = Sensor(640, 480)
 FRAME_EVENTS: Final = (256, 4096, 32768)
 EVENT_RATE_PER_US: Final = 0.1
@@ -76,9 +77,8 @@ class Ingest:
         self._conversation.receive(
             Open("any", sensor=way.sensor, fit=way.fit, clock_bits=way.clock_bits)
         )
-        self._conversation.begin(MODEL_SENSOR)
-        tokenization = Tokenization("linear", MODEL_SENSOR)
-        self._tokenizer = Tokenizer(tokenization, "preceding")
+        self._conversation.begin(TOKENIZATION)
+        self._gaps = GapCounter("preceding")
         self._events = frame(way.sensor, frame_events)
         self._base_us, self._seq = 0, 0
         self._records = pack(self._events, 0)
@@ -96,7 +96,7 @@ class Ingest:
         for message in messages:
             for request in self._conversation.read(message):
                 assert isinstance(request, Feed), request
-                chunks.append(self._tokenizer.feed(request.events))
+                chunks.append(self._gaps.feed(request.chunk))
             self._conversation.ledger.settle(0)
         return chunks
 

@@ -18,8 +18,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias
 
 from saccade.model.events.encodings.packed import RECORD_BYTES
-from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import Events
+from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.codec import Wire, decode_client, encode_server
 from saccade.server.protocol.errors import (
     FrameTooLarge,
@@ -45,12 +44,12 @@ from saccade.server.protocol.messages import (
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Events for the engine: decoded, checked, fitted; perhaps none.
+    """A frame's tokens for the engine; fewer than its events after a crop.
 
-    `size` is the bytes of `data` that they came in.
+    `size` is the bytes of `data` that the events came in.
     """
 
-    events: Events
+    chunk: TimedTokens
     size: int
 
 
@@ -171,28 +170,21 @@ class Conversation:
         with self._ending_on_error():
             return self._dispatch(message)
 
-    def begin(self, sensor: Sensor) -> None:
-        """Accept the `Open`, for a model with this sensor.
+    def begin(self, tokenization: Tokenization) -> None:
+        """Accept the `Open`, for a model with these tokens and their sensor.
 
         Raises:
             SensorRefused: The client's sensor is another, and `fit` is `reject`.
             InvalidField: No decoder of the encoding is installed.
         """
         assert self.stage is Stage.OPENING
-        opening = self._opening
         with self._ending_on_error():
-            self._reader = FrameReader(
-                opening.encoding,
-                opening.sensor or sensor,
-                sensor,
-                opening.fit,
-                opening.clock_bits,
-            )
+            self._reader = FrameReader(self._opening, tokenization)
         self.stage = Stage.OPEN
 
-    def resume(self, sensor: Sensor, state: ConversationState) -> None:
+    def resume(self, tokenization: Tokenization, state: ConversationState) -> None:
         """Accept an `Open` that goes on with a session; raises as `begin`."""
-        self.begin(sensor)
+        self.begin(tokenization)
         self._frames.import_state(state.reader)
         self.ledger = Ledger.resume(state.sent, state.acked, state.kept)
         self.ledger.dropped = state.dropped
@@ -275,17 +267,17 @@ class Conversation:
             raise FrameTooLarge(size, limits.max_frame_bytes, seq=frame.seq)
         count = size // RECORD_BYTES
         try:
-            events = self._frames.decode(frame)
-            count = len(events)
+            payload = self._frames.decode(frame)
+            count = len(payload)
             if count > limits.window_events:  # a raw frame may unfold so far
                 raise FrameTooLarge(count, limits.window_events, "events", frame.seq)
-            kept = self._frames.admit(events, frame.seq)
+            chunk = self._frames.admit(payload, frame)
         except ProtocolError as error:
             if error.fatal:
                 raise
             return self._refused(error, events=count, size=size)
-        self.ledger.add(events=count, size=size, kept=len(kept))
-        return [Feed(kept, size)]
+        self.ledger.add(events=count, size=size, kept=len(chunk.tokens))
+        return [Feed(chunk, size)]
 
     def _refuse_unread(self, error: ProtocolError) -> list[Request]:
         """Refuse a message that could not be decoded: one frame, or the session.

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from saccade.model.events.types import Events
+from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.model_registry import ServedModel
@@ -192,7 +192,7 @@ class Session:
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
         self.handle = SessionHandle("")
-        self._reporter = Reporter(opening.report)
+        self._reporter = Reporter(opening.report, model.tick_events)
         self._limits = QUEUE_LIMITS[opening.when_full](conversation.limits)
         self._input = SessionInput(model, self._limits)
         self._replies = PendingReplies()
@@ -235,7 +235,7 @@ class Session:
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
-        self._conversation.begin(self.model.sensor)
+        self._conversation.begin(self.model.tokenization)
         self._open_stream(client, None)
 
     def resume(
@@ -244,7 +244,7 @@ class Session:
         """Continue from a snapshot of this model; otherwise as `begin`."""
         self.model, self._input = model, SessionInput(model, self._limits)
         self._tick_events = model.tick_events
-        self._conversation.resume(model.sensor, snapshot.conversation)
+        self._conversation.resume(model.tokenization, snapshot.conversation)
         self._open_stream(client, snapshot.row)
         self._opening = snapshot.opening
         self._reporter.resume(snapshot.position)
@@ -271,15 +271,15 @@ class Session:
         self._input.submit_ready()
         self.acknowledge()
 
-    def feed(self, events: Events, size: int) -> int:
+    def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many were dropped to make room.
 
         Args:
-            events: Checked events of the model's sensor, in order of time.
+            chunk: The events' tokens, in order of time.
             size: Bytes of `data` that they came in.
         """
         self.revision += 1
-        dropped = self._input.feed(events, size)
+        dropped = self._input.feed(chunk, size)
         if dropped:
             self._conversation.ledger.drop(dropped)
         self.acknowledge()

@@ -14,8 +14,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import EVENT_DTYPE
-from saccade.model.tokens import TokenChunk
+from saccade.model.tokens import TimedTokens, TokenChunk
 from saccade.server.engine.outputs import RowState
 from saccade.server.protocol.codec import (
     decode_client,
@@ -30,7 +29,7 @@ from saccade.server.protocol.messages import ErrorMessage, Flushed, Open, WasRes
 from saccade.server.protocol.reporting import Position, Tick
 from saccade.server.sessions.session_input import Gap, InputState
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 NO_CONVERSATION: Final = ConversationState()
 NO_INPUT: Final = InputState()
 
@@ -119,9 +118,9 @@ def encode(snapshot: Snapshot) -> bytes:
             "dropped": conversation.dropped,
             "last_t_us": conversation.reader.last_t_us,
             "decoder": conversation.reader.decoder,
-            "newest": input.newest.tobytes(),
+            "newest": [_array(column) for column in input.newest],
             "submitted": input.submitted,
-            "line": input.queued.tobytes(),
+            "line": [_array(column) for column in input.queued],
             "line_bytes": input.queued_bytes,
             "gaps": (input.behind, input.ahead),
             "leaves": None if row is None else [_array(leaf) for leaf in row.leaves],
@@ -183,9 +182,9 @@ def _read(raw: dict[str, Any]) -> Snapshot:
 def _input(raw: dict[str, Any]) -> InputState:
     behind, ahead = raw["gaps"]
     return InputState(
-        newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
+        newest=TimedTokens(*(_unarray(column) for column in raw["newest"])),
         submitted=raw["submitted"],
-        queued=np.frombuffer(raw["line"], EVENT_DTYPE),
+        queued=TimedTokens(*(_unarray(column) for column in raw["line"])),
         queued_bytes=raw["line_bytes"],
         behind=behind,
         ahead=tuple(Gap(*gap) for gap in ahead),

@@ -163,10 +163,10 @@ class Connection:
         match request:
             case Open():
                 await self._open(request)
-            case Feed(events, size):
-                self._metrics.events_received.inc(len(events))
-                self._metrics.events_dropped.inc(self._session.feed(events, size))
-                self._throttle.charge(events=len(events))
+            case Feed(chunk, size):
+                self._metrics.events_received.inc(len(chunk.tokens))
+                self._metrics.events_dropped.inc(self._session.feed(chunk, size))
+                self._throttle.charge(events=len(chunk.tokens))
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
                 self._session.refuse(message)
