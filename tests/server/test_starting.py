@@ -17,12 +17,12 @@ import uvicorn
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from saccade.server.cli import configuration
 from saccade.server.engine import compiled_folder
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.engine.native_code import NativeCompiler
 from saccade.server.listening import CannotListen, listen
 from saccade.server.progress import ERASE_LINE, ProgressLine
+from saccade.server.serving import configuration
 from saccade.server.settings import Settings
 from saccade.server.starting import LOADING, Starting
 
