@@ -17,7 +17,13 @@ from typing import Any, get_type_hints
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import configure_logs
-from saccade.server.serving import CannotServe, load_service, prepare, run
+from saccade.server.serving import (
+    CannotServe,
+    compile_beside,
+    load_service,
+    run,
+    set_environment,
+)
 from saccade.server.settings import Settings, help_text, option
 from saccade.server.transport.auth import digest_of, new_key
 
@@ -36,7 +42,12 @@ def serve(argv: Sequence[str] | None = None) -> int:
         sockets = listen(settings.host, settings.port)
         with ExitStack() as stack:
             folder = stack.enter_context(usable_folder(settings.compiled))
-            compiler = prepare(settings, folder, stack)
+            set_environment(folder)
+            if settings.workers:
+                from saccade.server.workers.supervisor import supervise
+
+                return asyncio.run(supervise(settings, sockets, folder, started_s))
+            compiler = compile_beside(settings, stack)
             load = partial(load_service, settings, folder, compiler)
             return asyncio.run(run(settings, sockets, load, started_s))
     except (CannotListen, CannotServe) as error:

@@ -23,9 +23,13 @@ CLIENT_FAULTS: Final = {
 """For each logger, the messages about a client that sent nonsense, or left."""
 
 
-def configure_logs() -> None:
-    """Log warnings to standard error, one line each, with the time."""
-    form = "%(asctime)s %(levelname)s %(message)s"
+def configure_logs(process: str = "") -> None:
+    """Log warnings to standard error, one line each, with the time.
+
+    Args:
+        process: Name of this process, where there are several.
+    """
+    form = f"%(asctime)s %(levelname)s {process and f'{process}: '}%(message)s"
     logging.basicConfig(level=logging.WARNING, format=form)
     for name, messages in CLIENT_FAULTS.items():
         logging.getLogger(name).addFilter(partial(_is_own_fault, messages))

@@ -37,20 +37,26 @@ class CannotServe(Exception):
     """The models, the store or the keys cannot be used; says which, and why."""
 
 
-def prepare(
-    settings: Settings, folder: Path, stack: ExitStack
-) -> NativeCompiler | None:
-    """Set what JAX and numba read when they are imported; compile native code beside.
+def set_environment(folder: Path) -> None:
+    """Set what JAX and numba read when they are imported, here and in children.
 
     Args:
-        settings: The server's.
         folder: Keeps what is compiled.
-        stack: Ends what is started here.
     """
     # XLA takes its own tuning hints in a kept executable for features that this CPU
     # lacks and warns at length, each time. Whether to use it, the canary decides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    native = Path(os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "native")))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "native"))
+
+
+def compile_beside(settings: Settings, stack: ExitStack) -> NativeCompiler | None:
+    """Have another process compile native code, if it is not kept yet.
+
+    Args:
+        settings: The server's.
+        stack: Ends the process.
+    """
+    native = Path(os.environ["NUMBA_CACHE_DIR"])
     if not worth_compiling(native, settings.execution):
         return None
     return stack.enter_context(NativeCompiler.start(native))

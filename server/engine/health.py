@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from saccade.server.engine.errors import EngineError, NotReady
 
@@ -66,6 +66,14 @@ class Health:
         hung = ModelHealth("failed", f"the device has not answered for {seconds:.0f} s")
         ready = {name for name, model in self.models.items() if model.state == "ready"}
         return Health({**self.models, **dict.fromkeys(ready, hung)})
+
+
+class HasHealth(Protocol):
+    """An engine, in this process or in another, that knows how its models are."""
+
+    @property
+    def health(self) -> Health:
+        """Every model's state now."""
 
 
 class Status:

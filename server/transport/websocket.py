@@ -33,7 +33,7 @@ from saccade.server.protocol.conversation import (
 )
 from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
 from saccade.server.protocol.messages import Close, Flush, Open, Reset
-from saccade.server.sessions.registry import LiveSession, OpenRequest
+from saccade.server.sessions.registry import LiveSession, OpenRequest, key_of
 from saccade.server.sessions.session import Session
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.rate_limits import ReadThrottle
@@ -180,6 +180,9 @@ class Connection:
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
         registry = self._service.registry
+        if request.resume:
+            elsewhere = self._service.elsewhere
+            await elsewhere.take_over(key_of(request.resume), self._holder)
         resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
         session = Session(self._conversation, model, request, self.queue)
