@@ -7,6 +7,7 @@ Each frame is taken whole or refused whole: a refused one changes nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from saccade.model.events.clock import unwrap_sorted
@@ -47,17 +48,19 @@ class IngestConfig:
             raise SensorMismatch(source, target)
 
 
-class NumpyIngest:
-    """Turns one stream's frames into tokens, by array operations.
+class Ingest(ABC):
+    """Turns one stream's frames into tokens."""
 
-    Attributes:
-        last_t_us: The newest event's timestamp, µs; None before the first.
-    """
+    @property
+    @abstractmethod
+    def last_t_us(self) -> int | None:
+        """The newest event's timestamp, µs; None before the first."""
 
-    def __init__(self, config: IngestConfig) -> None:
-        self._config = config
-        self.last_t_us: int | None = None
+    @abstractmethod
+    def resume(self, last_t_us: int | None) -> None:
+        """Continue the stream whose newest timestamp is given; None begins anew."""
 
+    @abstractmethod
     def take_records(self, records: Records, t_base_us: int) -> TimedTokens:
         """Take the next frame as packed records, shape (n,).
 
@@ -73,24 +76,43 @@ class NumpyIngest:
             EventOutsideSensor: An event lies outside the source.
             UnsortedEvents: Time runs backwards in the frame, or since the last.
         """
+
+    @abstractmethod
+    def take_events(self, events: Events) -> TimedTokens:
+        """Take the next frame as events, shape (n,); raises as `take_records`.
+
+        The array may be changed.
+        """
+
+
+class NumpyIngest(Ingest):
+    """Turns one stream's frames into tokens, by array operations."""
+
+    def __init__(self, config: IngestConfig) -> None:
+        self._config = config
+        self._last_t_us: int | None = None
+
+    @property
+    def last_t_us(self) -> int | None:
+        """The newest event's timestamp, µs; None before the first."""
+        return self._last_t_us
+
+    def resume(self, last_t_us: int | None) -> None:
+        """Continue the stream whose newest timestamp is given; None begins anew."""
+        self._last_t_us = last_t_us
+
+    def take_records(self, records: Records, t_base_us: int) -> TimedTokens:
+        """Take the next frame as packed records; see `Ingest`."""
         return self.take_events(unpack_records(records, t_base_us))
 
     def take_events(self, events: Events) -> TimedTokens:
-        """Take the next frame as events, shape (n,), whose clock is then unwrapped.
-
-        Returns:
-            Tokens and timestamps of the events that the fit keeps, in order.
-
-        Raises:
-            EventOutsideSensor: An event lies outside the source.
-            UnsortedEvents: Time runs backwards in the frame, or since the last.
-        """
+        """Take the next frame as events; see `Ingest`."""
         config, tokenization = self._config, self._config.tokenization
         if config.clock_bits is not None:
-            events["t"] = unwrap_sorted(events["t"], config.clock_bits, self.last_t_us)
-        check(events, config.source, self.last_t_us)
+            events["t"] = unwrap_sorted(events["t"], config.clock_bits, self._last_t_us)
+        check(events, config.source, self._last_t_us)
         if len(events):
-            self.last_t_us = int(events["t"][-1])
+            self._last_t_us = int(events["t"][-1])
         return tokenization.timed(
             fit(events, config.source, tokenization.sensor, config.policy)
         )

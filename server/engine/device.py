@@ -328,7 +328,7 @@ class Device:
         """
         for name, pool in self.pools.items():
             try:
-                self._put_all([*pool.take_exports()])
+                self._put_all(pool.take_exports())
             except Exception as error:
                 self._recover(name, error)
 

@@ -25,12 +25,16 @@ class TickScores(NamedTuple):
         lease: The session's lease.
         logits: Scores after each tick, `(k, c)`.
         t_us: Timestamp of each tick's last event, `(k,)`.
+        top: Index of each tick's largest score, `(k,)`.
+        confidence: Its probability under a softmax, `(k,)`.
         finite: Whether every score is a finite number.
     """
 
     lease: Lease
     logits: npt.NDArray[np.float32]
     t_us: npt.NDArray[np.int64]
+    top: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
     finite: bool = True
 
 

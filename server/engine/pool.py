@@ -8,7 +8,7 @@ the pages that the events came in.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -210,14 +210,16 @@ class Pool:
             ports, leases = zip(*asked, strict=True)
             self._exports.append(_PendingExports([*ports], [*leases], parts))
 
-    def take_exports(self) -> Iterator[tuple[int, DeviceOutput]]:
-        """Wait for the copies that were launched; yield each with its front end."""
+    def take_exports(self) -> list[tuple[int, DeviceOutput]]:
+        """Wait for the copies that were launched; return each with its front end."""
         exports, self._exports = self._exports, []
+        rows: list[tuple[int, DeviceOutput]] = []
         for ports, leases, parts in exports:
             host = {dtype: np.asarray(part) for dtype, part in parts.items()}
             for k, (port, lease) in enumerate(zip(ports, leases, strict=True)):
                 row = {dtype: part[k].copy() for dtype, part in host.items()}
-                yield port, ExportedRow(lease, RowLeaves(self._layout, row))
+                rows.append((port, ExportedRow(lease, RowLeaves(self._layout, row))))
+        return rows
 
     def submit(self, port: int, submit: Submit) -> None:
         """Queue pages; those of leases that have ended are returned."""

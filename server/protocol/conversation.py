@@ -28,6 +28,7 @@ from saccade.server.protocol.errors import (
     UnexpectedMessage,
 )
 from saccade.server.protocol.frames import FrameReader, ReaderState
+from saccade.server.protocol.ingest import NewIngest, fastest
 from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
     ClientMessage,
@@ -40,6 +41,7 @@ from saccade.server.protocol.messages import (
     ServerMessage,
     error_message,
 )
+from saccade.server.protocol.scan import scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,16 @@ _EXPECTED: Final = {
 
 
 class Conversation:
-    """Checks the order of one session's messages, and accounts for its frames."""
+    """Checks the order of one session's messages, and accounts for its frames.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: What the session may have under way.
+        new_ingest: The way from frames to tokens; the fastest where none is given.
+    """
+
+    def __init__(self, limits: Limits, new_ingest: NewIngest | None = None) -> None:
         self.limits = limits
+        self._new_ingest = new_ingest or fastest()
         self.stage = Stage.NEW
         self.ledger = Ledger()
         self._text: bool | None = None
@@ -153,8 +161,12 @@ class Conversation:
         """
         if self._text is None:
             self._text = isinstance(data, str)
-        encoding = self._open.encoding if self._open else "packed"
         limit = self.limits.max_frame_bytes
+        if self.stage is Stage.OPEN and isinstance(data, bytes) and len(data) <= limit:
+            frame = scan(data)
+            if frame is not None:
+                return self.receive(frame)
+        encoding = self._open.encoding if self._open else "packed"
         try:
             message = decode_client(data, max_bytes=limit, encoding=encoding)
         except ProtocolError as error:
@@ -167,8 +179,11 @@ class Conversation:
         Raises:
             ProtocolError: The session ends: send the error, then close.
         """
-        with self._ending_on_error():
+        try:
             return self._dispatch(message)
+        except ProtocolError:
+            self.stage = Stage.ENDED
+            raise
 
     def begin(self, tokenization: Tokenization) -> None:
         """Accept the `Open`, for a model with these tokens and their sensor.
@@ -179,7 +194,7 @@ class Conversation:
         """
         assert self.stage is Stage.OPENING
         with self._ending_on_error():
-            self._reader = FrameReader(self._opening, tokenization)
+            self._reader = FrameReader(self._opening, tokenization, self._new_ingest)
         self.stage = Stage.OPEN
 
     def resume(self, tokenization: Tokenization, state: ConversationState) -> None:
@@ -243,14 +258,14 @@ class Conversation:
     def _dispatch(self, message: ClientMessage) -> list[Request]:
         opens = isinstance(message, Open)
         self._expect(Stage.NEW if opens else Stage.OPEN, message.type)
+        if isinstance(message, EventsFrame):
+            return self._take(message)
         match message:
             case Open():
                 _check_raw_fields(message)
                 self._open = message
                 self.ledger.dropped = 0 if message.when_full == "drop-oldest" else None
                 self.stage = Stage.OPENING
-            case EventsFrame():
-                return self._take(message)
             case Reset():
                 self._frames.reset()
             case Close():
@@ -266,12 +281,13 @@ class Conversation:
         if size > limits.max_frame_bytes:
             raise FrameTooLarge(size, limits.max_frame_bytes, seq=frame.seq)
         count = size // RECORD_BYTES
+        reader = self._frames
         try:
-            payload = self._frames.decode(frame)
+            payload = reader.decode(frame)
             count = len(payload)
             if count > limits.window_events:  # a raw frame may unfold so far
                 raise FrameTooLarge(count, limits.window_events, "events", frame.seq)
-            chunk = self._frames.admit(payload, frame)
+            chunk = reader.admit(payload, frame)
         except ProtocolError as error:
             if error.fatal:
                 raise

@@ -22,7 +22,7 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from saccade.model.ingest import IngestConfig, NumpyIngest
+from saccade.model.ingest import IngestConfig
 from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
@@ -32,6 +32,7 @@ from saccade.server.protocol.errors import (
     ProtocolError,
     SensorRefused,
 )
+from saccade.server.protocol.ingest import NewIngest
 from saccade.server.protocol.messages import Encoding, EventsFrame, Open
 
 _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
@@ -67,13 +68,19 @@ class FrameReader:
     Args:
         opening: The client's `open`: encoding, sensor, fit and clock.
         tokenization: The model's tokens, with the model's sensor.
+        new_ingest: Returns what turns the frames into tokens.
 
     Raises:
         InvalidField: No decoder of this encoding is installed.
         SensorRefused: The client's sensor does not fit the model's.
     """
 
-    def __init__(self, opening: Open, tokenization: Tokenization) -> None:
+    def __init__(
+        self,
+        opening: Open,
+        tokenization: Tokenization,
+        new_ingest: NewIngest,
+    ) -> None:
         self._new_decoder = _DECODERS[opening.encoding]
         try:
             self._decoder = self._new_decoder() if self._new_decoder else None
@@ -85,12 +92,12 @@ class FrameReader:
             config = IngestConfig(source, tokenization, opening.fit, opening.clock_bits)
         except SensorMismatch as error:
             raise SensorRefused(error.source, error.target) from None
-        self._ingest = NumpyIngest(config)
+        self._ingest = new_ingest(config)
 
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
         self._decoder = self._new_decoder() if self._new_decoder else None
-        self._ingest.last_t_us = None
+        self._ingest.resume(None)
 
     def export_state(self) -> ReaderState:
         """Return what another reader needs to go on with this session."""
@@ -99,7 +106,7 @@ class FrameReader:
 
     def import_state(self, state: ReaderState) -> None:
         """Go on from another reader's state; for a new reader only."""
-        self._ingest.last_t_us = state.last_t_us
+        self._ingest.resume(state.last_t_us)
         if self._decoder:
             self._decoder.import_state(state.decoder)
 

@@ -101,7 +101,7 @@ class EventsFrame:
     t_base_us: Annotated[int, integer(0, LARGEST_TIME_US)] = field(
         default=0, kw_only=True
     )
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

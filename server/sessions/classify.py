@@ -45,7 +45,7 @@ class _Scores:
     def scored(self, scores: TickScores) -> None:
         self.ticks += len(scores.logits)
         self.logits = scores.logits[-1]
-        if not np.isfinite(self.logits).all():
+        if not scores.finite:
             self._error = EngineFailed("a score is not finite")
         self._signal.notify()
 

@@ -7,12 +7,11 @@ a `MessageSink` takes the messages to the client.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple, Protocol
-
-import numpy as np
 
 from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
@@ -27,6 +26,7 @@ from saccade.server.protocol.messages import (
     Open,
     Opened,
     Reset,
+    Result,
     ServerMessage,
     WasReset,
 )
@@ -142,6 +142,11 @@ class PendingReplies:
     def add_flush(self, flush: PendingFlush) -> None:
         """Add a flush that waits."""
         self._flushes.append(flush)
+
+    @property
+    def next_due(self) -> float:
+        """Ticks after which the oldest waiting flush is answered; else infinity."""
+        return self._flushes[0].ticks if self._flushes else math.inf
 
     def take_due(self, ticks: int) -> Iterator[PendingFlush]:
         """Remove and yield the flushes to answer once so many ticks are scored."""
@@ -337,22 +342,38 @@ class Session:
 
     def scored(self, scores: TickScores) -> None:
         """Receive some ticks' scores; send results, acks and answers to flushes."""
-        if not np.isfinite(scores.logits).all():
+        if not scores.finite:
             self._end()
             self._sink.fail(InternalError())
             return
-        for logits, t_us in zip(scores.logits, scores.t_us.tolist(), strict=True):
-            self._input.scored()
-            ticks = self._input.ticks
-            self._last = Tick(ticks, ticks * self._tick_events, t_us, logits)
-            self.acknowledge()
-            for tick in self._reporter.select([self._last]):
-                self._reported = tick
-                self._send_result(tick)
+        first, count = self._input.ticks + 1, len(scores.t_us)
+        chosen = self._reporter.select_many(first, scores.t_us, scores.logits)
+        for k in chosen.tolist():
+            self._pass_flushes(scores, first, k)
+            self._advance(scores, k, first + k)
+            self._reported = self._last
+            self._report(scores, k)
             self._answer_flushes()
+        self._pass_flushes(scores, first, count)
+        self._advance(scores, count - 1, first + count - 1)
+        self._answer_flushes()
         self.revision += 1
         self._input.submit_ready()
         self._sink.progressed()
+
+    def _pass_flushes(self, scores: TickScores, first: int, end: int) -> None:
+        """Answer the flushes that are due before the tick of index `end`."""
+        while (due := self._replies.next_due) < first + end:
+            self._advance(scores, int(due) - first, int(due))
+            self._answer_flushes()
+
+    def _advance(self, scores: TickScores, k: int, ticks: int) -> None:
+        """Count the ticks up to one, acknowledge them, and make that one the newest."""
+        if ticks > self._input.ticks:
+            self._input.scored(ticks - self._input.ticks)
+            t_us, events = int(scores.t_us[k]), ticks * self._tick_events
+            self._last = Tick(ticks, events, t_us, scores.logits[k])
+            self.acknowledge()
 
     def failed(self, error: EngineError) -> None:
         """Receive the engine's error and end the session."""
@@ -417,6 +438,21 @@ class Session:
         self.revision += 1
         self._replies.add_sent(self._conversation.ledger.sent.seq, message)
         self._send(message)
+
+    def _report(self, scores: TickScores, k: int) -> None:
+        """Send the newest tick's scores."""
+        tick, top = self._last, int(scores.top[k])
+        assert tick is not None
+        self._send(
+            Result(
+                self._conversation.ledger.acked.seq,
+                *tick[:3],
+                scores.logits[k].tolist(),
+                self.model.labels[top],
+                float(scores.confidence[k]),
+                self._if_dropping(self._input.dropped_behind),
+            )
+        )
 
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq

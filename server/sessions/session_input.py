@@ -26,6 +26,7 @@ from saccade.model.tokens import NO_TOKENS, GapCounter, TimedTokens
 from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
+from saccade.server.engine.ticks import gaps_ms
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
 
@@ -219,7 +220,7 @@ class SessionInput:
 
     def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
-        self._gaps = GapCounter(model.timestep)
+        self._gaps = GapCounter(model.timestep, gaps_ms)
         self._lead_ticks = limits.ticks
         self._queue = EventQueue(limits)
         self._drops = DropLog()
@@ -278,6 +279,9 @@ class SessionInput:
 
     def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many waiting ones were dropped for them."""
+        if not len(self._queue) and self._lead_ticks == UNBOUNDED:
+            self._submit(chunk)
+            return 0
         self._queue.append(chunk, size)
         self.submit_ready()
         dropped = self._queue.shrink(self._tick_events)
@@ -293,9 +297,9 @@ class SessionInput:
         """Give the engine all that waits: none of it will be dropped."""
         self._submit_up_to(UNBOUNDED)
 
-    def scored(self) -> None:
-        """Count one more scored tick."""
-        self.ticks += 1
+    def scored(self, ticks: int) -> None:
+        """Count so many more scored ticks."""
+        self.ticks += ticks
         self._drops.advance(self.ticks)
 
     def export_state(self) -> InputState:
@@ -340,7 +344,10 @@ class SessionInput:
         target = max(ticks, begun) * self._tick_events
         # Twice where the gap counter holds back the first event that it ever sees.
         while len(self._queue) and self.submitted < target:
-            chunk = self._gaps.feed(self._queue.take(target - self.submitted))
-            if len(chunk.tokens):
-                self.submitted += len(chunk.tokens)
-                self.stream.submit(chunk)
+            self._submit(self._queue.take(target - self.submitted))
+
+    def _submit(self, chunk: TimedTokens) -> None:
+        tokens = self._gaps.feed(chunk)
+        if len(tokens.tokens):
+            self.submitted += len(tokens.tokens)
+            self.stream.submit(tokens)

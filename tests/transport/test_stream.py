@@ -244,7 +244,7 @@ def test_when_the_device_fails_its_sessions_end_with_1011(serve: Any) -> None:
             assert each.error.code == "engine_failed"
             assert fault.TEXT not in each.error.message
     with pytest.raises(EngineFailed):
-        server.service.engine.open("toy", 1.0)
+        server.service.engine.frontend.open("toy", 1.0)
 
 
 def test_a_score_that_is_not_finite_ends_that_session(serve: Any) -> None:

@@ -24,6 +24,7 @@ from saccade.server.protocol.messages import (
     Result,
     WasReset,
 )
+from saccade.server.protocol.reporting import scores_of
 from saccade.server.sessions.session import Session, SessionHandle
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
 from saccade.server.sessions.stores.memory import MemoryStore
@@ -78,7 +79,7 @@ class Client:
         logits = np.full((ticks, 2), value, np.float32) * [1, -1]
         t_us = np.arange(self.scored, self.scored + ticks)
         self.scored += ticks
-        self.session.scored(TickScores(LEASE, logits, t_us))
+        self.session.scored(TickScores(LEASE, logits, t_us, *scores_of(logits)))
 
 
 def test_an_ack_waits_until_the_events_are_scored_or_in_the_open_tick() -> None:
