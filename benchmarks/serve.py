@@ -55,7 +55,7 @@ from saccade.clients.errors import StreamError
 
 MODELS: Final = (RANDOM_MODEL, "motions", "nmnist")
 OVERLOAD: Final = 3.0
-MAX_LAG_MS: Final = 100.0
+MAX_LAG_MS: Final = 100
 WITHIN_SHARE: Final = 0.5
 """Rate of the sensor that keeps within its share, by that share."""
 CLOSE_S: Final = 10.0
@@ -77,7 +77,7 @@ class Budget(NamedTuple):
     grace_s: float = 10.0
 
 
-QUICK: Final = Budget(slices=2, served_s=1.0, engine_s=0.4, grace_s=4.0)
+QUICK: Final = Budget(slices=2, served_s=0.8, engine_s=0.4, grace_s=3.0)
 
 
 class Bench:
@@ -122,11 +122,11 @@ class Bench:
                 (1, WITHIN_SHARE * share),
             )
         )
-        note = ", ".join(f"{name} {value:g}" for name, value in live.items())
+        note = "".join(f", {name} {value}" for name, value in live.items())
         named = [
-            heavy._replace(label=f"{OVERLOAD:g}× overload, {note or 'drop-oldest'}"),
-            modest._replace(label="a sensor within its share, beside it"),
-            modest._replace(label="a sensor within its share, alone"),
+            heavy._replace(label=f"{OVERLOAD:g}× overload{note}"),
+            modest._replace(label="modest, beside it"),
+            modest._replace(label="modest, alone"),
         ]
         fields = {"when_full": "drop-oldest", **live}
         modest_load = self._load(modest, **fields)
@@ -211,7 +211,7 @@ class Bench:
             self._probes[model] = asyncio.run(probe(self._server.url, opening))
         return self._probes[model]
 
-    def _live_fields(self, model: str) -> dict[str, float]:
+    def _live_fields(self, model: str) -> dict[str, int]:
         """Return the fields of `open` that ask for fresh scores, if there are."""
         opening = {"model": served_name(model), "max_lag_ms": MAX_LAG_MS}
         try:

@@ -47,7 +47,7 @@ class Case(NamedTuple):
         frame_events: Events a frame.
         report: When results come, a name of `REPORTS`.
         rate: Events per second of each; None for full speed.
-        label: The case's name in the tables, if it has one of its own.
+        label: Its name in the tables, where it is not that of its numbers.
     """
 
     model: str
@@ -59,13 +59,13 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The case's name in the tables."""
+        """The case's name: sessions × events a frame, or sessions at a rate."""
         if self.label:
             return self.label
-        many = "session" if self.sessions == 1 else "sessions"
+        load = f"{self.sessions} × {self.frame_events:,}"
         if self.rate is not None:
-            return f"{self.sessions} sensors of {self.rate:,.0f} events/s"
-        return f"{self.sessions} {many}, frames of {self.frame_events:,}"
+            load = f"{self.sessions} at {self.rate:,.0f}/s"
+        return f"{load}, {self.report}"
 
     def load(self, held_back: int, **opening: Any) -> Load:
         """Return what each session sends, with further fields of `open`."""

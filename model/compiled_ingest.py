@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from saccade.model.events.fit import fit
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.ingest import Ingest, IngestConfig, NumpyIngest
 from saccade.model.kept_code import compiled, part
-from saccade.model.tokens import TimedTokens
+from saccade.model.tokens import Scheme, TimedTokens
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -37,6 +37,10 @@ Int64s = npt.NDArray[np.int64]
 NOT_TAKEN: Final = -1
 OUTSIDE: Final = -1
 """In a table: the fit drops events of this column or row."""
+
+_IS_LINEAR: Final[dict[Scheme, bool]] = {"linear": True, "product": False}
+"""Whether column and row are added to a token; else they are multiplied."""
+assert set(_IS_LINEAR) == {*get_args(Scheme)}
 
 # Fields of a session's parameters, an array of int64.
 _WIDTH, _HEIGHT, _POLARITIES, _CLOCK_BITS, _PLANE, _LINEAR, _CROPS, _LAST = range(8)
@@ -227,7 +231,7 @@ def _parameters(config: IngestConfig) -> Int64s:
     session[_POLARITIES] = source.polarities
     session[_CLOCK_BITS] = config.clock_bits or 0
     session[_PLANE] = tokenization.width * tokenization.height
-    session[_LINEAR] = tokenization.scheme == "linear"
+    session[_LINEAR] = _IS_LINEAR[tokenization.scheme]
     session[_CROPS] = bool((_table(config) == OUTSIDE).any())
     session[_LAST] = NEVER_US
     return session
@@ -237,7 +241,7 @@ def _parameters(config: IngestConfig) -> Int64s:
 def _table(config: IngestConfig) -> Int32s:
     """Return what each column of the source adds to a token, and then each row."""
     tokenization = config.tokenization
-    stride = tokenization.width if tokenization.scheme == "linear" else 1
+    stride = tokenization.width if _IS_LINEAR[tokenization.scheme] else 1
     columns, rows = _fitted(config, "x"), _fitted(config, "y")
     rows[rows != OUTSIDE] *= stride
     return np.concatenate([columns, rows]).astype(np.int32)

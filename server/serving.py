@@ -21,6 +21,7 @@ from saccade.server.engine.native_code import NativeCompiler, worth_compiling
 from saccade.server.progress import ProgressLine
 from saccade.server.settings import Settings
 from saccade.server.starting import Starting
+from saccade.server.transport.coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
     from saccade.server.engine.model_registry import ServedModel
@@ -30,7 +31,7 @@ RECONNECT_AFTER_MS: Final = 2000
 POLL_S: Final = 0.02
 PING_S: Final = 20.0
 PONG_S: Final = 60.0
-"""Long, because a pong waits behind events where the socket is not read."""
+"""Long, because a ping waits behind what a slow client has not read yet."""
 
 
 class CannotServe(Exception):
@@ -172,7 +173,7 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
     """Return the configuration of uvicorn for the application."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        ws="websockets-sansio",
+        ws=CoalescingProtocol,
         ws_per_message_deflate=False,
         # Above our own limit, so that a frame too large gets a typed error first.
         ws_max_size=2 * settings.max_frame_bytes,

@@ -107,7 +107,7 @@ class Measured:
         frames: Frames sent.
         scored_events: Events that were acknowledged as consumed.
         results: Results and answers to flushes.
-        left_out: Ticks whose result did not come, though one a tick was asked for.
+        left_out: Results that did not come, since newer ones took their place.
         dropped: Events that the server dropped.
         refused: Errors that refused a frame.
         unsettled: Sessions that had not scored everything when they were given up.
