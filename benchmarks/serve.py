@@ -20,7 +20,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +55,7 @@ from saccade.clients.errors import StreamError
 
 MODELS: Final = (RANDOM_MODEL, "motions", "nmnist")
 OVERLOAD: Final = 3.0
-MAX_LAG_MS: Final = 100.0
+MAX_LAG_MS: Final = 100
 WITHIN_SHARE: Final = 0.5
 """Rate of the sensor that keeps within its share, by that share."""
 CLOSE_S: Final = 10.0
@@ -77,7 +77,7 @@ class Budget(NamedTuple):
     grace_s: float = 10.0
 
 
-QUICK: Final = Budget(slices=2, served_s=1.0, engine_s=0.4, grace_s=4.0)
+QUICK: Final = Budget(slices=2, served_s=0.8, engine_s=0.4, grace_s=3.0)
 
 
 class Bench:
@@ -122,11 +122,11 @@ class Bench:
                 (1, WITHIN_SHARE * share),
             )
         )
-        note = ", ".join(f"{name} {value:g}" for name, value in live.items())
+        note = "".join(f", {name} {value}" for name, value in live.items())
         named = [
-            heavy._replace(label=f"{OVERLOAD:g}× overload, {note or 'drop-oldest'}"),
-            modest._replace(label="a sensor within its share, beside it"),
-            modest._replace(label="a sensor within its share, alone"),
+            heavy._replace(label=f"{OVERLOAD:g}× overload{note}"),
+            modest._replace(label="modest, beside it"),
+            modest._replace(label="modest, alone"),
         ]
         fields = {"when_full": "drop-oldest", **live}
         modest_load = self._load(modest, **fields)
@@ -155,11 +155,12 @@ class Bench:
     def _slices(self, case: Case, crew: Crew) -> Row:
         budget, engine = self._budget, self._engine(case)
         crew.run(budget.served_s / 4, budget.grace_s)
-        total, threads = Measured(), Counter[str]()
+        total, threads = Measured(), defaultdict[str, float](float)
         for _ in range(budget.slices):
             before = thread_times_s(self._server.pid)
             part = crew.run(budget.served_s, budget.grace_s)
-            threads.update(self._threads(before, 1.0))
+            for name, spent_s in self._threads(before, 1.0).items():
+                threads[name] += spent_s
             total.follow(part)
             engine.run(budget.engine_s)
             if not part.settled:
@@ -182,7 +183,7 @@ class Bench:
 
     def _threads(self, before: dict[Any, float], seconds: float) -> dict[str, float]:
         """Return each thread's CPU time since `before`, by so many seconds."""
-        shares = Counter[str]()
+        shares: defaultdict[str, float] = defaultdict(float)
         for thread, now_s in thread_times_s(self._server.pid).items():
             spent_s = now_s - before.get(thread, 0.0)
             shares[label(thread, self._server.pid)] += spent_s / seconds
@@ -210,7 +211,7 @@ class Bench:
             self._probes[model] = asyncio.run(probe(self._server.url, opening))
         return self._probes[model]
 
-    def _live_fields(self, model: str) -> dict[str, float]:
+    def _live_fields(self, model: str) -> dict[str, int]:
         """Return the fields of `open` that ask for fresh scores, if there are."""
         opening = {"model": served_name(model), "max_lag_ms": MAX_LAG_MS}
         try:
@@ -251,16 +252,14 @@ def run(
 ) -> Report:
     """Measure these models."""
     rows: list[Row] = []
-    with served_models() as models:
-        chosen = [one for one in models if one.name in names]
-        with server_of(chosen, arguments) as server:
-            bench = Bench(server, chosen, budget)
-            for name in names:
-                for case in quick_cases(name) if quick else all_cases(name):
-                    rows.append(bench.measure(case))
-                    _progress(rows[-1])
-                if name == "motions" or not quick:
-                    rows += bench.overload(name)
+    with served_models(names) as models, server_of(models, arguments) as server:
+        bench = Bench(server, models, budget)
+        for name in names:
+            for case in quick_cases(name) if quick else all_cases(name):
+                rows.append(bench.measure(case))
+                _progress(rows[-1])
+            if name == "motions" or not quick:
+                rows += bench.overload(name)
     return Report(machine(), [*arguments], rows, ceilings(budget))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,7 +47,7 @@ class Case(NamedTuple):
         frame_events: Events a frame.
         report: When results come, a name of `REPORTS`.
         rate: Events per second of each; None for full speed.
-        label: The case's name in the tables, if it has one of its own.
+        label: Its name in the tables, where it is not that of its numbers.
     """
 
     model: str
@@ -59,13 +59,13 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The case's name in the tables."""
+        """The case's name: sessions × events a frame, or sessions at a rate."""
         if self.label:
             return self.label
-        many = "session" if self.sessions == 1 else "sessions"
+        load = f"{self.sessions} × {self.frame_events:,}"
         if self.rate is not None:
-            return f"{self.sessions} sensors of {self.rate:,.0f} events/s"
-        return f"{self.sessions} {many}, frames of {self.frame_events:,}"
+            load = f"{self.sessions} at {self.rate:,.0f}/s"
+        return f"{load}, {self.report}"
 
     def load(self, held_back: int, **opening: Any) -> Load:
         """Return what each session sends, with further fields of `open`."""
@@ -125,16 +125,25 @@ def served_name(name: str) -> str:
 
 
 @contextmanager
-def served_models() -> Iterator[list[Served]]:
-    """Yield dvs/small with random weights, and the released models."""
+def served_models(names: Sequence[str]) -> Iterator[list[Served]]:
+    """Yield models by name: dvs/small with random weights, or released ones."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "random")
-        model = draw(CONFIGURATIONS[RANDOM_MODEL])
-        save_random(path, RANDOM_MODEL, model)
-        found = [Served(RANDOM_MODEL, path, model)]
-        for checkpoint in released():
-            found.append(_loaded(checkpoint))
-        yield found
+        yield [
+            _random(path) if name == RANDOM_MODEL else _loaded(checkpoint_of(name))
+            for name in names
+        ]
+
+
+def checkpoint_of(name: str) -> Path:
+    """Return the folder of a released model."""
+    return next(path for path in released() if path.name == name)
+
+
+def _random(path: Path) -> Served:
+    model = draw(CONFIGURATIONS[RANDOM_MODEL])
+    save_random(path, RANDOM_MODEL, model)
+    return Served(RANDOM_MODEL, path, model)
 
 
 def _loaded(folder: Path) -> Served:

@@ -102,13 +102,13 @@ def tables(report: Report) -> list[Table]:
 
 def _rates(name: str, rows: Sequence[Row], machine: dict[str, Any]) -> Table:
     title = f"{name}, {machine['processor']} ({machine['instruction_set']})"
-    figures = ("events/s", "of engine", "results/s", "p50", "p99", "p99.9", "lag")
+    figures = ("events/s", "engine", "results/s", "p50", "p99", "p99.9", "lag")
     table = _table(title, figures)
     for row in rows:
         one = row.measured
         times = [one.latency.percentile(p) for p in (50, 99, 99.9)]
         table.add_row(
-            *_case(row),
+            row.case.name,
             brief(one.events_per_s),
             "" if row.share is None else f"{row.share:.0%}",
             brief(one.results_per_s),
@@ -119,7 +119,7 @@ def _rates(name: str, rows: Sequence[Row], machine: dict[str, Any]) -> Table:
 
 
 def _costs(name: str, rows: Sequence[Row]) -> Table:
-    table = _table(f"{name}: cores used, and what was not scored", ())
+    table = _table(f"{name}: CPU time, and what was not scored", ())
     table.add_column("server's threads")
     for heading in ("client", "MiB"):
         table.add_column(heading, justify="right")
@@ -129,7 +129,7 @@ def _costs(name: str, rows: Sequence[Row]) -> Table:
         threads = ", ".join(f"{n} {s:.0%}" for n, s in busy if s >= LEAST_SHARE)
         memory = f"{row.memory_mib:,.0f}"
         client = f"{row.client:.0%}"
-        table.add_row(*_case(row), threads, client, memory, _unscored(row))
+        table.add_row(row.case.name, threads, client, memory, _unscored(row))
     return table
 
 
@@ -159,12 +159,7 @@ def _ceilings(found: Sequence[Ceiling]) -> Table:
 
 def _table(title: str, figures: Sequence[str]) -> Table:
     table = Table(title=title)
-    for heading in ("case", "report"):
-        table.add_column(heading)
+    table.add_column("case")
     for heading in figures:
         table.add_column(heading, justify="right")
     return table
-
-
-def _case(row: Row) -> tuple[str, str]:
-    return row.case.name, row.case.report

@@ -114,7 +114,7 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
     return jnp.asarray(total)
 
 
-def _fit(function: Any, degree: int, domain: tuple[float, float]) -> tuple[float, ...]:
+def fit(function: Any, degree: int, domain: tuple[float, float]) -> tuple[float, ...]:
     """Return a near-minimax polynomial's coefficients, constant term first."""
     fitted = Chebyshev.interpolate(function, degree, domain=domain)
     return tuple(fitted.convert(kind=Polynomial).coef.tolist())
@@ -126,13 +126,13 @@ def _sinhc(x: Any) -> Any:
 
 
 # sin(π·turns)/turns and cos(π·turns), in turns², for turns in [-1/2, 1/2].
-SINE: Final = _fit(lambda square: np.pi * np.sinc(np.sqrt(square)), 5, (0.0, 0.25))
-COSINE: Final = _fit(lambda square: np.cos(np.pi * np.sqrt(square)), 5, (0.0, 0.25))
+SINE: Final = fit(lambda square: np.pi * np.sinc(np.sqrt(square)), 5, (0.0, 0.25))
+COSINE: Final = fit(lambda square: np.cos(np.pi * np.sqrt(square)), 5, (0.0, 0.25))
 # 2^x for x in [-1/2, 1/2]. The constant term is exactly 1: a gap of 0 ms leaves a state
 # bit for bit.
-EXP2: Final = (1.0, *_fit(np.exp2, 6, (-0.5, 0.5))[1:])
+EXP2: Final = (1.0, *fit(np.exp2, 6, (-0.5, 0.5))[1:])
 # (2^x - 1)/x for x in [-1/2, 1/2], so that 2^x - 1 is exact where x is small.
-EXP2M1: Final = _fit(
+EXP2M1: Final = fit(
     lambda x: np.log(2.0) * np.exp2(x / 2.0) * _sinhc(x * np.log(2.0) / 2.0),
     6,
     (-0.5, 0.5),

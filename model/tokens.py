@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -145,16 +145,31 @@ SCHEMES: Final[dict[Scheme, Callable[..., Tokens]]] = {
 }
 
 
+GapsMs: TypeAlias = Callable[[int, npt.NDArray[np.int64]], TimestepsMs]
+"""Returns the gap before each event, ms, given the time before the first and theirs."""
+
+
+def _gaps_ms(before_us: int, t_us: npt.NDArray[np.int64]) -> TimestepsMs:
+    return (np.diff(t_us, prepend=np.int64(before_us)) / 1000.0).astype(np.float32)
+
+
 class GapCounter:
     """One stream's integration timesteps, chunk by chunk.
 
     However the stream is cut into chunks, the concatenated output is the same.
     With `following`, the newest event is held back until its successor comes, and a
     recording's last event is never scored, as in the reference.
+
+    Args:
+        timestep: Which gap goes with an event.
+        gaps_ms: Computes the gap before each event; None for NumPy's own way.
     """
 
-    def __init__(self, timestep: TimestepConvention) -> None:
+    def __init__(
+        self, timestep: TimestepConvention, gaps_ms: GapsMs | None = None
+    ) -> None:
         self._holds_newest = timestep == "following"
+        self._gaps_ms = gaps_ms or _gaps_ms
         self._newest = NO_TOKENS
 
     @property
@@ -185,17 +200,14 @@ class GapCounter:
         if len(tokens) == 0:
             return TokenChunk(tokens, np.empty(0, np.float32), t_us)
         before, before_us = self._newest
+        known = len(before) > 0
+        dt_ms = self._gaps_ms(int(before_us[0] if known else t_us[0]), t_us)
         self._newest = TimedTokens(tokens[-1:].copy(), t_us[-1:].copy())
         if self._holds_newest:
-            ends_us = t_us
             tokens = np.concatenate([before, tokens[:-1]])
             t_us = np.concatenate([before_us, t_us[:-1]])
-            gaps_us = ends_us[len(ends_us) - len(t_us) :] - t_us
-        else:
-            gaps_us = np.empty(len(t_us), np.int64)
-            gaps_us[0] = t_us[0] - before_us[0] if len(before) else 0
-            np.subtract(t_us[1:], t_us[:-1], out=gaps_us[1:])
-        return TokenChunk(tokens, (gaps_us / 1000.0).astype(np.float32), t_us)
+            dt_ms = dt_ms if known else dt_ms[1:]
+        return TokenChunk(tokens, dt_ms, t_us)
 
 
 class Tokenizer:

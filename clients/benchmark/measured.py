@@ -107,7 +107,7 @@ class Measured:
         frames: Frames sent.
         scored_events: Events that were acknowledged as consumed.
         results: Results and answers to flushes.
-        left_out: Ticks whose result did not come, though one a tick was asked for.
+        left_out: Results that did not come, since newer ones took their place.
         dropped: Events that the server dropped.
         refused: Errors that refused a frame.
         unsettled: Sessions that had not scored everything when they were given up.
@@ -291,8 +291,7 @@ class Account:
     @property
     def complete(self) -> bool:
         """Whether every expected result has come."""
-        sent = self._before + len(self._due_s) * self._frame_events
-        return not self._every_tick or self._ticks >= self._ticks_in(sent)
+        return not self._every_tick or self._ticks >= self._ticks_in(self._sent)
 
     def scored(self, events: int, now_s: float, dropped: int = 0) -> None:
         """Count a result.
@@ -310,9 +309,9 @@ class Account:
             return
         first = ticks
         if self._every_tick:
-            skipped = (dropped - self._dropped) // self._tick_events
+            skipped = max(0, dropped - self._dropped) // self._tick_events
             first = min(ticks, self._ticks + 1 + skipped)
-        self._dropped = dropped
+        self._dropped = max(self._dropped, dropped)
         self._measured.left_out += ticks - first
         self._add(first, ticks, now_s)
         self._ticks = ticks
@@ -323,25 +322,21 @@ class Account:
             return
         self._measured.scored_events += events - self._acked
         due_s = self._due_of(self._acked + 1)
-        if (
-            due_s is not None and not self._every_tick
-        ):  # else the results say it exactly
+        if due_s is not None and not self._every_tick:  # results tell it more exactly
             self._lag(now_s - due_s)
         self._acked = events
 
     def end(self, now_s: float) -> None:
         """Count what has not come by the end as late, with its age so far."""
-        sent = self._before + len(self._due_s) * self._frame_events
-        if self._acked < sent:
-            due_s = self._due_of(self._acked + 1)
-            self._lag(now_s - due_s if due_s is not None else 0.0)
-        last = self._ticks_in(sent)
+        last = self._ticks_in(self._sent)
         if self._every_tick and last > self._ticks:
             self._measured.late += last - self._ticks
             self._add(self._ticks + 1, last, now_s)
             self._ticks = last
-        elif self._acked < sent:
-            self._measured.late += self._ticks_in(sent) - self._ticks_in(self._acked)
+        elif not self._every_tick and self._acked < self._sent:
+            self._measured.late += last - self._ticks_in(self._acked)
+            due_s = self._due_of(self._acked + 1)
+            self._lag(0.0 if due_s is None else now_s - due_s)
 
     def _add(self, first: int, last: int, now_s: float) -> None:
         """Count the latency of some ticks, frame by frame."""
@@ -355,6 +350,11 @@ class Account:
                 self._measured.latency.add(now_s - due_s, after - tick + 1)
                 self._lag(now_s - due_s)
             tick = after + 1
+
+    @property
+    def _sent(self) -> int:
+        """Events that were due by now, since the session's beginning."""
+        return self._before + len(self._due_s) * self._frame_events
 
     def _lag(self, seconds: float) -> None:
         self._measured.greatest_lag_s = max(self._measured.greatest_lag_s, seconds)

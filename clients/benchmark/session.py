@@ -307,6 +307,8 @@ class LoadSession(asyncio.Protocol):
     def _on_result(self, message: dict[str, Any]) -> None:
         if self._run is not None:
             self._run.measured.results += 1
+            if not self._load.every_tick:  # else the ticks tell
+                self._run.measured.left_out += message.get("superseded") or 0
             dropped = message.get("dropped") or 0
             now_s = self._loop.time()
             self._run.account.scored(message["events"] + dropped, now_s, dropped)

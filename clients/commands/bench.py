@@ -19,6 +19,7 @@ from saccade.clients.benchmark import report
 from saccade.clients.benchmark.capacity import Search
 from saccade.clients.benchmark.crew import Crew, Probed, default_processes, probe
 from saccade.clients.benchmark.machine import machine
+from saccade.clients.benchmark.measured import Measured
 from saccade.clients.benchmark.report import Step
 from saccade.clients.benchmark.session import Load
 from saccade.clients.benchmark.worker import RANDOM
@@ -123,7 +124,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-lag-ms",
         metavar="MS",
-        type=arguments.milliseconds,
+        type=arguments.count,
         help="ask the server to keep each session's lag within this",
     )
     add(
@@ -213,7 +214,7 @@ class Bench:
             if sessions == 1:
                 raise
             print_message(COMMAND, str(error))
-            measured = report.Measured(sessions=sessions, lost=[str(error)])
+            measured = Measured(sessions=sessions, lost=[str(error)])
             return Step(sessions, 1, measured, passed=False)
 
     def title(self, model: str) -> str:

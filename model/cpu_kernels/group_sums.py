@@ -12,13 +12,17 @@ import numpy as np
 from saccade.model.cpu_kernels.choices import ELAPSED, FIRST
 from saccade.model.cpu_kernels.functions import (
     complex_exp,
+    complex_exp_near,
     complex_expm1,
     complex_fma,
     complex_multiply,
     load_rates,
+    near,
 )
+from saccade.model.cpu_kernels.machine import LINE
 from saccade.model.cpu_kernels.memory import load_f32, load_i32, store_f32
 from saccade.model.cpu_kernels.vectors import (
+    WIDTH,
     Lanes,
     broadcast,
     compiled,
@@ -105,15 +109,19 @@ def weigh(groups: Groups, pooling: int) -> None:
         store_f32(groups.gaps, group, behind)
 
 
+@inlined
+def fetch(tokens: Projections, index: int, begin: int, step: int) -> None:
+    """Begin to fetch a row of the projections: every `step` numbers from `begin` on."""
+    at = tokens.drive_step * index
+    for v in range(at + begin, at + tokens.prefetched, step):
+        prefetch(tokens.drive, v)
+
+
 @compiled
-def fetch(
-    groups: Groups, group: int, tokens: Projections, begin: int, step: int
-) -> None:
-    """Begin to fetch a group's projections: every `step` numbers from `begin` on."""
-    for i in range(group * groups.stride, (group + 1) * groups.stride):
-        at = tokens.drive_step * load_i32(groups.indices, i)
-        for v in range(at + begin, at + tokens.prefetched, step):
-            prefetch(tokens.drive, v)
+def fetch_first(groups: Groups, tokens: Projections) -> None:
+    """Begin to fetch the first group's projections."""
+    for i in range(groups.stride):
+        fetch(tokens, load_i32(groups.indices, i), 0, LINE)
 
 
 @inlined
@@ -126,7 +134,7 @@ def entering(
     holds: int,
     rates: tuple[Lanes, Lanes],
 ) -> tuple[Lanes, Lanes]:
-    """Return a token's contribution to states v to v + 15 when it enters."""
+    """Return a token's contribution to states v to v + WIDTH - 1 when it enters."""
     at = tokens.drive_step * load_i32(groups.indices, i) + v
     real, imag = load(tokens.drive, at), load(tokens.drive, at + size)
     if holds:
@@ -161,16 +169,24 @@ def sum_states(
             May be `tokens.drive`: no group's tokens lie before the group's own row.
     """
     begin, out = group * groups.stride, 2 * group * size
-    for v in range(0, size, 16):
-        if group + 1 < groups.rows:
-            fetch(groups, group + 1, tokens, v, size)
+    ahead = groups.stride if group + 1 < groups.rows else 0
+    span_ms = load_f32(groups.left, begin)
+    for v in range(0, size, WIDTH):
         some = load_rates(rates, v)
+        is_near = near(some, span_ms)
         head_real, head_imag = entering(groups, begin, tokens, v, size, holds, some)
         sum_real = broadcast(_ZERO)
         sum_imag = broadcast(_ZERO)
         for i in range(begin, begin + groups.stride):
+            # A few lines for each token: the core holds no more of them under way.
+            if ahead and v % LINE == 0:
+                fetch(tokens, load_i32(groups.indices, i + ahead), v, size)
             a, b = entering(groups, i, tokens, v, size, holds, some)
-            c, d = complex_exp(some[0], some[1], broadcast(load_f32(groups.left, i)))
+            left_ms = broadcast(load_f32(groups.left, i))
+            if is_near:
+                c, d = complex_exp_near(some[0], some[1], left_ms)
+            else:
+                c, d = complex_exp(some[0], some[1], left_ms)
             sum_real, sum_imag = complex_fma(a, b, c, d, sum_real, sum_imag)
         store(total, out + v, sum_real)
         store(total, out + size + v, sum_imag)
@@ -187,7 +203,7 @@ def sum_mean(
     `mean` may be `rows`, as in `sum_states`.
     """
     begin = group * groups.stride
-    for v in range(0, width, 16):
+    for v in range(0, width, WIDTH):
         added = broadcast(_ZERO)
         for i in range(begin, begin + groups.stride):
             at = step * load_i32(groups.indices, i) + v

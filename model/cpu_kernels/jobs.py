@@ -8,8 +8,9 @@ hands of a thread.
 
 A job is one piece of memory that threads share and that the last thread frees:
 
-    int64: next block | finished blocks | references | scratch bytes | sizes |
-        a flag for each stage of each block | the call's addresses
+    int64: next block | finished blocks | references | scratch bytes |
+        sleeping threads | sizes | a flag for each stage of each block |
+        the call's addresses
     int32: each item's session | each item's tick
 
 A stage of a block is a layer's recurrence, or the readout.
@@ -23,12 +24,14 @@ from saccade.model.cpu_kernels.memory import (
     allocate,
     fetch_add,
     free,
-    load_acquire,
     load_i32,
     load_i64,
+    load_shared,
+    pause,
+    sleep_while,
     store_i32,
     store_i64,
-    yield_thread,
+    wake,
     zero,
 )
 from saccade.model.cpu_kernels.vectors import compiled
@@ -37,11 +40,14 @@ _NEXT: Final = 0
 _FINISHED: Final = 1
 _REFERENCES: Final = 2
 _SCRATCH_BYTES: Final = 3
-_SIZES: Final = 4
-_HEADER: Final = 9
+_SLEEPING: Final = 4
+_SIZES: Final = 5
+_HEADER: Final = 10
 
-SPINS: Final = 200
-"""Reads of a flag before a waiting thread yields its core."""
+SPINS: Final = 1000
+"""Reads of a flag before a waiting thread sleeps, some tens of microseconds: about as
+long as it takes to wake up. A thread that waited awake would take its core from others,
+and its share of the time that a container may use."""
 
 
 class Job(NamedTuple):
@@ -161,7 +167,7 @@ def take_block(job: Job) -> int:
 @compiled
 def finish_block(job: Job) -> None:
     """Count a block as finished."""
-    fetch_add(job.address, _FINISHED, 1)
+    _raise(job.address, _FINISHED)
 
 
 @compiled
@@ -187,17 +193,33 @@ def wait_for_stage(job: Job, block: int, stage: int) -> None:
 @compiled
 def finish_stage(job: Job, block: int, stage: int) -> None:
     """Set the flag that a block has run a stage."""
-    fetch_add(job.address, _HEADER + block * job.stages + stage, 1)
+    _raise(job.address, _HEADER + block * job.stages + stage)
 
 
 @compiled
 def _wait(address: int, index: int, least: int) -> None:
     """Wait until other threads have raised a number to `least`."""
-    spins = 0
-    while load_acquire(address, index) < least:
-        spins += 1
-        if spins > SPINS:
-            yield_thread()
+    for _ in range(SPINS):
+        if load_shared(address, index) >= least:
+            return
+        pause()
+    fetch_add(address, _SLEEPING, 1)
+    seen = load_shared(address, index)
+    while seen < least:
+        sleep_while(address, index, seen)
+        seen = load_shared(address, index)
+    fetch_add(address, _SLEEPING, -1)
+
+
+@compiled
+def _raise(address: int, index: int) -> None:
+    """Add 1 to a number for which other threads may wait.
+
+    Either this thread sees that one sleeps, or that one sees the new number.
+    """
+    fetch_add(address, index, 1)
+    if load_shared(address, _SLEEPING) > 0:
+        wake(address, index)
 
 
 @compiled

@@ -259,7 +259,7 @@ def _sum_groups(
     )
     rates = layer.rates_real, layer.rates_imag
     total, first, holds = scratch.total, scratch.drive, call.plan.holds
-    group_sums.fetch(groups, 0, rows, 0, 16)
+    group_sums.fetch_first(groups, rows)
     group_sums.weigh(groups, call.plan.pooling)
     for group in range(groups.rows):
         group_sums.sum_states(

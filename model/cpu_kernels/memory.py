@@ -5,6 +5,7 @@ An index counts numbers of the type that is read or written.
 
 from __future__ import annotations
 
+import platform
 from typing import Any, Final
 
 from llvmlite import ir
@@ -20,6 +21,17 @@ from saccade.model.cpu_kernels.vectors import (
     pointer,
 )
 
+PROCESSOR: Final = f"{platform.system()} {platform.machine()}"
+_PAUSES: Final[dict[str, tuple[Any, ...]]] = {
+    "Linux x86_64": ("llvm.x86.sse2.pause",),
+    "Linux aarch64": ("llvm.aarch64.hint", 1),
+}
+_FUTEX: Final = {"Linux x86_64": 202, "Linux aarch64": 98}
+"""Numbers of the system call; elsewhere a thread sleeps for `_MOST_NS`."""
+
+_WAIT: Final = 128  # FUTEX_WAIT | FUTEX_PRIVATE_FLAG
+_WAKE: Final = 129
+_MOST_NS: Final = 1_000_000 if PROCESSOR in _FUTEX else 50_000
 _BYTE: Final = ir.IntType(8)
 _PLACE: Final = ir.PointerType(_BYTE)
 
@@ -97,11 +109,11 @@ def store_i64(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def load_acquire(typing: Any, address: Any, index: Any) -> Any:
-    """Read an int64 that another thread writes, with acquire ordering."""
+def load_shared(typing: Any, address: Any, index: Any) -> Any:
+    """Read an int64 that another thread writes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_i64_pointer(builder, *args), "acquire", 8)
+        return builder.load_atomic(_i64_pointer(builder, *args), "seq_cst", 8)
 
     return types.int64(types.int64, types.int64), generate
 
@@ -113,7 +125,7 @@ def fetch_add(typing: Any, address: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, value = args
         where = _i64_pointer(builder, address, index)
-        return builder.atomic_rmw("add", where, value, "acq_rel")
+        return builder.atomic_rmw("add", where, value, "seq_cst")
 
     return types.int64(types.int64, types.int64, types.int64), generate
 
@@ -152,14 +164,57 @@ def free(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def yield_thread(typing: Any) -> Any:
-    """Let the operating system run another thread on this core."""
+def pause(typing: Any) -> Any:
+    """Leave the core's units to its other thread, if it has one, for an instant."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call(builder, "sched_yield", INT, [])
+        name, *hints = _PAUSES.get(PROCESSOR, ("llvm.donothing",))
+        call(builder, name, ir.VoidType(), [ir.Constant(INT, hint) for hint in hints])
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def sleep_while(typing: Any, address: Any, index: Any, seen: Any) -> Any:
+    """Sleep until `wake`, if a shared int64 is still `seen`; at most a millisecond.
+
+    Only the low half is compared. The core is free for other threads meanwhile.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, index, seen = args
+        kind = ir.ArrayType(LONG, 2)  # struct timespec
+        most = cgutils.alloca_once_value(builder, ir.Constant(kind, [0, _MOST_NS]))
+        if PROCESSOR in _FUTEX:
+            word = builder.ptrtoint(_i64_pointer(builder, address, index), LONG)
+            _futex(builder, word, _WAIT, [seen, builder.ptrtoint(most, LONG)])
+        else:
+            nothing = ir.Constant(most.type, None)
+            call(builder, "nanosleep", INT, [most, nothing])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def wake(typing: Any, address: Any, index: Any) -> Any:
+    """Wake all threads that sleep on a shared int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if PROCESSOR in _FUTEX:
+            word = builder.ptrtoint(_i64_pointer(builder, *args), LONG)
+            nothing = ir.Constant(LONG, 0)
+            _futex(builder, word, _WAKE, [ir.Constant(LONG, 2**31 - 1), nothing])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _futex(builder: Any, word: Any, operation: int, rest: list[Any]) -> None:
+    """Call the kernel of Linux; see futex(2)."""
+    numbers = [ir.Constant(LONG, number) for number in (_FUTEX[PROCESSOR], operation)]
+    call(builder, "syscall", LONG, [numbers[0], word, numbers[1], *rest])
 
 
 @intrinsic

@@ -1,7 +1,8 @@
 """A network's weights and its plan, in the layout that compiled functions read.
 
 The weights are one array, since each argument of a call costs time. Zeros pad each row
-and column to a multiple of 16, and the padding stays zero through all layers.
+and column to a multiple of 16, and the padding stays zero through all layers. The
+matrices of products lie in strips; see `matmul`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from saccade.model.block import blocks
 from saccade.model.config import ModelConfig
 from saccade.model.cpu_kernels import choices
 from saccade.model.cpu_kernels.call import Layer, Plan
-from saccade.model.cpu_kernels.vectors import WIDTH
+from saccade.model.cpu_kernels.machine import LINE
+from saccade.model.cpu_kernels.matmul import in_strips
 from saccade.model.inference import Weights
 
 Floats = npt.NDArray[np.float32]
@@ -52,8 +54,8 @@ def layer_sizes(config: ModelConfig) -> list[Sizes]:
 
 
 def padded(size: int) -> int:
-    """Return a size, rounded up to whole vectors."""
-    return -(-size // WIDTH) * WIDTH
+    """Return a size, rounded up to whole lines."""
+    return -(-size // LINE) * LINE
 
 
 def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int]:
@@ -132,12 +134,12 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[int, ...]]:
 def _parts(layer: Any) -> Iterator[Floats]:
     """Yield the arrays of a `LayerWeights` on the host, in the order of `Layer`."""
     yield from (_pad(part, 0) for part in layer.rates)
-    yield _pad(_pad_halves(layer.B), 0)
-    yield _pad(_pad_halves(layer.C.T).T, -1)
-    yield _pad_all(layer.D)
-    yield from map(_pad_all, layer.gate)
-    yield from map(_pad_all, layer.norm)
-    yield from map(_pad_all, layer.skip_projection or (_EMPTY, _EMPTY))
+    yield in_strips(_pad(_pad_halves(layer.B), 0))
+    yield in_strips(_pad(_pad_halves(layer.C.T).T, -1))
+    yield _pad_weights(layer.D)
+    yield from map(_pad_weights, layer.gate)
+    yield from map(_pad_weights, layer.norm)
+    yield from map(_pad_weights, layer.skip_projection or (_EMPTY, _EMPTY))
 
 
 def _pad_halves(rows: Floats) -> Floats:
@@ -145,14 +147,15 @@ def _pad_halves(rows: Floats) -> Floats:
     return np.concatenate([_pad(half, -1) for half in np.split(rows, 2, -1)], -1)
 
 
-def _pad_all(x: Floats) -> Floats:
+def _pad_weights(x: Floats) -> Floats:
+    """Return a padded vector, or a padded matrix in strips."""
     for axis in range(x.ndim):
         x = _pad(x, axis)
-    return x
+    return in_strips(x) if x.ndim == 2 else x
 
 
 def _pad(x: Floats, axis: int) -> Floats:
-    """Return x with zeros at an axis's end, up to a whole number of vectors."""
+    """Return x with zeros at an axis's end, up to a whole number of lines."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, padded(x.shape[axis]) - x.shape[axis])
     return np.pad(x, widths)

@@ -12,6 +12,7 @@ import numpy as np
 from saccade.model.block import NORM_EPSILON
 from saccade.model.cpu_kernels.functions import gelu, sigmoid
 from saccade.model.cpu_kernels.vectors import (
+    WIDTH,
     broadcast,
     compiled,
     fma,
@@ -38,14 +39,14 @@ def layer_norm(
     for at in range(0, rows * width, width):
         added = broadcast(_ZERO)
         squares = broadcast(_ZERO)
-        for v in range(at, at + width, 16):
+        for v in range(at, at + width, WIDTH):
             value = load(x, v)
             added = added + value
             squares = fma(value, value, squares)
         mean = reduce_add(added) * part
         variance = max(reduce_add(squares) * part - mean * mean, _ZERO)
         inverse = broadcast(_ONE) / sqrt(broadcast(variance + _EPSILON))
-        for v in range(0, width, 16):
+        for v in range(0, width, WIDTH):
             value = load(x, at + v) - broadcast(mean)
             value = fma(value, inverse * load(scale, v), load(shift, v))
             store(result, at + v, value)
@@ -57,7 +58,7 @@ def affine_norm(
 ) -> None:
     """Scale and shift each row of (rows, width); `result` may be `x`."""
     for at in range(0, rows * width, width):
-        for v in range(0, width, 16):
+        for v in range(0, width, WIDTH):
             value = fma(load(x, at + v), load(scale, v), load(shift, v))
             store(result, at + v, value)
 
@@ -68,7 +69,7 @@ def add_feedthrough(
 ) -> None:
     """Add feed·D to y (rows, width), D a vector; write `active` = GELU(y)."""
     for at in range(0, rows * width, width):
-        for v in range(0, width, 16):
+        for v in range(0, width, WIDTH):
             value = fma(load(feed, at + v), load(D, v), load(y, at + v))
             store(y, at + v, value)
             store(active, at + v, gelu(value))
@@ -77,7 +78,7 @@ def add_feedthrough(
 @compiled
 def add_matrix(more: int, rows: int, width: int, y: int, active: int) -> None:
     """Add `more` to y, both (rows, width); write `active` = GELU(y)."""
-    for v in range(0, rows * width, 16):
+    for v in range(0, rows * width, WIDTH):
         value = load(y, v) + load(more, v)
         store(y, v, value)
         store(active, v, gelu(value))
@@ -87,7 +88,7 @@ def add_matrix(more: int, rows: int, width: int, y: int, active: int) -> None:
 def add_bias(x: int, bias: int, rows: int, width: int) -> None:
     """Add a bias to each row of x (rows, width)."""
     for at in range(0, rows * width, width):
-        for v in range(0, width, 16):
+        for v in range(0, width, WIDTH):
             store(x, at + v, load(x, at + v) + load(bias, v))
 
 
@@ -97,7 +98,7 @@ def gate_and_add(
 ) -> None:
     """Write skip + y·σ(gate + bias), (rows, width); `result` may be `skip`."""
     for at in range(0, rows * width, width):
-        for v in range(0, width, 16):
+        for v in range(0, width, WIDTH):
             opened = sigmoid(load(gate, at + v) + load(bias, v))
             value = fma(load(y, at + v), opened, load(skip, at + v))
             store(result, at + v, value)

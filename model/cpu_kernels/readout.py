@@ -10,6 +10,7 @@ from saccade.model.cpu_kernels.call import MOVED, STATES, Call, row_of
 from saccade.model.cpu_kernels.functions import exp2
 from saccade.model.cpu_kernels.memory import copy, load_f32, load_i64, store_f32
 from saccade.model.cpu_kernels.vectors import (
+    WIDTH,
     broadcast,
     compiled,
     first_lane,
@@ -88,8 +89,8 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
     weight = before + new
     shares = weight + excess
     part = share / shares if shares > _ZERO else share
-    for v in range(0, width, 16):
-        some = min(width - v, 16)
+    for v in range(0, width, WIDTH):
+        some = min(width - v, WIDTH)
         old = load_partial(mean, v, some)
         error = load_partial(mean_error, v, some)
         step = broadcast(part) * (load(x, v) - old) + error
@@ -113,8 +114,8 @@ def _decode(call: Call, mean: int, scale: Any, width: int, place: int) -> None:
     """Write the logits of a scaled mean, `place` bytes from the first logit."""
     plan = call.plan
     logits = load_i64(call.results, plan.layers + MOVED) + place
-    for v in range(0, plan.classes, 16):
-        some = min(plan.classes - v, 16)
+    for v in range(0, plan.classes, WIDTH):
+        some = min(plan.classes - v, WIDTH)
         added = load_partial(plan.decoder_bias, v, some)
         for k in range(width):
             weights = load_partial(plan.decoder, k * plan.classes + v, some)

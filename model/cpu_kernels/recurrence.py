@@ -17,7 +17,7 @@ from saccade.model.cpu_kernels.functions import (
     load_rates,
 )
 from saccade.model.cpu_kernels.memory import load_f32, store_f32
-from saccade.model.cpu_kernels.vectors import broadcast, compiled, load, store
+from saccade.model.cpu_kernels.vectors import WIDTH, broadcast, compiled, load, store
 
 _ZERO: Final = np.float32(0.0)
 
@@ -33,7 +33,7 @@ def decays(ms: int, rows: int, rates: tuple[int, int], size: int, result: int) -
         size: States.
         result: Address.
     """
-    for v in range(0, size, 16):
+    for v in range(0, size, WIDTH):
         doublings, turns = load_rates(rates, v)
         for row in range(rows):
             real, imag = complex_exp(doublings, turns, broadcast(load_f32(ms, row)))
@@ -46,7 +46,7 @@ def hold_inputs(
     ms: int, rows: int, rates: tuple[int, int], size: int, drive: int
 ) -> None:
     """Multiply drives, (rows, 2·size), by e^(r·ms) - 1; arguments as for `decays`."""
-    for v in range(0, size, 16):
+    for v in range(0, size, WIDTH):
         doublings, turns = load_rates(rates, v)
         for row in range(rows):
             at = 2 * row * size + v
@@ -69,7 +69,7 @@ def linear_scan(state: int, size: int, rows: int, decay: int, drive: int) -> Non
         decay: (rows, 2·size).
         drive: (rows, 2·size); becomes every x.
     """
-    for v in range(0, size, 16):
+    for v in range(0, size, WIDTH):
         a = load(state, v)
         b = load(state, size + v)
         for at in range(v, v + 2 * size * rows, 2 * size):
@@ -104,7 +104,7 @@ def group_scan(
         first: The first token's contribution, (rows, 2·size); becomes the state after
             the first token.
     """
-    for v in range(0, size, 16):
+    for v in range(0, size, WIDTH):
         a = load(state, v)
         b = load(state, size + v)
         for at in range(v, v + 2 * size * rows, 2 * size):

@@ -1,8 +1,8 @@
-"""Compilation by numba, and vectors of sixteen float32 with their operations.
+"""Compilation by numba, and vectors of `WIDTH` float32 with their operations.
 
-LLVM turns a vector into one AVX-512 register, two AVX2 or four NEON registers. Memory
-is given by an address, an int64, and an index that counts numbers of four bytes.
-Nothing is checked: the caller guarantees what lies there.
+A vector is one register of the machine: with a wider one LLVM would keep halves of it
+in memory. Memory is given by an address, an int64, and an index that counts numbers of
+four bytes. Nothing is checked: the caller guarantees what lies there.
 
 Each compiled function is unwrapped first: tests wrap functions to check their
 annotations.
@@ -21,6 +21,8 @@ from numba import extending, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import overload, register_model
+
+from saccade.model.cpu_kernels.machine import MACHINE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -57,10 +59,13 @@ def intrinsic(function: Callable[..., Any]) -> Any:
     return extending.intrinsic(inspect.unwrap(function))
 
 
-WIDTH: Final = 16
+WIDTH: Final = MACHINE.width
+"""Numbers in a vector; loops over rows take so many at a time."""
 
 Lanes: TypeAlias = Any
 """A vector, in annotations of compiled functions."""
+
+_HALVES: Final = [WIDTH >> step for step in range(1, WIDTH.bit_length())]
 
 FLOAT: Final = ir.FloatType()
 INT: Final = ir.IntType(32)
@@ -70,10 +75,10 @@ INTS: Final = ir.VectorType(INT, WIDTH)
 
 
 class Vector(types.Type):  # type: ignore[misc]
-    """The type of sixteen float32."""
+    """The type of `WIDTH` float32."""
 
     def __init__(self) -> None:
-        super().__init__(name="float32x16")
+        super().__init__(name=f"float32x{WIDTH}")
 
 
 vector: Final = Vector()
@@ -108,12 +113,12 @@ def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
 
 def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a·b + c, rounded once."""
-    return call(builder, "llvm.fma.v16f32", VECTOR, [a, b, c])
+    return call(builder, f"llvm.fma.v{WIDTH}f32", VECTOR, [a, b, c])
 
 
 @intrinsic
 def load(typing: Any, address: Any, index: Any) -> Any:
-    """Read sixteen numbers."""
+    """Read a vector."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(pointer(builder, args[0], args[1], VECTOR), align=4)
@@ -123,7 +128,7 @@ def load(typing: Any, address: Any, index: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, address: Any, index: Any, value: Any) -> Any:
-    """Write sixteen numbers."""
+    """Write a vector."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, value = args
@@ -161,26 +166,26 @@ def _mask(builder: Any, count: Any) -> Any:
 
 @intrinsic
 def load_partial(typing: Any, address: Any, index: Any, count: Any) -> Any:
-    """Read `count` numbers, at most sixteen; the other lanes are zero."""
+    """Read `count` numbers, at most `WIDTH`; the other lanes are zero."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = pointer(builder, args[0], args[1], VECTOR)
         zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
         given = [where, ir.Constant(INT, 4), _mask(builder, args[2]), zeros]
-        return call(builder, "llvm.masked.load.v16f32.p0", VECTOR, given)
+        return call(builder, f"llvm.masked.load.v{WIDTH}f32.p0", VECTOR, given)
 
     return vector(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
 def store_partial(typing: Any, address: Any, index: Any, count: Any, value: Any) -> Any:
-    """Write the first `count` lanes, at most sixteen."""
+    """Write the first `count` lanes, at most `WIDTH`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, count, value = args
         where = pointer(builder, address, index, VECTOR)
         given = [value, where, ir.Constant(INT, 4), _mask(builder, count)]
-        call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), given)
+        call(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), given)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, vector), generate
@@ -224,10 +229,26 @@ def reduce_add(typing: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (value,) = args
         nothing = ir.Constant(VECTOR, ir.Undefined)
-        for half in (8, 4, 2, 1):
+        for half in _HALVES:
             lanes = [(lane + half) % WIDTH for lane in range(WIDTH)]
             other = builder.shuffle_vector(value, nothing, ir.Constant(INTS, lanes))
             value = builder.fadd(value, other)
+        return builder.extract_element(value, ir.Constant(INT, 0))
+
+    return types.float32(vector), generate
+
+
+@intrinsic
+def largest(typing: Any, value: Any) -> Any:
+    """Return the largest magnitude of a vector's lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = call(builder, f"llvm.fabs.v{WIDTH}f32", VECTOR, list(args))
+        nothing = ir.Constant(VECTOR, ir.Undefined)
+        for half in _HALVES:
+            lanes = [(lane + half) % WIDTH for lane in range(WIDTH)]
+            other = builder.shuffle_vector(value, nothing, ir.Constant(INTS, lanes))
+            value = call(builder, f"llvm.maxnum.v{WIDTH}f32", VECTOR, [value, other])
         return builder.extract_element(value, ir.Constant(INT, 0))
 
     return types.float32(vector), generate
@@ -260,7 +281,7 @@ def _unary(name: str) -> Any:
     @intrinsic
     def function(typing: Any, a: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return call(builder, f"llvm.{name}.v16f32", VECTOR, list(args))
+            return call(builder, f"llvm.{name}.v{WIDTH}f32", VECTOR, list(args))
 
         return vector(vector), generate
 
@@ -271,7 +292,7 @@ def _binary(name: str) -> Any:
     @intrinsic
     def function(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return call(builder, f"llvm.{name}.v16f32", VECTOR, list(args))
+            return call(builder, f"llvm.{name}.v{WIDTH}f32", VECTOR, list(args))
 
         return vector(vector, vector), generate
 

@@ -388,7 +388,8 @@ class Frontend:
         pages = [resident.pages[k] for k in range(submitted - scored)]
         count = len(pages) * model.shape.tick_events
         whole = model.arena.events(np.array(pages, np.int32), count)
-        waiting = TokenChunk(*map(np.concatenate, zip(whole, open_tick, strict=True)))
+        parts = zip(whole, open_tick, strict=True)
+        waiting = TokenChunk(*(np.concatenate(part) for part in parts))
         return [ExportedState(row.lease, RowState(row.leaves, waiting), done)]
 
     def _fill(
@@ -401,10 +402,13 @@ class Frontend:
         """
         tick, begin = model.shape.tick_events, resident.filled
         total = begin + len(chunk.tokens)
-        needed = -(-total // tick) - (resident.open_page is not None)
-        pages = model.arena.take(needed)
-        if resident.open_page is not None:
-            pages = np.concatenate([_page_of(resident), pages])
+        count = -(-total // tick)
+        if begin:
+            pages = _page_of(resident)
+            if count > 1:
+                pages = np.concatenate([pages, model.arena.take(count - 1)])
+        else:
+            pages = model.arena.take(count)
         model.arena.fill(pages, begin, chunk)
         whole, resident.filled = divmod(total, tick)
         resident.open_page = int(pages[-1]) if resident.filled else None

@@ -7,10 +7,10 @@ classes around them (`TickArena`, `PageQueues`, `Scheduler`) keep indices in ran
 
 A page is one row of an arena, `words[page]`, of which `floats` and `longs` are views:
 
-    words   [0, T)         tokens, int32
-    floats  [T, 2T)        integration timesteps, float32, ms
-    longs   [T, 2T)        timestamps, int64, µs
-    floats  [4T, 4T + C)   the scores after the tick, float32
+    words   [0, T)          tokens, int32
+    floats  [T, 2T)         integration timesteps, float32, ms
+    longs   [T]             the last event's timestamp, int64, µs
+    floats  [2T + 2, … + C) the scores after the tick, float32
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ FREE, UNUSED = range(2)
 def _compiled(*arguments: str) -> Callable[[Function], Function]:
     """Compile for these arguments, now or from numba's cache.
 
-    An argument is a letter for its type (i int32, l int64, f float32), its number of
-    dimensions if it is an array, and `!` if the function writes to the array.
+    An argument is a letter for its type (i int32, l int64, f float32, d float64), its
+    number of dimensions if it is an array, and `!` if the function writes to it.
     """
 
     def compile_one(function: Function) -> Function:
@@ -60,12 +60,21 @@ def _compiled(*arguments: str) -> Callable[[Function], Function]:
 
 
 def _type_of(argument: str) -> Any:
-    scalar = {"i": "int32", "l": "int64", "f": "float32"}[argument[0]]
+    scalar = {"i": "int32", "l": "int64", "f": "float32", "d": "float64"}[argument[0]]
     kind = getattr(numba.types, scalar)
     if len(argument) == 1:
         return kind
     readonly = not argument.endswith("!")
     return numba.types.Array(kind, int(argument[1]), "C", readonly=readonly)
+
+
+@_compiled("l", "l1", "f1!")
+def count_gaps(before_us: int, t_us: Longs, dt_ms: Floats) -> None:
+    """Write the gap before each event, ms."""
+    if len(t_us):
+        dt_ms[0] = (t_us[0] - before_us) / 1000.0
+    for i in range(1, len(t_us)):
+        dt_ms[i] = (t_us[i] - t_us[i - 1]) / 1000.0
 
 
 @_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1")
@@ -81,15 +90,16 @@ def fill_pages(
     t_us: Longs,
 ) -> None:
     """Write events to pages, one after another, from place `begin` of the first."""
-    place, k = begin, 0
-    for i in range(len(tokens)):
-        if place == tick:
-            place, k = 0, k + 1
+    place, k, i = begin, 0, 0
+    while i < len(tokens):
+        count = min(tick - place, len(tokens) - i)
         page = pages[k]
-        words[page, place] = tokens[i]
-        floats[page, tick + place] = dt_ms[i]
-        longs[page, tick + place] = t_us[i]
-        place += 1
+        for j in range(count):
+            words[page, place + j] = tokens[i + j]
+            floats[page, tick + place + j] = dt_ms[i + j]
+        i += count
+        longs[page, tick] = t_us[i - 1]
+        place, k = 0, k + 1
 
 
 @_compiled("i2", "f2", "l2", "i1", "l", "i1!", "f1!", "l1!")
@@ -103,13 +113,20 @@ def read_events(
     dt_ms: Floats,
     t_us: Longs,
 ) -> None:
-    """Copy the events of pages; the last page may be needed in part."""
+    """Copy the events of pages, the last of which may hold fewer.
+
+    A page's last timestamp is exact, those before it are as exact as the gaps.
+    """
     for k in range(len(pages)):
         page, start = pages[k], k * tick
-        for place in range(min(tick, len(tokens) - start)):
+        count = min(tick, len(tokens) - start)
+        time_us = longs[page, tick]
+        for place in range(count - 1, -1, -1):
+            gap_ms = floats[page, tick + place]
             tokens[start + place] = words[page, place]
-            dt_ms[start + place] = floats[page, tick + place]
-            t_us[start + place] = longs[page, tick + place]
+            dt_ms[start + place] = gap_ms
+            t_us[start + place] = time_us
+            time_us -= np.int64(np.round(np.float64(gap_ms) * 1000.0))
 
 
 @_compiled("f2", "l2", "i1", "l", "f2!", "l1!")
@@ -117,12 +134,12 @@ def read_scores(
     floats: Floats, longs: Longs, pages: Ints, tick: int, logits: Floats, ends: Longs
 ) -> int:
     """Copy the scores of pages and their last timestamps; return whether all finite."""
-    finite = 1
+    finite, first = 1, 2 * tick + 2
     for k in range(len(pages)):
         page = pages[k]
-        ends[k] = longs[page, 2 * tick - 1]
+        ends[k] = longs[page, tick]
         for c in range(logits.shape[1]):
-            value = floats[page, 4 * tick + c]
+            value = floats[page, first + c]
             if not np.isfinite(value):
                 finite = 0
             logits[k, c] = value
@@ -140,11 +157,11 @@ def write_scores(
     logits: Floats,
 ) -> None:
     """Write a batch's scores to the pages of some consecutive rows."""
-    k = 0
+    k, first = 0, 2 * tick + 2
     for row in range(first_row, first_row + rows):
         for turn in range(counts[row]):
             for c in range(logits.shape[2]):
-                floats[pages[k], 4 * tick + c] = logits[row, turn, c]
+                floats[pages[k], first + c] = logits[row, turn, c]
             k += 1
 
 
@@ -292,7 +309,7 @@ def take_ticks(
             marks[SLOTS] -= 1
 
 
-@_compiled("l1", "i1", "i1", "l2", "f", "i1!", "i1!")
+@_compiled("l1", "i1", "i1", "l2", "d", "i1!", "i1!")
 def choose_bucket(
     marks: Longs,
     waiting: Ints,

@@ -74,7 +74,7 @@ class Scheduler:
                 "a scheduler needs buckets of at least one row and one tick"
             )
         self._shapes = np.array(self._buckets, np.int64)
-        self._launch_cost = np.float32(launch_cost)
+        self._launch_cost = launch_cost
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
         self._counts = np.empty(most_rows, np.int32)

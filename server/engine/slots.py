@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from saccade.server.engine.model_registry import Advance, PyTree
 from saccade.server.engine.scheduler import Bucket
 
-AnyArray: TypeAlias = Array | npt.NDArray[Any]
+AnyArray: TypeAlias = Any
 """NumPy where a batch is packed, a tracer where the call is compiled."""
 
 

@@ -1,6 +1,6 @@
 """Pages of whole ticks, which the front end fills and the engine reads and scores.
 
-A *page* holds one tick: its tokens, integration timesteps, timestamps and, once the
+A *page* holds one tick: its tokens, integration timesteps, last timestamp and, once the
 engine has run it, the scores. The front end takes a page, fills it, submits its index,
 and frees it when the scores have come. So events and scores are never copied through a
 queue, and with shared memory nor from process to process.
@@ -48,7 +48,7 @@ class TickArena:
     ) -> None:
         self.tick_events = tick_events
         self.classes = classes
-        words = 4 * tick_events + classes
+        words = 2 * tick_events + 2 + classes
         self._words = -(-words // WORDS_A_LINE) * WORDS_A_LINE
         most = LARGEST_BYTES // (4 * self._words)
         self._memory, self.pages = _reserve(4 * self._words, min(pages, most), file)
@@ -105,7 +105,10 @@ class TickArena:
         )
 
     def events(self, pages: npt.NDArray[np.int32], count: int) -> TokenChunk:
-        """Return a copy of the first `count` events of pages."""
+        """Return a copy of the events of pages, the last of which may hold fewer.
+
+        A page's last timestamp is exact, those before it are as exact as the gaps.
+        """
         chunk = TokenChunk(
             np.empty(count, np.int32),
             np.empty(count, np.float32),
@@ -134,6 +137,13 @@ class TickArena:
             if hasattr(mmap, advice):
                 self._memory.madvise(getattr(mmap, advice))
         self._unused = self._freed_count = 0
+
+
+def gaps_ms(before_us: int, t_us: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return the gap before each event, (n,), ms; compiled."""
+    gaps = np.empty(len(t_us), np.float32)
+    host_kernels.count_gaps(before_us, np.ascontiguousarray(t_us), gaps)
+    return gaps
 
 
 def _reserve(page_bytes: int, pages: int, file: int | None) -> tuple[mmap.mmap, int]:

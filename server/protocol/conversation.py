@@ -2,8 +2,9 @@
 
 No socket and no clock. The caller's loop:
 
-    for request in conversation.read(data):     # raises where the session ends
-        ...                                     # do it
+    message = conversation.decode(data)
+    for request in conversation.receive(message):   # raises where the session ends
+        ...                                         # do it
     ack = conversation.ledger.settle(waiting)   # also whenever ticks are scored
     send(conversation.write(message))
 """
@@ -33,6 +34,7 @@ from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
     ClientMessage,
     Close,
+    Encoding,
     ErrorMessage,
     EventsFrame,
     Flush,
@@ -151,13 +153,16 @@ class Conversation:
         self._reader: FrameReader | None = None
         self._resumed = False
 
-    def read(self, data: Wire) -> list[Request]:
-        """Decode one websocket message and return what it requests.
+    @property
+    def encoding(self) -> Encoding:
+        """What the session's frames hold."""
+        return self._open.encoding if self._open else "packed"
 
-        The form of the first message, bytes or text, is that of the answers.
+    def decode(self, data: Wire) -> ClientMessage | ProtocolError:
+        """Decode one websocket message, or return why it cannot be.
 
-        Raises:
-            ProtocolError: The session ends: send the error, then close.
+        The form of the first message, bytes or text, is that of the answers. Nothing
+        else depends on when a message is decoded.
         """
         if self._text is None:
             self._text = isinstance(data, str)
@@ -165,20 +170,24 @@ class Conversation:
         if self.stage is Stage.OPEN and isinstance(data, bytes) and len(data) <= limit:
             frame = scan(data)
             if frame is not None:
-                return self.receive(frame)
-        encoding = self._open.encoding if self._open else "packed"
+                return frame
         try:
-            message = decode_client(data, max_bytes=limit, encoding=encoding)
+            return decode_client(data, max_bytes=limit, encoding=self.encoding)
         except ProtocolError as error:
-            return self._refuse_unread(error)
-        return self.receive(message)
+            return error
 
-    def receive(self, message: ClientMessage) -> list[Request]:
-        """Return what a decoded message requests.
+    def read(self, data: Wire) -> list[Request]:
+        """Decode one websocket message and return what it requests; raises likewise."""
+        return self.receive(self.decode(data))
+
+    def receive(self, message: ClientMessage | ProtocolError) -> list[Request]:
+        """Return what a decoded message requests, or one that could not be decoded.
 
         Raises:
             ProtocolError: The session ends: send the error, then close.
         """
+        if isinstance(message, ProtocolError):
+            return self._refuse_unread(message)
         try:
             return self._dispatch(message)
         except ProtocolError:

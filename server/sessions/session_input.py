@@ -26,11 +26,10 @@ from saccade.model.tokens import NO_TOKENS, GapCounter, TimedTokens
 from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
+from saccade.server.engine.ticks import gaps_ms
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
-
-LEAD_TICKS: Final = 64
-"""More than two batches of the longest bucket, so that the device is never idle."""
+from saccade.server.sessions.freshness import MOST_LEAD_TICKS
 
 UNBOUNDED: Final = sys.maxsize
 
@@ -52,7 +51,7 @@ class QueueLimits(NamedTuple):
 QUEUE_LIMITS: Final[dict[WhenFull, Callable[[Limits], QueueLimits]]] = {
     "block": lambda limits: QueueLimits(),
     "drop-oldest": lambda limits: QueueLimits(
-        LEAD_TICKS, limits.window_events, limits.window_bytes
+        MOST_LEAD_TICKS, limits.window_events, limits.window_bytes
     ),
 }
 assert set(QUEUE_LIMITS) == {*get_args(WhenFull)}
@@ -186,6 +185,8 @@ class DropLog:
 
     def waiting(self, ticks: int) -> int:
         """Return how many events lie in gaps behind ticks that are not scored yet."""
+        if not self._ahead:
+            return 0
         return sum(gap.events for gap in self._ahead if gap.ticks > ticks)
 
 
@@ -219,7 +220,8 @@ class SessionInput:
 
     def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
-        self._gaps = GapCounter(model.timestep)
+        self._gaps = GapCounter(model.timestep, gaps_ms)
+        self._drops_oldest = limits.ticks != UNBOUNDED
         self._lead_ticks = limits.ticks
         self._queue = EventQueue(limits)
         self._drops = DropLog()
@@ -254,6 +256,16 @@ class SessionInput:
         return self.submitted - self.ticks * self._tick_events
 
     @property
+    def ahead(self) -> int:
+        """Events that came and are not scored, before those in the queue."""
+        return self.unscored + self._gaps.held_back
+
+    @property
+    def droppable(self) -> int:
+        """Events in the queue that make whole ticks."""
+        return len(self._queue) // self._tick_events * self._tick_events
+
+    @property
     def waiting(self) -> int:
         """Events that came and are not consumed; always the newest."""
         if self.drained:
@@ -278,7 +290,7 @@ class SessionInput:
 
     def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many waiting ones were dropped for them."""
-        if not len(self._queue) and self._lead_ticks == UNBOUNDED:
+        if not len(self._queue) and not self._drops_oldest:
             self._submit(chunk)
             return 0
         self._queue.append(chunk, size)
@@ -287,6 +299,22 @@ class SessionInput:
         if dropped:
             self._drops.add(self.whole_ticks, dropped)
         return dropped
+
+    def hold_back(self, chunk: TimedTokens, size: int) -> None:
+        """Take a frame's events, and give the engine the rest of a begun tick only."""
+        self._queue.append(chunk, size)
+        self._submit_up_to(0)
+
+    def drop(self, events: int) -> None:
+        """Drop the oldest events of the queue, whole ticks."""
+        if events:
+            self._queue.take(events)
+            self._drops.add(self.whole_ticks, events)
+
+    def limit_lead(self, ticks: int) -> None:
+        """Give the engine at most so many ticks ahead, where the oldest are dropped."""
+        if self._drops_oldest:
+            self._lead_ticks = ticks
 
     def submit_ready(self) -> None:
         """Give the engine what it has room for, and the rest of a begun tick."""

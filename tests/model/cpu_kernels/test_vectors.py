@@ -11,8 +11,9 @@ from hypothesis import given, strategies as st
 pytest.importorskip("numba", reason="no native code without numba")
 
 from saccade.model.cpu_kernels import functions, pointwise, recurrence
-from saccade.model.cpu_kernels.matmul import matmul
+from saccade.model.cpu_kernels.matmul import in_strips, matmul
 from saccade.model.cpu_kernels.vectors import (
+    WIDTH,
     broadcast,
     compiled,
     load,
@@ -35,7 +36,7 @@ def of(function: Any) -> Any:
 
     @compiled
     def run(x: int, size: int, result: int) -> None:
-        for v in range(0, size, 16):
+        for v in range(0, size, WIDTH):
             store(result, v, function(load(x, v)))
 
     def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -92,6 +93,32 @@ def test_a_decay_is_a_complex_exponential(real: float, imag: float, ms: float) -
     assert abs(complex(left[0, 0], left[0, 16]) - exact) <= allowed
 
 
+@given(st.floats(-1.0, 1.0), st.floats(-1.0, 1.0), st.floats(0.0, 1.0))
+def test_where_a_phase_is_small_fewer_operations_give_the_same_decay(
+    real: float, imag: float, ms: float
+) -> None:
+    rates = np.full((2, 16), [[real], [imag]], np.float32)
+    rates *= np.float32([[functions.NEAR_DOUBLINGS], [functions.NEAR_TURNS]])
+    few, full = np.empty((2, 2, 16), np.float32)
+    decay_in_both_ways(at(rates), ms, at(few), at(full))
+    assert np.abs(few - full).max() <= 6 * EPSILON
+    if ms == 0.0:
+        assert (few == full).all(), "a state is left bit for bit"
+
+
+@compiled
+def decay_in_both_ways(rates: int, ms: float, few: int, full: int) -> None:
+    gap = broadcast(np.float32(ms))
+    for v in range(0, 16, WIDTH):
+        doublings, turns = load(rates, v), load(rates, 16 + v)
+        a, b = functions.complex_exp_near(doublings, turns, gap)
+        store(few, v, a)
+        store(few, 16 + v, b)
+        a, b = functions.complex_exp(doublings, turns, gap)
+        store(full, v, a)
+        store(full, 16 + v, b)
+
+
 @given(st.integers(1, 21), st.integers(1, 40), st.integers(1, 17))
 def test_a_product_is_the_same_to_the_last_bit_for_each_row_alone(
     rows: int, depth: int, vectors: int
@@ -100,12 +127,13 @@ def test_a_product_is_the_same_to_the_last_bit_for_each_row_alone(
     x = rng.normal(size=(rows, depth)).astype(np.float32)
     w = rng.normal(size=(depth, 16 * vectors)).astype(np.float32)
     together, alone = (np.empty((rows, 16 * vectors), np.float32) for _ in range(2))
-    matmul(at(x), at(w), at(together), rows, depth, 16 * vectors)
+    strips = in_strips(w)
+    matmul(at(x), at(strips), at(together), rows, depth, 16 * vectors)
     exact = x.astype(np.float64) @ w
     scale = np.abs(x).astype(np.float64) @ np.abs(w)
     assert (np.abs(together - exact) <= depth * EPSILON * scale).all()
     for row in range(rows):
-        matmul(at(x[row]), at(w), at(alone[row]), 1, depth, 16 * vectors)
+        matmul(at(x[row]), at(strips), at(alone[row]), 1, depth, 16 * vectors)
     assert together.tobytes() == alone.tobytes()
 
 
@@ -134,7 +162,7 @@ def copy_some(source: int, count: int, target: int) -> None:
     )
 
 
-@given(st.integers(0, 16))
+@given(st.integers(0, WIDTH))
 def test_a_partial_load_and_store_touch_no_other_numbers(count: int) -> None:
     source, target = np.arange(count, dtype=np.float32), np.zeros(20, np.float32)
     copy_some(at(source), count, at(target))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from saccade.model.tokens import TokenChunk
 from saccade.server.engine import host_kernels
 from saccade.server.engine.page_queues import PageQueues
 from saccade.server.engine.ticks import KEPT_BYTES, OutOfPages, TickArena
@@ -18,35 +19,33 @@ def numbered(count: int) -> np.ndarray:
     return np.arange(count, dtype=np.int32)
 
 
-@given(st.lists(st.integers(0, 12), max_size=12), st.integers(0, TICK - 1))
+@given(st.lists(st.lists(st.integers(0, 10**6), max_size=12), max_size=12))
 def test_pages_hold_the_events_that_were_written_however_they_were_cut(
-    cuts: list[int], unread: int
+    gaps_us: list[list[int]],
 ) -> None:
     arena = TickArena(TICK, CLASSES, 100)
-    tokens = list(range(sum(cuts)))
-    pages = arena.take(-(-len(tokens) // TICK))[::-1].copy()
+    gaps = np.array([gap for part in gaps_us for gap in part], np.int64)
+    t_us, count = 7 + np.cumsum(gaps), len(gaps)
+    whole = TokenChunk(numbered(count), (gaps / 1000).astype(np.float32), t_us)
+    pages = arena.take(-(-count // TICK))[::-1].copy()
     written = 0
-    for count in cuts:
-        part = chunk(tokens[written : written + count], t_us=10 * written)
-        arena.fill(pages[written // TICK :], written % TICK, part)
-        written += count
-    count = max(len(tokens) - unread, 0)
-    events = arena.events(pages[: -(-count // TICK)], count)
-    assert events.tokens.tolist() == tokens[:count]
-    starts = np.repeat(np.cumsum([0, *cuts])[:-1], cuts)
-    expected = 9 * starts + np.arange(len(tokens))
-    assert events.t_us.tolist() == expected[:count].tolist()
-    assert (events.dt_ms == 1.0).all()
+    for part in gaps_us:
+        cut = slice(written, written + len(part))
+        chunk = TokenChunk(*(column[cut] for column in whole))
+        arena.fill(pages[written // TICK :], written % TICK, chunk)
+        written += len(part)
+    for read, expected in zip(arena.events(pages, count), whole, strict=True):
+        assert read.tolist() == expected.tolist()
 
 
 def test_columns_of_a_wider_array_are_taken_as_well() -> None:
     arena = TickArena(TICK, CLASSES, 10)
     wide = np.zeros(3, [("t", "<i8"), ("x", "<u2")])
-    wide["t"] = [5, 6, 7]
+    wide["t"] = [1005, 2005, 3005]
     part = chunk([1, 2, 3])._replace(t_us=wide["t"])
     pages = arena.take(1)
     arena.fill(pages, 0, part)
-    assert arena.events(pages, 3).t_us.tolist() == [5, 6, 7]
+    assert arena.events(pages, 3).t_us.tolist() == [1005, 2005, 3005]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=60))
@@ -70,7 +69,7 @@ def test_a_page_belongs_to_one_user_until_it_is_free(
 
 def test_an_arena_that_is_empty_again_gives_its_memory_back() -> None:
     arena = TickArena(256, 11, 40_000)
-    pages = arena.take(KEPT_BYTES // 4096 + 100)
+    pages = arena.take(KEPT_BYTES // 2048 + 100)
     arena.words[pages] = 1
     arena.free(pages)
     assert not arena.words[pages].any(), "the system has given other, empty memory"

@@ -1,0 +1,69 @@
+"""What the kernels adapt to a machine: vectors, tiles and blocks.
+
+The instructions are those that numba compiles for: the host's, unless NUMBA_CPU_NAME
+and NUMBA_CPU_FEATURES name others, as in `x86-64-v3` and `+avx2,+fma`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from llvmlite import binding
+from numba import config
+
+LINE: Final = 16
+"""Numbers of float32 in a cache line; rows and columns are padded to whole lines."""
+
+Tiles = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+class Machine(NamedTuple):
+    """One instruction set.
+
+    Attributes:
+        instructions: Its name.
+        width: Numbers of float32 in a register.
+        tiles: Tiles of matrix products for many rows and for the few that are left:
+            (rows, strips of 16 columns), the last one for a single row. A tile's sums
+            fit into the registers, beside a strip's row of weights and one number, and
+            are enough to hide the latency of an addition.
+    """
+
+    instructions: str
+    width: int
+    tiles: Tiles
+
+
+AVX512: Final = Machine("AVX-512", 16, ((8, 2), (4, 4), (2, 8), (1, 16)))
+AVX2: Final = Machine("AVX2", 8, ((6, 1), (4, 1), (2, 2), (1, 4)))
+NEON: Final = Machine("NEON", 4, ((6, 1), (4, 1), (2, 2), (1, 4)))
+OTHER: Final = Machine("other", 4, ((2, 1), (2, 1), (2, 1), (1, 2)))
+"""For anything else; without fused multiply-add XLA is faster, and is taken."""
+
+_NEEDED: Final = (
+    (AVX512, {"avx512f", "avx512vl", "fma"}),
+    (AVX2, {"avx2", "fma"}),
+    (NEON, {"neon"}),
+)
+
+
+def features() -> set[str]:
+    """Return the CPU's features for which numba compiles, by LLVM's names."""
+    if config.CPU_FEATURES is None:
+        found = binding.get_host_cpu_features().items()
+        return {name for name, present in found if present}
+    named = config.CPU_FEATURES.split(",")
+    return {name[1:] for name in named if name.startswith("+")}
+
+
+def cpu_name() -> str:
+    """Return the CPU for which numba compiles, by LLVM's name."""
+    return config.CPU_NAME or binding.get_host_cpu_name()
+
+
+def machine(present: set[str]) -> Machine:
+    """Return the widest instruction set whose features are all present."""
+    return next((one for one, needed in _NEEDED if needed <= present), OTHER)
+
+
+MACHINE: Final = machine(features())
