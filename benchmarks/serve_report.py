@@ -44,6 +44,16 @@ class Row(NamedTuple):
             return None
         return self.measured.events_per_s / self.engine_events_per_s
 
+    @property
+    def ns_per_event(self) -> dict[str, float]:
+        """CPU time of each of the server's processes for an event, ns."""
+        found: dict[str, float] = {}
+        rate = self.measured.events_per_s or float("inf")
+        for name, share in self.threads.items():
+            process = name.partition(": ")[0] if ": " in name else "server"
+            found[process] = found.get(process, 0.0) + 1e9 * share / rate
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON values."""
         return {
@@ -53,6 +63,7 @@ class Row(NamedTuple):
             "engine_events_per_s": self.engine_events_per_s,
             "engine_share": self.share,
             "server_threads": self.threads,
+            "server_ns_per_event": self.ns_per_event,
             "client_cpu_share": self.client,
             "server_resident_mib": self.memory_mib,
             "closed": self.closed,
@@ -121,7 +132,7 @@ def _rates(name: str, rows: Sequence[Row], machine: dict[str, Any]) -> Table:
 def _costs(name: str, rows: Sequence[Row]) -> Table:
     table = _table(f"{name}: CPU time, and what was not scored", ())
     table.add_column("server's threads")
-    for heading in ("client", "MiB"):
+    for heading in ("ns/event", "client", "MiB"):
         table.add_column(heading, justify="right")
     table.add_column("not scored")
     for row in rows:
@@ -129,7 +140,8 @@ def _costs(name: str, rows: Sequence[Row]) -> Table:
         threads = ", ".join(f"{n} {s:.0%}" for n, s in busy if s >= LEAST_SHARE)
         memory = f"{row.memory_mib:,.0f}"
         client = f"{row.client:.0%}"
-        table.add_row(row.case.name, threads, client, memory, _unscored(row))
+        cost = " + ".join(f"{ns:,.0f}" for ns in row.ns_per_event.values())
+        table.add_row(row.case.name, threads, cost, client, memory, _unscored(row))
     return table
 
 

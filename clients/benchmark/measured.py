@@ -275,7 +275,7 @@ class Account:
         self._due_s: list[float] = []
         self._acked = self._before = first_frame * self._frame_events
         self._ticks = self._ticks_in(self._before)
-        self._dropped = dropped
+        self._dropped = self._all_dropped = dropped
 
     def sent(self, due_s: float, now_s: float) -> None:
         """Count the next frame, which was due at a time and is sent now."""
@@ -291,7 +291,13 @@ class Account:
     @property
     def complete(self) -> bool:
         """Whether every expected result has come."""
-        return not self._every_tick or self._ticks >= self._ticks_in(self._sent)
+        return not self._every_tick or self._missing <= 0
+
+    @property
+    def _missing(self) -> int:
+        """Ticks that are neither scored nor dropped."""
+        dropped = (self._all_dropped - self._dropped) // self._tick_events
+        return self._ticks_in(self._sent) - self._ticks - dropped
 
     def scored(self, events: int, now_s: float, dropped: int = 0) -> None:
         """Count a result.
@@ -316,8 +322,15 @@ class Account:
         self._add(first, ticks, now_s)
         self._ticks = ticks
 
-    def acked(self, events: int, now_s: float) -> None:
-        """Count an acknowledgement of the session's first `events` events."""
+    def acked(self, events: int, now_s: float, dropped: int = 0) -> None:
+        """Count an acknowledgement.
+
+        Args:
+            events: The first so many of the session's events are consumed.
+            now_s: When it came.
+            dropped: How many events were dropped, consumed yet or not.
+        """
+        self._all_dropped = max(self._all_dropped, dropped)
         if events <= self._acked:
             return
         self._measured.scored_events += events - self._acked
@@ -329,10 +342,10 @@ class Account:
     def end(self, now_s: float) -> None:
         """Count what has not come by the end as late, with its age so far."""
         last = self._ticks_in(self._sent)
-        if self._every_tick and last > self._ticks:
-            self._measured.late += last - self._ticks
-            self._add(self._ticks + 1, last, now_s)
-            self._ticks = last
+        if self._every_tick and self._missing > 0:
+            late, self._ticks = self._missing, last
+            self._measured.late += late
+            self._add(last - late + 1, last, now_s)
         elif not self._every_tick and self._acked < self._sent:
             self._measured.late += last - self._ticks_in(self._acked)
             due_s = self._due_of(self._acked + 1)

@@ -320,7 +320,8 @@ class LoadSession(asyncio.Protocol):
         credit.window_events = message.get("window_events") or credit.window_events
         self._dropped = message.get("dropped") or 0
         if self._run is not None:
-            self._run.account.acked(message["events"], self._loop.time())
+            now_s = self._loop.time()
+            self._run.account.acked(message["events"], now_s, self._dropped)
             lag_ms = message.get("lag_ms")
             if lag_ms is not None:
                 measured = self._run.measured

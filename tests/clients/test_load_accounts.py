@@ -92,6 +92,20 @@ def test_dropped_ticks_have_no_latency_and_no_result_is_missed():
     assert measured.latency.percentile(100) == 1.0
 
 
+def test_ticks_dropped_at_the_very_end_are_not_waited_for():
+    counted, measured = account(Cut(TICK, TICK))
+    for frame in range(4):
+        counted.sent(frame, frame)
+    counted.scored(TICK, now_s=0.5)
+    counted.acked(3 * TICK, now_s=3.5, dropped=2 * TICK)
+    assert not counted.complete
+    counted.acked(4 * TICK, now_s=4.0, dropped=3 * TICK)
+    assert counted.complete
+    counted.end(now_s=9.0)
+    assert measured.late == 0
+    assert len(measured.latency) == 1
+
+
 def test_a_model_that_holds_an_event_back_is_timed_from_the_event_after_the_tick():
     counted, measured = account(Cut(TICK, TICK, held_back=1))
     counted.sent(0.0, 0.0)
