@@ -104,6 +104,7 @@ def assemble(
     Raises:
         ValueError: The keys cannot be read, or there are none where they are needed.
     """
+    prepare_ingest()  # before the first session, whose events would wait for it
     policy = SnapshotPolicy(
         settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s
     )
@@ -212,7 +213,8 @@ async def running(service: Service) -> AsyncIterator[None]:
     The engine is this process's own.
     """
     from saccade.server.engine.engine import Engine
-    from saccade.server.reloading import Reloading
+    from saccade.server.protocol.ingest import prepare_ingest
+from saccade.server.reloading import Reloading
 
     assert isinstance(service.engine, Engine)
     service.streams.start(asyncio.get_running_loop())
