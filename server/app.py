@@ -16,6 +16,7 @@ from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
@@ -213,7 +214,6 @@ async def running(service: Service) -> AsyncIterator[None]:
     The engine is this process's own.
     """
     from saccade.server.engine.engine import Engine
-    from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.reloading import Reloading
 
     assert isinstance(service.engine, Engine)
