@@ -214,7 +214,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     The engine is this process's own.
     """
     from saccade.server.engine.engine import Engine
-from saccade.server.reloading import Reloading
+    from saccade.server.reloading import Reloading
 
     assert isinstance(service.engine, Engine)
     service.streams.start(asyncio.get_running_loop())
