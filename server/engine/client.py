@@ -108,8 +108,9 @@ class EngineStream:
             self._frontend.submit(self.lease, chunk)
             self._client.touch(self)
         else:
-            preceding = isinstance(chunk, PrecedingChunk)
-            self._swapped.add(chunk.with_gaps() if preceding else chunk)
+            if isinstance(chunk, PrecedingChunk):
+                chunk = chunk.with_gaps()
+            self._swapped.add(chunk)
             self._client.request_slot(self)
 
     def export(self, done: OnRow) -> None:
