@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -173,4 +174,5 @@ def _keep(path: Path, ratio: float) -> None:
         written.write_text(json.dumps({"native_by_xla": ratio}) + "\n")
         written.replace(path)
     except OSError:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink()
