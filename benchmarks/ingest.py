@@ -1,11 +1,11 @@
-"""Benchmark of the host path: events per second from a message to tokens and gaps.
+"""Benchmark of ingest: what a server spends on a message until it has its tokens.
 
     python -m benchmarks.ingest [--quick] [--json PATH]
 
-The host path is the work of a server on a frame before the engine, here on one core:
-msgpack is parsed, records are unpacked, checked against the sensor and the clock,
-fitted to the model's sensor, and turned into tokens and integration timesteps. There is
-no socket and no engine.
+On one core: a message is parsed, its records are unpacked, checked against the sensor
+and the clock, fitted to the model's sensor and turned into tokens, and the frame is
+accounted for and acknowledged. There is no socket and no engine. Each case is measured
+in compiled code and by the reference in NumPy, in turn.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ from saccade.model.events.encodings.packed import pack
 from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
-from saccade.model.tokens import TokenChunk, Tokenization, Tokenizer
+from saccade.model.ingest import NumpyIngest
+from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.codec import Wire, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
+from saccade.server.protocol.ingest import fastest
 from saccade.server.protocol.messages import EventsFrame, Open
 
 MODEL_SENSOR: Final = Sensor(128, 128)
+TOKENIZATION: Final = Tokenization("linear", MODEL_SENSOR)
 LARGE_SENSOR: Final = Sensor(640, 480)
 FRAME_EVENTS: Final = (256, 4096, 32768)
 EVENT_RATE_PER_US: Final = 0.1
@@ -60,25 +63,28 @@ WAYS: Final = (
 )
 
 
+READERS: Final = {"compiled": fastest(), "NumPy": NumpyIngest}
+
+
 class Row(NamedTuple):
     """One line of the result."""
 
     case: str
+    reader: str
     frame_events: int
+    frame_us: float
     events_per_second: float
 
 
 class Ingest:
-    """The host path of one session, and the client's frames for it."""
+    """The ingest of one session, and the client's frames for it."""
 
-    def __init__(self, way: Way, frame_events: int) -> None:
-        self._conversation = Conversation(Limits())
+    def __init__(self, way: Way, reader: str, frame_events: int) -> None:
+        self._conversation = Conversation(Limits(), READERS[reader])
         self._conversation.receive(
             Open("any", sensor=way.sensor, fit=way.fit, clock_bits=way.clock_bits)
         )
-        self._conversation.begin(MODEL_SENSOR)
-        tokenization = Tokenization("linear", MODEL_SENSOR)
-        self._tokenizer = Tokenizer(tokenization, "preceding")
+        self._conversation.begin(TOKENIZATION)
         self._events = frame(way.sensor, frame_events)
         self._base_us, self._seq = 0, 0
         self._records = pack(self._events, 0)
@@ -90,15 +96,12 @@ class Ingest:
         self._base_us += int(self._events["t"][-1])
         return encode_client(message)
 
-    def take(self, messages: Sequence[Wire]) -> list[TokenChunk]:
-        """Return the tokens of frames, by all steps of a server before the engine."""
-        chunks = []
-        for message in messages:
-            for request in self._conversation.read(message):
-                assert isinstance(request, Feed), request
-                chunks.append(self._tokenizer.feed(request.events))
-            self._conversation.ledger.settle(0)
-        return chunks
+    def take(self, message: Wire) -> TimedTokens:
+        """Return a frame's tokens, by all steps of a server before its session."""
+        (request,) = self._conversation.read(message)
+        assert isinstance(request, Feed), request
+        self._conversation.ledger.settle(0)
+        return request.chunk
 
 
 def frame(sensor: Sensor, size: int) -> Events:
@@ -115,31 +118,39 @@ def frame(sensor: Sensor, size: int) -> Events:
 def measure(
     ways: Sequence[Way], sizes: Sequence[int], frames: int, budget_s: float
 ) -> list[Row]:
-    """Time every way with every frame size, in turn."""
-    cases = [(way, size, Ingest(way, size)) for way in ways for size in sizes]
+    """Time every way and reader with every frame size, in turn."""
+    cases = [
+        (way, reader, size, Ingest(way, reader, size))
+        for way in ways
+        for size in sizes
+        for reader in READERS
+    ]
     spent: list[list[float]] = [[] for _ in cases]
     end = time.perf_counter() + budget_s
     while time.perf_counter() < end or len(spent[-1]) < LEAST_TURNS:
-        for (_, _, ingest), seconds in zip(cases, spent, strict=True):
+        for (*_, ingest), seconds in zip(cases, spent, strict=True):
             messages = [ingest.next_message() for _ in range(frames)]
             start = time.perf_counter()
-            ingest.take(messages)
+            for message in messages:
+                ingest.take(message)
             seconds.append(time.perf_counter() - start)
-    return [
-        Row(way.name, size, frames * size / float(np.median(seconds)))
-        for (way, size, _), seconds in zip(cases, spent, strict=True)
-    ]
+    rows = []
+    for (way, reader, size, _), seconds in zip(cases, spent, strict=True):
+        frame_s = float(np.median(seconds)) / frames
+        rows.append(Row(way.name, reader, size, 1e6 * frame_s, size / frame_s))
+    return rows
 
 
 def table(rows: Sequence[Row]) -> Table:
     """Return the rows as a table."""
-    shown = Table(title="host path, events per second, one core")
+    shown = Table(title="ingest, one core")
     shown.add_column("case")
-    shown.add_column("events a frame", justify="right")
-    shown.add_column("events/s", justify="right")
+    shown.add_column("read in")
+    for heading in ("events a frame", "µs a frame", "events/s"):
+        shown.add_column(heading, justify="right")
     for row in rows:
-        rate = f"{row.events_per_second:,.0f}"
-        shown.add_row(row.case, f"{row.frame_events:,}", rate)
+        rate, frame_us = f"{row.events_per_second:,.0f}", f"{row.frame_us:,.1f}"
+        shown.add_row(row.case, row.reader, f"{row.frame_events:,}", frame_us, rate)
     return shown
 
 

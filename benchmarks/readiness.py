@@ -41,7 +41,7 @@ def until_ready(name: str, model: Model) -> list[Readiness]:
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, cache = Path(folder, "checkpoint"), Path(folder, "compiled")
-        _save(checkpoint, name, model)
+        save_random(checkpoint, name, model)
         start = partial(_start, checkpoint, cache)
         return [Readiness(name, kind, start()) for kind in ("cold", "warm")]
 
@@ -54,7 +54,8 @@ def _start(checkpoint: Path, cache: Path) -> float:
         return time.perf_counter() - started_s
 
 
-def _save(path: Path, name: str, model: Model) -> None:
+def save_random(path: Path, name: str, model: Model) -> None:
+    """Write a checkpoint of a configuration's recipe with these weights."""
     facts, config = recipe(name), model.config
     rng = np.random.default_rng(0)
     length = CANARY_TICKS * config.tick_events

@@ -43,6 +43,8 @@ from saccade.server.protocol.messages import (
 
 SILENCE_S: Final = 20.0
 """How long a closing server may be silent; one with work left acknowledges."""
+LIVE_LAG_MS: Final = 100
+"""How old an event of a live source may be when it is scored, unless chosen, ms."""
 
 
 class Choices(TypedDict, total=False):
@@ -57,6 +59,9 @@ class Choices(TypedDict, total=False):
     when_full: `block` waits in `send` while the server is behind; `drop-oldest` never
         waits, and drops the oldest events that wait, here or at the server.
     results: `latest` lets a newer result replace one that was not read yet.
+    max_lag_ms: how old an event may be when it is scored; the server keeps that by
+        credit or, with `drop-oldest`, by dropping. 100 ms with `drop-oldest` by
+        default, otherwise None: no bound.
     """
 
     sensor: Sensor | None
@@ -67,6 +72,7 @@ class Choices(TypedDict, total=False):
     clock_bits: int | None
     when_full: WhenFull
     results: Results
+    max_lag_ms: int | None
 
 
 class Stream(SessionView):
@@ -265,6 +271,8 @@ async def open_stream(
 
     Takes and raises what `connect` does.
     """
+    if choices.get("when_full") == "drop-oldest":
+        choices.setdefault("max_lag_ms", LIVE_LAG_MS)
     opening = Open(model, **choices)
     websocket, opened = await open_session(url, opening, reconnecting)
     session = Session(opening, opened, bounds)
@@ -292,7 +300,7 @@ async def connect(
         reconnecting: How long to try while the server is busy, and after a lost
             connection; `NEVER` raises at once.
         **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`,
-            `when_full`, `results`: see `Choices`.
+            `when_full`, `results`, `max_lag_ms`: see `Choices`.
 
     Raises:
         ServerUnreachable: No Saccade server answers at `url`.

@@ -8,6 +8,7 @@ ClientError
 ├── StreamClosed         the caller used a stream after closing it
 ├── RequestRefused       a REST request was answered with a problem document
 ├── UnplayableSource     a source's name names nothing that can be played
+├── LoadFailed           a load generator cannot send what it was asked to send
 └── ServerFailed         a server process that this client started has failed
 """
 
@@ -154,6 +155,16 @@ class UnplayableSource(ClientError):
 
     def __str__(self) -> str:
         return f"cannot play {self.source!r}: {self.reason}"
+
+
+@dataclass(eq=False)
+class LoadFailed(ClientError):
+    """A load generator cannot send what it was asked to send."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(eq=False)

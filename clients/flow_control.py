@@ -34,6 +34,10 @@ class Credit:
         """Payload bytes that were sent and not acknowledged."""
         return self._sent_bytes - self._acked_bytes
 
+    def grant(self, window_events: int) -> None:
+        """Take over the window that the server grants from now on."""
+        self._window_events = window_events
+
     def allows(self, events: int, size: int) -> bool:
         """Return whether a frame fits into the window now.
 

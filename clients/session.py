@@ -60,6 +60,10 @@ class StreamStats:
     `events` counts what was sent as records; raw frames count as bytes only. Of them,
     `dropped_events` were dropped to make room for newer ones, by the server or, where
     the server does not know of them, by this client: `dropped_locally`.
+    `superseded_results` were left out by the server, since results came faster than
+    they were read; `skipped_results` by this client. With `max_lag_ms`, `lag_ms` is the
+    age of the oldest event that the server has not scored, and `window_events` the
+    credit that it grants, both as of the newest acknowledgement; None otherwise.
     """
 
     frames: int = 0
@@ -72,6 +76,9 @@ class StreamStats:
     refused_events: int = 0
     results: int = 0
     skipped_results: int = 0
+    superseded_results: int = 0
+    lag_ms: int | None = None
+    window_events: int | None = None
     reconnects: int = 0
     latencies_ms: deque[float] = field(
         default_factory=lambda: deque(maxlen=LATENCIES_KEPT)
@@ -223,6 +230,7 @@ class Session:
         self._scored_events = result.events
         self._engine_failures = 0
         self.stats.results += 1
+        self.stats.superseded_results += result.superseded
         counted = result.events + (result.dropped or 0)
         latency_ms = self._ledger.latency_ms(counted, now_s)
         if self._timed and latency_ms is not None:
@@ -237,6 +245,10 @@ class Session:
         self._acked_seq = max(self._acked_seq, ack.seq)
         self.stats.acked_events = max(self.stats.acked_events, ack.events)
         self.send_log.discard_durable(ack.durable_seq)
+        self.stats.lag_ms, self.stats.window_events = ack.lag_ms, ack.window_events
+        if ack.window_events is not None:
+            most = self._bounds.events_under_way or ack.window_events
+            self._credit.grant(min(ack.window_events, most))
         self._dropped_by_server = ack.dropped or 0
         self._count_dropped()
 

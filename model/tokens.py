@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.model.events.types import Events
 
 Scheme = Literal["linear", "product"]
 TimestepConvention = Literal["preceding", "following"]
@@ -23,6 +23,21 @@ TimestepConvention = Literal["preceding", "following"]
 
 Tokens = npt.NDArray[np.int32]
 TimestepsMs = npt.NDArray[np.float32]
+
+
+class TimedTokens(NamedTuple):
+    """Consecutive events as tokens, before their gaps are known.
+
+    Attributes:
+        tokens: (n,), int32.
+        t_us: The events' timestamps, (n,), int64, µs.
+    """
+
+    tokens: Tokens
+    t_us: npt.NDArray[np.int64]
+
+
+NO_TOKENS: Final = TimedTokens(np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 class TokenChunk(NamedTuple):
@@ -88,6 +103,12 @@ class Tokenization:
         p = events["p"].astype(np.int32) if self.sensor.polarities > 1 else 0 * x
         return SCHEMES[self.scheme](x, y, p, self.width, self.height)
 
+    def timed(self, events: Events) -> TimedTokens:
+        """Return tokens and timestamps; events must lie inside the sensor."""
+        return TimedTokens(
+            self.tokenize(events), events["t"].astype(np.int64, order="C")
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
@@ -124,34 +145,84 @@ SCHEMES: Final[dict[Scheme, Callable[..., Tokens]]] = {
 }
 
 
-class Tokenizer:
-    """One stream's tokens and timesteps, chunk by chunk.
+GapsMs: TypeAlias = Callable[[int, npt.NDArray[np.int64]], TimestepsMs]
+"""Returns the gap before each event, ms, given the time before the first and theirs."""
+
+
+def _gaps_ms(before_us: int, t_us: npt.NDArray[np.int64]) -> TimestepsMs:
+    return (np.diff(t_us, prepend=np.int64(before_us)) / 1000.0).astype(np.float32)
+
+
+class GapCounter:
+    """One stream's integration timesteps, chunk by chunk.
 
     However the stream is cut into chunks, the concatenated output is the same.
     With `following`, the newest event is held back until its successor comes, and a
     recording's last event is never scored, as in the reference.
+
+    Args:
+        timestep: Which gap goes with an event.
+        gaps_ms: Computes the gap before each event; None for NumPy's own way.
     """
+
+    def __init__(
+        self, timestep: TimestepConvention, gaps_ms: GapsMs | None = None
+    ) -> None:
+        self._holds_newest = timestep == "following"
+        self._gaps_ms = gaps_ms or _gaps_ms
+        self._newest = NO_TOKENS
+
+    @property
+    def held_back(self) -> int:
+        """Number of events held back until their successor comes: 1 or 0."""
+        return len(self._newest.tokens) if self._holds_newest else 0
+
+    @property
+    def newest(self) -> TimedTokens:
+        """The newest event, (1,), or (0,) before the first: the whole state."""
+        return self._newest
+
+    def resume(self, newest: TimedTokens) -> None:
+        """Continue the stream that has `newest` as its newest event, (1,) or (0,)."""
+        self._newest = newest
+
+    def reset(self) -> None:
+        """Forget the stream: the next event has no predecessor."""
+        self._newest = NO_TOKENS
+
+    def feed(self, chunk: TimedTokens) -> TokenChunk:
+        """Take the stream's next events, in order of time.
+
+        Returns:
+            The tokens that the model takes now, in order.
+        """
+        tokens, t_us = chunk
+        if len(tokens) == 0:
+            return TokenChunk(tokens, np.empty(0, np.float32), t_us)
+        before, before_us = self._newest
+        known = len(before) > 0
+        dt_ms = self._gaps_ms(int(before_us[0] if known else t_us[0]), t_us)
+        self._newest = TimedTokens(tokens[-1:].copy(), t_us[-1:].copy())
+        if self._holds_newest:
+            tokens = np.concatenate([before, tokens[:-1]])
+            t_us = np.concatenate([before_us, t_us[:-1]])
+            dt_ms = dt_ms if known else dt_ms[1:]
+        return TokenChunk(tokens, dt_ms, t_us)
+
+
+class Tokenizer:
+    """One stream's events as tokens with their timesteps, chunk by chunk."""
 
     def __init__(
         self, tokenization: Tokenization, timestep: TimestepConvention
     ) -> None:
         self._tokenization = tokenization
-        self._holds_newest = timestep == "following"
-        self._newest = np.empty(0, EVENT_DTYPE)
+        self._gaps = GapCounter(timestep)
 
     @property
     def held_back(self) -> int:
         """Number of events held back until their successor comes: 1 or 0."""
-        return len(self._newest) if self._holds_newest else 0
-
-    @property
-    def newest(self) -> Events:
-        """The newest event, (1,), or (0,) before the first: the whole state."""
-        return self._newest
-
-    def resume(self, newest: Events) -> None:
-        """Continue the stream that has `newest` as its newest event, (1,) or (0,)."""
-        self._newest = newest.astype(EVENT_DTYPE)
+        return self._gaps.held_back
 
     def feed(self, events: Events) -> TokenChunk:
         """Take the stream's next events, sorted and inside the sensor.
@@ -159,26 +230,8 @@ class Tokenizer:
         Returns:
             The tokens that the model takes now, in order.
         """
-        if len(events) == 0:
-            return self._chunk(events, np.empty(0, np.int64))
-        known = np.concatenate([self._newest["t"], events["t"]])
-        gaps_us = np.diff(known)
-        if self._holds_newest:
-            ready = np.concatenate([self._newest, events[:-1]])
-        else:
-            ready = events
-            if len(self._newest) == 0:
-                gaps_us = np.concatenate([np.zeros(1, np.int64), gaps_us])
-        self._newest = events[-1:].copy()
-        return self._chunk(ready, gaps_us)
+        return self._gaps.feed(self._tokenization.timed(events))
 
     def reset(self) -> None:
         """Forget the stream: the next event has no predecessor."""
-        self._newest = np.empty(0, EVENT_DTYPE)
-
-    def _chunk(self, events: Events, gaps_us: npt.NDArray[np.int64]) -> TokenChunk:
-        return TokenChunk(
-            tokens=self._tokenization.tokenize(events),
-            dt_ms=(gaps_us / 1000.0).astype(np.float32),
-            t_us=events["t"].astype(np.int64, copy=False),
-        )
+        self._gaps.reset()

@@ -61,7 +61,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         observer=metrics,
     )
     metrics.watch(engine)
-    streams = EngineClient(engine, settings.sessions)
+    streams = EngineClient(engine.frontend, settings.sessions)
     metrics.watch_streams(streams)
     catalogue = Catalogue(models)
     policy = SnapshotPolicy(

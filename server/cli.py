@@ -18,6 +18,7 @@ import uvicorn
 from saccade.server.logs import configure_logs
 from saccade.server.settings import Settings, help_text, option
 from saccade.server.transport.auth import digest_of, new_key
+from saccade.server.transport.coalescing import CoalescingProtocol
 
 if TYPE_CHECKING:
     from saccade.server.transport.service import Service
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 RECONNECT_AFTER_MS: Final = 2000
 PING_S: Final = 20.0
 PONG_S: Final = 60.0
-"""Long, because a pong waits behind events where the socket is not read."""
+"""Long, because a ping waits behind what a slow client has not read yet."""
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
@@ -128,7 +129,7 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
         app,  # type: ignore[arg-type]
         host=settings.host,
         port=settings.port,
-        ws="websockets-sansio",
+        ws=CoalescingProtocol,
         ws_per_message_deflate=False,
         # Above our own limit, so that a frame too large gets a typed error first.
         ws_max_size=2 * settings.max_frame_bytes,

@@ -138,19 +138,23 @@ class Mutator:
 
     def script(self, messages: list[Wire]) -> list[Said]:
         """Return a part of a session, with one message in three damaged or moved."""
-        first = self.random.randrange(1, len(messages))
-        part = self._renumbered(messages[first : first + 6])
-        shares = [0.03, *(0.35 for _ in part)]
+        part = self.part(messages)
+        shares = [0.03, *(0.35 for _ in part[1:])]
         script = [
             Said(self.wire(data), damaged=True)
             if self.random.random() < share
             else Said(data, damaged=False)
-            for data, share in zip([messages[0], *part], shares, strict=True)
+            for data, share in zip(part, shares, strict=True)
         ]
         if self.random.random() < 0.1:
             at, to = (self.random.randrange(len(script)) for _ in range(2))
             script.insert(to, Said(script[at].wire, damaged=True))
         return script
+
+    def part(self, messages: list[Wire]) -> list[Wire]:
+        """Return a session's first message, and six others as if they followed it."""
+        first = self.random.randrange(1, len(messages))
+        return [messages[0], *self._renumbered(messages[first : first + 6])]
 
     def wire(self, data: Wire) -> Wire:
         """Damage one message."""

@@ -18,14 +18,21 @@ import numpy as np
 
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
-from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization, Tokenizer
+from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization
 from saccade.server.engine.engine import Engine
+from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
-from saccade.server.engine.outputs import EngineOutput, StreamFailed, TickScores
+from saccade.server.engine.outputs import (
+    DeviceOutput,
+    EngineOutput,
+    StreamFailed,
+    TickScores,
+)
 from saccade.server.engine.scheduler import Batch, Bucket
 
 TICK = 2
 SENSOR = Sensor(4, 4)
+TOKENIZATION = Tokenization("linear", SENSOR)
 BUCKETS = (Bucket(1, 1), Bucket(1, 4), Bucket(4, 1), Bucket(4, 4))
 
 
@@ -77,13 +84,12 @@ def toy_model(
     name: str = "toy", timestep: TimestepConvention = "preceding", **changes: Any
 ) -> ServedModel:
     """The toy as clients see it: a 4x4 sensor, tokens 0 to 31."""
-    tokenization = Tokenization("linear", SENSOR)
     return ServedModel(
         servable=toy_servable(name, **changes),
         labels=("up", "down"),
-        sensor=SENSOR,
+        tokenization=TOKENIZATION,
+        timestep=timestep,
         content_hash="0123abcd",
-        new_tokenizer=lambda: Tokenizer(tokenization, timestep),
     )
 
 
@@ -97,7 +103,7 @@ def some_events(count: int, seed: int = 0, start_us: int = 0) -> Events:
 
 
 def event_scores(events: Events) -> list[float]:
-    return toy_scores(Tokenization("linear", SENSOR).tokenize(events).tolist())
+    return toy_scores(TOKENIZATION.tokenize(events).tolist())
 
 
 def chunk(tokens: list[int], t_us: int = 0) -> TokenChunk:
@@ -110,7 +116,9 @@ def chunk(tokens: list[int], t_us: int = 0) -> TokenChunk:
 
 
 class Recorder:
-    """Records what an engine delivers and observes, and waits for it."""
+    """Records what a front end receives and an engine observes, and waits for it."""
+
+    frontend: Frontend
 
     def __init__(self) -> None:
         self.outputs: list[EngineOutput] = []
@@ -119,9 +127,9 @@ class Recorder:
         self.failed_models: list[str] = []
         self.changed = threading.Condition()
 
-    def deliver(self, outputs: list[EngineOutput]) -> None:
+    def deliver(self, outputs: list[DeviceOutput]) -> None:
         with self.changed:
-            self.outputs += outputs
+            self.outputs += self.frontend.receive(outputs)
             self.deliveries += 1
             self.changed.notify_all()
 
@@ -154,6 +162,25 @@ class Recorder:
             assert self.changed.wait_for(condition, seconds), "waited in vain"
 
 
+class Threaded:
+    """An engine and its front end, which tests use beside the thread that delivers."""
+
+    def __init__(self, engine: Engine, recorder: Recorder) -> None:
+        self._engine, self._recorder = engine, recorder
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._engine, name, None)
+        if found is not None:
+            return found
+        call = getattr(self._engine.frontend, name)
+
+        def locked(*arguments: Any) -> Any:
+            with self._recorder.changed:
+                return call(*arguments)
+
+        return locked
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -167,15 +194,16 @@ def running(
     slots: int = 6,
     backlog_events: int = 1000,
     buckets: tuple[Bucket, ...] = (Bucket(1, 1), Bucket(4, 4)),
-) -> Iterator[tuple[Engine, Recorder]]:
+) -> Iterator[tuple[Any, Recorder]]:
     recorder = Recorder()
     models = servables or (toy_servable(),)
     engine = Engine(models, slots, buckets, backlog_events, recorder)
+    recorder.frontend = engine.frontend
     engine.start(recorder.deliver)
     try:
         wait_until(
             lambda: all(m.state != "starting" for m in engine.health.models.values())
         )
-        yield engine, recorder
+        yield Threaded(engine, recorder), recorder
     finally:
         engine.stop()

@@ -25,12 +25,19 @@ from saccade.server.protocol.messages import (
 
 
 class Client:
-    """One websocket; remembers everything that it hears."""
+    """One websocket; remembers everything that it hears, and keeps to its credit.
+
+    With `live` it sends without regard to credit, as a session that drops events may.
+    """
+
+    live = False
 
     def __init__(self, socket: ClientConnection, *, text: bool) -> None:
         self.socket = socket
         self.text = text
         self.seq = 0
+        self.sent = 0
+        self.opened: Opened | None = None
         self.heard: list[Any] = []
 
     def say(self, message: Any) -> None:
@@ -50,12 +57,31 @@ class Client:
         self.say(Open(model, **fields))
         message = self.hear()
         assert isinstance(message, Opened), message
+        self.opened = message
+        self.live = fields.get("when_full") == "drop-oldest"
         return message
 
     def send(self, events: Events) -> None:
+        while not self.live and self.opened and self.under_way(events) > self.window:
+            self.hear()
+        self.send_at_once(events)
+
+    def send_at_once(self, events: Events) -> None:
+        """Send a frame, whether there is credit for it or not."""
         self.seq += 1
+        self.sent += len(events)
         base = int(events["t"][0]) if len(events) else 0
         self.say(EventsFrame(self.seq, pack(events, base), t_base_us=base))
+
+    @property
+    def window(self) -> int:
+        assert self.opened is not None
+        return min(self.opened.window_events, self.opened.window_bytes // 8)
+
+    def under_way(self, more: Events) -> int:
+        """Events that would be under way with some more, as far as is heard."""
+        acks: list[Ack] = self.of(Ack)
+        return self.sent + len(more) - (acks[-1].events if acks else 0)
 
     def finish(self) -> Closed:
         self.say(Close())

@@ -19,6 +19,7 @@ from saccade.server.protocol.errors import InvalidField
 from saccade.server.protocol.fields import Record
 from saccade.server.protocol.messages import (
     CLOCK_BITS,
+    LAGS_MS,
     Every,
     ReadoutWindow,
     Report,
@@ -141,6 +142,15 @@ def clock_bits(text: str) -> int:
         rule = f"is no number from {least} to {most}"
         raise argparse.ArgumentTypeError(f"{text!r} {rule}")
     return int(text)
+
+
+def lag_ms(text: str) -> int:
+    """Read the largest lag, ms; `off` is 0."""
+    least, most = LAGS_MS
+    if text != "off" and not (text.isdecimal() and least <= int(text) <= most):
+        rule = f"is no number of ms from {least} to {most}, and not off"
+        raise argparse.ArgumentTypeError(f"{text!r} {rule}")
+    return 0 if text == "off" else int(text)
 
 
 def url(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Entry points of `saccade stream`, `saccade classify` and `saccade demo`."""
+"""Entry points of `saccade stream`, `classify`, `demo` and `bench`."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def demo(argv: list[str]) -> int:
         return demonstration.execute(demonstration.parser().parse_args(argv))
 
     return run_command("demo", action)
+
+
+def bench(argv: list[str]) -> int:
+    """Run `saccade bench`."""
+
+    def action() -> int:
+        from saccade.clients.commands import bench as benchmark
+
+        return benchmark.execute(benchmark.parser().parse_args(argv))
+
+    return run_command("bench", action)

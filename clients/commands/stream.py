@@ -12,7 +12,7 @@ from typing import Final, get_args
 from saccade.clients.commands import arguments
 from saccade.clients.commands.arguments import base_parser, choose_model, print_message
 from saccade.clients.commands.playback import Playback, run
-from saccade.clients.connection import Choices
+from saccade.clients.connection import LIVE_LAG_MS, Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
 from saccade.clients.pacing import by_events, by_time
 from saccade.clients.sources import Source, open_source
@@ -103,6 +103,13 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         help="what to do with events that come faster than they are scored: slow the "
         "source down, or drop the oldest, counted (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-lag-ms",
+        type=arguments.lag_ms,
+        metavar="MS|off",
+        help="how old an event may be when it is scored (default: off for a recording, "
+        f"{LIVE_LAG_MS} for sim:motions)",
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -123,6 +130,7 @@ def execute(options: argparse.Namespace) -> int:
         report=options.report,
         readout=options.half_life or default_readout(source),
         when_full=options.when_full,
+        max_lag_ms=default_lag_ms(source, options.max_lag_ms),
     )
     view = choose_view(as_json=options.json)
     view.finish(asyncio.run(run(playback, view, choices, _notify)))
@@ -134,6 +142,13 @@ def default_readout(source: Source) -> ReadoutWindow:
     if source.changes:
         return ReadoutWindow("half_life", CHANGING_HALF_LIFE_MS)
     return ReadoutWindow()
+
+
+def default_lag_ms(source: Source, chosen: int | None) -> int | None:
+    """Return the largest lag: as chosen (0 is none), or that of a live source."""
+    if chosen is None:
+        return LIVE_LAG_MS if source.changes else None
+    return chosen or None
 
 
 def choose_view(*, as_json: bool) -> View:

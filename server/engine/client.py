@@ -18,10 +18,11 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from saccade.model.tokens import TokenChunk
-from saccade.server.engine.engine import Engine
 from saccade.server.engine.errors import EngineError, SlotsExhausted
+from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
+    DeviceOutput,
     EngineOutput,
     ExportedState,
     RowState,
@@ -72,8 +73,8 @@ class EngineStream:
         self.ticks_resident = 0
         """Ticks scored since the stream was swapped in."""
         self._client = client
-        self._engine = client.engine
-        self._tick_events = client.engine.tick_events(model)
+        self._frontend = client.frontend
+        self._tick_events = client.frontend.tick_events(model)
         self._half_life_ms = half_life_ms
         self._swapped = SwappedState(row)
         self._unscored = self._swapped.events
@@ -104,7 +105,7 @@ class EngineStream:
         """Queue events; they are scored once they make whole ticks."""
         self._unscored += len(chunk.tokens)
         if self.lease is not None and not self.swapping_out:
-            self._engine.submit(self.lease, chunk)
+            self._frontend.submit(self.lease, chunk)
             self._client.touch(self)
         else:
             self._swapped.add(chunk)
@@ -116,7 +117,7 @@ class EngineStream:
         `done` is never called where the stream ends or is reset before.
         """
         if self.lease is not None and not self.swapping_out:
-            self._engine.export(self.lease, done)
+            self._frontend.export(self.lease, done)
         elif self.swapping_out:
             self._swapped.add(done)
         else:
@@ -130,7 +131,7 @@ class EngineStream:
         self._swapped = SwappedState()
         if self.lease is not None:
             old, self.lease = self.lease, None
-            self.lease = self._engine.reset(old, self._half_life_ms)
+            self.lease = self._frontend.reset(old, self._half_life_ms)
             self._client.replace_lease(self, old)
 
     def close(self) -> None:
@@ -149,14 +150,14 @@ class EngineStream:
         """
         row = self._swapped.row
         if row is None:
-            lease = self._engine.open(self.model, self._half_life_ms)
+            lease = self._frontend.open(self.model, self._half_life_ms)
         else:
-            lease = self._engine.restore(self.model, row)
+            lease = self._frontend.restore(self.model, row)
         for item in self._swapped.items:
             if isinstance(item, TokenChunk):
-                self._engine.submit(lease, item)
+                self._frontend.submit(lease, item)
             else:
-                self._engine.export(lease, item)
+                self._frontend.export(lease, item)
         self._swapped = SwappedState()
         self.ticks_resident = 0
         self.lease = lease
@@ -174,7 +175,7 @@ class EngineStream:
                 self._swapped.complete(row)
                 self._client.request_slot(self)
 
-        self._engine.export(self.lease, finish)
+        self._frontend.export(self.lease, finish)
 
     def handle(self, output: EngineOutput) -> None:
         """Pass one output on, and count the ticks in it."""
@@ -246,15 +247,15 @@ class SlotAllocator:
 
 
 class EngineClient:
-    """The open streams of one engine.
+    """The open streams of one front end.
 
     Args:
-        engine: Scores them.
+        frontend: Leases slots to them.
         capacity: How many may be open at one time, for each model.
     """
 
-    def __init__(self, engine: Engine, capacity: int) -> None:
-        self.engine = engine
+    def __init__(self, frontend: Frontend, capacity: int) -> None:
+        self.frontend = frontend
         self._capacity = capacity
         self._open: Counter[str] = Counter()
         self._resident: dict[Lease, EngineStream] = {}
@@ -263,11 +264,15 @@ class EngineClient:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine; its outputs are handled on this loop."""
 
-        def deliver(outputs: list[EngineOutput]) -> None:
+        def deliver(outputs: list[DeviceOutput]) -> None:
             with suppress(RuntimeError):  # the loop is closed: the server has stopped
-                loop.call_soon_threadsafe(self.handle, outputs)
+                loop.call_soon_threadsafe(self.receive, outputs)
 
-        self.engine.start(deliver)
+        def wake() -> None:
+            loop.call_soon(self.frontend.flush)
+
+        self.frontend.wake = wake
+        self.frontend.link.start(deliver)
 
     def open_streams(self, model: str) -> int:
         """Return how many streams of a model are open."""
@@ -275,7 +280,7 @@ class EngineClient:
 
     def swapped_out(self, model: str) -> int:
         """Return how many streams of a model have no slot."""
-        return self._open[model] - self.engine.slots_used(model)
+        return self._open[model] - self.frontend.slots_used(model)
 
     def open(
         self,
@@ -298,8 +303,12 @@ class EngineClient:
         self.request_slot(stream)
         return stream
 
-    def handle(self, outputs: list[EngineOutput]) -> None:
+    def receive(self, outputs: list[DeviceOutput]) -> None:
         """Pass the device thread's outputs on to their streams."""
+        self.handle(self.frontend.receive(outputs))
+
+    def handle(self, outputs: list[EngineOutput]) -> None:
+        """Pass outputs on to their streams."""
         for output in outputs:
             stream = self._resident.get(output.lease)
             if stream is not None:
@@ -332,7 +341,7 @@ class EngineClient:
         if lease is not None:
             del self._resident[lease]
             stream.lease = None
-            self.engine.release(lease)
+            self.frontend.release(lease)
 
     def close(self, stream: EngineStream) -> None:
         """Remove a stream."""

@@ -29,7 +29,9 @@ from saccade.server.engine.slots import (
     extract,
     insert,
     make_pool,
+    packed_size,
     scratch_row,
+    unpack,
 )
 
 CANARY_TOLERANCE: Final = 1e-3
@@ -39,20 +41,25 @@ WHOLE_SESSION: Final = np.float32(np.inf)
 """The half-life of a readout that forgets nothing."""
 
 
+EXPORT_ROWS: Final = (1, 16, 256)
+"""How many rows one call reads; a larger one serves for fewer."""
+
+
 class Executables(NamedTuple):
     """Compiled calls; a shape that was not compiled raises and never recompiles.
 
     Attributes:
         fresh: half_life_ms -> one session's carry.
         insert: (pool, row, carry) -> pool; the pool is donated.
-        extract: (pool, row) -> carry.
-        advance: By bucket, (weights, pool, batch) -> (pool, logits); the pool is
-            donated.
+        extract: By a number of rows, (pool, rows) -> their numbers; see
+            `slots.extract`.
+        advance: By bucket, (weights, pool, words) -> (pool, logits), where the words
+            are a batch in one array; the pool is donated.
     """
 
     fresh: Callable[[np.float32], PyTree]
     insert: Callable[[PyTree, np.int32, PyTree], PyTree]
-    extract: Callable[[PyTree, np.int32], PyTree]
+    extract: Mapping[int, Callable[..., dict[str, Any]]]
     advance: Mapping[Bucket, Callable[..., tuple[PyTree, Any]]]
 
 
@@ -71,22 +78,37 @@ def compile_all(
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
-    extracting = jax.jit(extract).lower(pool, row).compile()
     move = partial(advance_rows, servable.advance)
     if servable.advance_rows:
         move = partial(_in_place, servable.advance_rows)
-    step = jax.jit(move, donate_argnums=1)
 
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
         progress(f"bucket {bucket}")
-        batch = _batch_shape(bucket, servable.tick_events)
-        return step.lower(servable.weights, pool, batch).compile()
+        words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
+        step = jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
+        return step.lower(servable.weights, pool, words).compile()
+
+    def compile_extract(rows: int) -> Callable[..., dict[str, Any]]:
+        return jax.jit(extract).lower(pool, _shape((rows,), jnp.int32)).compile()
 
     with ThreadPoolExecutor(min(len(buckets), os.cpu_count() or 1)) as threads:
         advancing = dict(
             zip(buckets, threads.map(compile_bucket, buckets), strict=True)
         )
+        extracting = dict(
+            zip(EXPORT_ROWS, threads.map(compile_extract, EXPORT_ROWS), strict=True)
+        )
     return Executables(fresh, inserting, extracting, advancing), pool
+
+
+def _unpack_first(
+    move: Callable[..., tuple[PyTree, Any]],
+    bucket: Bucket,
+    weights: PyTree,
+    pool: PyTree,
+    words: Any,
+) -> tuple[PyTree, Any]:
+    return move(weights, pool, unpack(words, bucket))
 
 
 def _in_place(
@@ -146,26 +168,15 @@ def _run_canary(
 
 def _repeat(
     bucket: Bucket, rows: npt.NDArray[np.int32], servable: Servable, piece: slice
-) -> PackedBatch:
-    """Return a batch whose rows all hold the same piece of the canary."""
-    size = servable.tick_events
-    tokens = np.zeros((bucket.rows, bucket.ticks * size), np.int32)
-    dt_ms = np.zeros(tokens.shape, np.float32)
-    events = piece.stop - piece.start
-    tokens[:, :events] = servable.canary.tokens[piece]
-    dt_ms[:, :events] = servable.canary.dt_ms[piece]
-    ticks = np.full(bucket.rows, events // size, np.int32)
-    return PackedBatch(rows, tokens, dt_ms, ticks)
-
-
-def _batch_shape(bucket: Bucket, tick_events: int) -> PackedBatch:
-    events = (bucket.rows, bucket.ticks * tick_events)
-    return PackedBatch(
-        rows=_shape((bucket.rows,), jnp.int32),
-        tokens=_shape(events, jnp.int32),
-        dt_ms=_shape(events, jnp.float32),
-        ticks=_shape((bucket.rows,), jnp.int32),
-    )
+) -> npt.NDArray[np.int32]:
+    """Return a batch, in one array, whose rows all hold a piece of the canary."""
+    words = np.zeros(packed_size(bucket, servable.tick_events), np.int32)
+    batch, events = unpack(words, bucket), piece.stop - piece.start
+    batch.rows[:] = rows
+    batch.ticks[:] = events // servable.tick_events
+    batch.tokens[:, :events] = servable.canary.tokens[piece]
+    batch.dt_ms[:, :events] = servable.canary.dt_ms[piece]
+    return words
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> Any:

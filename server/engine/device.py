@@ -12,23 +12,38 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final, get_args
 
-from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
+from saccade.server.engine.commands import (
+    Command,
+    Export,
+    Fail,
+    Insert,
+    Release,
+    Restore,
+    SlotCommand,
+    Submit,
+)
+from saccade.server.engine.errors import (
+    EngineError,
+    EngineFailed,
+    NotReady,
+    UnknownServable,
+)
 from saccade.server.engine.health import Status
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
     Deliver,
-    EngineOutput,
+    DeviceOutput,
     Observer,
     StreamFailed,
-    read_export,
 )
-from saccade.server.engine.pool import InFlight, Pool, read_scores
+from saccade.server.engine.pool import InFlight, Pool, pages_of, read_scores
+from saccade.server.engine.ticks import TickArena
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -62,6 +77,8 @@ class RestartLimiter:
 class Device:
     """One thread around the pools of all models.
 
+    Front ends are told apart by a number, their *port*.
+
     Args:
         pools: By model.
         status: Receives each model's state.
@@ -75,21 +92,21 @@ class Device:
         self._turns = deque(pools)
         self._status = status
         self._observer = observer
-        self._commands: queue.SimpleQueue[Callable[[], None] | None]
-        self._commands = queue.SimpleQueue()
-        self._deliver: Deliver = _drop
+        self._work: queue.SimpleQueue[Callable[[], None] | None]
+        self._work = queue.SimpleQueue()
+        self._ports: dict[int, Deliver] = {}
+        self._outputs: dict[int, list[DeviceOutput]] = {}
         self._restarts = RestartLimiter()
         self._began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
-    def start(self, deliver: Deliver) -> None:
+    def start(self) -> None:
         """Start the thread; it compiles first."""
-        self._deliver = deliver
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and wait for it; what is queued is not scored."""
-        self._commands.put(None)
+        self._work.put(None)
         if self._thread.is_alive():
             self._thread.join()
 
@@ -99,9 +116,21 @@ class Device:
         began_s = self._began_s
         return 0.0 if began_s is None else time.monotonic() - began_s
 
-    def send(self, lease: Lease, run: Callable[[Pool], None]) -> None:
-        """Run a command on a session's pool, after all that was sent before."""
-        self._commands.put(partial(self._run_on_pool, lease, run))
+    def connect(self, port: int, deliver: Deliver) -> None:
+        """Deliver a front end's outputs to it from now on."""
+        self._work.put(partial(self._ports.__setitem__, port, deliver))
+
+    def disconnect(self, port: int) -> None:
+        """End all sessions of a front end that is gone."""
+        self._work.put(partial(self._remove_port, port))
+
+    def add_arena(self, port: int, model: str, arena: TickArena) -> None:
+        """Find the pages of a front end's ticks of a model in this arena."""
+        self._work.put(partial(self._add_arena, port, model, arena))
+
+    def send(self, port: int, commands: list[Command]) -> None:
+        """Run a front end's commands, in order, after all that was sent before."""
+        self._work.put(partial(self._run_commands, port, commands))
 
     def add(self, pool: Pool) -> bool:
         """Add a prepared pool and wait until the thread has done so.
@@ -113,7 +142,7 @@ class Device:
             NotReady: The thread does not run, and never will.
         """
         added: Future[bool] = Future()
-        self._commands.put(partial(self._add, pool, added))
+        self._work.put(partial(self._add, pool, added))
         while True:
             with suppress(TimeoutError):
                 return added.result(ALIVE_CHECK_S)
@@ -122,7 +151,7 @@ class Device:
 
     def remove(self, model: str) -> None:
         """Remove a model's pool, after all that was sent before."""
-        self._commands.put(partial(self._remove, model))
+        self._work.put(partial(self._remove, model))
 
     # From here on, everything runs on the thread.
 
@@ -130,20 +159,31 @@ class Device:
         try:
             self._prepare_all()
             flight: InFlight | None = None
-            while self._run_commands(idle=flight is None):
+            while self._take_work(idle=flight is None):
                 flight = self._step(flight)
         except Exception as error:
             LOG.exception("the device thread ends")
             for name in self.pools:
                 self._fail(name, error)
+            self._deliver()
 
     def _step(self, flight: InFlight | None) -> InFlight | None:
-        """Launch the next batch, and deliver the results of the one before."""
+        """Launch the next batch, and deliver the results of the one before.
+
+        The results come first where the device has finished: then nothing is gained
+        by packing first, and their sessions would wait for it.
+        """
         self._began_s = time.monotonic()
+        self._begin_exports()
+        done = flight is not None and flight.done
+        if flight is not None and done:
+            self._read_scores(flight)
+            self._deliver()
         launched = self._launch()
-        if flight is not None:
-            self._deliver_scores(flight)
-        self._deliver_exports()
+        if flight is not None and not done:
+            self._read_scores(flight)
+        self._read_exports()
+        self._deliver()
         self._began_s = None
         return launched
 
@@ -165,8 +205,8 @@ class Device:
             return
         self._observer.compiled(name, seconds)
 
-    def _run_commands(self, *, idle: bool) -> bool:
-        """Run the commands that wait, or wait for one if there is nothing else to do.
+    def _take_work(self, *, idle: bool) -> bool:
+        """Do the work that waits, or wait for some if there is nothing else to do.
 
         Returns:
             Whether the thread goes on.
@@ -174,13 +214,30 @@ class Device:
         block = idle and not any(pool.ticks_waiting for pool in self.pools.values())
         while True:
             try:
-                command = self._commands.get(block=block)
+                work = self._work.get(block=block)
             except queue.Empty:
                 return True
-            if command is None:
+            if work is None:
                 return False
-            command()
+            work()
             block = False
+
+    def _add_arena(self, port: int, model: str, arena: TickArena) -> None:
+        if model in self.pools:
+            self.pools[model].add_arena(port, arena)
+
+    def _remove_port(self, port: int) -> None:
+        for pool in self.pools.values():
+            pool.remove_port(port)
+        self._ports.pop(port, None)
+        self._outputs.pop(port, None)
+
+    def _run_commands(self, port: int, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Submit):
+                self._submit(port, command)
+            else:
+                self._run_on_pool(port, command)
 
     def _add(self, pool: Pool, added: Future[bool]) -> None:
         new = pool.model not in self.pools  # two callers may load one model
@@ -196,15 +253,33 @@ class Device:
         self._turns.remove(model)
         self._status.remove(model)
 
-    def _run_on_pool(self, lease: Lease, run: Callable[[Pool], None]) -> None:
-        failure = self._status.failure(lease.model)
-        if failure is not None:
-            self._deliver([StreamFailed(lease, failure)])
+    def _submit(self, port: int, submit: Submit) -> None:
+        pool = self.pools.get(submit.model)
+        if pool is None:
             return
         try:
-            run(self.pools[lease.model])
+            pool.submit(port, submit)
+        except Exception as error:
+            self._recover(submit.model, error)
+        failure = self._status.failure(submit.model)
+        if failure is not None:  # the sessions hear it again, so that none hangs
+            held = zip(submit.slots.tolist(), submit.generations.tolist(), strict=True)
+            for slot, generation in dict.fromkeys(held):
+                lease = Lease(submit.model, slot, generation)
+                self._put(port, StreamFailed(lease, failure))
+
+    def _run_on_pool(self, port: int, command: SlotCommand) -> None:
+        lease = command.lease
+        pool = self.pools.get(lease.model)
+        failure = self._status.failure(lease.model)
+        if pool is None or failure is not None:
+            failure = failure or UnknownServable(lease.model)
+            self._put(port, StreamFailed(lease, failure))
+            return
+        try:
+            _RUN[type(command)](pool, port, command)
         except EngineError as error:
-            self._deliver([StreamFailed(lease, error)])
+            self._put(port, StreamFailed(lease, error))
         except Exception as error:
             self._recover(lease.model, error)
 
@@ -221,34 +296,57 @@ class Device:
                 return flight
         return None
 
-    def _deliver_scores(self, flight: InFlight) -> None:
+    def _read_scores(self, flight: InFlight) -> None:
         pool = self.pools.get(flight.model)
         if pool is None or flight.restarts != pool.restarts:
-            return  # the batch's sessions have received `StreamFailed`
+            # The batch's sessions have received `StreamFailed`.
+            self._put_all(pages_of(flight, scored=False))
+            return
         try:
-            scores = read_scores(flight)
+            done = read_scores(flight)
         except Exception as error:
+            self._put_all(pages_of(flight, scored=False))
             self._recover(flight.model, error)
             return
         self._observer.ran(
             flight.model, flight.batch, time.perf_counter() - flight.launched_s
         )
-        self._deliver(list(scores))
+        self._put_all(done)
 
-    def _deliver_exports(self) -> None:
-        """Deliver the rows whose export was commanded before this step's launch.
+    def _begin_exports(self) -> None:
+        for name, pool in self.pools.items():
+            try:
+                pool.begin_exports()
+            except Exception as error:
+                self._recover(name, error)
 
-        They hold the ticks of the batch whose scores have just been delivered, and
-        none of the batch that was launched since.
+    def _read_exports(self) -> None:
+        """Read the rows whose export was commanded before this step's launch.
+
+        They hold the ticks of the batch whose scores have just been read, and none of
+        the batch that was launched since.
         """
         for name, pool in self.pools.items():
             try:
-                exported = [read_export(export) for export in pool.take_exports()]
+                self._put_all(pool.take_exports())
             except Exception as error:
                 self._recover(name, error)
-                continue
-            if exported:
-                self._deliver(list(exported))
+
+    def _put(self, port: int, output: DeviceOutput) -> None:
+        self._outputs.setdefault(port, []).append(output)
+
+    def _put_all(self, outputs: Sequence[tuple[int, DeviceOutput]]) -> None:
+        for port, output in outputs:
+            self._put(port, output)
+
+    def _deliver(self) -> None:
+        """Deliver what has come out since the last call, in one call a front end."""
+        for pool in self.pools.values():
+            self._put_all(pool.take_dropped())
+        outputs, self._outputs = self._outputs, {}
+        for port, each in outputs.items():
+            if port in self._ports:
+                self._ports[port](each)
 
     def _recover(self, model: str, error: Exception) -> None:
         """Restart a pool that failed, and end every session that was on it.
@@ -260,7 +358,8 @@ class Device:
         lost = self.pools[model].evict_all() if model in self.pools else []
         if not self._restart(model):
             self._status.fail(model, _typed(error))
-        self._deliver([StreamFailed(lease, _typed(error)) for lease in lost])
+        for port, lease in lost:
+            self._put(port, StreamFailed(lease, _typed(error)))
 
     def _restart(self, model: str) -> bool:
         """Make a pool's rows anew; return whether that succeeded."""
@@ -282,11 +381,8 @@ class Device:
         LOG.error("model %r is lost: %s", model, error, exc_info=error)
         self._status.fail(model, _typed(error))
         lost = self.pools[model].evict_all()
-        self._deliver([StreamFailed(lease, _typed(error)) for lease in lost])
-
-
-def _drop(outputs: list[EngineOutput]) -> None:
-    """Discard outputs from before the thread started."""
+        for port, lease in lost:
+            self._put(port, StreamFailed(lease, _typed(error)))
 
 
 def _typed(error: Exception) -> EngineError:
@@ -294,3 +390,34 @@ def _typed(error: Exception) -> EngineError:
     return (
         error if isinstance(error, EngineError) else EngineFailed(type(error).__name__)
     )
+
+
+def _insert(pool: Pool, port: int, command: Insert) -> None:
+    pool.insert(port, command.lease, command.half_life_ms)
+
+
+def _restore(pool: Pool, port: int, command: Restore) -> None:
+    pool.restore(port, command.lease, command.leaves)
+
+
+def _export(pool: Pool, port: int, command: Export) -> None:
+    pool.export(port, command.lease)
+
+
+def _release(pool: Pool, _: int, command: Release) -> None:
+    pool.release(command.lease)
+
+
+def _fail(_pool: Pool, _: int, command: Fail) -> None:
+    raise command.error
+
+
+_RUN: Final[dict[type[SlotCommand], Callable[[Pool, int, Any], None]]] = {
+    Insert: _insert,
+    Restore: _restore,
+    Export: _export,
+    Release: _release,
+    Fail: _fail,
+}
+assert set(_RUN) == {*get_args(SlotCommand)}
+"""What each command about one slot does."""

@@ -1,23 +1,26 @@
-"""The engine: sessions lease slots of a model's pool; one thread moves all pools."""
+"""The engine: models behind one device thread, and the front ends that use them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from saccade.model.tokens import TokenChunk
+from saccade.server.engine.commands import Command
 from saccade.server.engine.device import Device
-from saccade.server.engine.errors import AlreadyServed, StillServed, UnknownServable
+from saccade.server.engine.errors import AlreadyServed, UnknownServable
+from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, Status
-from saccade.server.engine.leases import Lease, Leases
 from saccade.server.engine.model_registry import Servable
-from saccade.server.engine.outputs import Deliver, Observer, RowState
+from saccade.server.engine.outputs import Deliver, Observer
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.ticks import TickArena
 
 LOG: Final = logging.getLogger(__name__)
+OWN_PORT: Final = 0
+"""The port of the front end in the engine's own process."""
 
 
 class Engine:
@@ -32,6 +35,9 @@ class Engine:
         buckets: Shapes to compile.
         backlog_events: Events that one session may have waiting.
         observer: Counts.
+
+    Attributes:
+        frontend: Leases the slots to sessions of this process.
     """
 
     def __init__(
@@ -42,15 +48,13 @@ class Engine:
         backlog_events: int,
         observer: Observer,
     ) -> None:
-        self._slots = slots
-        self._new_pool = partial(
-            Pool, slots=slots, buckets=buckets, events=backlog_events
-        )
+        self._new_pool = partial(Pool, slots=slots, buckets=buckets)
         pools = {one.key: self._new_pool(one) for one in servables}
-        self._leases = {key: Leases(key, slots) for key in pools}
         self._observer = observer
         self._status = Status(pools)
         self._device = Device(pools, self._status, observer)
+        shapes = [shape_of(servable) for servable in servables]
+        self.frontend = Frontend(self, shapes, range(slots), backlog_events)
 
     @property
     def health(self) -> Health:
@@ -59,17 +63,7 @@ class Engine:
 
     def slots_used(self, model: str) -> int:
         """Return how many of a model's slots are leased."""
-        return self._leases[model].used if model in self._leases else 0
-
-    def tick_events(self, model: str) -> int:
-        """Return how many events make a tick of a model.
-
-        Raises:
-            UnknownServable: No model has that name.
-        """
-        if model not in self._device.pools:
-            raise UnknownServable(model)
-        return self._device.pools[model].tick_events
+        return self.frontend.slots_used(model)
 
     def ticks_waiting(self, model: str) -> int:
         """Return how many whole ticks wait in a model's queue."""
@@ -80,9 +74,27 @@ class Engine:
         """Start the device thread; it compiles first.
 
         Args:
-            deliver: Called with the outputs of each batch, on the device thread.
+            deliver: Called with the outputs of each step, on the device thread.
         """
-        self._device.start(deliver)
+        self._device.connect(OWN_PORT, deliver)
+        self._device.start()
+
+    def add_arena(self, model: str, arena: TickArena) -> None:
+        """Find the pages of a model's ticks in this arena."""
+        self._device.add_arena(OWN_PORT, model, arena)
+
+    def send(self, commands: list[Command]) -> None:
+        """Run commands, in order, after all that were sent before."""
+        self._device.send(OWN_PORT, commands)
+
+    def check(self, model: str) -> None:
+        """Raise if a model does not take sessions.
+
+        Raises:
+            NotReady: The model is not compiled yet, or the engine stops.
+            EngineError: The model is lost, for this reason.
+        """
+        self._status.check(model)
 
     def load(self, servable: Servable) -> None:
         """Add another model while the others serve; its sessions may then open.
@@ -96,14 +108,14 @@ class Engine:
             NotReady: The engine does not run, or no more.
         """
         key = servable.key
-        if key in self._leases:
+        if key in self._device.pools:
             raise AlreadyServed(key)
         pool = self._new_pool(servable)
         seconds = pool.prepare(lambda what: LOG.info("loading %r: %s", key, what))
         self._observer.compiled(key, seconds)
         if not self._device.add(pool):
             raise AlreadyServed(key)
-        self._leases[key] = Leases(key, self._slots)
+        self.frontend.add_model(shape_of(servable))
 
     def unload(self, model: str) -> None:
         """Remove a model without sessions, and free its memory.
@@ -114,11 +126,9 @@ class Engine:
             UnknownServable: No model has that name.
             StillServed: A slot of it is leased.
         """
-        if model not in self._leases:
+        if model not in self._device.pools:
             raise UnknownServable(model)
-        if used := self._leases[model].used:
-            raise StillServed(model, used)
-        del self._leases[model]
+        self.frontend.remove_model(model)
         self._device.remove(model)
 
     def stop(self) -> None:
@@ -126,69 +136,7 @@ class Engine:
         self._status.stop()
         self._device.stop()
 
-    def open(self, model: str, half_life_ms: float) -> Lease:
-        """Lease a slot to a new session.
 
-        Raises:
-            UnknownServable: No model has that name.
-            NotReady: The model is not compiled yet, or the engine stops.
-            EngineFailed: The model's pool is lost.
-            SlotsExhausted: No slot is free.
-        """
-        lease = self._acquire(model)
-        self._device.send(lease, lambda pool: pool.insert(lease, half_life_ms))
-        return lease
-
-    def submit(self, lease: Lease, chunk: TokenChunk) -> None:
-        """Queue a session's events; they are scored once they make whole ticks.
-
-        Raises:
-            StaleLease: The lease has ended.
-        """
-        self._leases[lease.model].check(lease)
-        self._device.send(lease, lambda pool: pool.submit(lease, chunk))
-
-    def reset(self, lease: Lease, half_life_ms: float) -> Lease:
-        """Forget all of a session's events.
-
-        Scores of those events that are on their way carry the old lease.
-
-        Raises:
-            StaleLease: The lease has ended.
-        """
-        renewed = self._leases[lease.model].renew(lease)
-        self._device.send(renewed, lambda pool: pool.insert(renewed, half_life_ms))
-        return renewed
-
-    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
-        """Request a session's row as it is once every event so far is queued.
-
-        The row leaves as an `ExportedState` that carries `done`, in order with the
-        scores: all ticks that are in the row come before it, all others after.
-
-        Raises:
-            StaleLease: The lease has ended.
-        """
-        self._leases[lease.model].check(lease)
-        self._device.send(lease, lambda pool: pool.export(lease, done))
-
-    def restore(self, model: str, row: RowState) -> Lease:
-        """Lease a slot to a session that continues from a row; raises as `open`."""
-        lease = self._acquire(model)
-        self._device.send(lease, lambda pool: pool.restore(lease, row))
-        return lease
-
-    def release(self, lease: Lease) -> None:
-        """Free a slot.
-
-        Raises:
-            StaleLease: The lease has ended.
-        """
-        self._leases[lease.model].release(lease)
-        self._device.send(lease, lambda pool: pool.release(lease))
-
-    def _acquire(self, model: str) -> Lease:
-        if model not in self._leases:
-            raise UnknownServable(model)
-        self._status.check(model)
-        return self._leases[model].acquire()
+def shape_of(servable: Servable) -> ModelShape:
+    """Return what a front end must know of a model."""
+    return ModelShape(servable.key, servable.tick_events, servable.classes)

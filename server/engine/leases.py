@@ -22,13 +22,18 @@ class Lease(NamedTuple):
 
 
 class Leases:
-    """The leases of one pool; safe to call from any thread."""
+    """The leases of some slots of one pool; safe to call from any thread.
 
-    def __init__(self, model: str, slots: int) -> None:
+    Args:
+        model: The pool's model.
+        slots: The slots to lease.
+    """
+
+    def __init__(self, model: str, slots: range) -> None:
         self._model = model
         self._slots = slots
-        self._free = list(range(slots - 1, -1, -1))
-        self._generations = [0] * slots
+        self._free = list(reversed(slots))
+        self._generations = dict.fromkeys(slots, 0)
         self._held: set[int] = set()
         self._lock = threading.Lock()
 
@@ -45,7 +50,7 @@ class Leases:
         """
         with self._lock:
             if not self._free:
-                raise SlotsExhausted(self._model, self._slots)
+                raise SlotsExhausted(self._model, len(self._slots))
             slot = self._free.pop()
             self._held.add(slot)
             return self._next_generation(slot)
@@ -71,17 +76,8 @@ class Leases:
             self._held.remove(lease.slot)
             self._free.append(lease.slot)
 
-    def check(self, lease: Lease) -> None:
-        """Raise if a lease has ended.
-
-        Raises:
-            StaleLease: The lease has ended.
-        """
-        with self._lock:
-            self._check(lease)
-
     def _check(self, lease: Lease) -> None:
-        current = self._generations[lease.slot]
+        current = self._generations.get(lease.slot)
         if lease.slot not in self._held or lease.generation != current:
             raise StaleLease(lease.slot, lease.generation)
 

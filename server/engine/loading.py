@@ -15,7 +15,6 @@ import numpy as np
 from saccade.model.backends import BACKENDS
 from saccade.model.checkpoint import load
 from saccade.model.classifier import fold, init_carry
-from saccade.model.tokens import Tokenizer
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 
 LOG: Final = logging.getLogger(__name__)
@@ -57,8 +56,7 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
     checkpoint = load(path)
     manifest = checkpoint.manifest
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
-    config, tokenization = manifest.config, manifest.tokenization
-    canary = manifest.canary
+    config, canary = manifest.config, manifest.canary
     chosen = BACKENDS[execution](config, fold(config, variables))
     servable = Servable(
         name=manifest.name,
@@ -82,9 +80,9 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
     return ServedModel(
         servable=servable,
         labels=tuple(manifest.labels),
-        sensor=tokenization.sensor,
+        tokenization=manifest.tokenization,
+        timestep=manifest.timestep,
         content_hash=manifest.content_hash,
-        new_tokenizer=partial(Tokenizer, tokenization, manifest.timestep),
         folder=path,
         execution=execution,
     )

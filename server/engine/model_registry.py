@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.sensor import Sensor
-from saccade.model.tokens import Tokenizer
+from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
 
 PyTree: TypeAlias = Any
 """Arrays nested in tuples, dicts and dataclasses that JAX can flatten."""
@@ -79,18 +79,18 @@ class ServedModel:
     Attributes:
         servable: The engine's view of the model.
         labels: The classes' names, in the order of the logits.
-        sensor: The geometry that its events must have.
+        tokenization: Its tokens, with the geometry that its events must have.
+        timestep: Which gap goes with an event.
         content_hash: Hash of the checkpoint, which tells versions apart.
-        new_tokenizer: Returns a tokenizer for one stream.
         folder: The folder that the checkpoint was read from.
         execution: The backend that was asked for, one of `BACKENDS`.
     """
 
     servable: Servable
     labels: tuple[str, ...]
-    sensor: Sensor
+    tokenization: Tokenization
+    timestep: TimestepConvention
     content_hash: str
-    new_tokenizer: Callable[[], Tokenizer]
     folder: Path | None = None
     execution: str = "fastest"
 
@@ -108,6 +108,15 @@ class ServedModel:
     def tick_events(self) -> int:
         """Events per tick."""
         return self.servable.tick_events
+
+    @property
+    def sensor(self) -> Sensor:
+        """The geometry that its events must have."""
+        return self.tokenization.sensor
+
+    def new_tokenizer(self) -> Tokenizer:
+        """Return a tokenizer for one stream."""
+        return Tokenizer(self.tokenization, self.timestep)
 
 
 class Catalogue:

@@ -1,18 +1,20 @@
-"""Values that leave the device thread: scores, failures, and exported sessions."""
+"""Values that leave the device thread, and what a front end makes of them.
+
+The device thread delivers `DeviceOutput`s, in order, one batch a step. A front end
+(`frontend.py`) turns them into the `EngineOutput`s of its streams.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-import jax
 import numpy as np
 import numpy.typing as npt
 
 from saccade.model.tokens import TokenChunk
-from saccade.server.engine.errors import EngineError, RowMismatch
+from saccade.server.engine.errors import EngineError
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.model_registry import PyTree
 from saccade.server.engine.scheduler import Batch
 
 
@@ -23,11 +25,17 @@ class TickScores(NamedTuple):
         lease: The session's lease.
         logits: Scores after each tick, `(k, c)`.
         t_us: Timestamp of each tick's last event, `(k,)`.
+        top: Index of each tick's largest score, `(k,)`.
+        confidence: Its probability under a softmax, `(k,)`.
+        finite: Whether every score is a finite number.
     """
 
     lease: Lease
     logits: npt.NDArray[np.float32]
     t_us: npt.NDArray[np.int64]
+    top: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    finite: bool = True
 
 
 class StreamFailed(NamedTuple):
@@ -45,7 +53,7 @@ class RowState(NamedTuple):
         waiting: The events that are in no tick yet, the oldest first.
     """
 
-    leaves: tuple[npt.NDArray[Any], ...]
+    leaves: Sequence[npt.NDArray[Any]]
     waiting: TokenChunk
 
 
@@ -62,9 +70,40 @@ class ExportedState(NamedTuple):
 
 
 EngineOutput: TypeAlias = TickScores | StreamFailed | ExportedState
+"""An output for one stream."""
 
-Deliver: TypeAlias = Callable[[list[EngineOutput]], None]
-"""Takes the outputs of one batch, on the device thread."""
+
+class PagesDone(NamedTuple):
+    """Pages that the engine has finished with, by rows of a batch.
+
+    Attributes:
+        model: The model's key.
+        slots: Each row's slot, (n,).
+        generations: The generation of its lease, (n,).
+        counts: Each row's pages, (n,).
+        pages: The pages, row after row, (k,).
+        scored: Whether the pages hold scores; otherwise they were dropped.
+    """
+
+    model: str
+    slots: npt.NDArray[np.int32]
+    generations: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int32]
+    pages: npt.NDArray[np.int32]
+    scored: bool
+
+
+class ExportedRow(NamedTuple):
+    """The arrays of a session's row."""
+
+    lease: Lease
+    leaves: Sequence[npt.NDArray[Any]]
+
+
+DeviceOutput: TypeAlias = PagesDone | ExportedRow | StreamFailed
+
+Deliver: TypeAlias = Callable[[list[DeviceOutput]], None]
+"""Takes the outputs of one step, on the device thread."""
 
 
 class Observer(Protocol):
@@ -78,37 +117,3 @@ class Observer(Protocol):
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """A batch ran; from its launch to its scores it took `seconds`."""
-
-
-class PendingExport(NamedTuple):
-    """A row whose copy from the device to the host has been launched."""
-
-    lease: Lease
-    carry: PyTree
-    waiting: TokenChunk
-    done: Callable[[RowState], None]
-
-
-def read_export(export: PendingExport) -> ExportedState:
-    """Wait until a row's copy has reached the host, and return it."""
-    leaves = jax.tree.leaves(jax.device_get(export.carry))
-    row = RowState(tuple(np.asarray(leaf) for leaf in leaves), export.waiting)
-    return ExportedState(export.lease, row, export.done)
-
-
-def carry_of(model: str, row: RowState, like: PyTree) -> PyTree:
-    """Return a row's arrays in the form of a carry.
-
-    Args:
-        model: The model's name, for the error.
-        row: The exported row.
-        like: A carry of the model.
-
-    Raises:
-        RowMismatch: The arrays are not those of this model's carry.
-    """
-    shapes = jax.tree.leaves(like)
-    found = [(leaf.shape, leaf.dtype) for leaf in row.leaves]
-    if found != [(shape.shape, shape.dtype) for shape in shapes]:
-        raise RowMismatch(model)
-    return jax.tree.unflatten(jax.tree.structure(like), row.leaves)

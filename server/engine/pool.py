@@ -1,116 +1,69 @@
-"""One model's slots on the device, and the events that wait for them on the host.
+"""One model's slots on the device, and the ticks that wait for them.
 
 Only the device thread touches a `Pool`. A pool packs the sessions that the scheduler
-chose into a padded batch, launches the compiled call, and later reads the scores back.
+chose into a padded batch, launches the compiled call, and later writes the scores into
+the pages that the events came in.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.tokens import TokenChunk
+from saccade.server.engine import host_kernels
+from saccade.server.engine.commands import Submit
 from saccade.server.engine.compiled import (
+    EXPORT_ROWS,
     WHOLE_SESSION,
     Executables,
     check_canary,
     compile_all,
 )
-from saccade.server.engine.errors import BacklogFull
+from saccade.server.engine.errors import RowMismatch
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import PyTree, Servable
-from saccade.server.engine.outputs import (
-    PendingExport,
-    RowState,
-    TickScores,
-    carry_of,
-)
+from saccade.server.engine.outputs import DeviceOutput, ExportedRow, PagesDone
+from saccade.server.engine.page_queues import PageQueues
 from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
-from saccade.server.engine.slots import PackedBatch, make_pool
+from saccade.server.engine.slots import (
+    RowLayout,
+    RowLeaves,
+    make_pool,
+    packed_size,
+    unpack,
+)
+from saccade.server.engine.ticks import TickArena
+
+Ints = npt.NDArray[np.int32]
+NO_LEASE: Final = -1
+"""The generation of a slot that no session holds."""
+
+IN_FLIGHT: Final = 3
+"""Batches whose arrays may be in use: one packed, one running, one being read."""
 
 
-class Backlog:
-    """One session's events that wait for the device, the open tick included.
+class _Share(NamedTuple):
+    """The rows of a batch whose pages are in one front end's arena.
 
-    A bounded first-in-first-out buffer that gives out whole ticks. Its arrays grow by
-    doubling up to the capacity and are compacted in place, so that a stream of
-    one-event chunks costs no more than one of large ones.
+    Attributes:
+        port: The front end.
+        arena: Its pages.
+        first_row: The first of the rows.
+        rows: How many rows.
+        pages: Their pages, as a part of the batch's.
     """
 
-    def __init__(self, tick_events: int, capacity: int) -> None:
-        self._tick_events = tick_events
-        self._capacity = max(capacity, tick_events)
-        self._begin = 0
-        self._end = 0
-        self._arrays = _allocate(4 * tick_events)
-
-    def __len__(self) -> int:
-        return self._end - self._begin
-
-    @property
-    def ticks(self) -> int:
-        """Whole ticks that wait."""
-        return len(self) // self._tick_events
-
-    def append(self, chunk: TokenChunk) -> int:
-        """Add events and return by how many whole ticks the backlog grew.
-
-        Raises:
-            BacklogFull: The events do not fit; none was added.
-        """
-        count = len(chunk.tokens)
-        if len(self) + count > self._capacity:
-            raise BacklogFull(len(self), count, self._capacity)
-        before = self.ticks
-        if self._end + count > len(self._arrays.tokens):
-            self._make_room(len(self) + count)
-        added = slice(self._end, self._end + count)
-        self._arrays.tokens[added] = chunk.tokens
-        self._arrays.dt_ms[added] = chunk.dt_ms
-        self._arrays.t_us[added] = chunk.t_us
-        self._end += count
-        return self.ticks - before
-
-    def take(
-        self, ticks: int, tokens: npt.NDArray[np.int32], dt_ms: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.int64]:
-        """Move the oldest ticks into a batch's rows; return each tick's last t_us."""
-        count = ticks * self._tick_events
-        assert count <= len(self), "the scheduler gave out ticks that do not exist"
-        taken = slice(self._begin, self._begin + count)
-        tokens[:count] = self._arrays.tokens[taken]
-        dt_ms[:count] = self._arrays.dt_ms[taken]
-        ends = self._arrays.t_us[taken][self._tick_events - 1 :: self._tick_events]
-        self._begin += count
-        return ends.copy()
-
-    def copy(self) -> TokenChunk:
-        """Return all that waits, the oldest first."""
-        kept = slice(self._begin, self._end)
-        tokens, dt_ms, t_us = self._arrays
-        return TokenChunk(tokens[kept].copy(), dt_ms[kept].copy(), t_us[kept].copy())
-
-    def _make_room(self, needed: int) -> None:
-        size = len(self._arrays.tokens)
-        while size < 2 * needed:  # half empty, so that moving is rare
-            size *= 2
-        target = self._arrays if size == len(self._arrays.tokens) else _allocate(size)
-        waiting, kept = len(self), slice(self._begin, self._end)
-        target.tokens[:waiting] = self._arrays.tokens[kept]
-        target.dt_ms[:waiting] = self._arrays.dt_ms[kept]
-        target.t_us[:waiting] = self._arrays.t_us[kept]
-        self._arrays, self._begin, self._end = target, 0, waiting
-
-
-def _allocate(size: int) -> TokenChunk:
-    return TokenChunk(
-        np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.int64)
-    )
+    port: int
+    arena: TickArena
+    first_row: int
+    rows: int
+    pages: slice
 
 
 class InFlight(NamedTuple):
@@ -122,32 +75,38 @@ class InFlight(NamedTuple):
 
     model: str
     batch: Batch
-    leases: tuple[Lease, ...]
-    t_us: tuple[npt.NDArray[np.int64], ...]
+    generations: npt.NDArray[np.int64]
+    pages: Ints
+    shares: list[_Share]
     logits: Any
     launched_s: float
     restarts: int
 
+    @property
+    def done(self) -> bool:
+        """Whether the device has finished with the batch."""
+        return bool(self.logits.is_ready())
 
-class _Resident(NamedTuple):
-    """The session that a slot is leased to."""
 
-    lease: Lease
-    backlog: Backlog
+class _PendingExports(NamedTuple):
+    """Rows whose copy from the device to the host has been launched."""
+
+    ports: list[int]
+    leases: list[Lease]
+    parts: dict[str, Any]
 
 
 class Pool:
-    """The rows, the compiled calls, the queue and the resident sessions of one model.
+    """The rows, the compiled calls, the queues and the resident sessions of one model.
 
     Args:
         servable: The model.
         slots: Sessions that the pool has rows for.
         buckets: Shapes to compile.
-        events: Events that one session may have waiting.
     """
 
     def __init__(
-        self, servable: Servable, slots: int, buckets: tuple[Bucket, ...], events: int
+        self, servable: Servable, slots: int, buckets: tuple[Bucket, ...]
     ) -> None:
         self.model = servable.key
         self.tick_events = servable.tick_events
@@ -155,13 +114,22 @@ class Pool:
         self._servable = servable
         self._slots = slots
         self._buckets = buckets
-        self._events = events
-        self._scheduler = Scheduler(buckets)
-        self._residents: dict[int, _Resident] = {}
+        self._scheduler = Scheduler(buckets, slots)
+        self._queues = PageQueues(slots)
+        self._generations = np.full(slots, NO_LEASE, np.int64)
+        self._ports = np.zeros(slots, np.int32)
+        self._arenas: dict[int, TickArena] = {}
+        self._packed = {
+            bucket: [_new_words(bucket, self.tick_events) for _ in range(IN_FLIGHT)]
+            for bucket in buckets
+        }
         self._rows: PyTree = None
         self._executables: Executables | None = None
         self._fresh: PyTree = None
-        self._exports: list[PendingExport] = []
+        self._layout: RowLayout
+        self._asked: list[tuple[int, Lease]] = []
+        self._exports: list[_PendingExports] = []
+        self._dropped: list[tuple[int, PagesDone]] = []
 
     @property
     def ticks_waiting(self) -> int:
@@ -185,6 +153,7 @@ class Pool:
         self._rows = check_canary(self._servable, executables, rows)
         self._executables = executables
         self._fresh = executables.fresh(WHOLE_SESSION)
+        self._layout = RowLayout(self._fresh)
         return time.perf_counter() - began_s
 
     def restart(self) -> None:
@@ -193,107 +162,228 @@ class Pool:
         Raises:
             CanaryMismatch: A bucket computes wrong scores by now.
         """
-        assert not self._residents, "evict_all comes first"
+        assert (self._generations == NO_LEASE).all(), "evict_all comes first"
         self.restarts += 1
         self._rows = None  # frees the old rows' memory before the new ones need it
         rows = make_pool(self._fresh, self._slots)
         self._rows = check_canary(self._servable, self._compiled, rows)
 
-    def insert(self, lease: Lease, half_life_ms: float) -> None:
-        """Begin a session in its row, whatever was there before."""
-        self._place(lease, self._compiled.fresh(np.float32(half_life_ms)))
+    def add_arena(self, port: int, arena: TickArena) -> None:
+        """Find the pages of one front end in this arena."""
+        self._arenas[port] = arena
 
-    def restore(self, lease: Lease, row: RowState) -> None:
-        """Continue a session in its row from an exported one.
+    def remove_port(self, port: int) -> None:
+        """End all sessions of a front end that is gone, and forget its pages."""
+        for slot in np.flatnonzero(self._ports == port).tolist():
+            self.release(Lease(self.model, slot, int(self._generations[slot])))
+        self._asked = [each for each in self._asked if each[0] != port]
+        self._arenas.pop(port, None)
+
+    def insert(self, port: int, lease: Lease, half_life_ms: float) -> None:
+        """Begin a front end's session in its row, whatever was there before."""
+        self._place(port, lease, self._compiled.fresh(np.float32(half_life_ms)))
+
+    def restore(
+        self, port: int, lease: Lease, leaves: Sequence[npt.NDArray[Any]]
+    ) -> None:
+        """Continue a session in its row from the arrays of an exported one.
 
         Raises:
             RowMismatch: The exported row is not one of this model.
-            BacklogFull: More events wait in it than a session may hold.
         """
-        self._place(lease, carry_of(self._servable.name, row, self._fresh))
-        self.submit(lease, row.waiting)
+        self._place(port, lease, self._carry_of(leaves))
 
-    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
-        """Launch the copy of a row to the host; `take_exports` returns it."""
-        resident = self._residents.get(lease.slot)
-        if resident is not None and resident.lease == lease:
-            carry = self._compiled.extract(self._rows, np.int32(lease.slot))
-            waiting = resident.backlog.copy()
-            self._exports.append(PendingExport(lease, carry, waiting, done))
+    def export(self, port: int, lease: Lease) -> None:
+        """Have a row copied to the host before the next batch moves it."""
+        if self._holds(lease):
+            self._asked.append((port, lease))
 
-    def take_exports(self) -> list[PendingExport]:
-        """Return the exports that were launched since the last call."""
+    def begin_exports(self) -> None:
+        """Launch the copies that were asked for since the last call."""
+        while self._asked:
+            asked = self._asked[: EXPORT_ROWS[-1]]
+            del self._asked[: len(asked)]
+            size = next(rows for rows in EXPORT_ROWS if rows >= len(asked))
+            rows = np.full(size, self._slots, np.int32)  # the scratch row
+            rows[: len(asked)] = [lease.slot for _, lease in asked]
+            parts = self._compiled.extract[size](self._rows, rows)
+            ports, leases = zip(*asked, strict=True)
+            self._exports.append(_PendingExports([*ports], [*leases], parts))
+
+    def take_exports(self) -> list[tuple[int, DeviceOutput]]:
+        """Wait for the copies that were launched; return each with its front end."""
         exports, self._exports = self._exports, []
-        return exports
+        rows: list[tuple[int, DeviceOutput]] = []
+        for ports, leases, parts in exports:
+            host = {dtype: np.asarray(part) for dtype, part in parts.items()}
+            for k, (port, lease) in enumerate(zip(ports, leases, strict=True)):
+                row = {dtype: part[k].copy() for dtype, part in host.items()}
+                rows.append((port, ExportedRow(lease, RowLeaves(self._layout, row))))
+        return rows
 
-    def submit(self, lease: Lease, chunk: TokenChunk) -> None:
-        """Queue events of a session; without effect if its lease has ended.
-
-        Raises:
-            BacklogFull: The session holds more than it may.
-        """
-        resident = self._residents.get(lease.slot)
-        if resident is not None and resident.lease == lease:
-            self._scheduler.add(lease.slot, resident.backlog.append(chunk))
+    def submit(self, port: int, submit: Submit) -> None:
+        """Queue pages; those of leases that have ended are returned."""
+        current = self._generations[submit.slots] == submit.generations
+        slots, pages = submit.slots, submit.pages
+        if not current.all():
+            self._return(port, *(part[~current] for part in submit[1:]))
+            slots, pages = slots[current], pages[current]
+        self._queues.push(slots, pages)
+        self._scheduler.add_all(slots, np.ones(len(slots), np.int32))
 
     def release(self, lease: Lease) -> None:
         """End a session; the next `insert` overwrites its row."""
-        resident = self._residents.get(lease.slot)
-        if resident is not None and resident.lease == lease:
-            self._scheduler.drop(lease.slot)
-            del self._residents[lease.slot]
+        if self._holds(lease):
+            self._drop(lease.slot)
+            self._generations[lease.slot] = NO_LEASE
 
-    def evict_all(self) -> list[Lease]:
-        """End every session and return their leases."""
+    def evict_all(self) -> list[tuple[int, Lease]]:
+        """End every session and return each with its front end."""
+        self._asked.clear()
         self._exports.clear()
-        leases = [resident.lease for resident in self._residents.values()]
+        held = np.flatnonzero(self._generations != NO_LEASE).tolist()
+        leases = [Lease(self.model, k, int(self._generations[k])) for k in held]
         for lease in leases:
             self.release(lease)
-        return leases
+        return [(int(self._ports[lease.slot]), lease) for lease in leases]
+
+    def take_dropped(self) -> list[tuple[int, PagesDone]]:
+        """Return the pages that were dropped since the last call."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def launch(self) -> InFlight | None:
         """Start the next batch on the device; None when no whole tick waits."""
         batch = self._scheduler.next_batch()
         if batch is None:
             return None
-        packed, ends = self._pack(batch)
-        leases = tuple(self._residents[slot].lease for slot, _ in batch.turns)
-        launched_s = time.perf_counter()
-        run = self._compiled.advance[batch.bucket]
-        self._rows, logits = run(self._servable.weights, self._rows, packed)
-        return InFlight(
-            self.model, batch, leases, ends, logits, launched_s, self.restarts
-        )
+        pages = self._queues.pop(batch.slots, batch.counts)
+        generations = self._generations[batch.slots]
+        where = (self.model, batch, generations, pages, self._shares(batch))
+        flight = InFlight(*where, None, time.perf_counter(), self.restarts)
+        try:
+            words = self._pack(flight)
+            run = self._compiled.advance[batch.bucket]
+            self._rows, logits = run(self._servable.weights, self._rows, words)
+            logits.copy_to_host_async()
+        except Exception:
+            self._dropped += pages_of(flight, scored=False)
+            raise
+        return flight._replace(logits=logits)
 
     @property
     def _compiled(self) -> Executables:
         assert self._executables is not None
         return self._executables
 
-    def _place(self, lease: Lease, carry: PyTree) -> None:
-        self._scheduler.drop(lease.slot)
-        self._residents[lease.slot] = _Resident(
-            lease, Backlog(self.tick_events, self._events)
-        )
+    def _holds(self, lease: Lease) -> bool:
+        return bool(self._generations[lease.slot] == lease.generation)
+
+    def _place(self, port: int, lease: Lease, carry: PyTree) -> None:
+        self.begin_exports()  # of what the row holds now
+        self._drop(lease.slot)
+        self._generations[lease.slot] = lease.generation
+        self._ports[lease.slot] = port
         self._rows = self._compiled.insert(self._rows, np.int32(lease.slot), carry)
 
-    def _pack(self, batch: Batch) -> tuple[PackedBatch, tuple[Any, ...]]:
-        rows, ticks = batch.bucket
-        # New arrays each time: the device may still be reading the last ones.
-        tokens = np.zeros((rows, ticks * self.tick_events), np.int32)
-        dt_ms = np.zeros(tokens.shape, np.float32)
-        row = np.full(rows, self._slots, np.int32)  # the scratch row
-        moves = np.zeros(rows, np.int32)
-        ends = []
-        for i, (slot, count) in enumerate(batch.turns):
-            row[i], moves[i] = slot, count
-            backlog = self._residents[slot].backlog
-            ends.append(backlog.take(count, tokens[i], dt_ms[i]))
-        return PackedBatch(row, tokens, dt_ms, moves), tuple(ends)
+    def _carry_of(self, leaves: Sequence[npt.NDArray[Any]]) -> PyTree:
+        shapes = jax.tree.leaves(self._fresh)
+        found = [(leaf.shape, leaf.dtype) for leaf in leaves]
+        if found != [(shape.shape, shape.dtype) for shape in shapes]:
+            raise RowMismatch(self._servable.name)
+        return jax.tree.unflatten(jax.tree.structure(self._fresh), [*leaves])
+
+    def _drop(self, slot: int) -> None:
+        """Return the pages that wait for a slot."""
+        count = self._scheduler.ticks_of(slot)
+        if count:
+            slots = np.array([slot], np.int32)
+            pages = self._queues.pop(slots, np.array([count], np.int32))
+            self._scheduler.drop(slot)
+            generations = self._generations[slots]
+            self._return(int(self._ports[slot]), slots, generations, pages)
+
+    def _return(
+        self, port: int, slots: Ints, generations: npt.NDArray[np.int64], pages: Ints
+    ) -> None:
+        counts = np.ones(len(slots), np.int32)
+        done = PagesDone(self.model, slots, generations, counts, pages, scored=False)
+        self._dropped.append((port, done))
+
+    def _shares(self, batch: Batch) -> list[_Share]:
+        """Split a batch's rows into runs of one front end each."""
+        ports = self._ports[batch.slots]
+        starts = [0, *(np.flatnonzero(np.diff(ports)) + 1).tolist(), len(ports)]
+        ends = np.concatenate([[0], np.cumsum(batch.counts)]).tolist()
+        shares = []
+        for first, after in pairwise(starts):
+            port = int(ports[first])
+            pages = slice(ends[first], ends[after])
+            arena = self._arenas[port]
+            shares.append(_Share(port, arena, first, after - first, pages))
+        return shares
+
+    def _pack(self, flight: InFlight) -> Ints:
+        """Pack a batch into an array that no running call reads."""
+        batch, pages = flight.batch, flight.pages
+        stock = self._packed[batch.bucket]
+        words = stock.pop(0)
+        stock.append(words)
+        packed, used = unpack(words, batch.bucket), len(batch.slots)
+        packed.rows[:used] = batch.slots
+        packed.rows[used:] = self._slots  # the scratch row
+        packed.ticks[:used] = batch.counts
+        packed.ticks[used:] = 0
+        packed.tokens[used:] = 0
+        packed.dt_ms[used:] = 0.0
+        for _, arena, first_row, rows, part in flight.shares:
+            host_kernels.pack_rows(
+                arena.words,
+                arena.floats,
+                pages[part],
+                batch.counts,
+                first_row,
+                rows,
+                self.tick_events,
+                packed.tokens,
+                packed.dt_ms,
+            )
+        return words
 
 
-def read_scores(flight: InFlight) -> list[TickScores]:
-    """Wait for a batch and return its scores, one entry a session."""
-    logits = np.asarray(jax.device_get(flight.logits), np.float32)
-    turns = zip(flight.leases, flight.t_us, logits, strict=False)
-    return [TickScores(lease, rows[: len(ends)], ends) for lease, ends, rows in turns]
+def _new_words(bucket: Bucket, tick_events: int) -> Ints:
+    """Return an array for a packed batch, aligned so that JAX need not copy it."""
+    size = packed_size(bucket, tick_events)
+    raw = np.zeros(size + 16, np.int32)
+    begin = -raw.ctypes.data % 64 // 4
+    return raw[begin : begin + size]
+
+
+def read_scores(flight: InFlight) -> list[tuple[int, PagesDone]]:
+    """Wait for a batch and write its scores to its pages; return who has which."""
+    logits = np.ascontiguousarray(jax.device_get(flight.logits), np.float32)
+    counts = flight.batch.counts
+    for _, arena, first_row, rows, part in flight.shares:
+        host_kernels.write_scores(
+            arena.floats,
+            flight.pages[part],
+            counts,
+            first_row,
+            rows,
+            arena.tick_events,
+            logits,
+        )
+    return pages_of(flight, scored=True)
+
+
+def pages_of(flight: InFlight, *, scored: bool) -> list[tuple[int, PagesDone]]:
+    """Return a batch's pages for each front end that they belong to."""
+    done = []
+    for port, _, first_row, rows, part in flight.shares:
+        row = slice(first_row, first_row + rows)
+        slots, counts = flight.batch.slots[row], flight.batch.counts[row]
+        generations = flight.generations[row]
+        pages = flight.pages[part]
+        part_done = (flight.model, slots, generations, counts, pages, scored)
+        done.append((port, PagesDone(*part_done)))
+    return done

@@ -10,8 +10,13 @@ ones, and gets all the capacity that they leave.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from saccade.server.engine import host_kernels
+from saccade.server.engine.host_kernels import FIRST, LAST, NONE, SLOTS, TICKS
 
 LAUNCH_COST: Final = 2.0
 """Cost of one call besides its rows × ticks, in units of one row's tick."""
@@ -32,73 +37,95 @@ class Batch(NamedTuple):
 
     Attributes:
         bucket: The compiled shape; the work never exceeds it.
-        turns: `(slot, ticks)` of each row, at least one tick each.
+        slots: The slot of each row, (n,).
+        counts: By how many ticks each moves, (n,), at least one.
     """
 
     bucket: Bucket
-    turns: tuple[tuple[int, int], ...]
+    slots: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+
+    @property
+    def turns(self) -> tuple[tuple[int, int], ...]:
+        """`(slot, ticks)` of each row."""
+        return tuple(zip(self.slots.tolist(), self.counts.tolist(), strict=True))
 
     @property
     def ticks(self) -> int:
         """Ticks of real work."""
-        return sum(ticks for _, ticks in self.turns)
+        return int(self.counts.sum())
 
 
 class Scheduler:
-    """The queue of slots that have whole ticks pending."""
+    """The queue of slots that have whole ticks pending.
+
+    Args:
+        buckets: The compiled shapes.
+        slots: Slots are numbered below this.
+        launch_cost: See `LAUNCH_COST`.
+    """
 
     def __init__(
-        self, buckets: Iterable[Bucket], launch_cost: float = LAUNCH_COST
+        self, buckets: Iterable[Bucket], slots: int, launch_cost: float = LAUNCH_COST
     ) -> None:
         self._buckets = sorted(set(buckets))
         if not self._buckets or min(min(bucket) for bucket in self._buckets) < 1:
             raise ValueError(
                 "a scheduler needs buckets of at least one row and one tick"
             )
+        self._shapes = np.array(self._buckets, np.int64)
         self._launch_cost = launch_cost
-        self._most_rows = max(bucket.rows for bucket in self._buckets)
-        self._pending: dict[int, int] = {}
-        self._ticks = 0
+        most_rows = max(bucket.rows for bucket in self._buckets)
+        self._front = np.empty(most_rows, np.int32)
+        self._counts = np.empty(most_rows, np.int32)
+        self._marks = np.array([NONE, NONE, 0, 0], np.int64)
+        self._waiting = np.zeros(slots, np.int32)
+        links = np.full((2, slots), NONE, np.int32)
+        self._queue = (self._marks, self._waiting, links[0], links[1])
+        assert (FIRST, LAST, SLOTS, TICKS) == (0, 1, 2, 3)
 
     @property
     def waiting(self) -> int:
         """Slots in the queue."""
-        return len(self._pending)
+        return int(self._marks[SLOTS])
 
     @property
     def ticks(self) -> int:
         """Ticks in the queue."""
-        return self._ticks
+        return int(self._marks[TICKS])
+
+    def ticks_of(self, slot: int) -> int:
+        """Return the ticks of one slot."""
+        return int(self._waiting[slot])
 
     def add(self, slot: int, ticks: int) -> None:
         """Add ticks to a slot; a slot that waits already keeps its place."""
-        if ticks > 0:
-            self._pending[slot] = self._pending.get(slot, 0) + ticks
-            self._ticks += ticks
+        self.add_all(np.array([slot], np.int32), np.array([ticks], np.int32))
+
+    def add_all(
+        self, slots: npt.NDArray[np.int32], ticks: npt.NDArray[np.int32]
+    ) -> None:
+        """Add ticks to slots, one after another."""
+        host_kernels.add_ticks(*self._queue, slots, ticks)
 
     def drop(self, slot: int) -> None:
         """Forget a slot's ticks."""
-        self._ticks -= self._pending.pop(slot, 0)
+        slots = np.array([slot], np.int32)
+        host_kernels.take_ticks(*self._queue, slots, self._waiting[slots])
 
     def next_batch(self) -> Batch | None:
         """Take the next batch off the queue, or None when it is empty."""
-        if not self._pending:
+        if not self.waiting:
             return None
-        front = list(islice(self._pending.items(), self._most_rows))
-        pending = [ticks for _, ticks in front]
-        bucket = max(self._buckets, key=lambda bucket: self._worth(bucket, pending))
-        turns = tuple(
-            (slot, min(ticks, bucket.ticks)) for slot, ticks in front[: bucket.rows]
+        best = host_kernels.choose_bucket(
+            *self._queue[:3],
+            self._shapes,
+            self._launch_cost,
+            self._front,
+            self._counts,
         )
-        for slot, ticks in turns:
-            left = self._pending.pop(slot) - ticks
-            if left:
-                self._pending[slot] = left
-        self._ticks -= sum(ticks for _, ticks in turns)
-        return Batch(bucket, turns)
-
-    def _worth(self, bucket: Bucket, pending: list[int]) -> tuple[float, int]:
-        """Rate a bucket by its real work per cost, then by its real work."""
-        work = sum(min(ticks, bucket.ticks) for ticks in pending[: bucket.rows])
-        cost = bucket.rows * bucket.ticks + self._launch_cost
-        return work / cost, work
+        bucket = self._buckets[best]
+        rows = min(self.waiting, bucket.rows)
+        batch = Batch(bucket, self._front[:rows].copy(), self._counts[:rows].copy())
+        host_kernels.take_ticks(*self._queue, batch.slots, batch.counts)
+        return batch

@@ -2,8 +2,9 @@
 
 No socket and no clock. The caller's loop:
 
-    for request in conversation.read(data):     # raises where the session ends
-        ...                                     # do it
+    message = conversation.decode(data)
+    for request in conversation.receive(message):   # raises where the session ends
+        ...                                         # do it
     ack = conversation.ledger.settle(waiting)   # also whenever ticks are scored
     send(conversation.write(message))
 """
@@ -18,8 +19,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias
 
 from saccade.model.events.encodings.packed import RECORD_BYTES
-from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import Events
+from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.codec import Wire, decode_client, encode_server
 from saccade.server.protocol.errors import (
     FrameTooLarge,
@@ -29,10 +29,12 @@ from saccade.server.protocol.errors import (
     UnexpectedMessage,
 )
 from saccade.server.protocol.frames import FrameReader, ReaderState
+from saccade.server.protocol.ingest import NewIngest, fastest
 from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
     ClientMessage,
     Close,
+    Encoding,
     ErrorMessage,
     EventsFrame,
     Flush,
@@ -41,16 +43,17 @@ from saccade.server.protocol.messages import (
     ServerMessage,
     error_message,
 )
+from saccade.server.protocol.scan import scan
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Events for the engine: decoded, checked, fitted; perhaps none.
+    """A frame's tokens for the engine; fewer than its events after a crop.
 
-    `size` is the bytes of `data` that they came in.
+    `size` is the bytes of `data` that the events came in.
     """
 
-    events: Events
+    chunk: TimedTokens
     size: int
 
 
@@ -133,10 +136,16 @@ _EXPECTED: Final = {
 
 
 class Conversation:
-    """Checks the order of one session's messages, and accounts for its frames."""
+    """Checks the order of one session's messages, and accounts for its frames.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: What the session may have under way.
+        new_ingest: The way from frames to tokens; the fastest where none is given.
+    """
+
+    def __init__(self, limits: Limits, new_ingest: NewIngest | None = None) -> None:
         self.limits = limits
+        self._new_ingest = new_ingest or fastest()
         self.stage = Stage.NEW
         self.ledger = Ledger()
         self._text: bool | None = None
@@ -144,55 +153,62 @@ class Conversation:
         self._reader: FrameReader | None = None
         self._resumed = False
 
-    def read(self, data: Wire) -> list[Request]:
-        """Decode one websocket message and return what it requests.
+    @property
+    def encoding(self) -> Encoding:
+        """What the session's frames hold."""
+        return self._open.encoding if self._open else "packed"
 
-        The form of the first message, bytes or text, is that of the answers.
+    def decode(self, data: Wire) -> ClientMessage | ProtocolError:
+        """Decode one websocket message, or return why it cannot be.
 
-        Raises:
-            ProtocolError: The session ends: send the error, then close.
+        The form of the first message, bytes or text, is that of the answers. Nothing
+        else depends on when a message is decoded.
         """
         if self._text is None:
             self._text = isinstance(data, str)
-        encoding = self._open.encoding if self._open else "packed"
         limit = self.limits.max_frame_bytes
+        if self.stage is Stage.OPEN and isinstance(data, bytes) and len(data) <= limit:
+            frame = scan(data)
+            if frame is not None:
+                return frame
         try:
-            message = decode_client(data, max_bytes=limit, encoding=encoding)
+            return decode_client(data, max_bytes=limit, encoding=self.encoding)
         except ProtocolError as error:
-            return self._refuse_unread(error)
-        return self.receive(message)
+            return error
 
-    def receive(self, message: ClientMessage) -> list[Request]:
-        """Return what a decoded message requests.
+    def read(self, data: Wire) -> list[Request]:
+        """Decode one websocket message and return what it requests; raises likewise."""
+        return self.receive(self.decode(data))
+
+    def receive(self, message: ClientMessage | ProtocolError) -> list[Request]:
+        """Return what a decoded message requests, or one that could not be decoded.
 
         Raises:
             ProtocolError: The session ends: send the error, then close.
         """
-        with self._ending_on_error():
+        if isinstance(message, ProtocolError):
+            return self._refuse_unread(message)
+        try:
             return self._dispatch(message)
+        except ProtocolError:
+            self.stage = Stage.ENDED
+            raise
 
-    def begin(self, sensor: Sensor) -> None:
-        """Accept the `Open`, for a model with this sensor.
+    def begin(self, tokenization: Tokenization) -> None:
+        """Accept the `Open`, for a model with these tokens and their sensor.
 
         Raises:
             SensorRefused: The client's sensor is another, and `fit` is `reject`.
             InvalidField: No decoder of the encoding is installed.
         """
         assert self.stage is Stage.OPENING
-        opening = self._opening
         with self._ending_on_error():
-            self._reader = FrameReader(
-                opening.encoding,
-                opening.sensor or sensor,
-                sensor,
-                opening.fit,
-                opening.clock_bits,
-            )
+            self._reader = FrameReader(self._opening, tokenization, self._new_ingest)
         self.stage = Stage.OPEN
 
-    def resume(self, sensor: Sensor, state: ConversationState) -> None:
+    def resume(self, tokenization: Tokenization, state: ConversationState) -> None:
         """Accept an `Open` that goes on with a session; raises as `begin`."""
-        self.begin(sensor)
+        self.begin(tokenization)
         self._frames.import_state(state.reader)
         self.ledger = Ledger.resume(state.sent, state.acked, state.kept)
         self.ledger.dropped = state.dropped
@@ -251,14 +267,14 @@ class Conversation:
     def _dispatch(self, message: ClientMessage) -> list[Request]:
         opens = isinstance(message, Open)
         self._expect(Stage.NEW if opens else Stage.OPEN, message.type)
+        if isinstance(message, EventsFrame):
+            return self._take(message)
         match message:
             case Open():
                 _check_raw_fields(message)
                 self._open = message
                 self.ledger.dropped = 0 if message.when_full == "drop-oldest" else None
                 self.stage = Stage.OPENING
-            case EventsFrame():
-                return self._take(message)
             case Reset():
                 self._frames.reset()
             case Close():
@@ -274,18 +290,19 @@ class Conversation:
         if size > limits.max_frame_bytes:
             raise FrameTooLarge(size, limits.max_frame_bytes, seq=frame.seq)
         count = size // RECORD_BYTES
+        reader = self._frames
         try:
-            events = self._frames.decode(frame)
-            count = len(events)
+            payload = reader.decode(frame)
+            count = len(payload)
             if count > limits.window_events:  # a raw frame may unfold so far
                 raise FrameTooLarge(count, limits.window_events, "events", frame.seq)
-            kept = self._frames.admit(events, frame.seq)
+            chunk = reader.admit(payload, frame)
         except ProtocolError as error:
             if error.fatal:
                 raise
             return self._refused(error, events=count, size=size)
-        self.ledger.add(events=count, size=size, kept=len(kept))
-        return [Feed(kept, size)]
+        self.ledger.add(events=count, size=size, kept=len(chunk.tokens))
+        return [Feed(chunk, size)]
 
     def _refuse_unread(self, error: ProtocolError) -> list[Request]:
         """Refuse a message that could not be decoded: one frame, or the session.

@@ -24,7 +24,7 @@ class ProtocolError(Exception):
     ├── frames      SequenceGap, FrameUndecodable, FrameOutsideSensor, FrameUnsorted
     ├── opening     UnknownModel, SensorRefused, UnknownSession, ModelChanged
     ├── parting     TakenOver, SessionIdle, SessionDeleted
-    ├── quotas      TooManySessions, RateExceeded
+    ├── quotas      TooManySessions, RateExceeded, CreditExceeded
     └── the server  SlotsExhausted, NotReady, EngineFailed, InternalError
 
     Attributes:
@@ -355,6 +355,23 @@ class RateExceeded(ProtocolError):
         return (
             "this key sends more than it may, on all its connections together; try "
             f"again in {self.retry_after_s:.1f} s"
+        )
+
+
+@dataclass(eq=False)
+class CreditExceeded(ProtocolError):
+    """More is under way than the session's credit, and one frame beyond it, allow."""
+
+    code: ClassVar[str] = "credit_exceeded"
+    close_code: ClassVar[int] = 4413
+    value: int
+    limit: int
+    unit: str = "events"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.value} {self.unit} are under way where {self.limit} may be; wait "
+            "for answers before sending more"
         )
 
 

@@ -1,20 +1,19 @@
-"""Decoding, checking and fitting of `events` frames, for one session."""
+"""Decoding of `events` frames and their way to tokens, for one session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
-import numpy as np
+import numpy.typing as npt
 
-from saccade.model.events.clock import unwrap_sorted
 from saccade.model.events.encodings.evt import (
     DecoderState,
     Evt2Decoder,
     Evt3Decoder,
     EvtDecoder,
 )
-from saccade.model.events.encodings.packed import unpack
+from saccade.model.events.encodings.packed import records
 from saccade.model.events.errors import (
     EventOutsideSensor,
     EventsError,
@@ -23,9 +22,8 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from saccade.model.events.fit import Fit, fit
-from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, check
+from saccade.model.ingest import IngestConfig
+from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
     FrameUndecodable,
@@ -34,7 +32,8 @@ from saccade.server.protocol.errors import (
     ProtocolError,
     SensorRefused,
 )
-from saccade.server.protocol.messages import Encoding, EventsFrame
+from saccade.server.protocol.ingest import NewIngest
+from saccade.server.protocol.messages import Encoding, EventsFrame, Open
 
 _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
     "packed": None,
@@ -43,6 +42,9 @@ _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
 }
 """The decoder of each encoding, where one lives as long as the session."""
 assert set(_DECODERS) == {*get_args(Encoding)}
+
+Payload: TypeAlias = npt.NDArray[Any]
+"""A frame's events, one item each: records as they came, or what a decoder made."""
 
 
 class ReaderState(NamedTuple):
@@ -58,67 +60,58 @@ class ReaderState(NamedTuple):
 
 
 class FrameReader:
-    """Turns one session's frames into events of the model's sensor, in time order.
+    """Turns one session's frames into tokens of its model, in time order.
 
     `decode` and `admit` are two calls, since a frame that is refused is accounted for
     by the number of events that it holds.
 
     Args:
-        encoding: What `data` holds.
-        source: The sensor that the client declared.
-        target: The model's sensor.
-        policy: How events of `source` are fitted to `target`.
-        clock_bits: Timestamps of packed records wrap after 2^clock_bits µs; None
-            where they do not.
+        opening: The client's `open`: encoding, sensor, fit and clock.
+        tokenization: The model's tokens, with the model's sensor.
+        new_ingest: Returns what turns the frames into tokens.
 
     Raises:
-        SensorRefused: The policy does not allow these sensors.
         InvalidField: No decoder of this encoding is installed.
+        SensorRefused: The client's sensor does not fit the model's.
     """
 
     def __init__(
         self,
-        encoding: Encoding,
-        source: Sensor,
-        target: Sensor,
-        policy: Fit,
-        clock_bits: int | None = None,
+        opening: Open,
+        tokenization: Tokenization,
+        new_ingest: NewIngest,
     ) -> None:
-        self._encoding = encoding
-        self._source = source
-        self._target = target
-        self._policy = policy
-        self._clock_bits = clock_bits
+        self._new_decoder = _DECODERS[opening.encoding]
         try:
-            self.reset()
+            self._decoder = self._new_decoder() if self._new_decoder else None
         except ReaderMissing:
-            raise InvalidField("encoding", "is not served here", encoding) from None
-        if source.polarities > target.polarities:
-            raise SensorRefused(source, target)
+            reason = "is not served here"
+            raise InvalidField("encoding", reason, opening.encoding) from None
+        source = opening.sensor or tokenization.sensor
         try:
-            self._fit(np.empty(0, EVENT_DTYPE))
-        except SensorMismatch:
-            raise SensorRefused(source, target) from None
+            config = IngestConfig(source, tokenization, opening.fit, opening.clock_bits)
+        except SensorMismatch as error:
+            raise SensorRefused(error.source, error.target) from None
+        self._ingest = new_ingest(config)
 
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
-        new_decoder = _DECODERS[self._encoding]
-        self._last_t_us: int | None = None
-        self._decoder = new_decoder() if new_decoder else None
+        self._decoder = self._new_decoder() if self._new_decoder else None
+        self._ingest.resume(None)
 
     def export_state(self) -> ReaderState:
         """Return what another reader needs to go on with this session."""
         decoder = self._decoder.export_state() if self._decoder else ()
-        return ReaderState(self._last_t_us, decoder)
+        return ReaderState(self._ingest.last_t_us, decoder)
 
     def import_state(self, state: ReaderState) -> None:
         """Go on from another reader's state; for a new reader only."""
-        self._last_t_us = state.last_t_us
+        self._ingest.resume(state.last_t_us)
         if self._decoder:
             self._decoder.import_state(state.decoder)
 
-    def decode(self, frame: EventsFrame) -> Events:
-        """Return a frame's events as they came.
+    def decode(self, frame: EventsFrame) -> Payload:
+        """Return a frame's events as they came, an item each.
 
         Raises:
             FrameUndecodable: The data does not decode.
@@ -131,30 +124,24 @@ class FrameReader:
         try:
             if self._decoder:
                 return self._decoder.decode(frame.data)
-            return unpack(frame.data, frame.t_base_us)
+            return records(frame.data)
         except MalformedPayload as error:
             raise to_wire_error(error, frame.seq) from None
 
-    def admit(self, events: Events, seq: int) -> Events:
-        """Return the events of the next frame, fitted to the model's sensor.
+    def admit(self, payload: Payload, frame: EventsFrame) -> TimedTokens:
+        """Return the tokens of the next frame, once decoded.
 
         Raises:
+            FrameUndecodable: The frame's time base would overflow int64.
             FrameOutsideSensor: An event lies outside the declared sensor.
             FrameUnsorted: Time runs backwards in the frame, or since the last.
         """
-        if self._clock_bits is not None:
-            events["t"] = unwrap_sorted(events["t"], self._clock_bits, self._last_t_us)
         try:
-            check(events, self._source, self._last_t_us)
+            if self._decoder:
+                return self._ingest.take_events(payload)
+            return self._ingest.take_records(payload, frame.t_base_us)
         except EventsError as error:
-            raise to_wire_error(error, seq) from None
-        fitted = self._fit(events)
-        if len(events):
-            self._last_t_us = int(events["t"][-1])
-        return fitted
-
-    def _fit(self, events: Events) -> Events:
-        return fit(events, self._source, self._target, self._policy)
+            raise to_wire_error(error, frame.seq) from None
 
 
 def to_wire_error(error: EventsError, seq: int) -> ProtocolError:

@@ -45,7 +45,7 @@ class Ledger:
         self.acked = Counts()
         self.durable_seq = 0
         self.dropped: int | None = None
-        self._last_ack = Ack(0, 0, 0)
+        self._reported: tuple[Counts, int, int | None] = (self.acked, 0, None)
         self.kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
@@ -98,11 +98,11 @@ class Ledger:
         consumed = self.kept - waiting
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        ack = self.ack()
-        if ack == self._last_ack:
+        reported = self.acked, self.durable_seq, self.dropped
+        if reported == self._reported:
             return None
-        self._last_ack = ack
-        return ack
+        self._reported = reported
+        return self.ack()
 
     def ack(self) -> Ack:
         """Return the acknowledgement of the present counts, sent before or not."""

@@ -33,6 +33,8 @@ LARGEST_INTEGER: Final = 2**53
 """The largest that JavaScript holds exactly; the bound on ids, seqs and counts."""
 LARGEST_TIME_US: Final = 2**62
 LARGEST_CLASSES: Final = 65536
+LAGS_MS: Final = (1, 2**16)
+"""The least and the largest lag that a session may ask for, ms."""
 CLOCK_BITS: Final = (16, 48)
 """The shortest and the longest clock that wraps, in bits of µs."""
 
@@ -89,6 +91,7 @@ class Open:
     clock_bits: Omitted[Annotated[int | None, integer(*CLOCK_BITS)]] = None
     when_full: Omitted[WhenFull] = "block"
     results: Omitted[Results] = "all"
+    max_lag_ms: Omitted[Annotated[int | None, integer(*LAGS_MS)]] = None
     resume: Omitted[Name | None] = None
 
 
@@ -101,7 +104,7 @@ class EventsFrame:
     t_base_us: Annotated[int, integer(0, LARGEST_TIME_US)] = field(
         default=0, kw_only=True
     )
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ class Result:
     """The scores after a tick; `ticks` and `events` count since open or reset.
 
     `dropped` is None where the client's policy drops no events, here and below.
+    `superseded` counts the earlier results that this one replaced unsent.
     """
 
     type: ClassVar[str] = "result"
@@ -166,11 +170,15 @@ class Result:
     label: Text
     confidence: Confidence
     dropped: Omitted[Count | None] = None
+    superseded: Omitted[Count] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The newest frame that is consumed, with cumulative counts since open."""
+    """The newest frame that is consumed, with cumulative counts since open.
+
+    `lag_ms` and `window_events` are None where the session has no `max_lag_ms`.
+    """
 
     type: ClassVar[str] = "ack"
     seq: Count
@@ -178,6 +186,8 @@ class Ack:
     bytes: Count
     durable_seq: Count = 0
     dropped: Omitted[Count | None] = None
+    lag_ms: Omitted[Count | None] = None
+    window_events: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from saccade.server.engine.client import EngineClient, EngineStream
 from saccade.server.engine.errors import EngineError, EngineFailed
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import TickScores
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 from saccade.server.sessions.wire_errors import to_wire_error
 
 
@@ -45,7 +45,7 @@ class _Scores:
     def scored(self, scores: TickScores) -> None:
         self.ticks += len(scores.logits)
         self.logits = scores.logits[-1]
-        if not np.isfinite(self.logits).all():
+        if not scores.finite:
             self._error = EngineFailed("a score is not finite")
         self._signal.notify()
 

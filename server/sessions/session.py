@@ -6,15 +6,14 @@ a `MessageSink` takes the messages to the client.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from saccade.model.events.types import Events
+from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.model_registry import ServedModel
@@ -22,15 +21,20 @@ from saccade.server.engine.outputs import RowState, TickScores
 from saccade.server.protocol.conversation import Conversation
 from saccade.server.protocol.errors import InternalError, ProtocolError
 from saccade.server.protocol.messages import (
+    Ack,
     ErrorMessage,
     Flush,
     Open,
     Opened,
     Reset,
+    Result,
     ServerMessage,
     WasReset,
 )
 from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from saccade.server.sessions.freshness import Freshness
+from saccade.server.sessions.observer import SessionObserver, Unobserved
+from saccade.server.sessions.pending_replies import PendingReplies
 from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
 from saccade.server.sessions.snapshots import (
     HostState,
@@ -40,8 +44,6 @@ from saccade.server.sessions.snapshots import (
     Snapshot,
 )
 from saccade.server.sessions.wire_errors import to_wire_error
-
-REPLIES_KEPT: Final = 16
 
 
 class MessageSink(Protocol):
@@ -55,26 +57,6 @@ class MessageSink(Protocol):
 
     def progressed(self) -> None:
         """Check again what waits for the session: ticks were scored."""
-
-
-class Signal:
-    """Wakes the coroutines that wait, which then check their condition again.
-
-    Unlike `asyncio.Condition`, it is notified without a lock, from synchronous code.
-    """
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-
-    def notify(self) -> None:
-        """Make every waiting coroutine check its condition again."""
-        self._changed.set()
-
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Return once the condition holds, at once if it does."""
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
 
 
 class SessionHandle(NamedTuple):
@@ -117,56 +99,6 @@ def opened(
     )
 
 
-class _Sent(NamedTuple):
-    """A reply, and the newest frame when it was sent."""
-
-    seq: int
-    message: Reply
-
-
-class PendingReplies:
-    """Flushes that wait for their scores, and the newest replies.
-
-    A reply may be lost on its way; a client that comes back receives the newest again.
-    """
-
-    def __init__(self) -> None:
-        self._flushes: deque[PendingFlush] = deque()
-        self._sent: deque[_Sent] = deque(maxlen=REPLIES_KEPT)
-
-    @property
-    def newest(self) -> list[Reply]:
-        """The newest replies, the oldest first."""
-        return [sent.message for sent in self._sent]
-
-    def add_flush(self, flush: PendingFlush) -> None:
-        """Add a flush that waits."""
-        self._flushes.append(flush)
-
-    def take_due(self, ticks: int) -> Iterator[PendingFlush]:
-        """Remove and yield the flushes to answer once so many ticks are scored."""
-        while self._flushes and self._flushes[0].ticks <= ticks:
-            yield self._flushes.popleft()
-
-    def add_sent(self, seq: int, message: Reply) -> None:
-        """Add a reply that is sent now, after frame `seq`."""
-        self._sent.append(_Sent(seq, message))
-
-    def export_state(
-        self, seq: int
-    ) -> tuple[tuple[PendingFlush, ...], tuple[Reply, ...]]:
-        """Return the flushes and replies from no later than a frame."""
-        flushes = tuple(flush for flush in self._flushes if flush.seq <= seq)
-        return flushes, tuple(sent.message for sent in self._sent if sent.seq <= seq)
-
-    def import_state(
-        self, seq: int, flushes: Iterable[PendingFlush], replies: Iterable[Reply]
-    ) -> None:
-        """Continue with the flushes and replies up to a frame."""
-        self._flushes.extend(flushes)
-        self._sent.extend(_Sent(seq, message) for message in replies)
-
-
 class Session:
     """One client's stream, from `opened` to `closed`; an engine's `OutputHandler`.
 
@@ -175,6 +107,8 @@ class Session:
         model: The model that scores it.
         opening: The client's `open` message.
         sink: Takes messages to the client.
+        observer: Counts what becomes of the events; None counts nothing.
+        clock: Gives seconds.
     """
 
     def __init__(
@@ -183,6 +117,8 @@ class Session:
         model: ServedModel,
         opening: Open,
         sink: MessageSink,
+        observer: SessionObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._conversation = conversation
         self.model = model
@@ -192,9 +128,17 @@ class Session:
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
         self._opening = opening
         self.handle = SessionHandle("")
-        self._reporter = Reporter(opening.report)
+        self._reporter = Reporter(opening.report, model.tick_events)
         self._limits = QUEUE_LIMITS[opening.when_full](conversation.limits)
         self._input = SessionInput(model, self._limits)
+        self._observer = observer or Unobserved()
+        self._clock = clock
+        self._fresh = Freshness(
+            (opening.max_lag_ms or math.inf) / 1000,
+            model.tick_events,
+            conversation.limits.window_events,
+        )
+        self._withheld = 0
         self._replies = PendingReplies()
         self._snapshots_awaited: list[OnSnapshot] = []
         self._last: Tick | None = None
@@ -229,13 +173,18 @@ class Session:
             return self._input.unscored > limits.window_events
         return limits.exceeded_by(ledger.pending)
 
+    @property
+    def unanswered(self) -> int:
+        """Flushes that wait for their scores."""
+        return len(self._replies)
+
     def begin(self, client: EngineClient) -> None:
         """Open a stream through the engine; `send_opened` comes next.
 
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
-        self._conversation.begin(self.model.sensor)
+        self._conversation.begin(self.model.tokenization)
         self._open_stream(client, None)
 
     def resume(
@@ -244,13 +193,15 @@ class Session:
         """Continue from a snapshot of this model; otherwise as `begin`."""
         self.model, self._input = model, SessionInput(model, self._limits)
         self._tick_events = model.tick_events
-        self._conversation.resume(model.sensor, snapshot.conversation)
+        self._conversation.resume(model.tokenization, snapshot.conversation)
         self._open_stream(client, snapshot.row)
         self._opening = snapshot.opening
         self._reporter.resume(snapshot.position)
         self._last, self._reported = snapshot.last, snapshot.reported
         ticks = 0 if self._last is None else self._last.ticks
         self._input.import_state(snapshot.input, ticks)
+        under_way = self._input.ahead + self._input.queued
+        self._fresh.came(under_way, self._clock())
         self._replies.import_state(snapshot.seq, snapshot.flushes, snapshot.replies)
 
     def _open_stream(self, client: EngineClient, row: RowState | None) -> None:
@@ -259,11 +210,13 @@ class Session:
         except EngineError as error:
             raise to_wire_error(error) from None
         self._input.attach(stream)
+        self._input.limit_lead(self._fresh.lead_ticks)
 
     def send_opened(self, handle: SessionHandle) -> None:
         """Send `opened`, and to a client that came back the newest replies again."""
         self.handle = handle
-        self._send(opened(handle, self.model, self._conversation))
+        begun = opened(handle, self.model, self._conversation)
+        self._send(replace(begun, window_events=self._fresh.window))
         for reply in self._replies.newest:
             self._send(reply)
         if self._reported is not None:
@@ -271,22 +224,38 @@ class Session:
         self._input.submit_ready()
         self.acknowledge()
 
-    def feed(self, events: Events, size: int) -> int:
+    def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many were dropped to make room.
 
         Args:
-            events: Checked events of the model's sensor, in order of time.
+            chunk: The events' tokens, in order of time.
             size: Bytes of `data` that they came in.
         """
         self.revision += 1
-        dropped = self._input.feed(events, size)
-        if dropped:
-            self._conversation.ledger.drop(dropped)
+        now_s = self._clock()
+        dropped = self._drop_overdue(now_s)
+        self._fresh.came(len(chunk.tokens), now_s)
+        in_the_way = self._input.feed(chunk, size)
+        self._count_dropped(in_the_way)
+        self.acknowledge()
+        return dropped + in_the_way
+
+    def shed(self, chunk: TimedTokens, size: int) -> int:
+        """Take a frame's events, and drop all whole ticks that wait; return how many.
+
+        For a live source above its key's rate.
+        """
+        self.revision += 1
+        self._fresh.came(len(chunk.tokens), self._clock())
+        self._input.hold_back(chunk, size)
+        dropped = self._drop(self._input.droppable)
         self.acknowledge()
         return dropped
 
     def flush(self, request: Flush) -> None:
         """Answer for exactly the events so far, now or once they are scored."""
+        if self._conversation.ledger.dropped is not None:
+            self._drop(self._excess())
         self._input.submit_all()
         self._replies.add_flush(
             PendingFlush(
@@ -303,6 +272,7 @@ class Session:
         """Begin anew; every whole tick must be scored before."""
         assert self.drained
         self._input.reset()
+        self._fresh.reset()
         self._reporter.reset()
         self._last = self._reported = None
         self._cancel_snapshots()
@@ -315,7 +285,7 @@ class Session:
 
     def repeat(self) -> None:
         """Acknowledge a frame that had come before."""
-        self._send(self._conversation.ledger.ack())
+        self._send(self._with_lag(self._conversation.ledger.ack()))
 
     def close(self) -> None:
         """Send the final scores; every whole tick must be scored before."""
@@ -333,26 +303,80 @@ class Session:
     def release(self) -> None:
         """Free the slot, however the session ended."""
         self._end()
+        self._withhold(0)
         self._input.close()
 
     def scored(self, scores: TickScores) -> None:
         """Receive some ticks' scores; send results, acks and answers to flushes."""
-        if not np.isfinite(scores.logits).all():
+        if not scores.finite:
             self._end()
             self._sink.fail(InternalError())
             return
-        for logits, t_us in zip(scores.logits, scores.t_us.tolist(), strict=True):
-            self._input.scored()
-            ticks = self._input.ticks
-            self._last = Tick(ticks, ticks * self._tick_events, t_us, logits)
-            self.acknowledge()
-            for tick in self._reporter.select([self._last]):
-                self._reported = tick
-                self._send_result(tick)
+        first, count = self._input.ticks + 1, len(scores.t_us)
+        now_s = self._clock()
+        self._observe(count, now_s)
+        chosen = self._reporter.select_many(first, scores.t_us, scores.logits)
+        for k in chosen.tolist():
+            self._pass_flushes(scores, first, k)
+            self._advance(scores, k, first + k)
+            self._reported = self._last
+            self._report(scores, k)
             self._answer_flushes()
+        self._pass_flushes(scores, first, count)
+        self._advance(scores, count - 1, first + count - 1)
+        self._answer_flushes()
         self.revision += 1
+        self._drop_overdue(now_s)
+        self._input.limit_lead(self._fresh.lead_ticks)
         self._input.submit_ready()
+        self._observer.reported(len(chosen))
         self._sink.progressed()
+
+    def _observe(self, ticks: int, now_s: float) -> None:
+        """Count ticks that are scored now, and how long their events took."""
+        lag_s, late = self._fresh.lag_s(now_s), self._fresh.late
+        latency_s = self._fresh.scored(ticks * self._tick_events, now_s)
+        self._observer.scored(latency_s, lag_s, self._fresh.late - late)
+
+    def _excess(self) -> int:
+        """Return how many waiting events to drop before a flush keeps the others."""
+        window = self._limits.events + self._limits.ticks * self._tick_events
+        excess = self._input.ahead + self._input.droppable - window
+        ticks = -(-max(excess, 0) // self._tick_events)
+        return min(ticks * self._tick_events, self._input.droppable)
+
+    def _drop_overdue(self, now_s: float) -> int:
+        """Drop the waiting ticks that would be scored too late; return the events."""
+        if self._conversation.ledger.dropped is None:
+            return 0
+        late = self._fresh.overdue(self._input.ahead, now_s)
+        return self._drop(min(late, self._input.droppable))
+
+    def _drop(self, events: int) -> int:
+        self._input.drop(events)
+        self._count_dropped(events)
+        return events
+
+    def _count_dropped(self, events: int) -> None:
+        """Count waiting events that were dropped behind those that the engine has."""
+        if events:
+            self._fresh.dropped(self._input.ahead, events)
+            self._conversation.ledger.drop(events)
+            self._observer.dropped(events)
+
+    def _pass_flushes(self, scores: TickScores, first: int, end: int) -> None:
+        """Answer the flushes that are due before the tick of index `end`."""
+        while (due := self._replies.next_due) < first + end:
+            self._advance(scores, int(due) - first, int(due))
+            self._answer_flushes()
+
+    def _advance(self, scores: TickScores, k: int, ticks: int) -> None:
+        """Count the ticks up to one, acknowledge them, and make that one the newest."""
+        if ticks > self._input.ticks:
+            self._input.scored(ticks - self._input.ticks)
+            t_us, events = int(scores.t_us[k]), ticks * self._tick_events
+            self._last = Tick(ticks, events, t_us, scores.logits[k])
+            self.acknowledge()
 
     def failed(self, error: EngineError) -> None:
         """Receive the engine's error and end the session."""
@@ -402,7 +426,21 @@ class Session:
         """Acknowledge what is scored; the open tick too, where nothing is before it."""
         ack = self._conversation.ledger.settle(self._input.waiting)
         if ack is not None:
-            self._send(ack)
+            self._send(self._with_lag(ack))
+
+    def _with_lag(self, ack: Ack) -> Ack:
+        """Add the present lag and window, where the client has bounded its lag."""
+        if not self._fresh.bounded:
+            return ack
+        lag_ms = round(1000 * self._fresh.lag_s(self._clock()))
+        window = self._fresh.window
+        self._withhold(self._conversation.limits.window_events - window)
+        return replace(ack, lag_ms=lag_ms, window_events=window)
+
+    def _withhold(self, events: int) -> None:
+        """Note how much less the client may have under way than by its window."""
+        self._observer.withheld(events - self._withheld)
+        self._withheld = events
 
     def _end(self) -> None:
         self.ended = True
@@ -417,6 +455,21 @@ class Session:
         self.revision += 1
         self._replies.add_sent(self._conversation.ledger.sent.seq, message)
         self._send(message)
+
+    def _report(self, scores: TickScores, k: int) -> None:
+        """Send the newest tick's scores."""
+        tick, top = self._last, int(scores.top[k])
+        assert tick is not None
+        self._send(
+            Result(
+                self._conversation.ledger.acked.seq,
+                *tick[:3],
+                scores.logits[k].tolist(),
+                self.model.labels[top],
+                float(scores.confidence[k]),
+                self._if_dropping(self._input.dropped_behind),
+            )
+        )
 
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq

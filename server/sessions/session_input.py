@@ -1,6 +1,6 @@
 """A session's events on their way into the engine, and how far they have come.
 
-    frame → queue (bounded, where the client chose so) → tokenizer → engine
+    tokens → queue (bounded, where the client chose so) → gaps → engine
 
 Two policies share one path. Under `block` the engine receives everything at once, and
 the client is held back. Under `drop-oldest` the engine is given a few ticks ahead of
@@ -8,9 +8,9 @@ its scores; later events wait in the queue, and when the queue is full its oldes
 ticks are dropped. What waits in the queue begins with a new tick, so that no tick has a
 gap inside.
 
-Events wait before they become tokens. So when the oldest are dropped, the next event's
-timestep spans the gap, and the scores are those of a stream in which the dropped events
-never happened.
+Events wait before their gaps are counted. So when the oldest are dropped, the next
+event's timestep spans the gap, and the scores are those of a stream in which the
+dropped events never happened.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Final, NamedTuple, get_args
 
 import numpy as np
 
-from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.model.events.types import Events
+from saccade.model.tokens import NO_TOKENS, GapCounter, TimedTokens
 from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
+from saccade.server.engine.ticks import gaps_ms
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
-
-LEAD_TICKS: Final = 64
-"""More than two batches of the longest bucket, so that the device is never idle."""
+from saccade.server.sessions.freshness import MOST_LEAD_TICKS
 
 UNBOUNDED: Final = sys.maxsize
 
@@ -52,7 +52,7 @@ class QueueLimits(NamedTuple):
 QUEUE_LIMITS: Final[dict[WhenFull, Callable[[Limits], QueueLimits]]] = {
     "block": lambda limits: QueueLimits(),
     "drop-oldest": lambda limits: QueueLimits(
-        LEAD_TICKS, limits.window_events, limits.window_bytes
+        MOST_LEAD_TICKS, limits.window_events, limits.window_bytes
     ),
 }
 assert set(QUEUE_LIMITS) == {*get_args(WhenFull)}
@@ -61,7 +61,7 @@ assert set(QUEUE_LIMITS) == {*get_args(WhenFull)}
 class _Frame(NamedTuple):
     """The events left of a frame, and their share of the frame's bytes."""
 
-    events: Events
+    chunk: TimedTokens
     size: int
 
 
@@ -82,27 +82,28 @@ class EventQueue:
         """Bytes of the frames that wait."""
         return self._bytes
 
-    def append(self, events: Events, size: int) -> None:
+    def append(self, chunk: TimedTokens, size: int) -> None:
         """Add a frame's events, which came in `size` bytes, at the end."""
-        if len(events):
-            self._frames.append(_Frame(events, size))
-            self._events += len(events)
+        if len(chunk.tokens):
+            self._frames.append(_Frame(chunk, size))
+            self._events += len(chunk.tokens)
             self._bytes += size
 
-    def take(self, most: int) -> Events:
+    def take(self, most: int) -> TimedTokens:
         """Remove the oldest events, at most so many, and return them."""
-        parts: list[Events] = []
+        parts: list[TimedTokens] = []
         left = min(most, self._events)
         while left:
-            events, size = self._frames.popleft()
-            part, rest = events[:left], events[left:]
-            if len(rest):
-                share = -(-size * len(rest) // len(events))
+            chunk, size = self._frames.popleft()
+            part = TimedTokens(chunk.tokens[:left], chunk.t_us[:left])
+            rest = TimedTokens(chunk.tokens[left:], chunk.t_us[left:])
+            if len(rest.tokens):
+                share = -(-size * len(rest.tokens) // len(chunk.tokens))
                 self._frames.appendleft(_Frame(rest, share))
                 size -= share
             self._bytes -= size
-            self._events -= len(part)
-            left -= len(part)
+            self._events -= len(part.tokens)
+            left -= len(part.tokens)
             parts.append(part)
         return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -115,11 +116,11 @@ class EventQueue:
         excess = max(self._events - self._limits.events, self._excess_by_bytes())
         if excess <= 0:
             return 0
-        return len(self.take(-(-excess // multiple) * multiple))
+        return len(self.take(-(-excess // multiple) * multiple).tokens)
 
-    def copy(self) -> Events:
+    def copy(self) -> TimedTokens:
         """Return all that waits, the oldest first."""
-        return _joined([frame.events for frame in self._frames])
+        return _joined([frame.chunk for frame in self._frames])
 
     def clear(self) -> None:
         """Remove all events."""
@@ -132,14 +133,16 @@ class EventQueue:
             if excess <= 0:
                 break
             if excess < frame.size:
-                return events - (-excess * len(frame.events) // frame.size)
+                return events - (-excess * len(frame.chunk.tokens) // frame.size)
             excess -= frame.size
-            events += len(frame.events)
+            events += len(frame.chunk.tokens)
         return events
 
 
-def _joined(parts: list[Events]) -> Events:
-    return np.concatenate(parts) if parts else np.empty(0, EVENT_DTYPE)
+def _joined(parts: list[TimedTokens]) -> TimedTokens:
+    if not parts:
+        return NO_TOKENS
+    return TimedTokens(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class Gap(NamedTuple):
@@ -183,14 +186,18 @@ class DropLog:
 
     def waiting(self, ticks: int) -> int:
         """Return how many events lie in gaps behind ticks that are not scored yet."""
+        if not self._ahead:
+            return 0
         return sum(gap.events for gap in self._ahead if gap.ticks > ticks)
 
 
 class InputState(NamedTuple):
     """All that another `SessionInput` needs to continue, but for the engine's row.
 
+    Events without tokens come from a snapshot of an earlier version.
+
     Attributes:
-        newest: The tokenizer's state.
+        newest: The gap counter's state.
         submitted: Events given to the engine since open or reset.
         queued: Events that wait in the queue.
         queued_bytes: Bytes of the frames that those came in.
@@ -198,9 +205,9 @@ class InputState(NamedTuple):
         ahead: The gaps after it.
     """
 
-    newest: Events = np.empty(0, EVENT_DTYPE)
+    newest: TimedTokens | Events = NO_TOKENS
     submitted: int = 0
-    queued: Events = np.empty(0, EVENT_DTYPE)
+    queued: TimedTokens | Events = NO_TOKENS
     queued_bytes: int = 0
     behind: int = 0
     ahead: tuple[Gap, ...] = ()
@@ -216,7 +223,9 @@ class SessionInput:
 
     def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
-        self._tokenizer = model.new_tokenizer()
+        self._tokenization = model.tokenization
+        self._gaps = GapCounter(model.timestep, gaps_ms)
+        self._drops_oldest = limits.ticks != UNBOUNDED
         self._lead_ticks = limits.ticks
         self._queue = EventQueue(limits)
         self._drops = DropLog()
@@ -242,8 +251,8 @@ class SessionInput:
 
     @property
     def pending(self) -> int:
-        """Events in the open tick, with one that the tokenizer holds back."""
-        return self.submitted % self._tick_events + self._tokenizer.held_back
+        """Events in the open tick, with one that waits for its gap."""
+        return self.submitted % self._tick_events + self._gaps.held_back
 
     @property
     def unscored(self) -> int:
@@ -251,11 +260,21 @@ class SessionInput:
         return self.submitted - self.ticks * self._tick_events
 
     @property
+    def ahead(self) -> int:
+        """Events that came and are not scored, before those in the queue."""
+        return self.unscored + self._gaps.held_back
+
+    @property
+    def droppable(self) -> int:
+        """Events in the queue that make whole ticks."""
+        return len(self._queue) // self._tick_events * self._tick_events
+
+    @property
     def waiting(self) -> int:
         """Events that came and are not consumed; always the newest."""
         if self.drained:
             return 0
-        held = self._tokenizer.held_back
+        held = self._gaps.held_back
         dropped = self._drops.waiting(self.ticks)
         return self.unscored + held + dropped + len(self._queue)
 
@@ -273,14 +292,33 @@ class SessionInput:
         """Begin to give events to the engine."""
         self._stream = stream
 
-    def feed(self, events: Events, size: int) -> int:
+    def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many waiting ones were dropped for them."""
-        self._queue.append(events, size)
+        if not len(self._queue) and not self._drops_oldest:
+            self._submit(chunk)
+            return 0
+        self._queue.append(chunk, size)
         self.submit_ready()
         dropped = self._queue.shrink(self._tick_events)
         if dropped:
             self._drops.add(self.whole_ticks, dropped)
         return dropped
+
+    def hold_back(self, chunk: TimedTokens, size: int) -> None:
+        """Take a frame's events, and give the engine the rest of a begun tick only."""
+        self._queue.append(chunk, size)
+        self._submit_up_to(0)
+
+    def drop(self, events: int) -> None:
+        """Drop the oldest events of the queue, whole ticks."""
+        if events:
+            self._queue.take(events)
+            self._drops.add(self.whole_ticks, events)
+
+    def limit_lead(self, ticks: int) -> None:
+        """Give the engine at most so many ticks ahead, where the oldest are dropped."""
+        if self._drops_oldest:
+            self._lead_ticks = ticks
 
     def submit_ready(self) -> None:
         """Give the engine what it has room for, and the rest of a begun tick."""
@@ -290,15 +328,15 @@ class SessionInput:
         """Give the engine all that waits: none of it will be dropped."""
         self._submit_up_to(UNBOUNDED)
 
-    def scored(self) -> None:
-        """Count one more scored tick."""
-        self.ticks += 1
+    def scored(self, ticks: int) -> None:
+        """Count so many more scored ticks."""
+        self.ticks += ticks
         self._drops.advance(self.ticks)
 
     def export_state(self) -> InputState:
         """Return what another input needs to continue from here."""
         return InputState(
-            newest=self._tokenizer.newest.copy(),
+            newest=self._gaps.newest,
             submitted=self.submitted,
             queued=self._queue.copy(),
             queued_bytes=self._queue.bytes,
@@ -308,11 +346,21 @@ class SessionInput:
 
     def import_state(self, state: InputState, ticks: int) -> None:
         """Continue where another input was when so many ticks were scored."""
-        self._tokenizer.resume(state.newest)
+        self._gaps.resume(self._timed(state.newest))
         self.submitted, self.ticks = state.submitted, ticks
-        self._queue.append(state.queued, state.queued_bytes)
+        self._queue.append(self._timed(state.queued), state.queued_bytes)
         self._drops = DropLog(state.behind, state.ahead)
         self._drops.advance(ticks)
+
+    def _timed(self, events: TimedTokens | Events) -> TimedTokens:
+        if isinstance(events, TimedTokens):
+            return events
+        return self._tokenization.timed(events)
+
+    @property
+    def queued(self) -> int:
+        """Events that wait in the queue."""
+        return len(self._queue)
 
     def ticks_in(self, row: RowState | None, submitted: int) -> int:
         """Return how many ticks are in a row that was exported after so many events."""
@@ -322,7 +370,7 @@ class SessionInput:
     def reset(self) -> None:
         """Forget everything; scores still on their way are not delivered."""
         self.stream.reset()
-        self._tokenizer.reset()
+        self._gaps.reset()
         self._queue.clear()
         self._drops = DropLog()
         self.submitted = self.ticks = 0
@@ -335,9 +383,12 @@ class SessionInput:
     def _submit_up_to(self, ticks: int) -> None:
         begun = -(-self.submitted // self._tick_events)
         target = max(ticks, begun) * self._tick_events
-        # Twice where the tokenizer holds back the first event that it ever sees.
+        # Twice where the gap counter holds back the first event that it ever sees.
         while len(self._queue) and self.submitted < target:
-            chunk = self._tokenizer.feed(self._queue.take(target - self.submitted))
-            if len(chunk.tokens):
-                self.submitted += len(chunk.tokens)
-                self.stream.submit(chunk)
+            self._submit(self._queue.take(target - self.submitted))
+
+    def _submit(self, chunk: TimedTokens) -> None:
+        tokens = self._gaps.feed(chunk)
+        if len(tokens.tokens):
+            self.submitted += len(tokens.tokens)
+            self.stream.submit(tokens)

@@ -14,8 +14,8 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import EVENT_DTYPE
-from saccade.model.tokens import TokenChunk
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.model.tokens import TimedTokens, TokenChunk
 from saccade.server.engine.outputs import RowState
 from saccade.server.protocol.codec import (
     decode_client,
@@ -30,7 +30,10 @@ from saccade.server.protocol.messages import ErrorMessage, Flushed, Open, WasRes
 from saccade.server.protocol.reporting import Position, Tick
 from saccade.server.sessions.session_input import Gap, InputState
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+READABLE: Final = (2, 3)
+"""Formats that can be read: in 2, events that wait are not tokens yet."""
+
 NO_CONVERSATION: Final = ConversationState()
 NO_INPUT: Final = InputState()
 
@@ -119,9 +122,9 @@ def encode(snapshot: Snapshot) -> bytes:
             "dropped": conversation.dropped,
             "last_t_us": conversation.reader.last_t_us,
             "decoder": conversation.reader.decoder,
-            "newest": input.newest.tobytes(),
+            "newest": [_array(column) for column in input.newest],
             "submitted": input.submitted,
-            "line": input.queued.tobytes(),
+            "line": [_array(column) for column in input.queued],
             "line_bytes": input.queued_bytes,
             "gaps": (input.behind, input.ahead),
             "leaves": None if row is None else [_array(leaf) for leaf in row.leaves],
@@ -144,8 +147,8 @@ def decode(data: bytes) -> Snapshot:
     """
     try:
         raw = msgpack.unpackb(data)
-        if raw["format"] != FORMAT:
-            raise UnreadableSnapshot(f"format {raw['format']} is not {FORMAT}")
+        if raw["format"] not in READABLE:
+            raise UnreadableSnapshot(f"format {raw['format']} is not one of {READABLE}")
         return _read(raw)
     except UnreadableSnapshot:
         raise
@@ -183,13 +186,19 @@ def _read(raw: dict[str, Any]) -> Snapshot:
 def _input(raw: dict[str, Any]) -> InputState:
     behind, ahead = raw["gaps"]
     return InputState(
-        newest=np.frombuffer(raw["newest"], EVENT_DTYPE),
+        newest=_timed(raw["newest"]),
         submitted=raw["submitted"],
-        queued=np.frombuffer(raw["line"], EVENT_DTYPE),
+        queued=_timed(raw["line"]),
         queued_bytes=raw["line_bytes"],
         behind=behind,
         ahead=tuple(Gap(*gap) for gap in ahead),
     )
+
+
+def _timed(raw: Any) -> TimedTokens | Events:
+    if isinstance(raw, bytes):
+        return np.frombuffer(raw, EVENT_DTYPE)
+    return TimedTokens(*(_unarray(column) for column in raw))
 
 
 def _reply(data: bytes) -> Reply:

@@ -9,13 +9,24 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
 from prometheus_client.exposition import generate_latest
 
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.scheduler import Batch
+from saccade.server.transport.collectors import (
+    DeviceMemoryCollector,
+    LatencyCollector,
+    ThreadCollector,
+)
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -25,6 +36,8 @@ Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 class ModelMetrics:
     """The metrics of one model, under its name; a model's versions share them.
+
+    The observer of the model's sessions.
 
     Args:
         metrics: The server's metrics, which bind each to the model.
@@ -39,7 +52,16 @@ class ModelMetrics:
         self.events_dropped = counter(
             "events_dropped", "Events dropped to make room for newer ones"
         )
+        self.events_late = counter(
+            "events_late", "Events scored later than their session's max_lag_ms"
+        )
         self.events_scored = counter("events_scored", "Events in whole ticks")
+        self.results_reported = counter("results_reported", "Results for clients")
+        self.credit_withheld = gauge(
+            "credit_withheld_events", "Credit that sessions lack to stay fresh"
+        )
+        self._latency = metrics.latency.of(model)
+        self._lag = metrics.lag.of(model)
         self.ticks = counter("ticks", "Ticks scored")
         self.batches = counter("batches", "Calls of the device")
         self.occupancy = histogram(
@@ -69,6 +91,26 @@ class ModelMetrics:
             "sessions_ashore", "Old name of saccade_sessions_swapped_out"
         )
 
+    def scored(self, latency_s: float, lag_s: float, late: int) -> None:
+        """Count how long the events of a session's newest ticks took."""
+        self._latency.observe(latency_s)
+        self._lag.observe(lag_s)
+        if late:
+            self.events_late.inc(late)
+
+    def reported(self, results: int) -> None:
+        """Count results for clients."""
+        if results:
+            self.results_reported.inc(results)
+
+    def dropped(self, events: int) -> None:
+        """Count events that were dropped."""
+        self.events_dropped.inc(events)
+
+    def withheld(self, events: int) -> None:
+        """Count a change of the credit that sessions lack."""
+        self.credit_withheld.inc(events)
+
 
 class Metrics:
     """Every metric of one server, in a registry of its own.
@@ -81,6 +123,22 @@ class Metrics:
 
     def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
+        self.latency = LatencyCollector(
+            "saccade_event_latency_seconds",
+            "From the arrival of a batch's newest event to its score",
+        )
+        self.lag = LatencyCollector(
+            "saccade_session_lag_seconds",
+            "From the arrival of a session's oldest unscored event to its score",
+        )
+        for collector in (
+            self.latency,
+            self.lag,
+            ThreadCollector(),
+            DeviceMemoryCollector(),
+        ):
+            self.registry.register(collector)
+        ProcessCollector(registry=self.registry)
         self._families: dict[str, Any] = {}
         self._models: dict[str, ModelMetrics] = {}
         self._versions: dict[str, ServedModel] = {}
@@ -100,7 +158,7 @@ class Metrics:
         self._resumed = counter("sessions_resumed", "Clients that came back")
         self._rate_pauses = counter(
             "rate_pauses",
-            "Times that a key's rate kept a connection from being read",
+            "Times that a key's rate began to hold a connection's credit back",
         )
         for model in models:
             self.add(model)
@@ -146,7 +204,7 @@ class Metrics:
         self.refused.labels(code).inc()
 
     def count_rate_pause(self) -> None:
-        """Count a connection that is not read for a while."""
+        """Count a connection whose credit is held back for a while."""
         self._rate_pauses.inc()
 
     def kept(self) -> None:

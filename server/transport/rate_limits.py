@@ -1,7 +1,7 @@
 """Quotas of one API key: sessions, requests, and rates of events and bytes.
 
 A rate is a token bucket that may run into debt: what has come in is charged for, and
-the connection that brought it is not read until the debt of that moment is paid. So
+the frame that brought it is acknowledged once the debt of that moment is paid. So
 connections of one key take turns, nothing is cut, and over time no more flows in than
 the rate. Nothing here waits or reads a clock of its own.
 """
@@ -24,9 +24,9 @@ from saccade.server.transport.send_queue import SendQueue
 BURST_S: Final = 1.0
 """Seconds' worth of an unused rate that may be used later."""
 
-LONGEST_PAUSE_S: Final = 15.0
-"""Longest time without a read: after 20 s without a pong to its ping, a websocket
-library takes the server for dead."""
+LONGEST_DEBT_S: Final = 40.0
+"""Largest debt of one session. A window of frames with one event each, which in bytes
+are nine times what their window counts, stays below."""
 
 WINDOW_S: Final = 4.0
 """A session's credit is at most what its key's rate lets in within this time."""
@@ -87,6 +87,17 @@ class KeyQuota:
         self._sessions: set[SendQueue] = set()
         self._requests = 0
 
+    def throttle(self) -> Throttle:
+        """Return the throttle of another connection.
+
+        Raises:
+            RateExceeded: The key is in debt beyond what its sessions may cause.
+        """
+        debt_s = self.charge()
+        if debt_s > LONGEST_DEBT_S * max(1, len(self._sessions)):
+            raise RateExceeded(debt_s)
+        return Throttle(self, self._limits, self._clock)
+
     @contextmanager
     def request(self) -> Iterator[None]:
         """Count a request until it is answered.
@@ -128,7 +139,7 @@ class KeyQuota:
         self._sessions.discard(client)
 
     def charge(self, *, events: int = 0, size: int = 0) -> float:
-        """Count what has come in; return the seconds for which to read no more."""
+        """Count what has come in; return the seconds until the debt is paid."""
         now_s = self._clock()
         return max(self._events.charge(events, now_s), self._bytes.charge(size, now_s))
 
@@ -150,28 +161,45 @@ class KeyQuotas:
         return self._of[holder]
 
 
-class ReadThrottle:
-    """The time until which one connection is not read, by its key's quota."""
+class Throttle:
+    """How long the credit of one connection is held back, by its key's quota.
+
+    Args:
+        quota: The quota that all connections of the key share.
+        limits: The key's limits.
+        clock: Gives seconds.
+    """
 
     def __init__(
-        self, quota: KeyQuota, clock: Callable[[], float] = time.monotonic
+        self, quota: KeyQuota, limits: KeyLimits, clock: Callable[[], float]
     ) -> None:
         self._quota = quota
         self._clock = clock
-        self._free_s = clock()
+        self._events = TokenBucket(limits.events_per_s, clock())
+        self._bytes = TokenBucket(limits.bytes_per_s, clock())
+        self.free_s = clock()
+        """The time from which what has come in may be acknowledged, s."""
 
     @property
-    def pause_s(self) -> float:
-        """Seconds for which not to read the connection; 0 or less is none."""
-        return self._free_s - self._clock()
+    def owed_s(self) -> float:
+        """Seconds until the key's debt is paid, as of the newest charge."""
+        return self.free_s - self._clock()
+
+    @property
+    def holding(self) -> bool:
+        """Whether what has come in may not be acknowledged yet."""
+        return self.free_s > self._clock()
 
     def charge(self, *, events: int = 0, size: int = 0) -> None:
-        """Count what has come in; with nothing, wait for the key's present debt.
+        """Count what has come in on this connection.
 
         Raises:
-            RateExceeded: The pause would be longer than `LONGEST_PAUSE_S`.
+            RateExceeded: This connection alone is in debt beyond `LONGEST_DEBT_S`,
+                which no client that keeps to its credit reaches.
         """
-        pause_s = self._quota.charge(events=events, size=size)
-        if pause_s > LONGEST_PAUSE_S:
-            raise RateExceeded(pause_s)
-        self._free_s = max(self._free_s, self._clock() + pause_s)
+        now_s = self._clock()
+        own_s = max(self._events.charge(events, now_s), self._bytes.charge(size, now_s))
+        debt_s = self._quota.charge(events=events, size=size)
+        if own_s > LONGEST_DEBT_S:
+            raise RateExceeded(own_s)
+        self.free_s = max(self.free_s, now_s + debt_s)

@@ -6,17 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from saccade.server.protocol.errors import ProtocolError
+from saccade.server.protocol.errors import CreditExceeded, ProtocolError
 from saccade.server.protocol.messages import (
     Ack,
     Result,
     ServerMessage,
     error_message,
 )
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 
 
 class Ending(NamedTuple):
@@ -39,20 +39,21 @@ class SendQueue:
     Once as many results wait as may, a newer one replaces the newest that waits: a
     slow client receives fewer results, and always the latest. A newer `ack` includes
     the older and replaces it where nothing came between. Nothing else is ever dropped;
-    what else a client can cause (errors, flushes) comes from its own messages, and the
-    connection is not read while the queue is full.
+    what else a client can cause (errors, flushes) comes from its own messages, and
+    `check` bounds it.
 
     All calls are on the event loop. The queue is the session's `MessageSink`.
 
     Args:
-        capacity: Messages that wait before results are replaced.
+        capacity: Messages that wait before results are replaced, and the most answers
+            that may wait.
         count_refusal: Receives the code of each error that is sent.
 
     Attributes:
         most_results: Results that wait before they are replaced.
         superseded: Results that were replaced.
         ending: How the connection ends, once it is to.
-        reading: Whether more is read from the client.
+        reading: Whether more is taken from the client; what it sends later is ignored.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SendQueue:
         self._queue: deque[_Place] = deque()
         self._newest: dict[type[ServerMessage], _Place] = {}
         self._results = 0
+        self._answers = 0
         self._changed = Signal()
         self.most_results = capacity
         self.superseded = 0
@@ -74,8 +76,13 @@ class SendQueue:
 
     @property
     def full(self) -> bool:
-        """Whether results are replaced, and the connection is not read."""
+        """Whether results are replaced."""
         return len(self._queue) >= self._capacity
+
+    @property
+    def deaf(self) -> bool:
+        """Whether what the client sends now is ignored."""
+        return self.ending is not None or not self.reading
 
     def put(self, message: ServerMessage) -> None:
         """Add a message, or replace one that it supersedes; none follows the end."""
@@ -85,9 +92,17 @@ class SendQueue:
         if place is None:
             self._append(_Place(message))
         else:
-            place.message = message
-            self.superseded += isinstance(message, Result)
+            place.message = self._including(place.message, message)
         self._changed.notify()
+
+    def check(self) -> None:
+        """Raise where a client asks for more answers than it reads.
+
+        Raises:
+            CreditExceeded: More of them wait than may.
+        """
+        if self._answers > self._capacity:
+            raise CreditExceeded(self._answers, self._capacity, "answers")
 
     def fail(self, error: ProtocolError) -> None:
         """Add an error and end with its close code."""
@@ -115,33 +130,44 @@ class SendQueue:
                     lambda: self.ending is not None or condition()
                 )
 
-    async def next(self) -> ServerMessage | Ending:
-        """Wait for the next message to send, or for the end."""
+    async def next(self) -> list[ServerMessage]:
+        """Wait for messages, and return all that wait; none once the end has come."""
         await self.wait_for(lambda: bool(self._queue))
-        message = self.take()
-        if message is not None:
-            self._changed.notify()  # the reader may wait for room
-            return message
-        assert self.ending is not None
-        return self.ending
+        messages = []
+        while (message := self.take()) is not None:
+            messages.append(message)
+        return messages
 
     def take(self) -> ServerMessage | None:
         """Remove the oldest message; None where none waits."""
         if not self._queue:
             return None
         place = self._queue.popleft()
-        self._results -= isinstance(place.message, Result)
+        self._count(place.message, -1)
         if self._newest.get(type(place.message)) is place:
             del self._newest[type(place.message)]
         return place.message
 
     def _append(self, place: _Place) -> None:
         self._queue.append(place)
-        self._results += isinstance(place.message, Result)
+        self._count(place.message, 1)
         if isinstance(place.message, (Ack, Result)):
             self._newest[type(place.message)] = place
         else:
             self._newest.clear()  # no later message may overtake this one
+
+    def _count(self, message: ServerMessage, step: int) -> None:
+        if isinstance(message, Result):
+            self._results += step
+        elif not isinstance(message, Ack):
+            self._answers += step
+
+    def _including(self, old: ServerMessage, new: ServerMessage) -> ServerMessage:
+        """Return the newer of two messages, which counts a result that it replaces."""
+        if not (isinstance(old, Result) and isinstance(new, Result)):
+            return new
+        self.superseded += 1
+        return replace(new, superseded=old.superseded + 1)
 
     def _replaceable(self, message: ServerMessage) -> _Place | None:
         """Return the place of the message that a new one supersedes, if there is."""

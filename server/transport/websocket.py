@@ -5,9 +5,10 @@ A connection is two loops around one session:
     reader   socket → conversation (decode, check) → session → engine
     writer   engine → session → send queue → conversation (encode) → socket
 
-The reader takes the next message only while the session's window and the send queue
-have room; until then the socket is not read, which holds the client back. The writer
-comes last: whatever ends the session, it sends what waits and closes the socket.
+The reader never stops while the connection is healthy, so that pings are answered:
+credit bounds what a client may send (`credit.py`). An `open`, a `reset` or a `close`
+takes time, until then later messages wait in a backlog, within the same credit. The
+writer comes last: whatever ends the session, it sends what waits and closes the socket.
 
 A session outlives its connection unless the client or the server ended the session:
 the registry keeps it until the client resumes it.
@@ -17,12 +18,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from starlette.types import Message
+from fastapi import APIRouter
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
+from saccade.model.tokens import TimedTokens
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import (
     Conversation,
@@ -32,13 +37,17 @@ from saccade.server.protocol.conversation import (
     Request,
 )
 from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
-from saccade.server.protocol.messages import Close, Flush, Open, Reset
+from saccade.server.protocol.messages import Close, Flush, Open, Reset, ServerMessage
 from saccade.server.sessions.registry import LiveSession, OpenRequest
 from saccade.server.sessions.session import Session
+from saccade.server.transport.coalescing import LINGER_S
+from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
-from saccade.server.transport.rate_limits import ReadThrottle
+from saccade.server.transport.rate_limits import WINDOW_S
 from saccade.server.transport.send_queue import Ending, SendQueue
 from saccade.server.transport.service import Service
+from saccade.server.transport.silence import SilenceTimer
+from saccade.server.transport.socket import Disconnect, Socket
 
 LOG: Final = logging.getLogger(__name__)
 GONE: Final = Ending(1001, "the client went away")
@@ -46,14 +55,21 @@ HUNG_UP: Final = Ending(1000, "the client hung up")
 DONE: Final = Ending(1000)
 
 
-def stream_routes(service: Service) -> APIRouter:
-    """Return the route `/v1/stream`: one session on one websocket."""
-    router = APIRouter()
+class StreamEndpoint:
+    """The ASGI application behind `/v1/stream`: one session on one websocket.
 
-    @router.websocket("/v1/stream")
-    async def stream(websocket: WebSocket) -> None:
-        await websocket.accept()
-        connection = Connection(websocket, service)
+    Args:
+        service: The state that all connections share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        socket, service = Socket(scope, receive, send), self._service
+        await socket.accept()
+        connection = Connection(socket, service)
         service.connections.add(connection.queue)
         reading = asyncio.create_task(connection.read())
         try:
@@ -64,6 +80,11 @@ def stream_routes(service: Service) -> APIRouter:
             with suppress(asyncio.CancelledError):
                 await reading
 
+
+def stream_routes(service: Service) -> APIRouter:
+    """Return the route `/v1/stream`."""
+    router = APIRouter()
+    router.routes.append(WebSocketRoute("/v1/stream", StreamEndpoint(service)))
     return router
 
 
@@ -71,102 +92,96 @@ class Connection:
     """One client's reader and writer.
 
     Args:
-        websocket: The client's socket, accepted.
+        socket: The client's socket, accepted.
         service: The state that all connections share.
     """
 
-    def __init__(self, websocket: WebSocket, service: Service) -> None:
-        self.queue = SendQueue(
-            service.settings.outbox_messages, service.metrics.count_refusal
-        )
-        self._websocket = websocket
+    def __init__(self, socket: Socket, service: Service) -> None:
+        most = service.settings.outbox_messages
+        self.queue = SendQueue(most, service.metrics.count_refusal)
+        self._socket = socket
         self._service = service
         self._conversation = Conversation(service.limits)
-        self._holder: str = websocket.scope.get(HOLDER, "")
+        self._backlog = Backlog(most)
+        self._acks = AckWriter(
+            Credit(service.limits, most), self.queue, service.metrics.count_rate_pause
+        )
+        self._silence = SilenceTimer(self._end_if_idle)
+        self._holder: str = socket.scope.get(HOLDER, "")
         self._quota = service.quotas.of(self._holder)
-        self._throttle = ReadThrottle(self._quota)
         self._live: LiveSession | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._superseded = 0
+        self._closing = False
         self._refused = False
 
     async def read(self) -> None:
         """Handle the client's messages until the connection ends."""
+        self._silence.restart(self._service.settings.open_s)
         try:
-            self._throttle.charge()
-            while (data := await self._receive()) is not None:
-                self._throttle.charge(size=len(data))
-                for request in self._conversation.read(data):
-                    await self._handle(request)
-        except SessionIdle as error:
-            self.queue.fail(error)
-        except WebSocketDisconnect as error:
-            self.queue.end(HUNG_UP if error.code == HUNG_UP.close_code else GONE)
-        except ProtocolError as error:
-            self._refused = True
-            self.queue.fail(error)
-        except Exception:
-            LOG.exception("a session failed")
-            self.queue.fail(InternalError())
+            with self._ending_on_error():
+                self._throttle = self._quota.throttle()
+                while not isinstance(data := await self._socket.receive(), Disconnect):
+                    self._silence.heard()
+                    if not (self.queue.deaf or self._closing):
+                        self._receive(data)
+                self.queue.end(HUNG_UP if data.code == HUNG_UP.close_code else GONE)
         finally:
-            self._leave()
+            self._silence.stop()
+            self._acks.stop()
+            try:
+                await self._stop_work()
+            finally:
+                self._leave()
 
     async def write(self) -> None:
         """Send the session's messages, then close the socket."""
         try:
-            while not isinstance(item := await self.queue.next(), Ending):
-                data = self._conversation.write(item)
-                if isinstance(data, str):
-                    await self._websocket.send_text(data)
-                else:
-                    await self._websocket.send_bytes(data)
-            if item not in {GONE, HUNG_UP}:
-                await self._websocket.close(item.close_code, item.reason)
-        except (WebSocketDisconnect, RuntimeError):
+            async with asyncio.timeout(None) as self._deadline:
+                while messages := await self.queue.next():
+                    await self._socket.send(self._encoded(messages))
+                ending = self.queue.ending
+                assert ending is not None, "the queue returns none only then"
+                if ending not in {GONE, HUNG_UP}:
+                    await self._socket.close(ending.close_code, ending.reason)
+        except (OSError, RuntimeError, TimeoutError):
             LOG.debug("the client went away while it was written to")
 
-    async def _receive(self) -> Wire | None:
-        """Wait for room, then for the next message; None once the connection ends."""
-        await self.queue.wait_for(self._has_room)
-        if (pause_s := self._throttle.pause_s) > 0:
-            self._service.metrics.count_rate_pause()
-            await self.queue.wait_for(lambda: False, pause_s)
-        if self.queue.ending is not None:
-            return None
-        message = await self._receive_in_time()
-        if self.queue.ending is not None:
-            return None  # another connection may have resumed the session meanwhile
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1005))
-        text: str | None = message.get("text")
-        data: bytes = message.get("bytes") or b""
-        return data if text is None else text
+    def _encoded(self, messages: list[ServerMessage]) -> list[Wire]:
+        self._count_superseded()
+        released = self._acks.release(messages)
+        return [self._conversation.write(message) for message in released]
 
-    async def _receive_in_time(self) -> Message:
-        """Wait for the next message, for as long as a client may be silent.
+    def _receive(self, data: Wire) -> None:
+        """Handle a message, or let it wait for the one before."""
+        self._throttle.charge(size=len(data))
+        message = self._conversation.decode(data)
+        if self._work is None:
+            self._take(message)
+        else:
+            self._backlog.append(message)
+        ledger, waiting = self._conversation.ledger, self._backlog.counts
+        if self._throttle.holding:
+            self._acks.credit.hold(ledger.sent, waiting, self._throttle.free_s)
+        raw = self._conversation.encoding != "packed"
+        self._acks.credit.check(ledger, waiting, raw=raw)
+        self.queue.check()
 
-        Raises:
-            SessionIdle: No message came, and the session has nothing left to score.
-        """
-        settings = self._service.settings
-        idle_s = settings.open_s if self._live is None else settings.idle_s
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(idle_s or None):
-                    return await self._websocket.receive()
-            if self._live is None or self._session.drained:
-                raise SessionIdle(idle_s)
+    def _take(self, message: Decoded) -> None:
+        for request in self._conversation.receive(message):
+            self._handle(request)
 
-    def _has_room(self) -> bool:
-        congested = self._live is not None and self._session.congested
-        return self.queue.reading and not (congested or self.queue.full)
-
-    async def _handle(self, request: Request) -> None:
+    def _handle(self, request: Request) -> None:
         match request:
             case Open():
-                await self._open(request)
-            case Feed(events, size):
-                self._metrics.events_received.inc(len(events))
-                self._metrics.events_dropped.inc(self._session.feed(events, size))
-                self._throttle.charge(events=len(events))
+                self._begin(partial(self._open, request))
+            case Feed(chunk, size):
+                events = len(chunk.tokens)
+                self._metrics.events_received.inc(events)
+                self._feed(chunk, size)
+                live = self._conversation.ledger.dropped is not None
+                if self._session.congested and not live:
+                    self._begin(self._wait_for_room)
             case Reply(message):
                 self._service.metrics.count_refusal(message.code)
                 self._session.refuse(message)
@@ -174,15 +189,44 @@ class Connection:
                 self._session.repeat()
             case Flush():
                 self._session.flush(request)
+                self._acks.credit.check_flushes(self._session.unanswered)
             case Reset() | Close():
-                await self._conclude(request)
+                self._closing = isinstance(request, Close)
+                self._begin(partial(self._conclude, request))
+
+    def _feed(self, chunk: TimedTokens, size: int) -> None:
+        """Give a frame's events to the session, and charge the key for them.
+
+        A live source need not wait for credit: above its key's rate its events are
+        dropped, and those that are dropped are not charged.
+        """
+        live = self._conversation.ledger.dropped is not None
+        self._throttle.charge(events=len(chunk.tokens))
+        if live and self._throttle.owed_s > WINDOW_S:
+            self._throttle.charge(events=-self._session.shed(chunk, size))
+        else:
+            self._session.feed(chunk, size)
+
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Start work that takes time; later messages wait for it in the backlog."""
+        self._work = asyncio.create_task(self._do(work))
+
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        with self._ending_on_error():
+            await work()
+            self._work = None
+            for message in self._backlog.take():
+                self._take(message)
+                if self._work is not None:
+                    break
 
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
         registry = self._service.registry
         resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
-        session = Session(self._conversation, model, request, self.queue)
+        metrics = self._service.metrics.model(model.name)
+        session = Session(self._conversation, model, request, self.queue, metrics)
         opening = OpenRequest(request, model, self.queue, self._holder)
         enter = registry.begin if request.resume is None else registry.resume
         try:
@@ -190,11 +234,17 @@ class Connection:
         except BaseException:
             session.release()
             raise
+        self._acks.credit.begin(self._conversation.ledger.acked)
+        self._silence.restart(self._service.settings.idle_s)
         if request.results == "latest":
             self.queue.most_results = 1
-        self._metrics = self._service.metrics.model(model.name)
+        self._metrics = metrics
         self._metrics.sessions.inc()
         self._metrics.sessions_open.inc()
+
+    async def _wait_for_room(self) -> None:
+        """Wait while more events wait than the window; raw frames unfold so far."""
+        await self.queue.wait_for(lambda: not self._session.congested)
 
     async def _conclude(self, request: Reset | Close) -> None:
         """Wait until all that the client sent is scored, then reset or end."""
@@ -206,6 +256,33 @@ class Connection:
         else:
             self._session.close()
             self.queue.end(DONE)
+
+    async def _stop_work(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._work
+
+    def _end_if_idle(self, silent_s: float) -> bool:
+        """End a connection that was silent for long, unless there is work for it."""
+        if self._work is not None or (self._live and not self._session.drained):
+            return False
+        self.queue.fail(SessionIdle(silent_s))
+        return True
+
+    @contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except ProtocolError as error:
+            self._refused = True
+            self.queue.fail(error)
+            with suppress(RuntimeError):  # the writer has ended
+                loop = asyncio.get_running_loop()
+                self._deadline.reschedule(loop.time() + LINGER_S)
+        except Exception:
+            LOG.exception("a session failed")
+            self.queue.fail(InternalError())
 
     def _leave(self) -> None:
         """Detach, finish or discard the session; called once."""
@@ -220,7 +297,13 @@ class Connection:
         else:
             registry.detach(self._live)
         self._metrics.sessions_open.dec()
-        self._metrics.results_superseded.inc(self.queue.superseded)
+        self._count_superseded()
+
+    def _count_superseded(self) -> None:
+        if self.queue.superseded > self._superseded:
+            new = self.queue.superseded - self._superseded
+            self._metrics.results_superseded.inc(new)
+            self._superseded += new
 
     @property
     def _session(self) -> Session:

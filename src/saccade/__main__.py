@@ -35,6 +35,11 @@ COMMANDS: Final = {
         "terminal",
         "clients.commands.cli:demo",
     ),
+    "bench": Command(
+        "measure a running server, or search its capacity",
+        "terminal",
+        "clients.commands.cli:bench",
+    ),
     "train": Command("train a model", "train", "model.training.cli:train"),
     "evaluate": Command(
         "measure a checkpoint's accuracy",

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE
-from saccade.model.tokens import Tokenization, Tokenizer
+from saccade.model.tokens import GapCounter, Tokenization, Tokenizer
 
 SENSOR = Sensor(6, 4)
 
@@ -119,15 +119,16 @@ def test_a_grid_finer_than_the_sensor_is_refused() -> None:
 
 @pytest.mark.parametrize("timestep", ["preceding", "following"])
 @given(events=streams(), place=st.integers(0, 40))
-def test_another_tokenizer_goes_on_from_the_newest_event(
+def test_another_gap_counter_goes_on_from_the_newest_event(
     timestep: Any, events: Any, place: int
 ) -> None:
     tokenization = Tokenization("linear", SENSOR)
     whole = Tokenizer(tokenization, timestep).feed(events)
-    first, second = (Tokenizer(tokenization, timestep) for _ in range(2))
-    before = first.feed(events[:place])
+    first, second = (GapCounter(timestep) for _ in range(2))
+    before = first.feed(tokenization.timed(events[:place]))
     second.resume(first.newest)
-    after = second.feed(events[place:])
+    assert second.held_back == first.held_back
+    after = second.feed(tokenization.timed(events[place:]))
     for name in ("tokens", "dt_ms", "t_us"):
         together = np.concatenate([getattr(before, name), getattr(after, name)])
         assert np.array_equal(together, getattr(whole, name))

@@ -8,26 +8,31 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, strategies as st
+from websockets.asyncio.client import connect as async_connect
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from saccade.model.events.encodings.packed import pack
+from saccade.server.protocol.codec import decode_server, encode_client
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import RateExceeded
-from saccade.server.protocol.messages import Ack, EventsFrame, Open
+from saccade.server.protocol.ledger import Counts
+from saccade.server.protocol.messages import Ack, EventsFrame, Flush, Flushed, Open
 from saccade.server.settings import Settings
 from saccade.server.transport.auth import digest_of, new_key
+from saccade.server.transport.credit import HOLD_S, Credit
 from saccade.server.transport.rate_limits import (
     BURST_S,
-    LONGEST_PAUSE_S,
+    LONGEST_DEBT_S,
     WINDOW_S,
     KeyLimits,
     KeyQuotas,
-    ReadThrottle,
 )
 from tests.toy import event_scores, some_events, wait_until
 from tests.wire import client_of
@@ -100,8 +105,8 @@ def test_a_client_that_vanishes_leaves_its_place(serve: Any) -> None:
         second.open()
 
 
-def test_who_sends_faster_than_the_rate_is_read_at_the_rate(serve: Any) -> None:
-    rate, count = 2000, 6000
+def test_who_sends_faster_than_the_rate_has_credit_at_the_rate(serve: Any) -> None:
+    rate, count = 2000, 12_000
     server = serve(keys=LINES, key_events_per_s=rate)
     events = some_events(count)
     with client(server, "ann") as fast:
@@ -111,31 +116,68 @@ def test_who_sends_faster_than_the_rate_is_read_at_the_rate(serve: Any) -> None:
         for start in range(0, count, 500):
             fast.send(events[start : start + 500])
         closed = fast.finish()
-    assert time.monotonic() - began_s >= count / rate - BURST_S - 0.05
+    owed_s = (count - opened.window_events) / rate
+    assert time.monotonic() - began_s >= owed_s - BURST_S - 0.05
     assert closed.logits[0] == pytest.approx(event_scores(events)[-1])
     assert (
         server.service.metrics.exposition().count(b"saccade_rate_pauses_total 0") == 0
     )
 
 
-def test_a_key_that_is_read_slowly_holds_up_no_other(serve: Any) -> None:
+def test_a_key_whose_credit_is_held_back_holds_up_no_other(serve: Any) -> None:
     server = serve(keys=LINES, key_events_per_s=256)
-    events = some_events(6000)  # 23 s of the rate
-    received = server.service.metrics.model("toy").events_received._value
     with client(server, "ann") as fast, client(server, "bob") as other:
         fast.open()
-        for start in range(0, len(events), 500):
-            fast.send(events[start : start + 500])
+        for start in range(0, 1000, 250):
+            fast.send(some_events(250, start_us=10 * start))
         other.open()
         other.send(EVENTS)
         assert other.finish().events == len(EVENTS)
-        assert received.get() < len(events)
-        fast.socket.socket.close()
+        fast.say(Flush(1))
+        fast.hear_until(Flushed)
+        assert fast.under_way([]) > 0, "all was acknowledged, whatever the rate"
+        assert fast.finish().ticks == 500
+
+
+def test_who_ignores_the_credit_that_a_rate_holds_back_is_refused(serve: Any) -> None:
+    server = serve(keys=LINES, key_events_per_s=256)
+    with client(server, "ann") as greedy:
+        window = greedy.open().window_events
+        for start in range(0, 4 * window, 512):
+            with suppress(ConnectionClosed):
+                greedy.send_at_once(some_events(512, start_us=10 * start))
+        assert greedy.close_code() == 4413
+        assert greedy.error.code == "credit_exceeded"
+
+
+async def test_a_client_that_keeps_to_its_rate_outlives_its_own_pings(
+    serve: Any,
+) -> None:
+    """An ordinary library closes after a ping without a pong."""
+    server = serve(keys=LINES, key_events_per_s=256)
+    pings = {"ping_interval": 0.2, "ping_timeout": 2.0}
+    url = server.base.replace("http", "ws") + "/v1/stream"
+    headers = bearer("ann")
+    async with async_connect(url, additional_headers=headers, **pings) as socket:
+        await socket.send(encode_client(Open("toy")))
+        window = decode_server(await socket.recv()).window_events
+        events, sent, acked, latest_s = some_events(2 * window), 0, 0, 0.0
+        while acked < window + 512:
+            part = events[sent : sent + 256]
+            if sent + len(part) - acked <= window and len(part):
+                sent += len(part)
+                frame = EventsFrame(sent // 256, pack(part, 0))
+                await socket.send(encode_client(frame))
+            else:
+                message = decode_server(await socket.recv())
+                acked = message.events if isinstance(message, Ack) else acked
+            latest_s = max(latest_s, socket.latency)
+        assert 0 < latest_s < 2.0
 
 
 def test_bytes_are_counted_too(serve: Any) -> None:
     server = serve(keys=LINES, key_bytes_per_s=20_000)
-    events = some_events(4000)
+    events = some_events(16_000)
     with client(server, "ann") as fast:
         opened = fast.open()
         assert opened.window_bytes == WINDOW_S * 20_000
@@ -143,27 +185,39 @@ def test_bytes_are_counted_too(serve: Any) -> None:
         for start in range(0, len(events), 500):
             fast.send(events[start : start + 500])
         fast.finish()
-    assert time.monotonic() - began_s >= 8 * len(events) / 20_000 - BURST_S - 0.05
+    owed_s = (8 * len(events) - opened.window_bytes) / 20_000
+    assert time.monotonic() - began_s >= owed_s - BURST_S - 0.05
 
 
-def test_many_connections_of_a_key_gain_it_nothing_and_end_with_a_code(
-    serve: Any,
-) -> None:
+def test_many_connections_of_a_key_share_its_rate(serve: Any) -> None:
     server = serve(keys=LINES, key_events_per_s=256)
     frame = EventsFrame(1, pack(some_events(1000), 0))
     with ExitStack() as stack:
-        crowd = [stack.enter_context(client(server, "ann")) for _ in range(6)]
-        for flood in crowd:
-            stack.callback(flood.socket.socket.close)
-            flood.open()
-        for flood in crowd:
-            flood.say(frame)
-        assert crowd[-1].close_code() == 4429  # those before are not read for a while
-        assert crowd[-1].error.code == "rate_exceeded"
-        with client(server, "ann") as one_more:
-            assert one_more.close_code() == 4429
+        crowd = [stack.enter_context(client(server, "ann")) for _ in range(3)]
+        for each in crowd:
+            stack.callback(each.socket.socket.close)
+            each.open()
+            each.say(frame)
+            each.say(Flush(1))
+        for each in crowd:
+            assert each.hear_until(Flushed).ticks == 500
+            assert not each.of(Ack), "the rate holds no credit back"
     refused(post(server, "ann"), 429, "rate_exceeded")
     assert post(server, "bob").status_code == 200
+
+
+def test_who_floods_with_what_needs_no_credit_is_refused(serve: Any) -> None:
+    server = serve(keys=LINES, key_bytes_per_s=4096)
+    blank = '{"type":"flush","id":1' + 12_000 * " " + "}"
+    with client(server, "ann") as flood:
+        flood.open()
+        with suppress(ConnectionClosed):
+            for _ in range(20):
+                flood.socket.send(blank)
+        assert flood.close_code() == 4429
+        assert flood.error.code == "rate_exceeded"
+        with client(server, "ann") as one_more:
+            assert one_more.close_code() == 4429
 
 
 def test_a_request_over_the_rate_is_told_when_to_come_again(serve: Any) -> None:
@@ -269,12 +323,12 @@ class Clock:
 def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
     clock = Clock()
     quota = KeyQuotas(KeyLimits(events_per_s=1000), clock).of("ann")
-    throttles = [ReadThrottle(quota, clock) for _ in range(2)]
+    throttles = [quota.throttle() for _ in range(2)]
     taken = [0, 0]
     for _ in range(2000):
         clock.now_s += 0.01
         for number, throttle in enumerate(throttles):
-            if throttle.pause_s <= 0:
+            if not throttle.holding:
                 throttle.charge(events=100)
                 taken[number] += 100
     assert sum(taken) == pytest.approx(20.0 * 1000 + BURST_S * 1000, rel=0.02)
@@ -284,11 +338,44 @@ def test_two_connections_of_a_key_take_turns_and_keep_to_its_rate() -> None:
 def test_a_debt_that_takes_too_long_to_pay_is_an_error_and_passes() -> None:
     clock = Clock()
     quota = KeyQuotas(KeyLimits(bytes_per_s=1000), clock).of("ann")
-    ReadThrottle(quota, clock).charge(size=int(1000 * LONGEST_PAUSE_S))
+    quota.throttle().charge(size=int(1000 * LONGEST_DEBT_S))
+    throttle = quota.throttle()
+    throttle.charge(size=2000)  # what others owe does not end this connection
     with pytest.raises(RateExceeded) as caught:
-        ReadThrottle(quota, clock).charge(size=2000)
+        quota.throttle()
     clock.now_s += caught.value.retry_after_s
-    ReadThrottle(quota, clock).charge(size=1)
+    quota.throttle().charge(size=1)
+    with pytest.raises(RateExceeded):
+        throttle.charge(size=int(1000 * (LONGEST_DEBT_S + BURST_S)) + 1)
+
+
+FRAMES = st.lists(
+    st.tuples(st.integers(1, 300), st.integers(0, 40), st.booleans()), max_size=40
+)
+
+
+@given(FRAMES)
+def test_no_more_is_acknowledged_than_a_rate_lets_in(
+    frames: list[tuple[int, int, bool]],
+) -> None:
+    clock, limits = Clock(), KeyLimits(events_per_s=100)
+    throttle = KeyQuotas(limits, clock).of("ann").throttle()
+    began_s, credit = clock.now_s, Credit(limits.within(Limits()))
+    sent, told = Counts(), 0
+    for events, pause, acked in frames:
+        throttle.charge(events=events)
+        sent = Counts(sent.seq + 1, sent.events + events, sent.bytes + 8 * events)
+        if throttle.holding:
+            credit.hold(sent, Counts(), throttle.free_s)
+        clock.now_s += pause / 10
+        if acked:
+            ack = credit.release(Ack(*sent), clock.now_s)
+            assert told <= ack.events <= sent.events
+            told = ack.events
+            assert told <= 100 * (clock.now_s - began_s + BURST_S + HOLD_S) + 1e-6
+    clock.now_s += 1000
+    assert credit.release(Ack(*sent), clock.now_s) == Ack(*sent)
+    assert credit.wait_s(clock.now_s) == 0
 
 
 def test_what_a_rate_cannot_let_in_soon_is_not_granted() -> None:

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given, strategies as st
 
+from saccade.server.protocol.errors import CreditExceeded
 from saccade.server.protocol.messages import Ack, Flushed, Result, ServerMessage
 from saccade.server.transport.send_queue import SendQueue
 
 
-def result(ticks: int) -> Result:
-    return Result(0, ticks, 2 * ticks, 0, [1.0], "up", 1.0)
+def result(ticks: int, superseded: int = 0) -> Result:
+    """A result that stands for so many others beside itself."""
+    message = Result(0, ticks, 2 * ticks, 0, [1.0], "up", 1.0)
+    return replace(message, superseded=superseded)
 
 
 def flushed(number: int) -> Flushed:
@@ -37,7 +43,7 @@ def test_a_full_box_keeps_the_newest_result_only() -> None:
     queue = SendQueue(2)
     for ticks in range(1, 10):
         queue.put(result(ticks))
-    assert drained(queue) == [result(1), result(9)]
+    assert drained(queue) == [result(1), result(9, 7)]
     assert queue.superseded == 7
 
 
@@ -47,7 +53,7 @@ def test_whoever_wants_the_latest_never_has_two_results_waiting() -> None:
     for message in (result(1), Ack(1, 1, 1), result(2), flushed(1), result(3)):
         queue.put(message)
     queue.put(result(4))
-    assert drained(queue) == [result(2), Ack(1, 1, 1), flushed(1), result(4)]
+    assert drained(queue) == [result(2, 1), Ack(1, 1, 1), flushed(1), result(4, 1)]
     assert queue.superseded == 2
     queue.put(result(5))
     assert drained(queue) == [result(5)]
@@ -89,3 +95,23 @@ def test_no_result_passes_an_answer_that_was_asked_for_before_it(
         if not isinstance(message, Ack)
     ]
     assert numbers == sorted(numbers)
+
+
+@given(MOVES)
+def test_each_result_is_sent_or_counted_by_the_one_that_replaced_it(
+    moves: list[str],
+) -> None:
+    sent = [message for message in play(moves) if isinstance(message, Result)]
+    counted = len(sent) + sum(message.superseded for message in sent)
+    assert counted == moves.count("result")
+
+
+def test_a_client_may_not_ask_for_more_answers_than_it_reads() -> None:
+    queue = SendQueue(3)
+    for number in range(3):
+        queue.put(flushed(number))
+    queue.put(result(1))
+    queue.check()
+    queue.put(flushed(3))
+    with pytest.raises(CreditExceeded):
+        queue.check()

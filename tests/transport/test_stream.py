@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from saccade.model.events.sensor import Sensor
 from saccade.server.engine.errors import EngineFailed
 from saccade.server.protocol.messages import (
     Ack,
+    Close,
+    Closed,
     Flush,
     Flushed,
     GoAway,
@@ -244,7 +249,7 @@ def test_when_the_device_fails_its_sessions_end_with_1011(serve: Any) -> None:
             assert each.error.code == "engine_failed"
             assert fault.TEXT not in each.error.message
     with pytest.raises(EngineFailed):
-        server.service.engine.open("toy", 1.0)
+        server.service.engine.frontend.open("toy", 1.0)
 
 
 def test_a_score_that_is_not_finite_ends_that_session(serve: Any) -> None:
@@ -285,31 +290,99 @@ def test_a_slow_reader_receives_the_latest_and_memory_stays_bounded(serve: Any) 
         assert ticks == sorted(ticks)
 
 
-def test_a_client_over_its_window_is_not_read_and_loses_nothing(serve: Any) -> None:
-    server = serve(window_events=256, window_bytes=1 << 14, max_frame_bytes=2048)
+SMALL: dict[str, Any] = {
+    "window_events": 256,
+    "window_bytes": 1 << 14,
+    "max_frame_bytes": 2048,
+}
+
+
+def test_a_client_that_keeps_to_a_small_window_loses_nothing(serve: Any) -> None:
+    server = serve(**SMALL)
     events = some_events(20_000, seed=3)
     with server.client() as client:
-        opened = client.open(report=Report("flush"))
-        assert opened.window_events == 256
-        most = 0
-
-        def watch() -> None:
-            nonlocal most
-            while not done.is_set():
-                most = max(most, server.service.engine.ticks_waiting("toy"))
-                done.wait(0.001)
-
-        done = threading.Event()
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+        assert client.open(report=Report("flush")).window_events == 256
         for start in range(0, 20_000, 200):
             client.send(events[start : start + 200])
         closed = client.finish()
-        done.set()
-        watcher.join()
-        assert closed.ticks == 10_000
-        assert closed.logits[0] == pytest.approx(event_scores(events)[-1])
-        assert most <= (256 + 200) // 2
+    assert closed.ticks == 10_000
+    assert closed.logits[0] == pytest.approx(event_scores(events)[-1])
+
+
+def test_a_client_over_its_window_and_a_frame_is_refused(serve: Any) -> None:
+    gate = Gate()
+    server = serve(toy_model(advance=gate.advance), **SMALL)
+    events = some_events(800)
+    with server.client() as client, gate:
+        client.open()
+        for start in range(0, 512, 128):  # a window, and one frame beyond it
+            client.send_at_once(events[start : start + 128])
+        assert client.socket.ping().wait(20)
+        (queue,) = server.service.connections
+        assert queue.ending is None
+        client.send_at_once(events[512:514])
+        assert client.close_code() == 4413
+        assert client.error.code == "credit_exceeded"
+        assert (client.error.value, client.error.fatal) == (514, True)
+
+
+def test_a_congested_session_answers_pings_and_takes_what_follows(serve: Any) -> None:
+    gate = Gate()
+    server = serve(toy_model(advance=gate.advance), **SMALL)
+    events, more = some_events(256), some_events(8, seed=1)
+    with server.client() as client:
+        client.open(report=Report("flush"))
+        with gate:
+            client.send(events[:128])
+            client.send(events[128:])
+            client.say(Flush(1))
+            client.say(Reset(2))
+            client.send_at_once(more)
+            client.say(Flush(3))
+            client.say(Close())
+            for _ in range(3):
+                assert client.socket.ping().wait(20), "the server reads no more"
+            assert not client.of(Flushed)
+        assert client.close_code() == 1000
+        first, second = client.of(Flushed)
+    assert (first.id, first.ticks, first.pending) == (1, 128, 0)
+    assert client.of(WasReset) == [WasReset(2)]
+    assert (second.id, second.ticks) == (3, 4)
+    assert second.logits[0] == pytest.approx(event_scores(more)[-1])
+    assert client.of(Closed)[0].ticks == 4
+    assert client.acked.events == 264
+
+
+def test_what_waits_for_a_reset_is_bounded_too(serve: Any) -> None:
+    gate = Gate()
+    server = serve(toy_model(advance=gate.advance), outbox_messages=8, **SMALL)
+    with server.client() as client, gate:
+        client.open()
+        client.send(some_events(4))
+        client.say(Reset(1))
+        for number in range(9):
+            client.say(Flush(number))
+        assert client.close_code() == 4413
+        assert client.error.code == "credit_exceeded"
+
+
+def test_a_client_that_asks_and_does_not_read_is_refused(serve: Any) -> None:
+    server = serve(outbox_messages=8)
+    with server.client(max_queue=1) as client:
+        client.open()
+        (queue,) = server.service.connections
+
+        def ask() -> None:
+            with suppress(ConnectionClosed):
+                for number in range(10_000_000):
+                    client.say(Flush(number))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: queue.ending is not None)
+        client.socket.socket.shutdown(socket.SHUT_RDWR)
+        asking.join(60)
+        assert queue.ending.reason == "credit_exceeded"
 
 
 def test_what_is_sent_is_acknowledged_or_under_way_at_every_ack(server: Any) -> None:

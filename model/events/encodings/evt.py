@@ -46,7 +46,7 @@ class EvtDecoder(ABC):
     """A decoder of one stream's bytes, chunk by chunk."""
 
     @abstractmethod
-    def decode(self, data: bytes) -> Events:
+    def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words.
 
         Args:
@@ -81,7 +81,7 @@ class Evt2Decoder(EvtDecoder):
         self._jitter = JitterFilter(STEP_BACK_US)
         self._high: int | None = None
 
-    def decode(self, data: bytes) -> Events:
+    def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words; see EvtDecoder."""
         _check_whole_words("evt2", data, EVT2_WORD_BYTES)
         words = np.frombuffer(data, "<u4")
@@ -136,7 +136,7 @@ class Evt3Decoder(EvtDecoder):
         self._jitter = JitterFilter(STEP_BACK_US)
         self._epoch_us = 0  # time that the package's decoder does not count
 
-    def decode(self, data: bytes) -> Events:
+    def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words; see EvtDecoder."""
         _check_whole_words("evt3", data, EVT3_WORD_BYTES)
         try:
@@ -187,7 +187,9 @@ def _evt3(*words: int) -> bytes:
     return np.array(words, "<u2").tobytes()
 
 
-def _check_whole_words(encoding: str, data: bytes, word_bytes: int) -> None:
+def _check_whole_words(
+    encoding: str, data: bytes | memoryview, word_bytes: int
+) -> None:
     if len(data) % word_bytes:
         reason = f"{len(data)} bytes are not a multiple of {word_bytes}"
         raise MalformedPayload(encoding, reason)

@@ -8,7 +8,7 @@ x has 16 bits, y 15, p one.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,15 @@ import numpy.typing as npt
 from saccade.model.events.errors import EventNotPackable, MalformedPayload
 from saccade.model.events.types import EVENT_DTYPE, Events
 
-RECORD_BYTES: Final = 8
+RECORD_DTYPE: Final = np.dtype([("offset_us", "<u4"), ("pixel", "<u4")])
+"""A packed record as it came: the offset from the payload's base, and p, y and x."""
+RECORD_BYTES: Final = RECORD_DTYPE.itemsize
 OFFSET_LIMIT_US: Final = 1 << 32
 Y_LIMIT: Final = 1 << 15
 INT64_LIMIT: Final = 1 << 63
+
+Records: TypeAlias = npt.NDArray[Any]
+"""A one-dimensional array of RECORD_DTYPE."""
 
 
 def pack(events: Events, t_base_us: int) -> bytes:
@@ -50,6 +55,26 @@ def pack(events: Events, t_base_us: int) -> bytes:
     return words.tobytes()
 
 
+def records(data: bytes | bytearray | memoryview) -> Records:
+    """View packed records, without a copy.
+
+    Args:
+        data: Packed records, 8·n bytes.
+
+    Returns:
+        The records, shape (n,), in the memory of `data`.
+
+    Raises:
+        MalformedPayload: The length is not a multiple of 8.
+    """
+    size = memoryview(data).nbytes
+    if size % RECORD_BYTES:
+        raise MalformedPayload(
+            "packed", f"{size} bytes are not a multiple of {RECORD_BYTES}"
+        )
+    return np.frombuffer(data, RECORD_DTYPE)
+
+
 def unpack(data: bytes | bytearray | memoryview, t_base_us: int) -> Events:
     """Decode packed records.
 
@@ -66,21 +91,25 @@ def unpack(data: bytes | bytearray | memoryview, t_base_us: int) -> Events:
         MalformedPayload: The length is not a multiple of 8, or the base would
             overflow int64.
     """
-    size = memoryview(data).nbytes
-    if size % RECORD_BYTES:
-        raise MalformedPayload(
-            "packed", f"{size} bytes are not a multiple of {RECORD_BYTES}"
-        )
-    if not -INT64_LIMIT <= t_base_us <= INT64_LIMIT - OFFSET_LIMIT_US:
-        raise MalformedPayload("packed", f"t_base_us {t_base_us} overflows int64")
-    words = np.frombuffer(data, "<u4").reshape(-1, 2)
-    pixels = words[:, 1]
-    events = np.empty(len(words), EVENT_DTYPE)
-    np.add(words[:, 0], np.int64(t_base_us), out=events["t"], dtype=np.int64)
+    return unpack_records(records(data), t_base_us)
+
+
+def unpack_records(packed: Records, t_base_us: int) -> Events:
+    """Decode packed records of shape (n,), as `unpack` does."""
+    check_base(t_base_us)
+    pixels = packed["pixel"]
+    events = np.empty(len(packed), EVENT_DTYPE)
+    np.add(packed["offset_us"], np.int64(t_base_us), out=events["t"], dtype=np.int64)
     events["x"] = pixels & 0xFFFF
     events["y"] = (pixels >> 16) & 0x7FFF
     events["p"] = pixels >> 31
     return events
+
+
+def check_base(t_base_us: int) -> None:
+    """Raise MalformedPayload unless every offset from this base fits int64."""
+    if not -INT64_LIMIT <= t_base_us <= INT64_LIMIT - OFFSET_LIMIT_US:
+        raise MalformedPayload("packed", f"t_base_us {t_base_us} overflows int64")
 
 
 def _check_fits(field: str, values: npt.NDArray[np.integer], limit: int) -> None:

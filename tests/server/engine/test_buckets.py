@@ -14,7 +14,7 @@ from saccade.model.classifier import fold, init_carry, scan
 from saccade.server.engine.compiled import WHOLE_SESSION, Executables, compile_all
 from saccade.server.engine.model_registry import Canary, Servable
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.engine.slots import PackedBatch
+from saccade.server.engine.slots import PackedBatch, packed_size, unpack
 from saccade.server.settings import Settings
 from tests.model.variants import VARIANTS, random_variables
 
@@ -55,8 +55,11 @@ class Served:
         for row in batch.rows:
             self.pool = self.calls.insert(self.pool, row, fresh)
         call = self.calls.advance[bucket]
-        self.pool, logits = call(self.weights, self.pool, batch)
-        self.calls.extract(self.pool, batch.rows[0])
+        words = np.zeros(packed_size(bucket, TICK), np.int32)
+        for part, value in zip(unpack(words, bucket), batch, strict=True):
+            part[...] = value
+        self.pool, logits = call(self.weights, self.pool, words)
+        self.calls.extract[1](self.pool, batch.rows[:1])
         return np.asarray(logits)
 
 

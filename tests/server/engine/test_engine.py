@@ -25,7 +25,6 @@ from saccade.server.engine.errors import (
     StillServed,
     UnknownServable,
 )
-from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import ExportedState, RowState
 from saccade.server.engine.scheduler import Bucket
 from tests.faults import Fault, Gate
@@ -41,7 +40,7 @@ from tests.toy import (
 )
 
 INF = float("inf")
-Running = tuple[Engine, Recorder]
+Running = tuple[Any, Recorder]
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +57,8 @@ def healthy(shared: Running) -> Iterator[Running]:
     recorder.batches.clear()
     recorder.deliveries = 0
     yield shared
-    leases = engine._leases["toy"]
-    for slot in list(leases._held):
-        engine.release(Lease("toy", slot, leases._generations[slot]))
+    for resident in [*engine.frontend._models["toy"].residents.values()]:
+        engine.release(resident.lease)
 
 
 def test_a_session_is_scored_after_each_whole_tick(healthy: Running) -> None:
@@ -304,7 +302,7 @@ def test_before_it_is_ready_the_engine_gives_the_reason() -> None:
     assert not engine.health.ready
     assert "starting" in engine.health.reason
     with pytest.raises(NotReady):
-        engine.open("toy", INF)
+        engine.frontend.open("toy", INF)
 
 
 def test_after_a_stop_no_session_opens() -> None:
@@ -413,7 +411,7 @@ def test_a_thread_that_dies_fails_every_session(
         def die(_: Any) -> None:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(engine._device, "_deliver_scores", die)
+        monkeypatch.setattr(engine._device, "_read_scores", die)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):

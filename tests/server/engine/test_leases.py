@@ -7,14 +7,14 @@ from saccade.server.engine.leases import Leases
 
 
 def test_each_slot_is_leased_once() -> None:
-    leases = Leases("toy", 3)
+    leases = Leases("toy", range(3))
     assert {leases.acquire().slot for _ in range(3)} == {0, 1, 2}
     with pytest.raises(SlotsExhausted, match="all 3 slots of 'toy'"):
         leases.acquire()
 
 
 def test_a_slot_is_leased_again_under_another_generation() -> None:
-    leases = Leases("toy", 1)
+    leases = Leases("toy", range(1))
     first = leases.acquire()
     leases.release(first)
     second = leases.acquire()
@@ -23,11 +23,11 @@ def test_a_slot_is_leased_again_under_another_generation() -> None:
 
 
 def test_an_ended_lease_is_refused() -> None:
-    leases = Leases("toy", 1)
+    leases = Leases("toy", range(1))
     first = leases.acquire()
     second = leases.renew(first)
     with pytest.raises(StaleLease):
-        leases.check(first)
+        leases.release(first)
     leases.release(second)
     with pytest.raises(StaleLease):
         leases.release(second)

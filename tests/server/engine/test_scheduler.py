@@ -16,11 +16,11 @@ def drain(scheduler: Scheduler) -> list[list[tuple[int, int]]]:
 
 
 def test_an_empty_queue_gives_no_batch() -> None:
-    assert Scheduler(BUCKETS).next_batch() is None
+    assert Scheduler(BUCKETS, 101).next_batch() is None
 
 
 def test_a_lone_backlog_takes_the_longest_bucket() -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     scheduler.add(3, 40)
     batch = scheduler.next_batch()
     assert batch is not None
@@ -29,7 +29,7 @@ def test_a_lone_backlog_takes_the_longest_bucket() -> None:
 
 
 def test_many_single_ticks_go_side_by_side() -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     for slot in range(8):
         scheduler.add(slot, 1)
     batch = scheduler.next_batch()
@@ -40,7 +40,7 @@ def test_many_single_ticks_go_side_by_side() -> None:
 
 
 def test_a_dropped_slot_is_not_served() -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     scheduler.add(1, 2)
     scheduler.add(2, 2)
     scheduler.drop(1)
@@ -52,11 +52,11 @@ def test_a_dropped_slot_is_not_served() -> None:
 def test_a_scheduler_without_a_real_bucket_is_refused() -> None:
     for buckets in [(), (Bucket(0, 1),)]:
         with pytest.raises(ValueError, match="at least one row"):
-            Scheduler(buckets)
+            Scheduler(buckets, 101)
 
 
 def test_a_flooding_sensor_starves_none_of_a_hundred_slow_ones() -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     scheduler.add(0, 10_000)
     for slot in range(1, 101):
         scheduler.add(slot, 1)
@@ -82,7 +82,7 @@ def test_a_slow_sensor_waits_for_one_turn_of_a_flood_at_most(
     buckets: list[Bucket], arrivals: list[set[int]], flood: int
 ) -> None:
     """Sensor 0 is ten thousand times as fast as each of up to a hundred others."""
-    scheduler = Scheduler(buckets)
+    scheduler = Scheduler(buckets, 101)
     waited: dict[int, int] = {}  # ticks of the flood served while this one waited
     ahead: dict[int, int] = {}  # how many batches it may wait: one for each before it
     for arriving in [*arrivals, *[set[int]()] * 101]:
@@ -110,7 +110,7 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=
 
 @given(ARRIVALS)
 def test_every_tick_is_served_exactly_once(arrivals: list[tuple[int, int]]) -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     owed: dict[int, int] = {}
     for slot, ticks in arrivals:
         scheduler.add(slot, ticks)
@@ -128,7 +128,7 @@ def test_every_tick_is_served_exactly_once(arrivals: list[tuple[int, int]]) -> N
 def test_no_slot_has_two_turns_while_another_waits(
     rounds: list[list[tuple[int, int]]],
 ) -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     owed: dict[int, int] = {}
     overtaken: dict[int, set[int]] = {}  # slots served while this one waited
     for arrivals in rounds:
@@ -154,7 +154,7 @@ def test_no_slot_has_two_turns_while_another_waits(
 def test_a_batch_fits_its_bucket_and_is_never_empty(
     arrivals: list[tuple[int, int]],
 ) -> None:
-    scheduler = Scheduler(BUCKETS)
+    scheduler = Scheduler(BUCKETS, 101)
     for slot, ticks in arrivals:
         scheduler.add(slot, ticks)
     while (batch := scheduler.next_batch()) is not None:

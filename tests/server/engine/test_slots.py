@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
+from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.slots import (
     PackedBatch,
+    RowLayout,
+    RowLeaves,
     advance_rows,
     extract,
     insert,
     make_pool,
+    packed_size,
     scratch_row,
+    unpack,
 )
 from tests.toy import TICK, toy_advance, toy_scores
 
@@ -37,9 +44,41 @@ def test_what_is_inserted_can_be_extracted_and_nothing_else_changes() -> None:
     pool = make_pool(FRESH, SLOTS)
     carry = {"state": jnp.float32(7.0), "half_life_ms": jnp.float32(5.0)}
     after = insert(pool, jnp.int32(2), carry)
-    assert extract(after, jnp.int32(2)) == carry
-    for row in (0, 1, 3, 4, 5):
-        assert extract(after, jnp.int32(row)) == extract(pool, jnp.int32(row))
+    rows = np.arange(SLOTS + 1, dtype=np.int32)
+    before_rows = np.asarray(extract(pool, rows)["float32"])
+    after_rows = np.asarray(extract(after, rows)["float32"])
+    changed = (before_rows != after_rows).any(axis=1)
+    assert changed.tolist() == [row == 2 for row in rows]
+    read = RowLeaves(RowLayout(carry), {"float32": after_rows[2]})
+    assert [float(leaf) for leaf in read] == [5.0, 7.0]
+
+
+def test_the_leaves_of_a_row_come_out_in_their_shapes_and_types() -> None:
+    carry = {
+        "a": jnp.arange(6, dtype=jnp.float32).reshape(2, 3),
+        "b": jnp.int32(7),
+        "c": jnp.arange(4, dtype=jnp.float32) - 9,
+    }
+    pool = insert(make_pool(carry, 2), jnp.int32(1), carry)
+    parts = {k: np.asarray(v)[0] for k, v in extract(pool, np.array([1])).items()}
+    leaves = RowLeaves(RowLayout(carry), parts)
+    assert len(leaves) == 3
+    for leaf, expected in zip(leaves, jax.tree.leaves(carry), strict=True):
+        assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
+        assert (leaf == np.asarray(expected)).all()
+
+
+def test_a_batch_in_one_array_is_the_same_on_both_sides() -> None:
+    bucket, rng = Bucket(3, 2), np.random.default_rng(0)
+    words = np.zeros(packed_size(bucket, TICK), np.int32)
+    host = unpack(words, bucket)
+    for part in host:
+        part[...] = rng.integers(-5, 100, part.shape)
+    host.dt_ms[...] = rng.normal(size=host.dt_ms.shape)
+    traced = jax.jit(partial(unpack, bucket=bucket))(words)
+    for here, there in zip(host, traced, strict=True):
+        assert here.dtype == there.dtype
+        assert (here == np.asarray(there)).all()
 
 
 @settings(max_examples=40)

@@ -22,7 +22,7 @@ from saccade.server.protocol.messages import (
     WasReset,
 )
 from tests.server.protocol.scripted import (
-    SENSOR,
+    TOKENIZATION,
     fed,
     frame,
     opened,
@@ -32,7 +32,7 @@ from tests.server.protocol.scripted import (
 def test_a_session_opens_takes_events_and_closes():
     conversation = Conversation(Limits())
     assert conversation.receive(Open("nmnist")) == [Open("nmnist")]
-    conversation.begin(SENSOR)
+    conversation.begin(TOKENIZATION)
     assert fed(conversation, frame(1, 10, 20)) == [10, 20]
     assert fed(conversation, frame(2, 20)) == [20]
     assert conversation.receive(Flush(7)) == [Flush(7)]
@@ -94,7 +94,7 @@ def test_answers_come_in_the_form_that_opened():
     for text in (False, True):
         conversation = Conversation(Limits())
         conversation.read(encode_client(Open("nmnist"), text=text))
-        conversation.begin(SENSOR)
+        conversation.begin(TOKENIZATION)
         conversation.read(encode_client(frame(1, 10), text=not text))
         wire = conversation.write(WasReset(3))
         assert isinstance(wire, str) is text

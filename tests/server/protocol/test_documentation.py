@@ -137,8 +137,10 @@ def client_row(name: str, column: Column) -> list[str]:
 
 def server_row(name: str, column: Column) -> list[str]:
     words = type_words(name, column)
-    if column.default is None:
-        words += ", or absent" if column.omitted else ", or null"
+    if column.omitted:
+        words += ", or absent"
+    elif column.default is None:
+        words += ", or null"
     return [f"`{name}`", words]
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.sensor import Sensor
+from saccade.model.tokens import Tokenization
 from saccade.server.protocol.codec import encode_client
 from saccade.server.protocol.conversation import Conversation, Limits, Stage
 from saccade.server.protocol.errors import (
@@ -22,6 +23,7 @@ from saccade.server.protocol.messages import (
 )
 from tests.server.protocol.scripted import (
     SENSOR,
+    TOKENIZATION,
     events_at,
     fed,
     frame,
@@ -123,7 +125,7 @@ def test_an_event_outside_the_sensor_is_named(pixel, field, value, limit):
 def test_a_polarity_that_the_model_lacks_is_outside_its_sensor():
     conversation = Conversation(Limits())
     conversation.receive(Open("shd"))
-    conversation.begin(Sensor(700, 1, 1))
+    conversation.begin(Tokenization("linear", Sensor(700, 1, 1)))
     (reply,) = conversation.receive(frame(1, 10, x=5, y=0, p=1))
     assert (reply.message.code, reply.message.field) == ("event_outside_sensor", "p")
 
@@ -181,7 +183,7 @@ def test_another_sensor_is_refused_unless_a_fit_is_declared():
     conversation = Conversation(Limits())
     conversation.receive(Open("nmnist", sensor=Sensor(640, 480)))
     with pytest.raises(SensorRefused, match="640x480 and the model's is 34x34"):
-        conversation.begin(SENSOR)
+        conversation.begin(TOKENIZATION)
     assert conversation.stage is Stage.ENDED
 
 
@@ -189,14 +191,18 @@ def test_more_polarities_than_the_models_fit_nowhere():
     conversation = Conversation(Limits())
     conversation.receive(Open("shd", sensor=Sensor(700, 1), fit="scale"))
     with pytest.raises(SensorRefused, match="700x1 of one polarity"):
-        conversation.begin(Sensor(700, 1, 1))
+        conversation.begin(Tokenization("linear", Sensor(700, 1, 1)))
 
 
 def test_a_larger_sensor_is_cropped_when_declared():
     conversation = opened(Open("nmnist", sensor=Sensor(36, 36), fit="crop"))
     assert fed(conversation, frame(1, 10, x=0, y=0)) == []
     (request,) = conversation.receive(frame(2, 20, x=1, y=1))
-    assert request.events.tolist() == [(20, 0, 0, 1)]
+    assert request.chunk.t_us.tolist() == [20]
+    assert (
+        request.chunk.tokens.tolist()
+        == TOKENIZATION.tokenize(events_at(20, x=0, y=0)).tolist()
+    )
     assert conversation.ledger.settle(0) == Ack(2, 2, 16)
 
 

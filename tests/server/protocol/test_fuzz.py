@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE
+from saccade.model.tokens import Tokenization
 from saccade.server.protocol.codec import decode_client, decode_server, encode_client
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
 from saccade.server.protocol.errors import ProtocolError
@@ -31,6 +32,7 @@ from saccade.server.protocol.messages import (
 from tests.server.protocol import strategies
 
 SENSOR = Sensor(8, 8)
+TOKENIZATION = Tokenization("linear", SENSOR)
 
 scalars = st.one_of(
     st.none(),
@@ -156,7 +158,7 @@ def test_damaged_texts_raise_nothing_but_a_protocol_error(wire):
 def test_any_conversation_ends_with_a_typed_error_or_goes_on(wires, encoding):
     conversation = Conversation(Limits())
     conversation.receive(Open("m", sensor=SENSOR, encoding=encoding))
-    conversation.begin(SENSOR)
+    conversation.begin(TOKENIZATION)
     for wire in wires:
         refusal = None
         try:
@@ -175,7 +177,7 @@ class Session(RuleBasedStateMachine):
         super().__init__()
         self.conversation = Conversation(Limits())
         self.conversation.receive(Open("m"))
-        self.conversation.begin(SENSOR)
+        self.conversation.begin(TOKENIZATION)
         self.now_us = 0
         self.seq = 0
         self.counts = Counts()
@@ -210,7 +212,7 @@ class Session(RuleBasedStateMachine):
         base = max(0, self.now_us - base)
         request = self.send(pack(events, base), base)
         assert isinstance(request, Feed)
-        assert request.events["t"].tolist() == t_us.tolist()
+        assert request.chunk.t_us.tolist() == t_us.tolist()
         self.now_us = int(t_us[-1]) if gaps else self.now_us
         self.kept += len(gaps)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from saccade.model.events.types import check
+from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
 from saccade.server.protocol.errors import ProtocolError
@@ -19,6 +20,7 @@ from saccade.server.protocol.messages import (
 from tests.fuzzing import SENSOR, Capture, Mutator, Said, captures
 
 MUTATED = 100_000
+TOKENIZATION = Tokenization("linear", SENSOR)
 LIMITS = Limits(max_frame_bytes=4096, window_events=4096)
 
 
@@ -36,12 +38,14 @@ class Session:
         for request in self.conversation.read(data):
             match request:
                 case Open():
-                    self.conversation.begin(SENSOR)
-                case Feed(events):
-                    check(events, SENSOR, self.newest_us)
+                    self.conversation.begin(TOKENIZATION)
+                case Feed(TimedTokens(tokens, t_us)):
+                    known = [] if self.newest_us is None else [self.newest_us]
+                    assert (np.diff(np.concatenate([known, t_us])) >= 0).all()
+                    assert ((tokens >= 0) & (tokens < TOKENIZATION.num_tokens)).all()
                     self.taken += 1
-                    if len(events):
-                        self.newest_us = int(events["t"][-1])
+                    if len(t_us):
+                        self.newest_us = int(t_us[-1])
                 case Reply(message):
                     errors.append(message)
                 case _:

@@ -16,6 +16,8 @@ from saccade.server.protocol.messages import (
 )
 from tests.server.protocol.scripted import (
     SENSOR,
+    TOKENIZATION,
+    events_at,
     fed,
     opened,
     refused,
@@ -84,7 +86,11 @@ def test_evt3_goes_on_where_the_last_frame_stopped():
     words = np.array([0x8001, 0x6010, 0x0004, 0x2803], "<u2").tobytes()
     assert fed(conversation, EventsFrame(1, words[:6])) == []
     (request,) = conversation.receive(EventsFrame(2, words[6:]))
-    assert request.events.tolist() == [(4096 + 16, 3, 4, 1)]
+    assert request.chunk.t_us.tolist() == [4096 + 16]
+    assert (
+        request.chunk.tokens.tolist()
+        == TOKENIZATION.tokenize(events_at(0, x=3, y=4)).tolist()
+    )
     assert conversation.ledger.settle(0) == Ack(2, 1, 8)
 
 
@@ -93,7 +99,7 @@ def test_a_raw_encoding_that_is_not_served_here_is_refused(monkeypatch):
     conversation = Conversation(Limits())
     conversation.receive(Open("nmnist", sensor=SENSOR, encoding="evt3"))
     with pytest.raises(InvalidField) as caught:
-        conversation.begin(SENSOR)
+        conversation.begin(TOKENIZATION)
     assert caught.value.field == "encoding"
 
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from saccade.server.protocol.messages import Closed, Flushed, Report
-from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from saccade.server.protocol.reporting import (
+    Reporter,
+    Tick,
+    closed,
+    flushed,
+    result,
+    scores_of,
+)
 
 LABELS = ["left", "right"]
 
@@ -128,3 +135,51 @@ def test_flushed_and_closed_carry_the_scores_of_the_newest_tick():
         assert message.pending == 7
         for name in ("seq", "ticks", "events", "t_us", "logits", "label"):
             assert getattr(message, name) == getattr(scores, name)
+
+
+@given(
+    st.sampled_from(
+        [
+            Report(),
+            Report("events", 130),
+            Report("ms", 2),
+            Report("change"),
+            Report("flush"),
+        ]
+    ),
+    st.lists(st.tuples(st.integers(0, 20_000), st.sampled_from(LABELS)), max_size=30),
+    st.lists(st.integers(0, 30), max_size=5),
+)
+def test_many_ticks_at_once_are_selected_as_one_by_one(report, facts, cuts):
+    stream = ticks(*sorted(facts))
+    by_one, by_many = Reporter(report, 100), Reporter(report, 100)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    selected = []
+    for start, stop in itertools.pairwise(edges):
+        part = stream[start:stop]
+        t_us = np.array([tick.t_us for tick in part], np.int64)
+        logits = np.array([tick.logits for tick in part], np.float32).reshape(-1, 2)
+        chosen = by_many.select_many(start + 1, t_us, logits)
+        assert chosen.dtype == np.int64
+        selected += [part[index] for index in chosen]
+    assert selected == by_one.select(stream)
+    assert by_many.position == by_one.position
+
+
+@given(
+    st.integers(1, 40).flatmap(
+        lambda classes: st.lists(
+            st.lists(
+                st.floats(-1e4, 1e4, width=32), min_size=classes, max_size=classes
+            ),
+            min_size=1,
+            max_size=9,
+        )
+    )
+)
+def test_scores_of_many_ticks_are_those_of_each(rows):
+    top, confidences = scores_of(np.array(rows, np.float32))
+    for row, label, confidence in zip(rows, top, confidences, strict=True):
+        values = np.asarray(row, np.float32).astype(np.float64)
+        assert label == int(np.argmax(values))
+        assert confidence == 1.0 / float(np.exp(values - values.max()).sum())

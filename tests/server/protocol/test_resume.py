@@ -8,13 +8,20 @@ import pytest
 from saccade.server.protocol.conversation import Conversation, Limits, Repeat
 from saccade.server.protocol.errors import SequenceGap
 from saccade.server.protocol.messages import Ack, EventsFrame, Open
-from tests.server.protocol.scripted import SENSOR, fed, frame, opened, refused
+from tests.server.protocol.scripted import (
+    SENSOR,
+    TOKENIZATION,
+    fed,
+    frame,
+    opened,
+    refused,
+)
 
 
 def resumed(first: Conversation, opening: Open | None = None) -> Conversation:
     conversation = Conversation(Limits())
     conversation.receive(opening or Open("nmnist", resume="token"))
-    conversation.resume(SENSOR, first.export_state())
+    conversation.resume(TOKENIZATION, first.export_state())
     return conversation
 
 

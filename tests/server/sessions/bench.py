@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +14,10 @@ import jax
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
+from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.device import Device, RestartLimiter
-from saccade.server.engine.engine import Engine
+from saccade.server.engine.engine import OWN_PORT, Engine
 from saccade.server.engine.pool import InFlight
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
@@ -59,25 +62,27 @@ def send_frame(
     frame = EventsFrame(seq, pack(events, base), t_base_us=base)
     for request in conversation.receive(frame):
         assert isinstance(request, Feed)
-        session.feed(request.events, request.size)
+        session.feed(request.chunk, request.size)
 
 
 class BenchClient(RecordingSink):
     """One client: the sink of its session, and what it has sent."""
 
-    def __init__(self, model: Any, opening: Open) -> None:
+    def __init__(
+        self, model: Any, opening: Open, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
-        self.fed: list[Events] = []
+        self.fed: list[TimedTokens] = []
         self.opening = opening
         self.conversation = Conversation(LIMITS)
         self.conversation.receive(opening)
-        self.session = Session(self.conversation, model, opening, self)
+        self.session = Session(self.conversation, model, opening, self, None, clock)
         self.seq = 0
         self.watch()
 
     @property
     def holds_newest(self) -> bool:
-        return self.session._input._tokenizer._holds_newest
+        return self.session._input._gaps._holds_newest
 
     @property
     def scores(self) -> list[float]:
@@ -88,15 +93,15 @@ class BenchClient(RecordingSink):
         send_frame(self.conversation, self.session, self.seq, events)
 
     def watch(self) -> None:
-        """Record what the tokenizer is fed."""
-        tokenizer = self.session._input._tokenizer
-        feed = tokenizer.feed
+        """Record what the gap counter is fed."""
+        gaps = self.session._input._gaps
+        feed = gaps.feed
 
-        def fed(events: Events) -> Any:
-            self.fed.append(events.copy())
-            return feed(events)
+        def fed(chunk: TimedTokens) -> Any:
+            self.fed.append(chunk)
+            return feed(chunk)
 
-        tokenizer.feed = fed  # type: ignore[method-assign]
+        gaps.feed = fed  # type: ignore[method-assign]
 
 
 class Bench:
@@ -118,15 +123,13 @@ class Bench:
             )
             self.device._prepare_all()
             self.device._restarts = RestartLimiter(most=10**9)
-        self.client = EngineClient(self.engine, self._capacity)
-        self.device._deliver = self.client.handle
+        frontend = self.engine.frontend
+        self.client = EngineClient(frontend, self._capacity)
+        self.device.connect(OWN_PORT, self.client.receive)
         self.run()
-        key = self.model.key
-        leases = self.engine._leases[key]
-        self.device.pools[key].evict_all()
-        for slot in [*leases._held]:
-            leases._held.remove(slot)
-            leases._free.append(slot)
+        for resident in [*frontend._models[self.model.key].residents.values()]:
+            frontend.release(resident.lease)
+        self.run()
 
     @property
     def device(self) -> Device:
@@ -136,21 +139,23 @@ class Bench:
     def step(self) -> bool:
         """Do one step of the device thread; return whether there is more to do."""
         device = self.device
-        device._run_commands(idle=False)
+        device._take_work(idle=False)
         self._flight = device._step(self._flight)
         if self._flight is not None:  # so that a run is the same each time
             with suppress(jax.errors.JaxRuntimeError):
                 jax.block_until_ready(self._flight.logits)
-        return self._flight is not None or not device._commands.empty()
+        return self._flight is not None or not device._work.empty()
 
     def run(self) -> None:
         """Step until nothing is left to do."""
         while self.step():
             pass
 
-    def open(self, **choices: Any) -> BenchClient:
+    def open(
+        self, clock: Callable[[], float] = time.monotonic, **choices: Any
+    ) -> BenchClient:
         """Open a session."""
-        client = BenchClient(self.model, Open("toy", **choices))
+        client = BenchClient(self.model, Open("toy", **choices), clock)
         client.session.begin(self.client)
         client.session.send_opened(SessionHandle("s"))
         return client

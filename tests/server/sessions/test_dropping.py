@@ -14,11 +14,12 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from saccade.model.events.types import Events
+from saccade.model.tokens import NO_TOKENS, TimedTokens
 from saccade.server.protocol.messages import Ack, Closed, Flush, Flushed, Reset, Result
-from saccade.server.sessions.session_input import LEAD_TICKS
+from saccade.server.sessions.freshness import MOST_LEAD_TICKS
 from saccade.server.sessions.snapshots import decode, encode
 from tests.server.sessions.bench import WINDOW, Bench, BenchClient
-from tests.toy import TICK, event_scores, some_events
+from tests.toy import TICK, TOKENIZATION, event_scores, some_events, toy_scores
 
 BENCH = Bench()
 
@@ -42,9 +43,10 @@ class Camera:
         return np.concatenate([*self.sent, some_events(0)])
 
 
-def kept(client: BenchClient) -> Events:
-    """The events that reached the tokenizer."""
-    return np.concatenate([*client.fed, some_events(0)])
+def kept(client: BenchClient) -> TimedTokens:
+    """The events that reached the gap counter."""
+    columns = zip(*client.fed, NO_TOKENS, strict=True)
+    return TimedTokens(*(np.concatenate(column) for column in columns))
 
 
 class Flood(RuleBasedStateMachine):
@@ -87,7 +89,7 @@ class Flood(RuleBasedStateMachine):
         client, total = self.camera.client, self.camera.total
         ledger, input = client.conversation.ledger, client.session._input
         consumed = input.ticks * TICK
-        pending = input.unscored + input._tokenizer.held_back + len(input._queue)
+        pending = input.unscored + input._gaps.held_back + len(input._queue)
         assert consumed + ledger.dropped + pending == total
         assert ledger.acked.events + ledger.pending.events == total
         assert ledger.dropped == input.dropped
@@ -100,7 +102,7 @@ class Flood(RuleBasedStateMachine):
         assert queue.bytes <= 8 * WINDOW
         if len(queue):
             assert input.submitted % TICK == 0
-            assert input.whole_ticks - input.ticks >= LEAD_TICKS
+            assert input.whole_ticks - input.ticks >= MOST_LEAD_TICKS
 
     @invariant()
     def the_counts_only_grow_and_never_run_ahead(self) -> None:
@@ -119,15 +121,17 @@ class Flood(RuleBasedStateMachine):
         (closed,) = client.of(Closed)
         assert closed.events + closed.dropped + closed.pending == total
         assert {f.id for f in client.of(Flushed)} == set(range(1, self.flushes + 1))
-        scored = kept(client)[: closed.events]
-        self.assert_whole_ticks_were_dropped(scored)
-        assert np.allclose(client.scores[-1:], event_scores(scored)[-1:], rtol=1e-5)
+        tokens, t_us = (column[: closed.events] for column in kept(client))
+        self.assert_whole_ticks_were_dropped(TimedTokens(tokens, t_us))
+        scores = toy_scores(tokens.tolist())
+        assert np.allclose(client.scores[-1:], scores[-1:], rtol=1e-5)
         BENCH.release(client)
 
-    def assert_whole_ticks_were_dropped(self, scored: Events) -> None:
+    def assert_whole_ticks_were_dropped(self, scored: TimedTokens) -> None:
         """Each scored tick is a stretch of what was filmed, in order of time."""
-        places = np.searchsorted(self.camera.events["t"], scored["t"])
-        assert np.array_equal(self.camera.events[places], scored)
+        filmed = TOKENIZATION.timed(self.camera.events)
+        places = np.searchsorted(filmed.t_us, scored.t_us)
+        assert np.array_equal(filmed.tokens[places], scored.tokens)
         for tick in np.diff(places)[: len(places) - 1 : TICK]:
             assert tick == 1 or self.camera.client.holds_newest
 
@@ -159,14 +163,14 @@ def test_a_stalled_engine_costs_the_oldest_ticks_and_the_reader_goes_on(
     for _ in range(20):
         camera.film(WINDOW)
         assert not camera.client.session.congested
-    dropped = 20 * WINDOW - WINDOW - LEAD_TICKS * TICK
+    dropped = 20 * WINDOW - WINDOW - MOST_LEAD_TICKS * TICK
     assert camera.client.of(Ack)[-1].dropped == dropped
     BENCH.run()
     assert camera.client.session.drained
     newest = camera.events[-WINDOW:]
     assert camera.client.of(Result)[-1].t_us == newest["t"][-1]
     assert camera.client.of(Result)[-1].dropped == dropped
-    expected = np.concatenate([camera.events[: LEAD_TICKS * TICK], newest])
+    expected = np.concatenate([camera.events[: MOST_LEAD_TICKS * TICK], newest])
     assert camera.client.scores == pytest.approx(event_scores(expected))
 
 

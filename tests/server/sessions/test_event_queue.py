@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, strategies as st
 
 from saccade.server.sessions.session_input import DropLog, EventQueue, Gap, QueueLimits
-from tests.toy import some_events
+from tests.toy import TOKENIZATION, some_events
 
 FRAMES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=30)
 
@@ -12,25 +12,28 @@ FRAMES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=30)
 def test_events_leave_in_their_order_however_they_are_cut() -> None:
     events, queue = some_events(20), EventQueue(QueueLimits())
     for start in range(0, 20, 5):
-        queue.append(events[start : start + 5], 40)
+        queue.append(TOKENIZATION.timed(events[start : start + 5]), 40)
     taken = [queue.take(count) for count in (3, 0, 9, 1, 99)]
-    assert [len(part) for part in taken] == [3, 0, 9, 1, 7]
-    assert np.array_equal(np.concatenate(taken), events)
+    assert [len(part.tokens) for part in taken] == [3, 0, 9, 1, 7]
+    for column, parts in zip(
+        TOKENIZATION.timed(events), zip(*taken, strict=True), strict=True
+    ):
+        assert np.array_equal(np.concatenate(parts), column)
     assert (len(queue), queue.bytes) == (0, 0)
 
 
 def test_the_oldest_make_room_and_no_more_than_must() -> None:
     events, queue = some_events(12), EventQueue(QueueLimits(events=8))
-    queue.append(events, 96)
+    queue.append(TOKENIZATION.timed(events), 96)
     assert queue.shrink(1) == 4
     assert queue.shrink(1) == 0
-    assert np.array_equal(queue.copy(), events[4:])
+    assert np.array_equal(queue.copy().t_us, events["t"][4:])
 
 
 def test_what_is_left_of_a_frame_counts_with_its_share_of_the_bytes() -> None:
     queue = EventQueue(QueueLimits(bytes=80))
-    queue.append(some_events(4), 60)
-    queue.append(some_events(4), 60)
+    queue.append(TOKENIZATION.timed(some_events(4)), 60)
+    queue.append(TOKENIZATION.timed(some_events(4)), 60)
     queue.take(1)
     assert queue.bytes == 105
     assert queue.shrink(1) == 2
@@ -43,7 +46,7 @@ def test_both_bounds_hold_exactly_and_whole_multiples_go(
 ) -> None:
     queue, came, dropped = EventQueue(QueueLimits(events=most, bytes=size)), 0, 0
     for count, weight in frames:
-        queue.append(some_events(count), weight)
+        queue.append(TOKENIZATION.timed(some_events(count)), weight)
         came += count
         gone = queue.shrink(multiple)
         dropped += gone

@@ -1,0 +1,81 @@
+"""CPU time of every thread, and memory, of a process and its children; Linux only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+NS_PER_S: Final = 1e9
+PROC: Final = Path("/proc")
+
+
+class Thread(NamedTuple):
+    """One thread of a process; `name` is the system's, which the process may set."""
+
+    process: int
+    thread: int
+    name: str
+
+
+def with_children(pid: int) -> list[int]:
+    """Return a process and its children, and theirs."""
+    found = [pid]
+    for task in _tasks(pid):
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += with_children(int(child))
+    return found
+
+
+def thread_times_s(pid: int) -> dict[Thread, float]:
+    """Return the CPU time of each thread so far, s."""
+    times: dict[Thread, float] = {}
+    for process in with_children(pid):
+        for task in _tasks(process):
+            try:
+                name = (task / "comm").read_text().strip()
+                times[Thread(process, int(task.name), name)] = _cpu_s(task)
+            except OSError:  # it has ended meanwhile
+                continue
+    return times
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process and its children, MiB."""
+    return sum(_resident_kib(process) for process in with_children(pid)) / 1024
+
+
+def label(thread: Thread, pid: int) -> str:
+    """Name a thread of a server: its main thread runs the event loop."""
+    name = thread.name if thread.thread != thread.process else "main"
+    return name if thread.process == pid else f"{thread.process}: {name}"
+
+
+def _tasks(pid: int) -> Iterator[Path]:
+    try:
+        yield from sorted((PROC / str(pid) / "task").iterdir())
+    except OSError:
+        return
+
+
+def _cpu_s(task: Path) -> float:
+    """Return a thread's CPU time: to the ns where the kernel says, else to 10 ms."""
+    try:
+        return int((task / "schedstat").read_text().split()[0]) / NS_PER_S
+    except (OSError, IndexError):
+        after_name = (task / "stat").read_text().rpartition(")")[2].split()
+        user, system = after_name[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_kib(pid: int) -> int:
+    try:
+        text = (PROC / str(pid) / "status").read_text()
+    except OSError:
+        return 0
+    return int(text.partition("VmRSS:")[2].split()[0])

@@ -1,0 +1,118 @@
+"""One stream's events, from what a camera sent to tokens of the model (numpy only).
+
+    unwrap the clock → check sensor and order → fit to the model's sensor → tokens
+
+Each frame is taken whole or refused whole: a refused one changes nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from saccade.model.events.clock import unwrap_sorted
+from saccade.model.events.encodings.packed import Records, unpack_records
+from saccade.model.events.errors import SensorMismatch
+from saccade.model.events.fit import Fit, fit
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events, check
+from saccade.model.tokens import TimedTokens, Tokenization
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What a stream's events are, and what the model takes.
+
+    Attributes:
+        source: The sensor that the events come from.
+        tokenization: The model's tokens, with the model's sensor.
+        policy: How events of `source` are fitted to that sensor.
+        clock_bits: The camera's timestamps wrap after 2^clock_bits µs; None where
+            they do not.
+
+    Raises:
+        SensorMismatch: The policy does not allow these sensors, or the source has
+            polarities that the model's sensor lacks.
+    """
+
+    source: Sensor
+    tokenization: Tokenization
+    policy: Fit = "reject"
+    clock_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        source, target = self.source, self.tokenization.sensor
+        sides = (source.width, source.height) == (target.width, target.height)
+        refused = self.policy == "reject" and not sides
+        if refused or source.polarities > target.polarities:
+            raise SensorMismatch(source, target)
+
+
+class Ingest(ABC):
+    """Turns one stream's frames into tokens."""
+
+    @property
+    @abstractmethod
+    def last_t_us(self) -> int | None:
+        """The newest event's timestamp, µs; None before the first."""
+
+    @abstractmethod
+    def resume(self, last_t_us: int | None) -> None:
+        """Continue the stream whose newest timestamp is given; None begins anew."""
+
+    @abstractmethod
+    def take_records(self, records: Records, t_base_us: int) -> TimedTokens:
+        """Take the next frame as packed records, shape (n,).
+
+        Args:
+            records: The records, as they came.
+            t_base_us: Added to each record's offset, µs.
+
+        Returns:
+            Tokens and timestamps of the events that the fit keeps, in order.
+
+        Raises:
+            MalformedPayload: The base would overflow int64.
+            EventOutsideSensor: An event lies outside the source.
+            UnsortedEvents: Time runs backwards in the frame, or since the last.
+        """
+
+    @abstractmethod
+    def take_events(self, events: Events) -> TimedTokens:
+        """Take the next frame as events, shape (n,); raises as `take_records`.
+
+        The array may be changed.
+        """
+
+
+class NumpyIngest(Ingest):
+    """Turns one stream's frames into tokens, by array operations."""
+
+    def __init__(self, config: IngestConfig) -> None:
+        self._config = config
+        self._last_t_us: int | None = None
+
+    @property
+    def last_t_us(self) -> int | None:
+        """The newest event's timestamp, µs; None before the first."""
+        return self._last_t_us
+
+    def resume(self, last_t_us: int | None) -> None:
+        """Continue the stream whose newest timestamp is given; None begins anew."""
+        self._last_t_us = last_t_us
+
+    def take_records(self, records: Records, t_base_us: int) -> TimedTokens:
+        """Take the next frame as packed records; see `Ingest`."""
+        return self.take_events(unpack_records(records, t_base_us))
+
+    def take_events(self, events: Events) -> TimedTokens:
+        """Take the next frame as events; see `Ingest`."""
+        config, tokenization = self._config, self._config.tokenization
+        if config.clock_bits is not None:
+            events["t"] = unwrap_sorted(events["t"], config.clock_bits, self._last_t_us)
+        check(events, config.source, self._last_t_us)
+        if len(events):
+            self._last_t_us = int(events["t"][-1])
+        return tokenization.timed(
+            fit(events, config.source, tokenization.sensor, config.policy)
+        )

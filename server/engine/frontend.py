@@ -1,0 +1,462 @@
+"""A front end's half of an engine: leases, pages, commands out, outputs in.
+
+A front end is whoever owns sessions: the event loop of a server. It decides which
+session holds which slot, fills whole ticks into pages, and keeps each session's open
+tick; the engine receives whole ticks alone. All calls are on one thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine.commands import (
+    Command,
+    Export,
+    Fail,
+    Insert,
+    Release,
+    Restore,
+    Submit,
+)
+from saccade.server.engine.errors import (
+    AlreadyServed,
+    BacklogFull,
+    EngineError,
+    StaleLease,
+    StillServed,
+    UnknownServable,
+)
+from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.outputs import (
+    Deliver,
+    DeviceOutput,
+    EngineOutput,
+    ExportedRow,
+    ExportedState,
+    PagesDone,
+    RowState,
+    StreamFailed,
+    TickScores,
+)
+from saccade.server.engine.ticks import OutOfPages, TickArena
+from saccade.server.protocol.reporting import scores_of
+
+
+class EngineLink(Protocol):
+    """The way to an engine: a thread of this process, or another process."""
+
+    def start(self, deliver: Deliver) -> None:
+        """Begin to deliver the engine's outputs, on a thread of the link's."""
+
+    def add_arena(self, model: str, arena: TickArena) -> None:
+        """Tell the engine where the pages of a model's ticks are."""
+
+    def send(self, commands: list[Command]) -> None:
+        """Have commands run, in order, after all that were sent before."""
+
+    def check(self, model: str) -> None:
+        """Raise an `EngineError` if a model does not take sessions now."""
+
+
+class ModelShape(NamedTuple):
+    """What a front end must know of a model.
+
+    Attributes:
+        key: The engine's name for the model.
+        tick_events: Events per tick.
+        classes: Number of logits.
+    """
+
+    key: str
+    tick_events: int
+    classes: int
+
+
+class _PendingExport(NamedTuple):
+    """A row that was asked for, and what waited for it then.
+
+    Attributes:
+        submitted: Pages that the session had submitted in all.
+        open_tick: A copy of its open tick's events.
+        done: Receives the row.
+    """
+
+    submitted: int
+    open_tick: TokenChunk
+    done: Callable[[RowState], None]
+
+
+class _Resident:
+    """The session that a slot is leased to: its pages on the way, and its open tick."""
+
+    __slots__ = ("exports", "filled", "lease", "open_page", "pages", "submitted")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.pages: deque[int] = deque()
+        self.submitted = 0
+        self.open_page: int | None = None
+        self.filled = 0
+        self.exports: deque[_PendingExport] = deque()
+
+
+class _Submits:
+    """Pages that wait to be sent in one command."""
+
+    def __init__(self) -> None:
+        self.slots: list[int] = []
+        self.generations: list[int] = []
+        self.pages: list[npt.NDArray[np.int32]] = []
+
+    def add(self, lease: Lease, pages: npt.NDArray[np.int32]) -> None:
+        """Add a session's next pages."""
+        self.slots.append(lease.slot)
+        self.generations.append(lease.generation)
+        self.pages.append(pages)
+
+    def command(self, model: str) -> Submit:
+        """Return all in one command."""
+        counts = [len(pages) for pages in self.pages]
+        return Submit(
+            model,
+            np.repeat(np.array(self.slots, np.int32), counts),
+            np.repeat(np.array(self.generations, np.int64), counts),
+            np.concatenate(self.pages),
+        )
+
+
+class _Model:
+    """One model's leases, pages and resident sessions."""
+
+    def __init__(self, shape: ModelShape, leases: Leases, arena: TickArena) -> None:
+        self.shape = shape
+        self.leases = leases
+        self.arena = arena
+        self.residents: dict[int, _Resident] = {}
+        self.submits: _Submits | None = None
+
+    def resident(self, lease: Lease) -> _Resident:
+        """Return a lease's session.
+
+        Raises:
+            StaleLease: The lease has ended.
+        """
+        resident = self.residents.get(lease.slot)
+        if resident is None or resident.lease != lease:
+            raise StaleLease(lease.slot, lease.generation)
+        return resident
+
+
+class Frontend:
+    """Leases slots of an engine to sessions and brings them their scores.
+
+    Args:
+        link: The way to the engine.
+        models: The models to begin with.
+        slots: The slots of each model that this front end may lease.
+        backlog_events: Events that one session may have waiting.
+        arena: Makes the pages of a model, from tick_events, classes and their number.
+    """
+
+    def __init__(
+        self,
+        link: EngineLink,
+        models: Iterable[ModelShape],
+        slots: range,
+        backlog_events: int,
+        arena: Callable[[int, int, int], TickArena] = TickArena,
+    ) -> None:
+        self.link = link
+        self._slots = slots
+        self._backlog_events = backlog_events
+        self._new_arena = arena
+        self._models: dict[str, _Model] = {}
+        self._commands: list[Command] = []
+        self._unsent = False
+        self.wake: Callable[[], None] = self.flush
+        """Called when the first command waits, so that `flush` follows soon."""
+        for shape in models:
+            self.add_model(shape)
+
+    def add_model(self, shape: ModelShape) -> None:
+        """Lease slots of another model.
+
+        Raises:
+            AlreadyServed: A model has that name.
+        """
+        if shape.key in self._models:
+            raise AlreadyServed(shape.key)
+        leases, arena = Leases(shape.key, self._slots), self._arena_of(shape)
+        # A new dict: a model is loaded on another thread than the event loop's.
+        self._models = {**self._models, shape.key: _Model(shape, leases, arena)}
+        self.link.add_arena(shape.key, arena)
+
+    def remove_model(self, model: str) -> None:
+        """Lease no slots of a model any more.
+
+        Raises:
+            UnknownServable: No model has that name.
+            StillServed: A slot of it is leased.
+        """
+        used = self._model(model).leases.used
+        if used:
+            raise StillServed(model, used)
+        self._models = {k: each for k, each in self._models.items() if k != model}
+
+    def slots_used(self, model: str) -> int:
+        """Return how many of a model's slots are leased."""
+        return self._models[model].leases.used if model in self._models else 0
+
+    def tick_events(self, model: str) -> int:
+        """Return how many events make a tick of a model.
+
+        Raises:
+            UnknownServable: No model has that name.
+        """
+        return self._model(model).shape.tick_events
+
+    def open(self, model: str, half_life_ms: float) -> Lease:
+        """Lease a slot to a new session.
+
+        Raises:
+            UnknownServable: No model has that name.
+            NotReady: The model is not compiled yet, or the engine stops.
+            EngineFailed: The model's pool is lost.
+            SlotsExhausted: No slot is free.
+        """
+        lease = self._acquire(model)
+        self._queue(Insert(lease, half_life_ms))
+        return lease
+
+    def restore(self, model: str, row: RowState) -> Lease:
+        """Lease a slot to a session that continues from a row; raises as `open`."""
+        lease = self._acquire(model)
+        self._queue(Restore(lease, row.leaves))
+        self.submit(lease, row.waiting)
+        return lease
+
+    def submit(self, lease: Lease, chunk: TokenChunk) -> None:
+        """Queue a session's events; they are scored once they make whole ticks.
+
+        A session that holds more than it may fails with `BacklogFull`.
+
+        Raises:
+            StaleLease: The lease has ended.
+        """
+        model = self._model(lease.model)
+        resident = model.resident(lease)
+        count, tick = len(chunk.tokens), model.shape.tick_events
+        if not count:
+            return
+        waiting = len(resident.pages) * tick + resident.filled
+        capacity = max(self._backlog_events, tick)
+        if waiting + count > capacity:
+            self._queue(Fail(lease, BacklogFull(waiting, count, capacity)))
+            return
+        try:
+            whole = self._fill(model, resident, chunk)
+        except OutOfPages:
+            self._queue(Fail(lease, BacklogFull(waiting, count, capacity)))
+            return
+        if len(whole):
+            resident.pages.extend(whole.tolist())
+            resident.submitted += len(whole)
+            if model.submits is None:
+                model.submits = _Submits()
+            model.submits.add(lease, whole)
+            self._wake()
+
+    def reset(self, lease: Lease, half_life_ms: float) -> Lease:
+        """Forget all of a session's events.
+
+        Scores of those events that are on their way are not delivered.
+
+        Raises:
+            StaleLease: The lease has ended.
+        """
+        model = self._model(lease.model)
+        self._end(model, lease)
+        renewed = model.leases.renew(lease)
+        model.residents[renewed.slot] = _Resident(renewed)
+        self._queue(Insert(renewed, half_life_ms))
+        return renewed
+
+    def export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
+        """Request a session's row as it is once every event so far is queued.
+
+        The row leaves as an `ExportedState` that carries `done`, in order with the
+        scores: all ticks that are in the row come before it, all others after.
+
+        Raises:
+            StaleLease: The lease has ended.
+        """
+        model = self._model(lease.model)
+        resident = model.resident(lease)
+        open_tick = model.arena.events(_page_of(resident), resident.filled)
+        resident.exports.append(_PendingExport(resident.submitted, open_tick, done))
+        self._queue(Export(lease))
+
+    def release(self, lease: Lease) -> None:
+        """Free a slot.
+
+        Raises:
+            StaleLease: The lease has ended.
+        """
+        model = self._model(lease.model)
+        self._end(model, lease)
+        model.leases.release(lease)
+        self._queue(Release(lease))
+
+    def flush(self) -> None:
+        """Send the commands that wait."""
+        self._unsent = False
+        for key in self._models:
+            self._close_submits(key)
+        commands, self._commands = self._commands, []
+        if commands:
+            self.link.send(commands)
+
+    def restart(self, error: EngineError) -> list[EngineOutput]:
+        """Fail every session that has a slot, since the engine has lost its rows.
+
+        The pages that the engine had are forgotten, and new ones replace them.
+        """
+        self._commands.clear()
+        failed: list[EngineOutput] = []
+        for key, model in self._models.items():
+            model.submits = None
+            model.arena = self._arena_of(model.shape)
+            self.link.add_arena(key, model.arena)
+            for resident in model.residents.values():
+                resident.pages.clear()
+                resident.exports.clear()
+                resident.open_page, resident.filled = None, 0
+                failed.append(StreamFailed(resident.lease, error))
+        return failed
+
+    def receive(self, outputs: list[DeviceOutput]) -> list[EngineOutput]:
+        """Turn the engine's outputs into those of the streams that have a lease."""
+        received: list[EngineOutput] = []
+        for output in outputs:
+            match output:
+                case PagesDone():
+                    received += self._receive_pages(output)
+                case ExportedRow():
+                    received += self._receive_row(output)
+                case StreamFailed():
+                    received.append(output)
+        return received
+
+    def _receive_pages(self, done: PagesDone) -> list[TickScores]:
+        model = self._models.get(done.model)
+        if model is None:
+            return []
+        if not done.scored:
+            model.arena.free(done.pages)
+            return []
+        logits, ends, finite = model.arena.scores(done.pages)
+        model.arena.free(done.pages)
+        with np.errstate(invalid="ignore"):  # infinite scores have no softmax
+            top, confidence = scores_of(logits)
+        scores, start = [], 0
+        rows = (done.slots.tolist(), done.generations.tolist(), done.counts.tolist())
+        for slot, generation, count in zip(*rows, strict=True):
+            resident = model.residents.get(slot)
+            if resident is not None and resident.lease.generation == generation:
+                for _ in range(count):
+                    resident.pages.popleft()
+                part = slice(start, start + count)
+                good = finite or bool(np.isfinite(logits[part]).all())
+                named = (logits[part], ends[part], top[part], confidence[part])
+                scores.append(TickScores(resident.lease, *named, good))
+            start += count
+        return scores
+
+    def _receive_row(self, row: ExportedRow) -> list[ExportedState]:
+        model = self._models.get(row.lease.model)
+        resident = None if model is None else model.residents.get(row.lease.slot)
+        if model is None or resident is None or resident.lease != row.lease:
+            return []
+        submitted, open_tick, done = resident.exports.popleft()
+        scored = resident.submitted - len(resident.pages)
+        pages = [resident.pages[k] for k in range(submitted - scored)]
+        count = len(pages) * model.shape.tick_events
+        whole = model.arena.events(np.array(pages, np.int32), count)
+        parts = zip(whole, open_tick, strict=True)
+        waiting = TokenChunk(*(np.concatenate(part) for part in parts))
+        return [ExportedState(row.lease, RowState(row.leaves, waiting), done)]
+
+    def _fill(
+        self, model: _Model, resident: _Resident, chunk: TokenChunk
+    ) -> npt.NDArray[np.int32]:
+        """Write events to pages; return the pages that are whole.
+
+        Raises:
+            OutOfPages: There is no room; nothing was written.
+        """
+        tick, begin = model.shape.tick_events, resident.filled
+        total = begin + len(chunk.tokens)
+        count = -(-total // tick)
+        if begin:
+            pages = _page_of(resident)
+            if count > 1:
+                pages = np.concatenate([pages, model.arena.take(count - 1)])
+        else:
+            pages = model.arena.take(count)
+        model.arena.fill(pages, begin, chunk)
+        whole, resident.filled = divmod(total, tick)
+        resident.open_page = int(pages[-1]) if resident.filled else None
+        return pages[:whole]
+
+    def _end(self, model: _Model, lease: Lease) -> None:
+        """Forget a session; the engine returns the pages that it has."""
+        resident = model.resident(lease)
+        del model.residents[lease.slot]
+        if resident.open_page is not None:
+            model.arena.free(_page_of(resident))
+
+    def _arena_of(self, shape: ModelShape) -> TickArena:
+        backlog = max(self._backlog_events, shape.tick_events)
+        pages = len(self._slots) * (-(-backlog // shape.tick_events) + 1)
+        return self._new_arena(shape.tick_events, shape.classes, pages)
+
+    def _acquire(self, key: str) -> Lease:
+        model = self._model(key)
+        self.link.check(key)
+        lease = model.leases.acquire()
+        model.residents[lease.slot] = _Resident(lease)
+        return lease
+
+    def _model(self, key: str) -> _Model:
+        if key not in self._models:
+            raise UnknownServable(key)
+        return self._models[key]
+
+    def _queue(self, command: Command) -> None:
+        if not isinstance(command, Submit):
+            self._close_submits(command.lease.model)
+        self._commands.append(command)
+        self._wake()
+
+    def _close_submits(self, key: str) -> None:
+        model = self._models[key]
+        if model.submits is not None:
+            self._commands.append(model.submits.command(key))
+            model.submits = None
+
+    def _wake(self) -> None:
+        if not self._unsent:
+            self._unsent = True
+            self.wake()
+
+
+def _page_of(resident: _Resident) -> npt.NDArray[np.int32]:
+    """Return the open tick's page, (1,), or (0,) where it has no event."""
+    pages = [] if resident.open_page is None else [resident.open_page]
+    return np.array(pages, np.int32)

@@ -1,0 +1,343 @@
+"""Compiled loops of the host path: pages, queues of pages, and the choice of a batch.
+
+Each is plain Python over NumPy arrays, compiled by numba without the GIL, so that the
+event loop and the device thread run side by side. Where numba is missing the same
+functions run as they are, slowly. Nothing is allocated and nothing is checked: the
+classes around them (`TickArena`, `PageQueues`, `Scheduler`) keep indices in range.
+
+A page is one row of an arena, `words[page]`, of which `floats` and `longs` are views:
+
+    words   [0, T)          tokens, int32
+    floats  [T, 2T)         integration timesteps, float32, ms
+    longs   [T]             the last event's timestamp, int64, µs
+    floats  [2T + 2, … + C) the scores after the tick, float32
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+try:
+    import numba
+except ModuleNotFoundError:
+    numba = None
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+NONE: Final = -1
+"""The index of no slot and of no node."""
+
+FIRST, LAST, SLOTS, TICKS = range(4)
+"""Places in a scheduler's `marks`: the line's ends, its slots and its ticks."""
+
+FREE, UNUSED = range(2)
+"""Places in the `marks` of page queues: the first free node, and the first new one."""
+
+
+def _compiled(*arguments: str) -> Callable[[Function], Function]:
+    """Compile for these arguments, now or from numba's cache.
+
+    An argument is a letter for its type (i int32, l int64, f float32, d float64), its
+    number of dimensions if it is an array, and `!` if the function writes to it.
+    """
+
+    def compile_one(function: Function) -> Function:
+        if numba is None:
+            return function
+        types = tuple(map(_type_of, arguments))
+        compile_it = numba.njit(types, nogil=True, cache=True, error_model="numpy")
+        result: Function = compile_it(function)
+        return result
+
+    return compile_one
+
+
+def _type_of(argument: str) -> Any:
+    scalar = {"i": "int32", "l": "int64", "f": "float32", "d": "float64"}[argument[0]]
+    kind = getattr(numba.types, scalar)
+    if len(argument) == 1:
+        return kind
+    readonly = not argument.endswith("!")
+    return numba.types.Array(kind, int(argument[1]), "C", readonly=readonly)
+
+
+@_compiled("l", "l1", "f1!")
+def count_gaps(before_us: int, t_us: Longs, dt_ms: Floats) -> None:
+    """Write the gap before each event, ms."""
+    if len(t_us):
+        dt_ms[0] = (t_us[0] - before_us) / 1000.0
+    for i in range(1, len(t_us)):
+        dt_ms[i] = (t_us[i] - t_us[i - 1]) / 1000.0
+
+
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1")
+def fill_pages(
+    words: Ints,
+    floats: Floats,
+    longs: Longs,
+    pages: Ints,
+    begin: int,
+    tick: int,
+    tokens: Ints,
+    dt_ms: Floats,
+    t_us: Longs,
+) -> None:
+    """Write events to pages, one after another, from place `begin` of the first."""
+    place, k, i = begin, 0, 0
+    while i < len(tokens):
+        count = min(tick - place, len(tokens) - i)
+        page = pages[k]
+        for j in range(count):
+            words[page, place + j] = tokens[i + j]
+            floats[page, tick + place + j] = dt_ms[i + j]
+        i += count
+        longs[page, tick] = t_us[i - 1]
+        place, k = 0, k + 1
+
+
+@_compiled("i2", "f2", "l2", "i1", "l", "i1!", "f1!", "l1!")
+def read_events(
+    words: Ints,
+    floats: Floats,
+    longs: Longs,
+    pages: Ints,
+    tick: int,
+    tokens: Ints,
+    dt_ms: Floats,
+    t_us: Longs,
+) -> None:
+    """Copy the events of pages, the last of which may hold fewer.
+
+    A page's last timestamp is exact, those before it are as exact as the gaps.
+    """
+    for k in range(len(pages)):
+        page, start = pages[k], k * tick
+        count = min(tick, len(tokens) - start)
+        time_us = longs[page, tick]
+        for place in range(count - 1, -1, -1):
+            gap_ms = floats[page, tick + place]
+            tokens[start + place] = words[page, place]
+            dt_ms[start + place] = gap_ms
+            t_us[start + place] = time_us
+            time_us -= np.int64(np.round(np.float64(gap_ms) * 1000.0))
+
+
+@_compiled("f2", "l2", "i1", "l", "f2!", "l1!")
+def read_scores(
+    floats: Floats, longs: Longs, pages: Ints, tick: int, logits: Floats, ends: Longs
+) -> int:
+    """Copy the scores of pages and their last timestamps; return whether all finite."""
+    finite, first = 1, 2 * tick + 2
+    for k in range(len(pages)):
+        page = pages[k]
+        ends[k] = longs[page, tick]
+        for c in range(logits.shape[1]):
+            value = floats[page, first + c]
+            if not np.isfinite(value):
+                finite = 0
+            logits[k, c] = value
+    return finite
+
+
+@_compiled("f2!", "i1", "i1", "l", "l", "l", "f3")
+def write_scores(
+    floats: Floats,
+    pages: Ints,
+    counts: Ints,
+    first_row: int,
+    rows: int,
+    tick: int,
+    logits: Floats,
+) -> None:
+    """Write a batch's scores to the pages of some consecutive rows."""
+    k, first = 0, 2 * tick + 2
+    for row in range(first_row, first_row + rows):
+        for turn in range(counts[row]):
+            for c in range(logits.shape[2]):
+                floats[pages[k], first + c] = logits[row, turn, c]
+            k += 1
+
+
+@_compiled("i2", "f2", "i1", "i1", "l", "l", "l", "i2!", "f2!")
+def pack_rows(
+    words: Ints,
+    floats: Floats,
+    pages: Ints,
+    counts: Ints,
+    first_row: int,
+    rows: int,
+    tick: int,
+    tokens: Ints,
+    dt_ms: Floats,
+) -> None:
+    """Copy pages into some consecutive rows of a batch, and clear the rest of each."""
+    k = 0
+    for row in range(first_row, first_row + rows):
+        place = 0
+        for _ in range(counts[row]):
+            page = pages[k]
+            for i in range(tick):
+                tokens[row, place + i] = words[page, i]
+                dt_ms[row, place + i] = floats[page, tick + i]
+            place += tick
+            k += 1
+        tokens[row, place:] = 0
+        dt_ms[row, place:] = 0.0
+
+
+@_compiled("l1!", "i1!", "i1!", "i1!", "i1!", "i1", "i1")
+def push_pages(
+    marks: Longs,
+    heads: Ints,
+    tails: Ints,
+    following: Ints,
+    node_pages: Ints,
+    slots: Ints,
+    pages: Ints,
+) -> None:
+    """Append each page to its slot's queue; enough nodes must be free or unused."""
+    for i in range(len(slots)):
+        node, slot = marks[FREE], slots[i]
+        if node == NONE:
+            node = marks[UNUSED]
+            marks[UNUSED] += 1
+        else:
+            marks[FREE] = following[node]
+        following[node] = NONE
+        node_pages[node] = pages[i]
+        if tails[slot] == NONE:
+            heads[slot] = node
+        else:
+            following[tails[slot]] = node
+        tails[slot] = node
+
+
+@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1", "i1", "i1!")
+def pop_pages(
+    marks: Longs,
+    heads: Ints,
+    tails: Ints,
+    following: Ints,
+    node_pages: Ints,
+    slots: Ints,
+    counts: Ints,
+    pages: Ints,
+) -> None:
+    """Take the oldest `counts[i]` pages of each slot, in order."""
+    k = 0
+    for i in range(len(slots)):
+        slot = slots[i]
+        for _ in range(counts[i]):
+            node = heads[slot]
+            pages[k] = node_pages[node]
+            heads[slot] = following[node]
+            following[node] = marks[FREE]
+            marks[FREE] = node
+            k += 1
+        if heads[slot] == NONE:
+            tails[slot] = NONE
+
+
+@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1")
+def add_ticks(
+    marks: Longs,
+    waiting: Ints,
+    after: Ints,
+    before: Ints,
+    slots: Ints,
+    counts: Ints,
+) -> None:
+    """Add ticks to slots; one that had none goes to the end of the line."""
+    for i in range(len(slots)):
+        slot, count = slots[i], counts[i]
+        if count <= 0:
+            continue
+        if waiting[slot] == 0:
+            last = marks[LAST]
+            before[slot], after[slot] = last, NONE
+            if last == NONE:
+                marks[FIRST] = slot
+            else:
+                after[last] = slot
+            marks[LAST] = slot
+            marks[SLOTS] += 1
+        waiting[slot] += count
+        marks[TICKS] += count
+
+
+@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1")
+def take_ticks(
+    marks: Longs,
+    waiting: Ints,
+    after: Ints,
+    before: Ints,
+    slots: Ints,
+    counts: Ints,
+) -> None:
+    """Take ticks from slots, each of which leaves the line; the rest queues anew."""
+    for i in range(len(slots)):
+        slot = slots[i]
+        if waiting[slot] == 0:
+            continue
+        left = waiting[slot] - counts[i]
+        marks[TICKS] -= counts[i]
+        waiting[slot] = left
+        if before[slot] == NONE:
+            marks[FIRST] = after[slot]
+        else:
+            after[before[slot]] = after[slot]
+        if after[slot] == NONE:
+            marks[LAST] = before[slot]
+        else:
+            before[after[slot]] = before[slot]
+        if left > 0:
+            last = marks[LAST]
+            before[slot], after[slot] = last, NONE
+            if last == NONE:
+                marks[FIRST] = slot
+            else:
+                after[last] = slot
+            marks[LAST] = slot
+        else:
+            marks[SLOTS] -= 1
+
+
+@_compiled("l1", "i1", "i1", "l2", "d", "i1!", "i1!")
+def choose_bucket(
+    marks: Longs,
+    waiting: Ints,
+    after: Ints,
+    buckets: Longs,
+    launch_cost: float,
+    slots: Ints,
+    counts: Ints,
+) -> int:
+    """Choose the bucket with most real work per cost; write its slots and counts.
+
+    The candidates are prefixes of the line. Among equals the one with more work wins,
+    then the first.
+    """
+    front, slot = 0, marks[FIRST]
+    while slot != NONE and front < len(slots):
+        slots[front], counts[front] = slot, waiting[slot]
+        front += 1
+        slot = after[slot]
+    best, best_rate, best_work = 0, -1.0, 0
+    for b in range(len(buckets)):
+        rows, ticks = buckets[b, 0], buckets[b, 1]
+        work = 0
+        for i in range(min(front, rows)):
+            work += min(counts[i], ticks)
+        rate = work / (rows * ticks + launch_cost)
+        if rate > best_rate or (rate == best_rate and work > best_work):
+            best, best_rate, best_work = b, rate, work
+    for i in range(min(front, buckets[best, 0])):
+        counts[i] = min(counts[i], buckets[best, 1])
+    return best

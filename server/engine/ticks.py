@@ -1,0 +1,162 @@
+"""Pages of whole ticks, which the front end fills and the engine reads and scores.
+
+A *page* holds one tick: its tokens, integration timesteps, last timestamp and, once the
+engine has run it, the scores. The front end takes a page, fills it, submits its index,
+and frees it when the scores have come. So events and scores are never copied through a
+queue, and with shared memory nor from process to process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine import host_kernels
+
+WORDS_A_LINE: Final = 16
+"""Pages begin at a cache line of 64 bytes."""
+
+LARGEST_BYTES: Final = 1 << 36
+SMALLEST_PAGES: Final = 1024
+KEPT_BYTES: Final = 1 << 25
+"""Memory that an arena without pages in use keeps from the system."""
+
+
+class OutOfPages(MemoryError):
+    """Every page of an arena is in use."""
+
+
+class TickArena:
+    """One front end's pages for one model.
+
+    Address space is reserved for all pages, memory only for those that were used.
+
+    Args:
+        tick_events: Events a page, T.
+        classes: Scores a page, C.
+        pages: How many pages there are at most.
+        file: Descriptor of a memory file to hold them; None for private memory.
+    """
+
+    def __init__(
+        self, tick_events: int, classes: int, pages: int, file: int | None = None
+    ) -> None:
+        self.tick_events = tick_events
+        self.classes = classes
+        words = 2 * tick_events + 2 + classes
+        self._words = -(-words // WORDS_A_LINE) * WORDS_A_LINE
+        most = LARGEST_BYTES // (4 * self._words)
+        self._memory, self.pages = _reserve(4 * self._words, min(pages, most), file)
+        self.words: npt.NDArray[np.int32] = np.frombuffer(
+            self._memory, np.int32, self.pages * self._words
+        ).reshape(self.pages, self._words)
+        self.floats = self.words.view(np.float32)
+        self.longs = self.words.view(np.int64)
+        self._shared = file is not None
+        self._unused = 0
+        self._freed = np.empty(SMALLEST_PAGES, np.int32)
+        self._freed_count = 0
+
+    @property
+    def used(self) -> int:
+        """Pages in use."""
+        return self._unused - self._freed_count
+
+    def take(self, count: int) -> npt.NDArray[np.int32]:
+        """Take pages, those freed last first.
+
+        Raises:
+            OutOfPages: There are not so many.
+        """
+        again = min(count, self._freed_count)
+        new = count - again
+        if self._unused + new > self.pages:
+            raise OutOfPages(f"all {self.pages} pages are in use")
+        self._freed_count -= again
+        taken = self._freed[self._freed_count : self._freed_count + again]
+        if not new:
+            return taken.copy()
+        begin, self._unused = self._unused, self._unused + new
+        return np.concatenate([taken, np.arange(begin, begin + new, dtype=np.int32)])
+
+    def free(self, pages: npt.NDArray[np.int32]) -> None:
+        """Give pages back."""
+        end = self._freed_count + len(pages)
+        if end > len(self._freed):
+            larger = np.empty(2 * end, np.int32)
+            larger[: self._freed_count] = self._freed[: self._freed_count]
+            self._freed = larger
+        self._freed[self._freed_count : end] = pages
+        self._freed_count = end
+        if not self.used:
+            self._forget()
+
+    def fill(self, pages: npt.NDArray[np.int32], begin: int, chunk: TokenChunk) -> None:
+        """Write events to pages, from place `begin` of the first page on."""
+        arrays = (self.words, self.floats, self.longs)
+        tokens, dt_ms, t_us = map(np.ascontiguousarray, chunk)
+        host_kernels.fill_pages(
+            *arrays, pages, begin, self.tick_events, tokens, dt_ms, t_us
+        )
+
+    def events(self, pages: npt.NDArray[np.int32], count: int) -> TokenChunk:
+        """Return a copy of the events of pages, the last of which may hold fewer.
+
+        A page's last timestamp is exact, those before it are as exact as the gaps.
+        """
+        chunk = TokenChunk(
+            np.empty(count, np.int32),
+            np.empty(count, np.float32),
+            np.empty(count, np.int64),
+        )
+        host_kernels.read_events(
+            self.words, self.floats, self.longs, pages, self.tick_events, *chunk
+        )
+        return chunk
+
+    def scores(
+        self, pages: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], bool]:
+        """Return pages' scores `(k, c)`, last timestamps `(k,)`, and if all finite."""
+        logits = np.empty((len(pages), self.classes), np.float32)
+        ends = np.empty(len(pages), np.int64)
+        finite = host_kernels.read_scores(
+            self.floats, self.longs, pages, self.tick_events, logits, ends
+        )
+        return logits, ends, bool(finite)
+
+    def _forget(self) -> None:
+        """Give the memory of unused pages back to the system, beyond a little."""
+        if 4 * self._words * self._unused > KEPT_BYTES:
+            advice = "MADV_REMOVE" if self._shared else "MADV_DONTNEED"
+            if hasattr(mmap, advice):
+                self._memory.madvise(getattr(mmap, advice))
+        self._unused = self._freed_count = 0
+
+
+def gaps_ms(before_us: int, t_us: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return the gap before each event, (n,), ms; compiled."""
+    gaps = np.empty(len(t_us), np.float32)
+    host_kernels.count_gaps(before_us, np.ascontiguousarray(t_us), gaps)
+    return gaps
+
+
+def _reserve(page_bytes: int, pages: int, file: int | None) -> tuple[mmap.mmap, int]:
+    """Map memory for pages, fewer where the system does not give as much."""
+    while True:
+        try:
+            if file is None:
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+                flags |= getattr(mmap, "MAP_NORESERVE", 0)
+                return mmap.mmap(-1, page_bytes * pages, flags=flags), pages
+            os.ftruncate(file, page_bytes * pages)
+            return mmap.mmap(file, page_bytes * pages), pages
+        except (OSError, ValueError, OverflowError):
+            if pages <= SMALLEST_PAGES:
+                raise
+            pages = max(pages // 2, SMALLEST_PAGES)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from saccade.model.tokens import TokenChunk
+from saccade.server.engine import host_kernels
+from saccade.server.engine.page_queues import PageQueues
+from saccade.server.engine.ticks import KEPT_BYTES, OutOfPages, TickArena
+from tests.toy import chunk
+
+TICK, CLASSES = 3, 2
+
+
+def numbered(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.int32)
+
+
+@given(st.lists(st.lists(st.integers(0, 10**6), max_size=12), max_size=12))
+def test_pages_hold_the_events_that_were_written_however_they_were_cut(
+    gaps_us: list[list[int]],
+) -> None:
+    arena = TickArena(TICK, CLASSES, 100)
+    gaps = np.array([gap for part in gaps_us for gap in part], np.int64)
+    t_us, count = 7 + np.cumsum(gaps), len(gaps)
+    whole = TokenChunk(numbered(count), (gaps / 1000).astype(np.float32), t_us)
+    pages = arena.take(-(-count // TICK))[::-1].copy()
+    written = 0
+    for part in gaps_us:
+        cut = slice(written, written + len(part))
+        chunk = TokenChunk(*(column[cut] for column in whole))
+        arena.fill(pages[written // TICK :], written % TICK, chunk)
+        written += len(part)
+    for read, expected in zip(arena.events(pages, count), whole, strict=True):
+        assert read.tolist() == expected.tolist()
+
+
+def test_columns_of_a_wider_array_are_taken_as_well() -> None:
+    arena = TickArena(TICK, CLASSES, 10)
+    wide = np.zeros(3, [("t", "<i8"), ("x", "<u2")])
+    wide["t"] = [1005, 2005, 3005]
+    part = chunk([1, 2, 3])._replace(t_us=wide["t"])
+    pages = arena.take(1)
+    arena.fill(pages, 0, part)
+    assert arena.events(pages, 3).t_us.tolist() == [1005, 2005, 3005]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=60))
+def test_a_page_belongs_to_one_user_until_it_is_free(
+    moves: list[tuple[bool, int]],
+) -> None:
+    arena = TickArena(TICK, CLASSES, 50)
+    held: list[int] = []
+    for takes, count in moves:
+        if not takes:
+            arena.free(np.array(held[:count], np.int32))
+            del held[:count]
+        elif len(held) + count > arena.pages:
+            with pytest.raises(OutOfPages, match="all 50 pages"):
+                arena.take(count)
+        else:
+            held += arena.take(count).tolist()
+        assert len(set(held)) == len(held) == arena.used
+        assert all(0 <= page < arena.pages for page in held)
+
+
+def test_an_arena_that_is_empty_again_gives_its_memory_back() -> None:
+    arena = TickArena(256, 11, 40_000)
+    pages = arena.take(KEPT_BYTES // 2048 + 100)
+    arena.words[pages] = 1
+    arena.free(pages)
+    assert not arena.words[pages].any(), "the system has given other, empty memory"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["push", "pop"]), st.integers(0, 4), st.integers(1, 9)
+        )
+    )
+)
+def test_pages_leave_a_slot_s_queue_in_the_order_in_which_they_came(
+    moves: list[tuple[str, int, int]],
+) -> None:
+    queues, expected = PageQueues(5), [deque[int]() for _ in range(5)]
+    page = 0
+    for move, slot, count in moves:
+        if move == "push":
+            slots = np.array([slot, (slot + 1) % 5] * count, np.int32)
+            pages = np.arange(page, page + 2 * count, dtype=np.int32)
+            queues.push(slots, pages)
+            for s, p in zip(slots.tolist(), pages.tolist(), strict=True):
+                expected[s].append(p)
+            page += 2 * count
+        else:
+            counts = [min(count, len(expected[s])) for s in (slot, (slot + 2) % 5)]
+            taken = queues.pop(
+                np.array([slot, (slot + 2) % 5], np.int32), np.array(counts, np.int32)
+            )
+            wanted = [
+                expected[s].popleft()
+                for s, c in zip((slot, (slot + 2) % 5), counts, strict=True)
+                for _ in range(c)
+            ]
+            assert taken.tolist() == wanted
+
+
+def test_a_queue_that_is_used_for_ever_takes_no_more_memory() -> None:
+    queues = PageQueues(2)
+    for start in range(0, 10_000, 10):
+        queues.push(np.zeros(10, np.int32), numbered(10) + start)
+        taken = queues.pop(np.zeros(1, np.int32), np.full(1, 10, np.int32))
+        assert taken.tolist() == [*range(start, start + 10)]
+    assert len(queues._pages) <= 1024
+
+
+def test_a_row_of_a_batch_is_its_pages_and_then_zeros() -> None:
+    arena = TickArena(TICK, CLASSES, 10)
+    pages = arena.take(3)
+    arena.fill(pages, 0, chunk([1, 2, 3, 4, 5, 6, 7, 8, 9]))
+    tokens = np.full((3, 2 * TICK), 99, np.int32)
+    dt_ms = np.full((3, 2 * TICK), 99.0, np.float32)
+    counts = np.array([9, 1, 2], np.int32)  # the first row is another front end's
+    host_kernels.pack_rows(
+        arena.words, arena.floats, pages, counts, 1, 2, TICK, tokens, dt_ms
+    )
+    assert tokens.tolist() == [[99] * 6, [1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 9]]
+    assert dt_ms.tolist() == [[99.0] * 6, [1.0] * 3 + [0.0] * 3, [1.0] * 6]
+
+
+def test_scores_come_back_in_the_pages_of_their_ticks() -> None:
+    arena = TickArena(TICK, CLASSES, 10)
+    pages = arena.take(3)
+    arena.fill(pages, 0, chunk([0] * 9, t_us=100))
+    logits = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    counts = np.array([1, 2], np.int32)
+    host_kernels.write_scores(arena.floats, pages, counts, 0, 2, TICK, logits)
+    scores, ends, finite = arena.scores(pages)
+    assert scores.tolist() == [[0, 1], [6, 7], [8, 9]]
+    assert ends.tolist() == [102, 105, 108]
+    assert finite
+    logits[1, 1, 0] = np.nan
+    host_kernels.write_scores(arena.floats, pages, counts, 0, 2, TICK, logits)
+    assert not arena.scores(pages)[2]
