@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from saccade.model import backend_choice, classifier
-from saccade.model.backend_choice import measured
+from saccade.model import classifier
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
+from saccade.server.engine import backend_choice
+from saccade.server.engine.backend_choice import measured
 from tests.model.variants import random_variables, small
 
 pytest.importorskip("numba", reason="without numba everything runs on XLA")
