@@ -150,12 +150,12 @@ def _key(config: ModelConfig) -> str:
 
 
 def _facts(config: ModelConfig) -> Iterator[str]:
-    from saccade.model.cpu_kernels.handler import target_version
     from saccade.model.cpu_kernels.machine import cpu_name, features
+    from saccade.model.cpu_kernels.version import sources_version
 
     yield from (repr(config), repr(SHAPES), jax.__version__, platform.python_version())
     yield from (cpu_name(), *sorted(features()), str(os.cpu_count()))
-    yield from (os.environ.get("XLA_FLAGS", ""), str(target_version()))
+    yield from (os.environ.get("XLA_FLAGS", ""), str(sources_version()))
 
 
 def _kept(path: Path) -> float | None:
