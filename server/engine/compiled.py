@@ -70,14 +70,14 @@ def compile_all(
     progress: Callable[[str], None],
 ) -> tuple[Executables, PyTree]:
     """Compile every call for a pool of this size; return the calls and the pool."""
-    if servable.prepare:
-        servable.prepare(partial(progress, "native code"))
     progress("fresh rows")
     fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
     carry = fresh(WHOLE_SESSION)
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+    if servable.prepare:
+        servable.prepare(progress)
     move = partial(advance_rows, servable.advance)
     if servable.advance_rows:
         move = partial(_in_place, servable.advance_rows)
@@ -122,7 +122,9 @@ def keep_compiled(folder: Path) -> None:
 
     A call from the cache must reproduce the canary like a freshly compiled one.
     """
-    jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+    set_option = partial(jax.config.update)  # type: ignore[no-untyped-call]
+    set_option("jax_compilation_cache_dir", str(folder))
+    set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def check_canary(servable: Servable, executables: Executables, pool: PyTree) -> PyTree:

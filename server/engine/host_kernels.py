@@ -16,6 +16,7 @@ A page is one row of an arena, `words[page]`, of which `floats` and `longs` are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pickle import UnpicklingError
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -30,6 +31,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+
+_UNUSABLE_CACHE: Final = (RuntimeError, OSError, EOFError, ValueError, UnpicklingError)
+"""The folder of the cache cannot be written, or a file in it is damaged."""
 
 NONE: Final = -1
 """The index of no slot and of no node."""
@@ -52,8 +56,11 @@ def _compiled(*arguments: str) -> Callable[[Function], Function]:
         if numba is None:
             return function
         types = tuple(map(_type_of, arguments))
-        compile_it = numba.njit(types, nogil=True, cache=True, error_model="numpy")
-        result: Function = compile_it(function)
+        options = {"nogil": True, "error_model": "numpy"}
+        try:
+            result: Function = numba.njit(types, cache=True, **options)(function)
+        except _UNUSABLE_CACHE:
+            result = numba.njit(types, **options)(function)
         return result
 
     return compile_one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from saccade.model.backends import BACKENDS
 from saccade.model.checkpoint import load
 from saccade.model.classifier import fold, init_carry
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
+from saccade.server.engine.native_code import NativeCompiler
 
 LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12
@@ -27,18 +28,23 @@ def released() -> list[Path]:
     return sorted(path.parent for path in root.glob("*/manifest.json"))
 
 
-def load_models(paths: Sequence[Path], execution: str = "fastest") -> list[ServedModel]:
+def load_models(
+    paths: Sequence[Path],
+    execution: str = "fastest",
+    compiler: NativeCompiler | None = None,
+) -> list[ServedModel]:
     """Load checkpoints, the released ones where no path is given.
 
     Args:
         paths: The checkpoints' folders.
         execution: The backend that runs the models, one of `BACKENDS`.
+        compiler: Compiles native code meanwhile, if any process does.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
         ValueError: Two checkpoints have one name, or there is no checkpoint.
     """
-    models = [load_model(path, execution) for path in paths or released()]
+    models = [load_model(path, execution, compiler) for path in paths or released()]
     if not models:
         raise ValueError("there is no checkpoint to serve; name one with --model PATH")
     names = [model.name for model in models]
@@ -47,7 +53,9 @@ def load_models(paths: Sequence[Path], execution: str = "fastest") -> list[Serve
     return models
 
 
-def load_model(path: Path, execution: str = "fastest") -> ServedModel:
+def load_model(
+    path: Path, execution: str = "fastest", compiler: NativeCompiler | None = None
+) -> ServedModel:
     """Load one checkpoint; arguments as for `load_models`.
 
     Raises:
@@ -74,7 +82,9 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
         advance_rows=partial(chosen.advance_rows, config)
         if chosen.advance_rows
         else None,
-        prepare=chosen.prepare,
+        prepare=partial(compile_native, chosen.prepare, compiler)
+        if chosen.prepare
+        else None,
     )
     LOG.info("%s: executed as %s", servable.key, chosen.name)
     return ServedModel(
@@ -86,3 +96,14 @@ def load_model(path: Path, execution: str = "fastest") -> ServedModel:
         folder=path,
         execution=execution,
     )
+
+
+def compile_native(
+    prepare: Callable[[Callable[[], None]], None],
+    compiler: NativeCompiler | None,
+    progress: Callable[[str], None],
+) -> None:
+    """Compile native code, or wait for the process that does and read it from disk."""
+    if compiler is not None:
+        compiler.wait(progress)
+    prepare(partial(progress, "native code"))

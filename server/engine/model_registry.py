@@ -52,7 +52,7 @@ class Servable(NamedTuple):
         advance_rows: (weights, pool, rows[s], tokens, dt_ms, ticks) -> pool, logits;
             moves those rows of a pool in place. Without it `advance` is used.
         prepare: Compiles code that several models share. It calls its argument
-            meanwhile, which may raise to end the compilation.
+            meanwhile with what it does, which may raise to end the compilation.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Servable(NamedTuple):
     canary: Canary
     version: str = ""
     advance_rows: Advance | None = None
-    prepare: Callable[[Callable[[], None]], None] | None = None
+    prepare: Callable[[Callable[[str], None]], None] | None = None
 
     @property
     def key(self) -> str:
