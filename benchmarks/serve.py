@@ -154,9 +154,11 @@ class Bench:
         crews[1].begin(seconds, budget.grace_s, plan.start_s)
         found = [crew.finish(plan) for crew in crews]
         threads = self._threads(before, found[0].elapsed_s)
-        return [
-            self._row(case, crew, measured, threads)
-            for case, crew, measured in zip(cases, crews, found, strict=True)
+        return [  # the threads worked for both; they stand in the first row
+            self._row(case, crew, measured, {} if place else threads)
+            for place, (case, crew, measured) in enumerate(
+                zip(cases, crews, found, strict=True)
+            )
         ]
 
     def _slices(self, case: Case, crew: Crew) -> Row:

@@ -11,6 +11,8 @@ from benchmarks.serve_cases import Case
 from saccade.clients.benchmark.measured import Measured
 from saccade.clients.display.text import brief, milliseconds
 
+LAST: Final = ("lag", "p99 sent", "its lag")
+"""The greatest lag; p99 from when a frame was sent; the lag that the server told."""
 LEAST_SHARE: Final = 0.01
 """Threads that take less of a core are left out of the tables."""
 
@@ -113,18 +115,18 @@ def tables(report: Report) -> list[Table]:
 
 def _rates(name: str, rows: Sequence[Row], machine: dict[str, Any]) -> Table:
     title = f"{name}, {machine['processor']} ({machine['instruction_set']})"
-    figures = ("events/s", "engine", "results/s", "p50", "p99", "p99.9", "lag")
+    figures = ("events/s", "engine", "results/s", "p50", "p99", "p99.9", *LAST)
     table = _table(title, figures)
     for row in rows:
         one = row.measured
         times = [one.latency.percentile(p) for p in (50, 99, 99.9)]
+        times += [one.greatest_lag_s, one.from_sent.percentile(99), one.server_lag_s]
         table.add_row(
             row.case.name,
             brief(one.events_per_s),
             "" if row.share is None else f"{row.share:.0%}",
             brief(one.results_per_s),
             *("–" if s is None else milliseconds(1e3 * s) for s in times),
-            milliseconds(1e3 * one.greatest_lag_s),
         )
     return table
 

@@ -335,6 +335,7 @@ class LoadSession(asyncio.Protocol):
             now_s = self._loop.time()
             run.measured.results += 1
             run.measured.latency.add(now_s - run.flush_s)
+            run.measured.from_sent.add(now_s - run.flush_s)
             self._at(max(run.flush_s + FLUSH_EVERY_S, now_s), self._flush)
             run.flush_s = None
             self._settle()

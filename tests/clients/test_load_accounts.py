@@ -54,6 +54,8 @@ def test_a_stall_is_charged_for_every_frame_that_was_due_meanwhile():
     assert measured.latency.percentile(50) == pytest.approx(1.0, rel=0.011)
     assert measured.latency.percentile(100) == 3.0
     assert measured.behind.percentile(100) == 2.0
+    assert measured.from_sent.percentile(75) == pytest.approx(0.0, abs=1e-5)
+    assert measured.from_sent.percentile(100) == 3.0
     assert measured.greatest_lag_s == 3.0
 
 
@@ -66,7 +68,7 @@ def test_what_never_comes_counts_as_late_with_its_age():
     counted.acked(TICK, 0.5)
     counted.end(now_s=5.0)
     assert measured.late == 2
-    assert len(measured.latency) == 3
+    assert (len(measured.latency), len(measured.from_sent)) == (3, 2)
     assert measured.greatest_lag_s == 4.0
     assert not measured.complete
 
