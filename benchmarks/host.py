@@ -48,6 +48,8 @@ QUICK_CASE_S: Final = 1.0
 WARM_UP: Final = 0.3
 """Share of a case's time that runs before the measurement."""
 REPEATS: Final = 5
+LEAST_US: Final = 30.0
+"""A stage that takes less in every case is left out of the tables."""
 
 
 class Row(NamedTuple):
@@ -186,7 +188,8 @@ def tables(rows: Sequence[Row], most: Extremes) -> list[Table]:
 
 
 def _stages(title: str, rows: Sequence[Row], parts: list[dict[str, float]]) -> Table:
-    names = [*dict.fromkeys(name for one in parts for name in one)]
+    shown = (name for one in parts for name, us in one.items() if us >= LEAST_US)
+    names = [*dict.fromkeys(shown)]
     table = _table(title, names)
     for row, one in zip(rows, parts, strict=True):
         table.add_row(*_case(row), *(f"{one.get(name, 0.0):,.0f}" for name in names))

@@ -51,7 +51,7 @@ DISTINCT_FRAMES: Final = 4
 
 DEVICE_STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     ("submit", Pool, "submit"),
-    ("schedule, dispatch", Pool, "launch"),
+    ("launch", Pool, "launch"),
     ("pack", Pool, "_pack"),
     ("collect", device_module, "read_scores"),
     ("export", Pool, "begin_exports"),
@@ -379,7 +379,8 @@ def _held(running: threading.Event) -> Iterator[None]:
         running.wait()
         submit(*arguments)
 
-    Pool.submit = run  # type: ignore[method-assign]
+    held: Any = run
+    Pool.submit = held  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import jax
 
-from benchmarks import cases as engine_cases
+from benchmarks import cases as engine_cases, free_backend
 from benchmarks.baseline import CONFIGURATIONS
 from benchmarks.cases import Model, Shape, draw
 from benchmarks.readiness import save_random
@@ -47,7 +47,7 @@ class Case(NamedTuple):
         frame_events: Events a frame.
         report: When results come, a name of `REPORTS`.
         rate: Events per second of each; None for full speed.
-        label: The case's name in the tables, if it has one of its own.
+        label: Its name in the tables, where it is not that of its numbers.
     """
 
     model: str
@@ -59,13 +59,13 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The case's name in the tables."""
+        """The case's name: sessions × events a frame, or sessions at a rate."""
         if self.label:
             return self.label
-        many = "session" if self.sessions == 1 else "sessions"
+        load = f"{self.sessions} × {self.frame_events:,}"
         if self.rate is not None:
-            return f"{self.sessions} sensors of {self.rate:,.0f} events/s"
-        return f"{self.sessions} {many}, frames of {self.frame_events:,}"
+            load = f"{self.sessions} at {self.rate:,.0f}/s"
+        return f"{load}, {self.report}"
 
     def load(self, held_back: int, **opening: Any) -> Load:
         """Return what each session sends, with further fields of `open`."""
@@ -82,6 +82,8 @@ class Case(NamedTuple):
 
 def all_cases(model: str) -> list[Case]:
     """Return every case of a model but the overload."""
+    if model == free_backend.NAME:
+        return free_cases()
     single = [
         Case(model, 1, frame, report) for frame in FRAME_EVENTS for report in REPORTS
     ]
@@ -89,8 +91,19 @@ def all_cases(model: str) -> list[Case]:
     return [*single, *many, sensors(model)]
 
 
+def free_cases() -> list[Case]:
+    """Return the cases of the model that costs nothing."""
+    return [
+        Case(free_backend.NAME, 64, frame, report)
+        for frame in FRAME_EVENTS
+        for report in ("tick", "100 ms")
+    ]
+
+
 def quick_cases(model: str) -> list[Case]:
     """Return the few cases of a model that `--quick` measures."""
+    if model == free_backend.NAME:
+        return free_cases()
     found = [Case(model, 1, 4096, "tick")]
     if model == RANDOM_MODEL:
         found += [Case(model, 1, 4096, "100 ms"), Case(model, 1, 256, "tick")]
@@ -126,9 +139,12 @@ def served_name(name: str) -> str:
 
 @contextmanager
 def served_models(names: Sequence[str]) -> Iterator[list[Served]]:
-    """Yield models by name: dvs/small with random weights, or released ones."""
+    """Yield models by name: dvs/small with random weights, released ones, or `free`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "random")
+        if free_backend.NAME in names:  # alone: its server has no other
+            yield [Served(free_backend.NAME, path, free_backend.save_free(path))]
+            return
         yield [
             _random(path) if name == RANDOM_MODEL else _loaded(checkpoint_of(name))
             for name in names

@@ -1,7 +1,7 @@
 """One stream's events to tokens in compiled code, without Python's lock.
 
 `CompiledIngest` gives what `ingest.NumpyIngest` gives, by test. The output arrays hold
-a frame at each step, so that nothing else is allocated:
+a frame at each step, so that nothing else is allocated there:
 
     packed pixels, offsets → timestamps of an unwrapped clock, checked → tokens
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from saccade.model.events.fit import fit
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.ingest import Ingest, IngestConfig, NumpyIngest
 from saccade.model.kept_code import compiled, part
-from saccade.model.tokens import TimedTokens
+from saccade.model.tokens import Scheme, TimedTokens
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -37,6 +37,10 @@ Int64s = npt.NDArray[np.int64]
 NOT_TAKEN: Final = -1
 OUTSIDE: Final = -1
 """In a table: the fit drops events of this column or row."""
+
+_IS_LINEAR: Final[dict[Scheme, bool]] = {"linear": True, "product": False}
+"""Whether column and row are added to a token; else they are multiplied."""
+assert set(_IS_LINEAR) == {*get_args(Scheme)}
 
 # Fields of a session's parameters, an array of int64.
 _WIDTH, _HEIGHT, _POLARITIES, _CLOCK_BITS, _PLANE, _LINEAR, _CROPS, _LAST = range(8)
@@ -196,11 +200,9 @@ class CompiledIngest(Ingest):
         n, session, table = len(records), self._session, self._table
         tokens, t_us = np.empty(n, np.int32), np.empty(n, np.int64)
         kept = self._take_records(records, t_base_us, session, table, tokens, t_us)
-        if kept == n:
-            return TimedTokens(tokens, t_us)
         if kept == NOT_TAKEN:
             return self._refer(lambda other: other.take_records(records, t_base_us))
-        return TimedTokens(tokens[:kept], t_us[:kept])
+        return _first(kept, tokens, t_us)
 
     def take_events(self, events: Events) -> TimedTokens:
         """Take the next frame as events; see `Ingest`."""
@@ -209,7 +211,7 @@ class CompiledIngest(Ingest):
         kept = self._take_events(events, session, table, tokens, t_us)
         if kept == NOT_TAKEN:
             return self._refer(lambda other: other.take_events(events))
-        return TimedTokens(tokens[:kept], t_us[:kept])
+        return _first(kept, tokens, t_us)
 
     def _refer(self, take: Callable[[NumpyIngest], TimedTokens]) -> TimedTokens:
         """Take by the reference a frame that the compiled code does not take."""
@@ -220,6 +222,13 @@ class CompiledIngest(Ingest):
         return chunk
 
 
+def _first(kept: int, tokens: Int32s, t_us: Int64s) -> TimedTokens:
+    """Return the first events, in memory of their own where others are dropped."""
+    if kept == len(tokens):
+        return TimedTokens(tokens, t_us)
+    return TimedTokens(tokens[:kept].copy(), t_us[:kept].copy())
+
+
 def _parameters(config: IngestConfig) -> Int64s:
     source, tokenization = config.source, config.tokenization
     session = np.empty(_LAST + 1, np.int64)
@@ -227,7 +236,7 @@ def _parameters(config: IngestConfig) -> Int64s:
     session[_POLARITIES] = source.polarities
     session[_CLOCK_BITS] = config.clock_bits or 0
     session[_PLANE] = tokenization.width * tokenization.height
-    session[_LINEAR] = tokenization.scheme == "linear"
+    session[_LINEAR] = _IS_LINEAR[tokenization.scheme]
     session[_CROPS] = bool((_table(config) == OUTSIDE).any())
     session[_LAST] = NEVER_US
     return session
@@ -237,7 +246,7 @@ def _parameters(config: IngestConfig) -> Int64s:
 def _table(config: IngestConfig) -> Int32s:
     """Return what each column of the source adds to a token, and then each row."""
     tokenization = config.tokenization
-    stride = tokenization.width if tokenization.scheme == "linear" else 1
+    stride = tokenization.width if _IS_LINEAR[tokenization.scheme] else 1
     columns, rows = _fitted(config, "x"), _fitted(config, "y")
     rows[rows != OUTSIDE] *= stride
     return np.concatenate([columns, rows]).astype(np.int32)

@@ -6,24 +6,26 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastapi import FastAPI
 
 from saccade.server.engine.client import EngineClient
-from saccade.server.engine.engine import Engine
+from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
+from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Limits
-from saccade.server.reloading import Reloading
+from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.sqlite import SqliteStore
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
 from saccade.server.settings import Settings, is_loopback
-from saccade.server.transport.auth import Keys
+from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.classify import classify_routes
+from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.guard import App, Guard
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.problems import answer_errors
@@ -31,6 +33,9 @@ from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.routes import model_routes, probe_routes, session_routes
 from saccade.server.transport.service import Service
 from saccade.server.transport.websocket import stream_routes
+
+if TYPE_CHECKING:
+    from saccade.server.engine.engine import Engine
 
 LOG: Final = logging.getLogger(__name__)
 ROUTES: Final = (
@@ -49,39 +54,92 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         StoreUnavailable: The store that the settings name cannot be opened.
         ValueError: The keys cannot be read, or there are none where they are needed.
     """
-    key_limits = key_limits_of(settings)
-    limits = key_limits.within(limits_of(settings))
     metrics = Metrics(models)
-    engine = Engine(
+    engine = create_engine(settings, models, metrics)
+    streams = EngineClient(engine.frontend, settings.sessions)
+    metrics.watch(engine)
+    metrics.watch_streams(streams)
+    shared = Shared(create_store(settings), Tickets(), Alone())
+    return assemble(settings, Catalogue(models), engine, streams, metrics, shared)
+
+
+def create_engine(
+    settings: Settings, models: Sequence[ServedModel], observer: Observer
+) -> Engine:
+    """Build the engine that scores on this process's device."""
+    from saccade.server.engine.engine import Engine  # loads JAX
+
+    return Engine(
         [model.servable for model in models],
         slots=settings.slots,
         buckets=tuple(Bucket(*shape) for shape in settings.buckets),
-        # A window, the frame that overfills it, and the open tick.
-        backlog_events=3 * limits.window_events,
-        observer=metrics,
+        backlog_events=backlog_events(settings),
+        observer=observer,
     )
-    metrics.watch(engine)
-    streams = EngineClient(engine.frontend, settings.sessions)
-    metrics.watch_streams(streams)
-    catalogue = Catalogue(models)
+
+
+class Shared(NamedTuple):
+    """What all processes of a server have in common.
+
+    Attributes:
+        store: Keeps sessions without a client.
+        tickets: Issues and takes tickets.
+        elsewhere: The other processes.
+    """
+
+    store: Store
+    tickets: TicketOffice
+    elsewhere: Elsewhere
+
+
+def assemble(
+    settings: Settings,
+    catalogue: Catalogue,
+    engine: HasHealth,
+    streams: EngineClient,
+    metrics: Metrics,
+    shared: Shared,
+) -> Service:
+    """Build what the connections of one process share.
+
+    Raises:
+        ValueError: The keys cannot be read, or there are none where they are needed.
+    """
+    prepare_ingest()  # before the first session, whose events would wait for it
     policy = SnapshotPolicy(
         settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s
     )
-    store = create_store(settings)
-    keys = Keys.read(settings.keys_file, settings.keys)
-    if not (keys or settings.insecure or is_loopback(settings.host)):
-        raise ValueError(f"there is no key in {settings.keys_file}")
+    key_limits = key_limits_of(settings)
     return Service(
         settings,
         catalogue,
         engine,
         streams,
-        SessionRegistry(streams, catalogue, store, policy, metrics),
+        SessionRegistry(streams, catalogue, shared.store, policy, metrics),
         metrics,
-        limits,
-        keys,
+        limits_of(settings),
+        read_keys(settings),
         KeyQuotas(key_limits),
+        shared.tickets,
+        shared.elsewhere,
     )
+
+
+def read_keys(settings: Settings) -> Keys:
+    """Return the keys that open the server.
+
+    Raises:
+        ValueError: They cannot be read, or there are none where they are needed.
+    """
+    keys = Keys.read(settings.keys_file, settings.keys)
+    if not (keys or settings.insecure or is_loopback(settings.host)):
+        raise ValueError(f"there is no key in {settings.keys_file}")
+    return keys
+
+
+def backlog_events(settings: Settings) -> int:
+    """Return how many events of one session may wait: two windows and a frame."""
+    return 3 * limits_of(settings).window_events
 
 
 def key_limits_of(settings: Settings) -> KeyLimits:
@@ -96,11 +154,12 @@ def key_limits_of(settings: Settings) -> KeyLimits:
 
 def limits_of(settings: Settings) -> Limits:
     """Return the most that one session may have under way."""
-    return Limits(
+    limits = Limits(
         max_frame_bytes=settings.max_frame_bytes,
         window_events=settings.window_events,
         window_bytes=settings.window_bytes,
     )
+    return key_limits_of(settings).within(limits)
 
 
 def create_store(settings: Settings) -> Store:
@@ -148,30 +207,38 @@ def create_app(service: Service) -> App:
     )
 
 
+@asynccontextmanager
+async def running(service: Service) -> AsyncIterator[None]:
+    """Run the engine, and what saves and reloads, as long as the context lasts.
+
+    The engine is this process's own.
+    """
+    from saccade.server.engine.engine import Engine
+    from saccade.server.reloading import Reloading
+
+    assert isinstance(service.engine, Engine)
+    service.streams.start(asyncio.get_running_loop())
+    background = [in_background(service.registry.run())]
+    if service.settings.reload_s > 0:
+        reloading = Reloading(
+            service.catalogue,
+            service.engine,
+            service.metrics,
+            service.streams.open_streams,
+            service.settings.reload_s,
+            service.settings.session_ttl_s,
+        )
+        background.append(in_background(reloading.run()))
+    yield
+    for task in background:
+        task.cancel()
+    await service.registry.close()
+    await asyncio.to_thread(service.engine.stop)
+
+
 def create_routes(service: Service) -> FastAPI:
     """Put the routes around a service."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.streams.start(asyncio.get_running_loop())
-        background = [in_background(service.registry.run())]
-        if service.settings.reload_s > 0:
-            reloading = Reloading(
-                service.catalogue,
-                service.engine,
-                service.metrics,
-                service.streams.open_streams,
-                service.settings.reload_s,
-                service.settings.session_ttl_s,
-            )
-            background.append(in_background(reloading.run()))
-        yield
-        for task in background:
-            task.cancel()
-        await service.registry.close()
-        await asyncio.to_thread(service.engine.stop)
-
-    app = FastAPI(title="Saccade", lifespan=lifespan)
+    app = FastAPI(title="Saccade", lifespan=lambda _: running(service))
     for routes in ROUTES:
         app.include_router(routes(service))
     answer_errors(app, service.metrics.count_refusal)

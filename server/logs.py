@@ -15,6 +15,7 @@ CLIENT_FAULTS: Final = {
             "Invalid HTTP request received.",
             "Invalid UTF-8 sequence received from client.",
             "Unsupported upgrade request.",
+            "ASGI callable returned without completing handshake.",
         }
     ),
     "asyncio": frozenset({"socket.send() raised exception."}),
@@ -22,9 +23,14 @@ CLIENT_FAULTS: Final = {
 """For each logger, the messages about a client that sent nonsense, or left."""
 
 
-def configure_logs() -> None:
-    """Log warnings to standard error, one line each."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+def configure_logs(process: str = "") -> None:
+    """Log warnings to standard error, one line each, with the time.
+
+    Args:
+        process: Name of this process, where there are several.
+    """
+    form = f"%(asctime)s %(levelname)s {process and f'{process}: '}%(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form)
     for name, messages in CLIENT_FAULTS.items():
         logging.getLogger(name).addFilter(partial(_is_own_fault, messages))
 

@@ -100,6 +100,12 @@ class Settings:
     models: tuple[Path, ...] = setting(
         (), "a checkpoint's folder; may be given again (default: the released ones)"
     )
+    workers: int = setting(
+        0,
+        "processes that share the sockets and sessions, beside one for the engine; "
+        "0: one process does everything",
+        "in 0..64",
+    )
     slots: int = setting(
         256, "sessions per model that are on the device at one time", "> 0"
     )
@@ -187,6 +193,8 @@ class Settings:
             if choices and value not in choices:
                 known = ", ".join(choices)
                 raise ValueError(f"{item.name} {value!r} is not one of {known}")
+        if self.workers > self.slots:
+            raise ValueError(f"{self.workers} workers cannot share {self.slots} slots")
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
         _check_tls(self)

@@ -124,7 +124,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-lag-ms",
         metavar="MS",
-        type=arguments.milliseconds,
+        type=arguments.count,
         help="ask the server to keep each session's lag within this",
     )
     add(

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import inspect
 from collections.abc import Callable
 from functools import cache
@@ -61,9 +60,13 @@ from saccade.model.cpu_kernels.memory import (
 )
 from saccade.model.cpu_kernels.readout import repeat_last
 from saccade.model.cpu_kernels.vectors import LONG, compiled, intrinsic, merged
+from saccade.model.cpu_kernels.version import sources_version
 
 MAX_BLOCK_ROWS: Final = 64
 """Rows after the first pooling in a block, at most; a block holds at least a tick."""
+
+STEPS: Final = 100
+"""About how many functions are compiled."""
 
 _COMPILING: Final = Lock()
 
@@ -214,7 +217,7 @@ def prepare(progress: Callable[[], None]) -> None:
     """Compile the kernels, or read them from disk.
 
     Args:
-        progress: Called some eighty times in 12 s; its exceptions end the compilation.
+        progress: Called about `STEPS` times; its exceptions end the compilation.
     """
     with event.install_listener("numba:compile", _Steps(progress)):
         target()
@@ -222,7 +225,7 @@ def prepare(progress: Callable[[], None]) -> None:
 
 @cache
 def _register() -> str:
-    version = _version()
+    version = sources_version()
     name = f"saccade_advance_{version:014x}"
     try:
         function = _c_function(version, keep=True)
@@ -252,12 +255,3 @@ def _remove_kept() -> None:
     folder = Path(numba.config.CACHE_DIR or here.parent / "__pycache__")
     for path in folder.rglob(f"{here.stem}.*.nb?"):
         path.unlink(missing_ok=True)
-
-
-def _version() -> int:
-    """Return a number that changes with the sources, constants included."""
-    digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in sorted([*here.parent.glob("*.py"), *here.glob("*.py")]):
-        digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest()[:7], "little") | 1

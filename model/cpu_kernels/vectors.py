@@ -27,12 +27,23 @@ from saccade.model.cpu_kernels.machine import MACHINE
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # A kernel may not raise: division by zero follows IEEE 754.
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+_RULES: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+# Wrappers for other callers would be a third of all that is compiled.
+_OPTIONS: Final = _RULES | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function, when the first compiled function calls it."""
+    """Compile a function, when the first compiled function calls it.
+
+    Python must not call it: there is no wrapper that would take the arguments.
+    """
     result: Function = numba.njit(inspect.unwrap(function), **_OPTIONS)
+    return result
+
+
+def called_from_python(function: Function) -> Function:
+    """Compile a function that Python calls, as compiled functions do."""
+    result: Function = numba.njit(inspect.unwrap(function), **_RULES)
     return result
 
 

@@ -70,8 +70,6 @@ def compile_all(
     progress: Callable[[str], None],
 ) -> tuple[Executables, PyTree]:
     """Compile every call for a pool of this size; return the calls and the pool."""
-    if servable.prepare:
-        servable.prepare(partial(progress, "native code"))
     progress("fresh rows")
     fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
     carry = fresh(WHOLE_SESSION)
@@ -122,7 +120,9 @@ def keep_compiled(folder: Path) -> None:
 
     A call from the cache must reproduce the canary like a freshly compiled one.
     """
-    jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+    set_option = partial(jax.config.update)  # type: ignore[no-untyped-call]
+    set_option("jax_compilation_cache_dir", str(folder))
+    set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def check_canary(servable: Servable, executables: Executables, pool: PyTree) -> PyTree:

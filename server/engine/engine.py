@@ -57,6 +57,11 @@ class Engine:
         self.frontend = Frontend(self, shapes, range(slots), backlog_events)
 
     @property
+    def device(self) -> Device:
+        """The device thread, for front ends in other processes."""
+        return self._device
+
+    @property
     def health(self) -> Health:
         """Every model's state now; any thread may ask."""
         return self._status.health.after_step_of(self._device.step_s)

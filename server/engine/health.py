@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from saccade.server.engine.errors import EngineError, NotReady
 
@@ -17,10 +17,15 @@ State = Literal["starting", "ready", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class ModelHealth:
-    """One model's state, and the reason where it is not ready."""
+    """One model's state, and the reason where it is not ready.
+
+    Attributes:
+        compiling: What is being compiled; empty where nothing is.
+    """
 
     state: State
     reason: str = ""
+    compiling: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,12 @@ class Health:
             if model.state != "ready"
         )
 
+    @property
+    def compiling(self) -> tuple[str, str]:
+        """The model that is being compiled, and what of it; empty where none is."""
+        named = [(name, model.compiling) for name, model in self.models.items()]
+        return next((pair for pair in reversed(named) if pair[1]), ("", ""))
+
     def after_step_of(self, seconds: float) -> Health:
         """Return this health, with ready models failed if a step takes so long."""
         if seconds < HUNG_S:
@@ -55,6 +66,14 @@ class Health:
         hung = ModelHealth("failed", f"the device has not answered for {seconds:.0f} s")
         ready = {name for name, model in self.models.items() if model.state == "ready"}
         return Health({**self.models, **dict.fromkeys(ready, hung)})
+
+
+class HasHealth(Protocol):
+    """An engine, in this process or in another, that knows how its models are."""
+
+    @property
+    def health(self) -> Health:
+        """Every model's state now."""
 
 
 class Status:
@@ -80,7 +99,7 @@ class Status:
         """
         if self._models[model].state == "stopped":
             raise NotReady("the server stops")
-        self._set(model, ModelHealth("starting", f"compiling {what}"))
+        self._set(model, ModelHealth("starting", f"compiling {what}", what))
 
     def add(self, model: str) -> None:
         """Add a model, which is ready unless the engine stops."""

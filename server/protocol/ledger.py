@@ -45,7 +45,7 @@ class Ledger:
         self.acked = Counts()
         self.durable_seq = 0
         self.dropped: int | None = None
-        self._told: tuple[Counts, int, int | None] = (self.acked, 0, None)
+        self._reported: tuple[Counts, int, int | None] = (self.acked, 0, None)
         self.kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
@@ -98,10 +98,10 @@ class Ledger:
         consumed = self.kept - waiting
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        news = self.acked, self.durable_seq, self.dropped
-        if news == self._told:
+        reported = self.acked, self.durable_seq, self.dropped
+        if reported == self._reported:
             return None
-        self._told = news
+        self._reported = reported
         return self.ack()
 
     def ack(self) -> Ack:

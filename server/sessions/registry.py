@@ -195,6 +195,10 @@ class SessionRegistry:
         live = self._live.get(key_of(token))
         return None if live is None else live.sink
 
+    def live(self, key: str) -> LiveSession | None:
+        """Return the session of a record's key, if it has a client here."""
+        return self._live.get(key)
+
     def held_by(self, holder: str) -> list[LiveSession]:
         """Return the live sessions of an API key's holder."""
         live = [one for one in self._live.values() if one.ending is None]

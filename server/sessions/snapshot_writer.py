@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+from zlib import crc32
 
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot, encode
@@ -27,6 +28,11 @@ class SnapshotPolicy(NamedTuple):
     every_events: int = 1 << 20
     ttl_s: float = 300.0
     closed_ttl_s: float = 30.0
+
+
+def _share(key: str) -> float:
+    """Return a number from 0 to 1 that is always the same for a key."""
+    return crc32(key.encode()) / 2**32
 
 
 class SnapshotWriter:
@@ -56,7 +62,8 @@ class SnapshotWriter:
         self._saving = asyncio.Lock()
         self._saved_revision = 0
         self._saved_events = 0
-        self._saved_s = clock()
+        # Sessions that began together are not saved together.
+        self._saved_s = clock() - policy.every_s * _share(self._key)
 
     def due(self) -> bool:
         """Return whether it is time to save the session, or to renew its expiry."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 PREFIX: Final = "saccade_"
 DIGEST_CHARACTERS: Final = 64
@@ -94,6 +94,16 @@ def _file_lines(file: Path | None) -> list[str]:
         raise ValueError(f"cannot read the keys in {file}: {error}") from None
 
 
+class TicketOffice(Protocol):
+    """Issues tickets and takes them back, once each."""
+
+    async def issue(self, holder: str) -> str:
+        """Return a new ticket for a key's holder."""
+
+    async def use(self, ticket: str) -> str | None:
+        """Take a ticket and return its holder; None if it is unknown or too old."""
+
+
 class Tickets:
     """The tickets that were issued and not yet used.
 
@@ -105,7 +115,7 @@ class Tickets:
         self._clock = clock
         self._waiting: dict[str, tuple[float, str]] = {}
 
-    def issue(self, holder: str) -> str:
+    async def issue(self, holder: str) -> str:
         """Return a new ticket; the oldest is dropped where there are too many."""
         self._expire()
         if len(self._waiting) >= MOST_TICKETS:
@@ -114,7 +124,7 @@ class Tickets:
         self._waiting[ticket] = (self._clock() + TICKET_S, holder)
         return ticket
 
-    def use(self, ticket: str) -> str | None:
+    async def use(self, ticket: str) -> str | None:
         """Remove a ticket and return its holder; None if it is unknown or too old."""
         self._expire()
         _, holder = self._waiting.pop(ticket, (0.0, None))

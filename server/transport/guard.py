@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers
 
 from saccade.server.settings import is_loopback
-from saccade.server.transport.auth import Keys, Tickets
+from saccade.server.transport.auth import Keys, TicketOffice
 from saccade.server.transport.problems import Problem
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -43,7 +43,7 @@ class Guard:
         self,
         app: App,
         keys: Keys,
-        tickets: Tickets,
+        tickets: TicketOffice,
         origins: tuple[str, ...],
         count_refusal: Callable[[str], None],
     ) -> None:
@@ -57,14 +57,14 @@ class Guard:
         """Pass a request on, or answer it with its problem."""
         guarded = scope["type"] in {"http", "websocket"}
         if guarded and scope["path"] not in WITHOUT_KEY:
-            problem = self._problem(scope, Headers(scope=scope))
+            problem = await self._problem(scope, Headers(scope=scope))
             if problem is not None:
                 self._count_refusal(problem.code)
                 await _refuse(problem, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _problem(self, scope: Scope, headers: Headers) -> Problem | None:
+    async def _problem(self, scope: Scope, headers: Headers) -> Problem | None:
         origin = headers.get("origin")
         if origin is not None and not self._is_admitted(
             origin, headers.get("host", "")
@@ -74,7 +74,7 @@ class Guard:
             )
         if not self._keys:
             return None
-        holder = self._holder(scope, headers)
+        holder = await self._holder(scope, headers)
         if holder is None:
             detail = "a key is needed: Authorization: Bearer KEY"
             return Problem(401, "unauthorized", detail)
@@ -94,13 +94,13 @@ class Guard:
             bool(self._keys) or is_loopback(urlsplit(origin).hostname or "")
         )
 
-    def _holder(self, scope: Scope, headers: Headers) -> str | None:
+    async def _holder(self, scope: Scope, headers: Headers) -> str | None:
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._keys.holder(key.strip())
         if scope["type"] == "websocket" and scope["path"] == STREAM:
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-            return self._tickets.use(query.get("ticket", [""])[0])
+            return await self._tickets.use(query.get("ticket", [""])[0])
         return None
 
 

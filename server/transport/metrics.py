@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,7 +19,6 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 
 from saccade.server.engine.client import EngineClient
-from saccade.server.engine.engine import Engine
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.scheduler import Batch
 from saccade.server.transport.collectors import (
@@ -112,6 +111,16 @@ class ModelMetrics:
         self.credit_withheld.inc(events)
 
 
+class EngineUse(Protocol):
+    """An engine's gauges, as far as they are this process's to count."""
+
+    def slots_used(self, model: str) -> int:
+        """Return how many of a model's slots are leased."""
+
+    def ticks_waiting(self, model: str) -> int:
+        """Return how many whole ticks wait in a model's queue."""
+
+
 class Metrics:
     """Every metric of one server, in a registry of its own.
 
@@ -182,7 +191,7 @@ class Metrics:
         metric: Metric = self._families[name].labels(model)
         return metric
 
-    def watch(self, engine: Engine) -> None:
+    def watch(self, engine: EngineUse) -> None:
         """Read the engine's gauges at each scrape."""
         for name, metrics in self._models.items():
             metrics.slots_used.set_function(self._total(engine.slots_used, name))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from saccade.model.events.encodings.packed import RECORD_BYTES
 from saccade.server.protocol.conversation import Limits
@@ -30,6 +30,10 @@ are nine times what their window counts, stays below."""
 
 WINDOW_S: Final = 4.0
 """A session's credit is at most what its key's rate lets in within this time."""
+
+
+def _ignore() -> None:
+    """Do nothing: there is no other process to tell."""
 
 
 class TokenBucket:
@@ -76,6 +80,25 @@ class KeyLimits:
         )
 
 
+class Usage(NamedTuple):
+    """What one process has used of a key: since the last look, and now.
+
+    Attributes:
+        events: Events that have come in since.
+        bytes: Bytes that have come in since.
+        sessions: Sessions now.
+        requests: Requests now.
+    """
+
+    events: int
+    bytes: int
+    sessions: int
+    requests: int
+
+
+_UNUSED: Final = Usage(0, 0, 0, 0)
+
+
 class KeyQuota:
     """The use of one key, within its limits; `clock` gives seconds."""
 
@@ -86,6 +109,23 @@ class KeyQuota:
         self._bytes = TokenBucket(limits.bytes_per_s, clock())
         self._sessions: set[SendQueue] = set()
         self._requests = 0
+        self._spent = [0, 0]
+        self.sessions_elsewhere = 0
+        self.requests_elsewhere = 0
+        self.changed: Callable[[], None] = _ignore
+        """Called when the number of sessions or requests has changed."""
+
+    def take_usage(self) -> Usage:
+        """Return what this process has used of the key since the last call."""
+        (events, size), self._spent = self._spent, [0, 0]
+        sessions = sum(1 for each in self._sessions if each.ending is None)
+        return Usage(events, size, sessions, self._requests)
+
+    def absorb(self, events: int, size: int) -> None:
+        """Count what has come in with the key in another process."""
+        now_s = self._clock()
+        self._events.charge(events, now_s)
+        self._bytes.charge(size, now_s)
 
     def throttle(self) -> Throttle:
         """Return the throttle of another connection.
@@ -94,7 +134,8 @@ class KeyQuota:
             RateExceeded: The key is in debt beyond what its sessions may cause.
         """
         debt_s = self.charge()
-        if debt_s > LONGEST_DEBT_S * max(1, len(self._sessions)):
+        sessions = len(self._sessions) + self.sessions_elsewhere
+        if debt_s > LONGEST_DEBT_S * max(1, sessions):
             raise RateExceeded(debt_s)
         return Throttle(self, self._limits, self._clock)
 
@@ -107,17 +148,19 @@ class KeyQuota:
             RateExceeded: The key is in debt.
         """
         limit = self._limits.requests
-        if self._requests >= limit:
+        if self._requests + self.requests_elsewhere >= limit:
             detail = f"{limit:.0f} requests with this key are being answered already"
             raise Problem(429, "too_many_requests", detail, value=int(limit))
         debt_s = self.charge()
         if debt_s > 0:
             raise RateExceeded(debt_s)
         self._requests += 1
+        self.changed()
         try:
             yield
         finally:
             self._requests -= 1
+            self.changed()
 
     def add_session(self, client: SendQueue, replacing: object = None) -> None:
         """Count a session until its connection ends.
@@ -130,16 +173,21 @@ class KeyQuota:
             TooManySessions: The key has as many sessions as it may.
         """
         self._sessions = {each for each in self._sessions if each.ending is None}
-        if len(self._sessions - {replacing}) >= self._limits.sessions:
+        counted = len(self._sessions - {replacing}) + self.sessions_elsewhere
+        if counted >= self._limits.sessions:
             raise TooManySessions(int(self._limits.sessions))
         self._sessions.add(client)
+        self.changed()
 
     def remove_session(self, client: SendQueue) -> None:
         """Stop counting a session, if it is counted."""
         self._sessions.discard(client)
+        self.changed()
 
     def charge(self, *, events: int = 0, size: int = 0) -> float:
         """Count what has come in; return the seconds until the debt is paid."""
+        self._spent[0] += events
+        self._spent[1] += size
         now_s = self._clock()
         return max(self._events.charge(events, now_s), self._bytes.charge(size, now_s))
 
@@ -153,12 +201,47 @@ class KeyQuotas:
         self._limits = limits
         self._clock = clock
         self._of: dict[str, KeyQuota] = {}
+        self._told: dict[str, Usage] = {}
+        self._elsewhere: dict[int, dict[str, Usage]] = {}
+        self.changed: Callable[[], None] = _ignore
+        """Called when the number of a key's sessions or requests has changed."""
 
     def of(self, holder: str) -> KeyQuota:
         """Return the quota of a key by its holder's name."""
         if holder not in self._of:
-            self._of[holder] = KeyQuota(self._limits, self._clock)
+            self._of[holder] = quota = KeyQuota(self._limits, self._clock)
+            quota.changed = lambda: self.changed()
+            self._count_elsewhere(holder)
         return self._of[holder]
+
+    def take_usage(self) -> dict[str, Usage]:
+        """Return what has changed in this process's use since the last call."""
+        usage = {holder: quota.take_usage() for holder, quota in self._of.items()}
+        changed = {
+            holder: each
+            for holder, each in usage.items()
+            if each[:2] != (0, 0) or each[2:] != self._told.get(holder, _UNUSED)[2:]
+        }
+        self._told |= changed
+        return changed
+
+    def absorb(self, process: int, usage: dict[str, Usage]) -> None:
+        """Count what another process, told apart by its number, has used."""
+        self._elsewhere.setdefault(process, {}).update(usage)
+        for holder, each in usage.items():
+            self.of(holder).absorb(each.events, each.bytes)
+            self._count_elsewhere(holder)
+
+    def forget(self, process: int) -> None:
+        """Count the sessions and requests of a process that has ended no more."""
+        for holder in self._elsewhere.pop(process, {}):
+            self._count_elsewhere(holder)
+
+    def _count_elsewhere(self, holder: str) -> None:
+        quota = self._of[holder]
+        used = [each.get(holder, _UNUSED) for each in self._elsewhere.values()]
+        quota.sessions_elsewhere = sum(each.sessions for each in used)
+        quota.requests_elsewhere = sum(each.requests for each in used)
 
 
 class Throttle:

@@ -114,12 +114,18 @@ def session_routes(service: Service) -> APIRouter:
 
     @router.get("/v1/sessions", summary="List your sessions", responses=GUARDED)
     async def get_sessions(request: Request) -> SessionList:
-        own = service.registry.held_by(request.scope.get(HOLDER, ""))
-        return SessionList(sessions=[describe_session(live) for live in own])
+        holder: str = request.scope.get(HOLDER, "")
+        facts = described(service, holder) + await service.elsewhere.sessions(holder)
+        return SessionList(sessions=[SessionDescription(**each) for each in facts])
 
     @router.get("/v1/sessions/{session}", summary="Look at one", responses=ONE_SESSION)
     async def get_session(request: Request, session: str) -> SessionDescription:
-        return describe_session(find(service, request, session))
+        holder: str = request.scope.get(HOLDER, "")
+        facts = described(service, holder) + await service.elsewhere.sessions(holder)
+        for each in facts:
+            if each["session"] == session:
+                return SessionDescription(**each)
+        raise no_such_session(session)
 
     @router.delete(
         "/v1/sessions/{session}",
@@ -128,9 +134,12 @@ def session_routes(service: Service) -> APIRouter:
         responses=ONE_SESSION,
     )
     async def delete_session(request: Request, session: str) -> Response:
-        live = find(service, request, session)
-        live.sink.fail(SessionDeleted())
-        service.registry.discard(live)
+        holder: str = request.scope.get(HOLDER, "")
+        if not (
+            delete(service, holder, session)
+            or await service.elsewhere.delete(holder, session)
+        ):
+            raise no_such_session(session)
         return Response(status_code=204)
 
     @router.post(
@@ -140,35 +149,43 @@ def session_routes(service: Service) -> APIRouter:
     )
     async def post_ticket(request: Request, response: Response) -> Ticket:
         response.headers["Cache-Control"] = "no-store"
-        ticket = service.tickets.issue(request.scope.get(HOLDER, ""))
+        ticket = await service.tickets.issue(request.scope.get(HOLDER, ""))
         return Ticket(ticket=ticket, expires_s=TICKET_S)
 
     return router
 
 
-def find(service: Service, request: Request, name: str) -> LiveSession:
-    """Return the session of that name, if the request's key opened it.
-
-    Raises:
-        Problem: The key has no such session; another key's is not told apart.
-    """
-    for live in service.registry.held_by(request.scope.get(HOLDER, "")):
-        if live.session.handle.session == name:
-            return live
-    detail = "there is no such session with a client here"
-    raise Problem(404, "unknown_session", detail, field="session", value=name)
+def described(service: Service, holder: str) -> list[dict[str, Any]]:
+    """Return the fields of the `SessionDescription` of each session of a holder."""
+    return [describe_session(live) for live in service.registry.held_by(holder)]
 
 
-def describe_session(live: LiveSession) -> SessionDescription:
-    """Write what a session's holder may know of it."""
+def describe_session(live: LiveSession) -> dict[str, Any]:
+    """Return what a session's holder may know of it."""
     session = live.session
-    return SessionDescription(
-        session=session.handle.session,
-        model=session.model.name,
-        model_hash=session.model.content_hash,
-        events=session.events_sent,
-        drained=session.drained,
-    )
+    return {
+        "session": session.handle.session,
+        "model": session.model.name,
+        "model_hash": session.model.content_hash,
+        "events": session.events_sent,
+        "drained": session.drained,
+    }
+
+
+def delete(service: Service, holder: str, name: str) -> bool:
+    """End a holder's session for good; return whether there was one of that name."""
+    for live in service.registry.held_by(holder):
+        if live.session.handle.session == name:
+            live.sink.fail(SessionDeleted())
+            service.registry.discard(live)
+            return True
+    return False
+
+
+def no_such_session(name: str) -> Problem:
+    """Return the answer about a session that the request's key did not open."""
+    detail = "there is no such session with a client here"
+    return Problem(404, "unknown_session", detail, field="session", value=name)
 
 
 def probe_routes(service: Service) -> APIRouter:
@@ -192,7 +209,8 @@ def probe_routes(service: Service) -> APIRouter:
     )
     async def get_metrics() -> Response:
         return Response(
-            service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            await service.elsewhere.exposition(service.metrics.registry),
+            headers={"Content-Type": CONTENT_TYPE_LATEST},
         )
 
     return router

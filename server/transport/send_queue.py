@@ -16,7 +16,7 @@ from saccade.server.protocol.messages import (
     ServerMessage,
     error_message,
 )
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 
 
 class Ending(NamedTuple):

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from saccade.server.engine.client import EngineClient
-from saccade.server.engine.engine import Engine
+from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
 from saccade.server.sessions.registry import SessionRegistry
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 from saccade.server.settings import Settings
-from saccade.server.transport.auth import Keys, Tickets
+from saccade.server.transport.auth import Keys, TicketOffice, Tickets
+from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import KeyQuotas
 from saccade.server.transport.send_queue import Ending, SendQueue
@@ -33,14 +34,15 @@ class Service:
 
     settings: Settings
     catalogue: Catalogue
-    engine: Engine
+    engine: HasHealth
     streams: EngineClient
     registry: SessionRegistry
     metrics: Metrics
     limits: Limits
     keys: Keys
     quotas: KeyQuotas
-    tickets: Tickets = field(default_factory=Tickets)
+    tickets: TicketOffice = field(default_factory=Tickets)
+    elsewhere: Elsewhere = field(default_factory=Alone)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)

@@ -38,7 +38,7 @@ from saccade.server.protocol.conversation import (
 )
 from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
 from saccade.server.protocol.messages import Close, Flush, Open, Reset, ServerMessage
-from saccade.server.sessions.registry import LiveSession, OpenRequest
+from saccade.server.sessions.registry import LiveSession, OpenRequest, key_of
 from saccade.server.sessions.session import Session
 from saccade.server.transport.coalescing import LINGER_S
 from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
@@ -223,6 +223,9 @@ class Connection:
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
         registry = self._service.registry
+        if request.resume:
+            elsewhere = self._service.elsewhere
+            await elsewhere.take_over(key_of(request.resume), self._holder)
         resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
         metrics = self._service.metrics.model(model.name)

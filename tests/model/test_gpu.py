@@ -19,6 +19,7 @@ from saccade.model import classifier, inference
 from saccade.model.backends import fastest
 from saccade.model.config import ModelConfig
 from saccade.server.engine.compiled import WHOLE_SESSION, check_canary, compile_all
+from saccade.server.engine.loading import compile_native
 from saccade.server.engine.model_registry import Canary, Servable
 from saccade.server.engine.scheduler import Bucket
 from tests.model.test_golden import PUBLISHED, deviation, prefixes, read, whole_rows
@@ -118,7 +119,7 @@ def test_every_bucket_up_to_1024_sessions_reproduces_the_canary_there(
         advance=partial(advance, config),
         canary=Canary(tokens, gaps, np.asarray(scan(golden.variables, tokens, gaps))),
         advance_rows=partial(in_rows, config) if in_rows else None,
-        prepare=prepare,
+        prepare=partial(compile_native, prepare, None) if prepare else None,
     )
     buckets = tuple(Bucket(*shape) for shape in ((1, 1), (1, 16), (64, 1), (1024, 4)))
     calls, pool = compile_all(servable, 1024, buckets, lambda _: None)

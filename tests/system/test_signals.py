@@ -139,3 +139,32 @@ def test_what_a_kill_left_half_written_does_not_hinder_the_next_start(tmp_path):
             client.send(events)
             closed = client.finish()
     assert deviation(closed.logits, scanned("nmnist", events)) <= TOLERANCE
+
+
+def kept_in(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Return when each file of a folder was written, and its size."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_native_code_too")
+def test_what_one_process_compiles_the_next_one_finds_from_any_folder(
+    tmp_path, monkeypatch
+):
+    for part in ("compiled", "elsewhere"):
+        (tmp_path / part).mkdir()
+    compiled = tmp_path / "compiled"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(compiled / "native"))
+    with compiling(compiled) as process:
+        process.wait_until_ready(lambda text: None)
+    kept = kept_in(compiled)
+    kinds = {path.suffix for path in kept if path.parent != compiled}
+    assert {".nbi", ".nbc"} <= kinds
+    assert any(path.name.endswith("-cache") for path in kept)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said: list[str] = []
+    with compiling(compiled) as process:
+        process.wait_until_ready(said.append)
+    assert kept_in(compiled) == kept
+    assert not any("%" in text for text in said), "no process compiled native code"

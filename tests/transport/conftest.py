@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from saccade.server.app import create_app, create_service
-from saccade.server.cli import configuration, url
+from saccade.server.serving import configuration, url
 from saccade.server.settings import Settings
 from saccade.server.transport.service import Service
 from tests.toy import toy_model, wait_until
@@ -53,7 +53,9 @@ def serving(
         wait_until(lambda: http.started)
         if wait is None:
             wait_until(lambda: service.engine.health.ready)
-        yield Server(service, url(http), loops[0])
+        yield Server(
+            service, url(http.servers[0].sockets[0], tls=http.config.is_ssl), loops[0]
+        )
     finally:
         http.should_exit = True
         thread.join(60)

@@ -100,14 +100,14 @@ def test_a_ticket_opens_one_websocket_once(guarded: Any) -> None:
     assert status_of_handshake(url) == 401
 
 
-def test_a_ticket_is_good_for_a_while() -> None:
+async def test_a_ticket_is_good_for_a_while() -> None:
     now = [0.0]
     tickets = Tickets(lambda: now[0])
-    early, late = tickets.issue("ann"), tickets.issue("bob")
+    early, late = await tickets.issue("ann"), await tickets.issue("bob")
     now[0] = TICKET_S - 1
-    assert tickets.use(early) == "ann"
+    assert await tickets.use(early) == "ann"
     now[0] = TICKET_S
-    assert tickets.use(late) is None
+    assert await tickets.use(late) is None
 
 
 def test_a_session_comes_back_to_its_own_key_only(guarded: Any) -> None:

@@ -108,7 +108,7 @@ def test_a_checkpoint_is_served_as_the_offline_scan_scores_it(
 def test_a_missing_checkpoint_and_a_bad_option_say_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert serve(["--model", str(tmp_path / "none")]) == 1
+    assert serve(["--port", "0", "--model", str(tmp_path / "none")]) == 1
     assert "none" in capsys.readouterr().err
     assert serve(["--port", "99999"]) == 2
     assert "port" in capsys.readouterr().err

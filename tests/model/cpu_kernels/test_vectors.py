@@ -15,12 +15,16 @@ from saccade.model.cpu_kernels.matmul import in_strips, matmul
 from saccade.model.cpu_kernels.vectors import (
     WIDTH,
     broadcast,
-    compiled,
+    called_from_python,
     load,
     load_partial,
     store,
     store_partial,
 )
+
+decays = called_from_python(recurrence.decays.py_func)
+product = called_from_python(matmul.py_func)
+layer_norm = called_from_python(pointwise.layer_norm.py_func)
 
 EPSILON = 2.0**-24  # of a float32, half a unit in the last place
 
@@ -34,7 +38,7 @@ def at(array: np.ndarray[Any, Any]) -> int:
 def of(function: Any) -> Any:
     """Return a function of vectors as a function of arrays."""
 
-    @compiled
+    @called_from_python
     def run(x: int, size: int, result: int) -> None:
         for v in range(0, size, WIDTH):
             store(result, v, function(load(x, v)))
@@ -85,7 +89,7 @@ def test_a_decay_is_a_complex_exponential(real: float, imag: float, ms: float) -
     rates = np.full((2, 16), [[real], [imag]], np.float32)
     gaps = np.asarray([ms], np.float32)
     left = np.empty((1, 32), np.float32)
-    recurrence.decays(at(gaps), 1, (at(rates), at(rates) + 64), 16, at(left))
+    decays(at(gaps), 1, (at(rates), at(rates) + 64), 16, at(left))
     exponent = complex(*rates[:, 0].astype(np.float64)) * float(gaps[0])
     exact = np.exp(exponent)
     # A phase of many turns is known no better than its float32 is.
@@ -98,7 +102,8 @@ def test_where_a_phase_is_small_fewer_operations_give_the_same_decay(
     real: float, imag: float, ms: float
 ) -> None:
     rates = np.full((2, 16), [[real], [imag]], np.float32)
-    rates *= np.float32([[functions.NEAR_DOUBLINGS], [functions.NEAR_TURNS]])
+    limits = [[functions.NEAR_DOUBLINGS], [functions.NEAR_TURNS]]
+    rates *= np.asarray(limits, np.float32)
     few, full = np.empty((2, 2, 16), np.float32)
     decay_in_both_ways(at(rates), ms, at(few), at(full))
     assert np.abs(few - full).max() <= 6 * EPSILON
@@ -106,7 +111,7 @@ def test_where_a_phase_is_small_fewer_operations_give_the_same_decay(
         assert (few == full).all(), "a state is left bit for bit"
 
 
-@compiled
+@called_from_python
 def decay_in_both_ways(rates: int, ms: float, few: int, full: int) -> None:
     gap = broadcast(np.float32(ms))
     for v in range(0, 16, WIDTH):
@@ -128,12 +133,12 @@ def test_a_product_is_the_same_to_the_last_bit_for_each_row_alone(
     w = rng.normal(size=(depth, 16 * vectors)).astype(np.float32)
     together, alone = (np.empty((rows, 16 * vectors), np.float32) for _ in range(2))
     strips = in_strips(w)
-    matmul(at(x), at(strips), at(together), rows, depth, 16 * vectors)
+    product(at(x), at(strips), at(together), rows, depth, 16 * vectors)
     exact = x.astype(np.float64) @ w
     scale = np.abs(x).astype(np.float64) @ np.abs(w)
     assert (np.abs(together - exact) <= depth * EPSILON * scale).all()
     for row in range(rows):
-        matmul(at(x[row]), at(strips), at(alone[row]), 1, depth, 16 * vectors)
+        product(at(x[row]), at(strips), at(alone[row]), 1, depth, 16 * vectors)
     assert together.tobytes() == alone.tobytes()
 
 
@@ -145,7 +150,7 @@ def test_a_layer_norm_ignores_the_padding(rows: int, width: int) -> None:
     for array in (x, scale, shift):
         array[:, :width] = rng.normal(size=(len(array), width))
     result = np.empty_like(x)
-    pointwise.layer_norm(at(x), at(scale), at(shift), rows, width, filled, at(result))
+    layer_norm(at(x), at(scale), at(shift), rows, width, filled, at(result))
     part = x[:, :width].astype(np.float64)
     mean, variance = part.mean(1, keepdims=True), part.var(1, keepdims=True)
     exact = (part - mean) / np.sqrt(variance + 1e-6)
@@ -155,7 +160,7 @@ def test_a_layer_norm_ignores_the_padding(rows: int, width: int) -> None:
     assert (result[:, width:] == 0.0).all()
 
 
-@compiled
+@called_from_python
 def copy_some(source: int, count: int, target: int) -> None:
     store_partial(
         target, 0, count, load_partial(source, 0, count) + broadcast(np.float32(1.0))

@@ -1,0 +1,42 @@
+"""The other processes of one server, as the process with a connection sees them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+
+class Elsewhere(Protocol):
+    """Asks all other processes of the server."""
+
+    async def sessions(self, holder: str) -> list[dict[str, Any]]:
+        """Return the fields of `SessionDescription` of a holder's sessions there."""
+
+    async def delete(self, holder: str, name: str) -> bool:
+        """End a holder's session there for good; return whether there was one."""
+
+    async def take_over(self, key: str, holder: str) -> None:
+        """End a session's connection there, and wait until the session is saved."""
+
+    async def exposition(self, own: CollectorRegistry) -> bytes:
+        """Return the metrics of all processes in Prometheus' text format."""
+
+
+class Alone:
+    """There are no other processes."""
+
+    async def sessions(self, holder: str) -> list[dict[str, Any]]:
+        """Return no sessions."""
+        return []
+
+    async def delete(self, holder: str, name: str) -> bool:
+        """Find no session."""
+        return False
+
+    async def take_over(self, key: str, holder: str) -> None:
+        """Find no session."""
+
+    async def exposition(self, own: CollectorRegistry) -> bytes:
+        """Return this process's metrics."""
+        return generate_latest(own)

@@ -1,0 +1,246 @@
+"""The process that owns a device: the engine, and the channels of the workers.
+
+It ends with its supervisor. It has no sockets that a client could reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from saccade.server.engine.health import Health
+from saccade.server.engine.model_registry import Catalogue, ServedModel
+from saccade.server.engine.outputs import DeviceOutput
+from saccade.server.engine.ticks import TickArena
+from saccade.server.serving import CannotServe, compile_beside, load_served
+from saccade.server.settings import Settings
+from saccade.server.transport.metrics import Metrics
+from saccade.server.workers import channel
+from saccade.server.workers.assignment import Assignment, end_with_supervisor
+from saccade.server.workers.framing import FrameProtocol
+from saccade.server.workers.link import CHANNEL, PAGES, ModelFacts
+from saccade.server.workers.merged_metrics import families_of
+from saccade.server.workers.peer import Peer
+
+LOG: Final = logging.getLogger(__name__)
+WATCH_S: Final = 0.05
+HEADER_BYTES: Final = 1 << 16
+
+
+class Channels:
+    """The connections of the workers to one engine.
+
+    Args:
+        device: The engine's device: `connect`, `disconnect`, `add_arena` and `send`.
+        health: Returns every model's state now.
+        facts: Returns what workers know of the models.
+    """
+
+    def __init__(
+        self,
+        device: Any,
+        health: Callable[[], Health],
+        facts: Callable[[], list[ModelFacts]],
+    ) -> None:
+        self._device = device
+        self._health = health
+        self._facts = facts
+        self._next_port = 1  # 0 is the port of the engine's own process
+        self._ports: dict[int, FrameProtocol] = {}
+        self._workers: dict[int, int] = {}
+        self._streams: dict[int, dict[str, int]] = {}
+
+    def new(self) -> FrameProtocol:
+        """Return the protocol of another connection."""
+        port = self._next_port
+        self._next_port += 1
+        frames = FrameProtocol(partial(self._receive, port), partial(self._lost, port))
+        self._ports[port] = frames
+        return frames
+
+    def streams(self, model: str) -> int:
+        """Return how many streams of a model are open in all workers."""
+        return sum(counts.get(model, 0) for counts in self._streams.values())
+
+    def send_all(self, kind: int, content: Any) -> None:
+        """Send a message to every worker."""
+        message = channel.encode(kind, content)
+        for frames in self._ports.values():
+            frames.send(message)
+
+    def _receive(self, port: int, message: bytes) -> None:
+        kind, *content = channel.decode(message)
+        if kind == channel.COMMANDS:
+            self._device.send(port, content[0])
+        elif kind == channel.STREAMS:
+            self._streams[port] = content[0]
+        elif kind == channel.HELLO:
+            self._welcome(port, content[0])
+
+    def _welcome(self, port: int, index: int) -> None:
+        """Serve a worker; one that had its number has ended, and its slots are free."""
+        if (old := self._workers.get(index)) is not None:
+            self._lost(old)
+        self._workers[index] = port
+        loop = asyncio.get_running_loop()
+
+        def deliver(outputs: list[DeviceOutput]) -> None:
+            loop.call_soon_threadsafe(self._send_outputs, port, outputs)
+
+        self._device.connect(port, deliver)
+        facts = [list(each) for each in self._facts()]
+        health = channel.health_to_plain(self._health())
+        self._ports[port].send(channel.encode(channel.WELCOME, port, facts, health))
+
+    def _send_outputs(self, port: int, outputs: list[DeviceOutput]) -> None:
+        if port in self._ports:
+            self._ports[port].send(channel.encode_outputs(outputs))
+
+    def _lost(self, port: int) -> None:
+        if self._ports.pop(port, None) is not None:
+            self._device.disconnect(port)
+            self._streams.pop(port, None)
+
+
+def take_pages(
+    listening: socket.socket, add_arena: Callable[[int, str, TickArena], None]
+) -> None:
+    """Map the memory of the workers' pages, for as long as the process runs."""
+    while True:
+        way, _ = listening.accept()
+        with way:
+            try:
+                data, files, _, _ = socket.recv_fds(way, HEADER_BYTES, 1)
+                port, model, tick_events, classes, pages = json.loads(data)
+                arena = TickArena(tick_events, classes, pages, files[0])
+                os.close(files[0])
+                add_arena(port, model, arena)
+                way.send(b"1")
+            except (OSError, ValueError):
+                LOG.exception("a worker's pages cannot be mapped")
+
+
+class EngineProcess:
+    """The engine and its channels, from loading to the end.
+
+    Args:
+        settings: The server's.
+        folder: Keeps what is compiled.
+        sockets: Holds the sockets for workers.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, sockets: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._sockets = sockets
+        self._metrics: Metrics | None = None
+        self._catalogue = Catalogue([])
+        self._ended = asyncio.Event()
+
+    async def run(self, supervisor: socket.socket) -> int:
+        """Load, serve the workers until the supervisor says stop; return the status."""
+        peer = Peer(
+            {"metrics": self._families},
+            {"stop": self._ended.set},
+            end_with_supervisor,
+        )
+        await peer.connect(supervisor)
+        with ExitStack() as stack:
+            compiler = compile_beside(self._settings, stack)
+            load = partial(load_served, self._settings, self._folder, compiler)
+            try:
+                models = await asyncio.to_thread(load)
+            except CannotServe as error:
+                await peer.call("cannot_serve", str(error))
+                return 1
+            await self._serve(peer, models)
+        return 0
+
+    async def _serve(self, peer: Peer, models: list[ServedModel]) -> None:
+        from saccade.server.app import create_engine
+        from saccade.server.reloading import Reloading
+
+        self._catalogue = Catalogue(models)
+        self._metrics = metrics = Metrics(models)
+        engine = create_engine(self._settings, models, metrics)
+        metrics.watch(engine)
+        channels = Channels(engine.device, lambda: engine.health, self._facts)
+        self._listen_for_pages(engine.device.add_arena)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(
+            channels.new, str(self._sockets / CHANNEL)
+        )
+        engine.start(_drop)
+        watching = [asyncio.create_task(self._watch(engine, channels, peer))]
+        if self._settings.reload_s > 0:
+            every_s, ttl_s = self._settings.reload_s, self._settings.session_ttl_s
+            parts = (self._catalogue, engine, metrics, channels.streams)
+            reloading = Reloading(*parts, every_s, ttl_s)
+            watching.append(asyncio.create_task(reloading.run()))
+        await self._ended.wait()
+        for task in watching:
+            task.cancel()
+        server.close()
+        await asyncio.to_thread(engine.stop)
+
+    def _listen_for_pages(self, add_arena: Callable[..., None]) -> None:
+        path = self._sockets / PAGES
+        path.unlink(missing_ok=True)  # of an engine process that has ended
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+        listening.listen()
+        thread = threading.Thread(
+            target=take_pages, args=(listening, add_arena), name="pages", daemon=True
+        )
+        thread.start()
+
+    async def _watch(self, engine: Any, channels: Channels, peer: Peer) -> None:
+        """Send every change of health and models to the workers and the supervisor."""
+        health: Health | None = None
+        facts: list[ModelFacts] = []
+        while True:
+            if self._facts() != facts:
+                facts = self._facts()
+                channels.send_all(channel.MODELS, [list(each) for each in facts])
+            if engine.health != health:
+                health = engine.health
+                plain = channel.health_to_plain(health)
+                channels.send_all(channel.HEALTH, plain)
+                peer.tell("health", plain, [*self._catalogue.current])
+            await asyncio.sleep(WATCH_S)
+
+    def _facts(self) -> list[ModelFacts]:
+        current = self._catalogue.current.values()
+        old: Iterable[ServedModel] = self._catalogue.older
+        return [
+            *(ModelFacts.of(model, current=True) for model in current),
+            *(ModelFacts.of(model, current=False) for model in old),
+        ]
+
+    async def _families(self) -> list[Any]:
+        return [] if self._metrics is None else families_of(self._metrics.registry)
+
+
+def main(assignment: Assignment, supervisor: socket.socket) -> int:
+    """Run the engine process."""
+    folders = (assignment.compiled, assignment.sockets)
+    return asyncio.run(_run(assignment.settings, *folders, supervisor))
+
+
+async def _run(
+    settings: Settings, compiled: Path, sockets: Path, supervisor: socket.socket
+) -> int:
+    return await EngineProcess(settings, compiled, sockets).run(supervisor)
+
+
+def _drop(_: list[DeviceOutput]) -> None:
+    """Discard the outputs of a front end that does not exist."""

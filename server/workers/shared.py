@@ -1,0 +1,138 @@
+"""What all workers have in common, as one of them uses it: calls of the supervisor."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from saccade.server.sessions.stores.store import (
+    Fenced,
+    Record,
+    Store,
+    StoreUnavailable,
+)
+from saccade.server.workers.merged_metrics import families_of, merged_exposition
+from saccade.server.workers.peer import CallFailed, Handler, Peer, PeerError
+
+
+class RemoteStore(Store):
+    """The supervisor's store of sessions in memory.
+
+    Args:
+        supervisor: Keeps the records.
+    """
+
+    def __init__(self, supervisor: Peer) -> None:
+        self._supervisor = supervisor
+
+    async def create(self, record: Record) -> None:
+        """Keep a new record; see Store."""
+        await self._call("create", astuple(record))
+
+    async def save(self, record: Record) -> None:
+        """Replace a record; see Store."""
+        await self._call("save", astuple(record))
+
+    async def claim(self, key: str, now_s: float) -> Record | None:
+        """Raise a record's epoch and return it; see Store."""
+        record = await self._call("claim", key, now_s)
+        return None if record is None else Record(*record)
+
+    async def touch(self, key: str, epoch: int, expires_s: float) -> None:
+        """Change when a record expires; see Store."""
+        await self._call("touch", key, epoch, expires_s)
+
+    async def delete(self, key: str, epoch: int) -> None:
+        """Delete a record; see Store."""
+        await self._call("delete", key, epoch)
+
+    async def sweep(self, now_s: float) -> int:
+        """Delete the records that have expired; see Store."""
+        return int(await self._call("sweep", now_s))
+
+    async def close(self) -> None:
+        """Leave the records to the other workers."""
+
+    async def _call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return await self._supervisor.call(f"store_{name}", *arguments)
+        except CallFailed as error:
+            if error.kind == Fenced.__name__:
+                raise Fenced from None
+            raise StoreUnavailable(error.reason) from None
+        except PeerError as error:
+            raise StoreUnavailable(str(error)) from None
+
+
+def store_handlers(store: Store) -> dict[str, Handler]:
+    """Return what answers the calls of `RemoteStore`."""
+
+    async def create(record: list[Any]) -> None:
+        await store.create(Record(*record))
+
+    async def save(record: list[Any]) -> None:
+        await store.save(Record(*record))
+
+    async def claim(key: str, now_s: float) -> tuple[Any, ...] | None:
+        record = await store.claim(key, now_s)
+        return None if record is None else astuple(record)
+
+    return {
+        "store_create": create,
+        "store_save": save,
+        "store_claim": claim,
+        "store_touch": store.touch,
+        "store_delete": store.delete,
+        "store_sweep": store.sweep,
+    }
+
+
+class RemoteTickets:
+    """The tickets of the whole server, which the supervisor issues and takes.
+
+    Args:
+        supervisor: Keeps the tickets.
+    """
+
+    def __init__(self, supervisor: Peer) -> None:
+        self._supervisor = supervisor
+
+    async def issue(self, holder: str) -> str:
+        """Return a new ticket; see `TicketOffice`."""
+        return str(await self._supervisor.call("issue_ticket", holder))
+
+    async def use(self, ticket: str) -> str | None:
+        """Take a ticket; see `TicketOffice`."""
+        holder = await self._supervisor.call("use_ticket", ticket)
+        return None if holder is None else str(holder)
+
+
+class OtherWorkers:
+    """The other workers, asked through the supervisor; see `Elsewhere`.
+
+    Args:
+        supervisor: Asks them.
+    """
+
+    def __init__(self, supervisor: Peer) -> None:
+        self._supervisor = supervisor
+
+    async def sessions(self, holder: str) -> list[dict[str, Any]]:
+        """Return the facts about a holder's sessions there."""
+        answers = await self._supervisor.call("ask_others", "sessions", [holder])
+        return [each for answer in answers for each in answer]
+
+    async def delete(self, holder: str, name: str) -> bool:
+        """End a holder's session there for good; return whether there was one."""
+        return any(await self._supervisor.call("ask_others", "delete", [holder, name]))
+
+    async def take_over(self, key: str, holder: str) -> None:
+        """End a session's connection there, and wait until the session is saved."""
+        await self._supervisor.call("ask_others", "take_over", [key, holder])
+
+    async def exposition(self, own: CollectorRegistry) -> bytes:
+        """Return the metrics of all processes in Prometheus' text format."""
+        answers = await self._supervisor.call("ask_others", "metrics", [])
+        return merged_exposition([families_of(own), *answers])
