@@ -37,7 +37,9 @@ class Flood:
                 continue
             seq, base = self.sent // FRAME + 1, 10 * self.sent
             self.sent += FRAME
-            await self._socket.send(encode_client(EventsFrame(seq, DATA, t_base_us=base)))
+            await self._socket.send(
+                encode_client(EventsFrame(seq, DATA, t_base_us=base))
+            )
         await self._socket.send(encode_client(Close()))
         await hearing
 
