@@ -11,7 +11,14 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from saccade.model.events.encodings.packed import pack
 from saccade.server.protocol.codec import decode_server, encode_client
-from saccade.server.protocol.messages import Ack, Close, Closed, EventsFrame, Open
+from saccade.server.protocol.messages import (
+    Ack,
+    Close,
+    Closed,
+    EventsFrame,
+    Open,
+    Report,
+)
 from tests.toy import some_events
 
 FRAME = 4096
@@ -27,7 +34,7 @@ class Flood:
         self.closed: Closed | None = None
 
     async def play(self, seconds: float) -> None:
-        await self._socket.send(encode_client(Open("toy")))
+        await self._socket.send(encode_client(Open("toy", report=Report("flush"))))
         window = decode_server(await self._socket.recv()).window_events
         hearing = asyncio.create_task(self._hear())
         end_s = time.monotonic() + seconds
@@ -55,14 +62,15 @@ class Flood:
 
 @pytest.mark.slow
 async def test_no_session_of_a_crowd_at_full_speed_misses_a_pong(serve: Any) -> None:
-    server, sessions = serve(slots=16), 32
+    small = {"window_events": 1 << 14, "window_bytes": 1 << 17}
+    server, sessions = serve(slots=16, max_frame_bytes=1 << 16, **small), 16
     url = server.base.replace("http", "ws") + "/v1/stream"
     pings = {"ping_interval": 2.0, "ping_timeout": 10.0}
 
     async def play() -> Flood:
         async with connect(url, compression=None, **pings) as socket:
             flood = Flood(socket)
-            await flood.play(20.0)
+            await flood.play(10.0)
             return flood
 
     for flood in await asyncio.gather(*(play() for _ in range(sessions))):
