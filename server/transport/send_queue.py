@@ -102,13 +102,18 @@ class SendQueue:
             place.message = message
         self._changed.notify()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more answers wait than may."""
+        return self._answers > self._capacity
+
     def check(self) -> None:
         """Raise where a client asks for more answers than it reads.
 
         Raises:
             CreditExceeded: More of them wait than may.
         """
-        if self._answers > self._capacity:
+        if self.crowded:
             raise CreditExceeded(self._answers, self._capacity, "answers")
 
     def fail(self, error: ProtocolError) -> None:

@@ -53,6 +53,8 @@ LOG: Final = logging.getLogger(__name__)
 GONE: Final = Ending(1001, "the client went away")
 HUNG_UP: Final = Ending(1000, "the client hung up")
 DONE: Final = Ending(1000)
+WRITER_TURNS: Final = 3
+"""Turns of the event loop within which a writer that was woken sends what waits."""
 
 
 class StreamEndpoint:
@@ -125,6 +127,8 @@ class Connection:
                     self._silence.heard()
                     if not (self.queue.deaf or self._closing):
                         self._receive(data)
+                        if self.queue.crowded:
+                            await self._give_way()
                 self.queue.end(HUNG_UP if data.code == HUNG_UP.close_code else GONE)
         finally:
             self._silence.stop()
@@ -165,6 +169,15 @@ class Connection:
             self._acks.credit.hold(ledger.sent, waiting, self._throttle.free_s)
         raw = self._conversation.encoding != "packed"
         self._acks.credit.check(ledger, waiting, raw=raw)
+
+    async def _give_way(self) -> None:
+        """Let the writer send, before many answers count as unread.
+
+        Raises:
+            CreditExceeded: The client does not read them.
+        """
+        for _ in range(WRITER_TURNS):
+            await asyncio.sleep(0)
         self.queue.check()
 
     def _take(self, message: Decoded) -> None:
