@@ -199,8 +199,8 @@ class Freshness:
         if not self.bounded:
             return 0
         # An idle engine takes the next tick at once, whatever its rate was before.
-        idle = ahead < self._tick_events or not rate
-        scoring_s = 0.0 if idle else (ahead + self._tick_events) / rate
+        busy = rate is not None and ahead >= self._tick_events
+        scoring_s = (ahead + self._tick_events) / rate if busy and rate else 0.0
         planned_s = MARGIN * self.max_lag_s
         late = self._arrivals.before(now_s + scoring_s - planned_s, ahead)
         older = (self._arrivals.events - ahead) // self._tick_events - 1
