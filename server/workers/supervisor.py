@@ -63,7 +63,10 @@ class Child:
         self.peer = new_peer()
         await self.peer.connect(connection)
         status = await self._process.wait()
-        self._failed_starts = 0 if self.up else self._failed_starts + 1
+        if self.up:
+            self._failed_starts = 0
+        elif status != -signal.SIGKILL:  # which says nothing about the process
+            self._failed_starts += 1
         self.peer.close()
         self.peer, self.up, self._process = None, False, None
         return status
