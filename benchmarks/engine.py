@@ -1,6 +1,7 @@
 """Benchmark of the recurrent mode: events per second, beside stateless windows.
 
-    python -m benchmarks.engine [--quick] [--execution xla] [--json PATH] [--plot PATH]
+    python -m benchmarks.engine [--quick] [--execution xla] [--instructions avx2]
+        [--json PATH] [--plot PATH]
 
 The baseline scores 256-event windows, each from a zero state (`benchmarks.baseline`).
 The recurrent mode keeps the state: one stream in single ticks and in larger chunks, and
@@ -24,6 +25,7 @@ from rich.console import Console
 from benchmarks.baseline import CONFIGURATIONS, NAMES
 from benchmarks.bound import Bound, bound, measure_ceilings
 from benchmarks.cases import BASELINE, Case, all_shapes, cases, draw, quick_shapes
+from benchmarks.instructions import RESTRICTIONS, instructions, restrict
 from benchmarks.readiness import until_ready
 from benchmarks.report import Report, Row, plot, tables, to_json
 from benchmarks.timing import Seconds, interleave
@@ -51,7 +53,7 @@ def _latency(seconds: Seconds) -> tuple[float, float]:
 
 def run(names: Sequence[str], backend: str, *, quick: bool) -> Report:
     """Measure these configurations; `quick` takes fewer cases and less time."""
-    report = Report(measure_ceilings(), {}, [], [])
+    report = Report(instructions(), measure_ceilings(), {}, [], [])
     for name in names:
         model, tick = draw(CONFIGURATIONS[name]), CONFIGURATIONS[name].tick_events
         shapes = quick_shapes(tick) if quick else all_shapes(tick)
@@ -76,9 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="fastest",
         help="the recurrent mode's backend",
     )
+    parser.add_argument(
+        "--instructions",
+        choices=RESTRICTIONS,
+        help="compile as for a CPU that has no newer ones (see "
+        "benchmarks/instructions.py for the environment that this sets)",
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw them, as PNG")
     options = parser.parse_args(argv)
+    if options.instructions:
+        restrict(options.instructions, "benchmarks.engine", argv)
     names = options.model or (NAMES[:1] if options.quick else NAMES)
     report = run(names, options.execution, quick=options.quick)
     console = Console()

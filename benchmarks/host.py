@@ -48,7 +48,7 @@ QUICK_CASE_S: Final = 1.0
 WARM_UP: Final = 0.3
 """Share of a case's time that runs before the measurement."""
 REPEATS: Final = 5
-LEAST_US: Final = 10.0
+LEAST_US: Final = 30.0
 """A stage that takes less in every case is left out of the tables."""
 
 

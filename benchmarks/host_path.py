@@ -379,7 +379,8 @@ def _held(running: threading.Event) -> Iterator[None]:
         running.wait()
         submit(*arguments)
 
-    Pool.submit = run  # type: ignore[method-assign]
+    held: Any = run
+    Pool.submit = held  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.bound import Bound, Ceilings
+from benchmarks.instructions import Instructions
 from benchmarks.readiness import Readiness
 
 DOTS_PER_INCH: Final = 120
@@ -44,6 +45,7 @@ class Row(NamedTuple):
 class Report(NamedTuple):
     """All measurements of one run."""
 
+    instructions: Instructions
     ceilings: Ceilings
     bounds: dict[str, Bound]
     rows: list[Row]
@@ -58,6 +60,7 @@ def to_json(report: Report) -> str:
     }
     written: dict[str, Any] = {
         "device": jax.devices()[0].device_kind,
+        "instructions": report.instructions._asdict(),
         "cores": os.cpu_count(),
         "jax": jax.__version__,
         "python": platform.python_version(),
@@ -71,16 +74,16 @@ def to_json(report: Report) -> str:
 
 def tables(report: Report) -> list[Table]:
     """Return the report as tables."""
-    return [_bounds(report), _cases(report.rows), _readiness(report.readiness)]
+    return [_bounds(report), _cases(report), _readiness(report.readiness)]
 
 
-def _cases(rows: list[Row]) -> Table:
+def _cases(report: Report) -> Table:
     shown = _table(
-        f"events per second, {jax.devices()[0].device_kind}",
+        f"events per second, {jax.devices()[0].device_kind}, {report.instructions}",
         ("model", "case"),
         ("events/s", "ratio", "of bound", "p50 ms", "p99 ms"),
     )
-    for row in rows:
+    for row in report.rows:
         shown.add_row(
             row.model,
             row.case,

@@ -12,6 +12,9 @@ A sensor's latency counts from when the last event of a tick is due, whether or 
 could be sent then; at full speed, from when it was sent. The overload asks for three
 times of what was just measured. Last, the clients alone send to a process that counts
 (`benchmarks.sink`): they must be faster than any server.
+
+`--model free` serves a model that costs nothing (`benchmarks.free_backend`), and shows
+each process's CPU time for an event.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import kept  # noqa: F401 first of all: it prepares JAX
+from benchmarks import free_backend, kept  # noqa: F401 first of all: it prepares JAX
+from benchmarks.free_backend import serving_free
 from benchmarks.processes import label, resident_mib, thread_times_s
 from benchmarks.serve_cases import (
     FRAME_EVENTS,
@@ -54,11 +58,14 @@ from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.errors import StreamError
 
 MODELS: Final = (RANDOM_MODEL, "motions", "nmnist")
+FREE: Final = free_backend.NAME
 OVERLOAD: Final = 3.0
 MAX_LAG_MS: Final = 100
 WITHIN_SHARE: Final = 0.5
 """Rate of the sensor that keeps within its share, by that share."""
 CLOSE_S: Final = 10.0
+WIDTH: Final = 120
+"""Columns of the tables in a file."""
 
 
 class Budget(NamedTuple):
@@ -147,9 +154,11 @@ class Bench:
         crews[1].begin(seconds, budget.grace_s, plan.start_s)
         found = [crew.finish(plan) for crew in crews]
         threads = self._threads(before, found[0].elapsed_s)
-        return [
-            self._row(case, crew, measured, threads)
-            for case, crew, measured in zip(cases, crews, found, strict=True)
+        return [  # the threads worked for both; they stand in the first row
+            self._row(case, crew, measured, {} if place else threads)
+            for place, (case, crew, measured) in enumerate(
+                zip(cases, crews, found, strict=True)
+            )
         ]
 
     def _slices(self, case: Case, crew: Crew) -> Row:
@@ -162,11 +171,13 @@ class Bench:
             for name, spent_s in self._threads(before, 1.0).items():
                 threads[name] += spent_s
             total.follow(part)
-            engine.run(budget.engine_s)
+            if engine is not None:
+                engine.run(budget.engine_s)
             if not part.settled:
                 break  # what waits would disturb the engine, and the next slice
         shares = {name: s / total.elapsed_s for name, s in threads.items()}
-        return self._row(case, crew, total, shares, engine.events_per_s)
+        rate = None if engine is None else engine.events_per_s
+        return self._row(case, crew, total, shares, rate)
 
     def _row(
         self,
@@ -189,8 +200,10 @@ class Bench:
             shares[label(thread, self._server.pid)] += spent_s / seconds
         return shares
 
-    def _engine(self, case: Case) -> EngineRate:
+    def _engine(self, case: Case) -> EngineRate | None:
         """Return the engine's rate for a case's shape, anew; compiled once."""
+        if case.model == FREE:
+            return None
         key = case.model, shape_of(case.sessions)
         if key not in self._engines:
             self._engines[key] = EngineRate(self._models[case.model].model, key[1])
@@ -242,7 +255,11 @@ def server_of(
 ) -> Iterator[ServerProcess]:
     """Serve these models with further arguments of `saccade serve`."""
     named = [text for one in models for text in ("--model", str(one.folder))]
-    with ServerProcess([*named, *arguments]) as server:
+    served_free = any(one.name == FREE for one in models)
+    with (
+        serving_free() if served_free else nullcontext(),
+        ServerProcess([*named, *arguments]) as server,
+    ):
         server.wait_until_ready(lambda _: None)
         yield server
 
@@ -258,7 +275,7 @@ def run(
             for case in quick_cases(name) if quick else all_cases(name):
                 rows.append(bench.measure(case))
                 _progress(rows[-1])
-            if name == "motions" or not quick:
+            if name == "motions" or not (quick or name == FREE):
                 rows += bench.overload(name)
     return Report(machine(), [*arguments], rows, ceilings(budget))
 
@@ -280,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve")
     parser.add_argument("--quick", action="store_true", help="few cases, within 90 s")
-    parser.add_argument("--model", action="append", choices=MODELS, help="not all")
+    parser.add_argument("--model", action="append", choices=(*MODELS, FREE))
     parser.add_argument("--slices", type=int, metavar="N", help="slices of a case")
     parser.add_argument("--seconds", type=float, metavar="S", help="of a served slice")
     parser.add_argument(
@@ -292,6 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, metavar="N", help="saccade serve's")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     options = parser.parse_args(argv)
+    if FREE in (options.model or ()) and len(options.model) > 1:
+        parser.error(f"the model {FREE} is measured alone")
     budget = QUICK if options.quick else Budget()
     budget = budget._replace(
         slices=options.slices or budget.slices,
@@ -300,8 +319,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = run(
         options.model or MODELS, server_arguments(options), budget, quick=options.quick
     )
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for table in tables(report):
-        Console().print(table)
+        console.print(table)
     if options.json:
         options.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
     return 0

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import jax
 
-from benchmarks import cases as engine_cases
+from benchmarks import cases as engine_cases, free_backend
 from benchmarks.baseline import CONFIGURATIONS
 from benchmarks.cases import Model, Shape, draw
 from benchmarks.readiness import save_random
@@ -82,6 +82,8 @@ class Case(NamedTuple):
 
 def all_cases(model: str) -> list[Case]:
     """Return every case of a model but the overload."""
+    if model == free_backend.NAME:
+        return free_cases()
     single = [
         Case(model, 1, frame, report) for frame in FRAME_EVENTS for report in REPORTS
     ]
@@ -89,8 +91,19 @@ def all_cases(model: str) -> list[Case]:
     return [*single, *many, sensors(model)]
 
 
+def free_cases() -> list[Case]:
+    """Return the cases of the model that costs nothing."""
+    return [
+        Case(free_backend.NAME, 64, frame, report)
+        for frame in FRAME_EVENTS
+        for report in ("tick", "100 ms")
+    ]
+
+
 def quick_cases(model: str) -> list[Case]:
     """Return the few cases of a model that `--quick` measures."""
+    if model == free_backend.NAME:
+        return free_cases()
     found = [Case(model, 1, 4096, "tick")]
     if model == RANDOM_MODEL:
         found += [Case(model, 1, 4096, "100 ms"), Case(model, 1, 256, "tick")]
@@ -126,9 +139,12 @@ def served_name(name: str) -> str:
 
 @contextmanager
 def served_models(names: Sequence[str]) -> Iterator[list[Served]]:
-    """Yield models by name: dvs/small with random weights, or released ones."""
+    """Yield models by name: dvs/small with random weights, released ones, or `free`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "random")
+        if free_backend.NAME in names:  # alone: its server has no other
+            yield [Served(free_backend.NAME, path, free_backend.save_free(path))]
+            return
         yield [
             _random(path) if name == RANDOM_MODEL else _loaded(checkpoint_of(name))
             for name in names

@@ -11,6 +11,8 @@ from benchmarks.serve_cases import Case
 from saccade.clients.benchmark.measured import Measured
 from saccade.clients.display.text import brief, milliseconds
 
+LAST: Final = ("lag", "p99 sent", "its lag")
+"""The greatest lag; p99 from when a frame was sent; the lag that the server told."""
 LEAST_SHARE: Final = 0.01
 """Threads that take less of a core are left out of the tables."""
 
@@ -44,6 +46,16 @@ class Row(NamedTuple):
             return None
         return self.measured.events_per_s / self.engine_events_per_s
 
+    @property
+    def ns_per_event(self) -> dict[str, float]:
+        """CPU time of each of the server's processes for an event, ns."""
+        found: dict[str, float] = {}
+        rate = self.measured.events_per_s or float("inf")
+        for name, share in self.threads.items():
+            process = name.partition(": ")[0] if ": " in name else "server"
+            found[process] = found.get(process, 0.0) + 1e9 * share / rate
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON values."""
         return {
@@ -53,6 +65,7 @@ class Row(NamedTuple):
             "engine_events_per_s": self.engine_events_per_s,
             "engine_share": self.share,
             "server_threads": self.threads,
+            "server_ns_per_event": self.ns_per_event,
             "client_cpu_share": self.client,
             "server_resident_mib": self.memory_mib,
             "closed": self.closed,
@@ -102,18 +115,18 @@ def tables(report: Report) -> list[Table]:
 
 def _rates(name: str, rows: Sequence[Row], machine: dict[str, Any]) -> Table:
     title = f"{name}, {machine['processor']} ({machine['instruction_set']})"
-    figures = ("events/s", "engine", "results/s", "p50", "p99", "p99.9", "lag")
+    figures = ("events/s", "engine", "results/s", "p50", "p99", "p99.9", *LAST)
     table = _table(title, figures)
     for row in rows:
         one = row.measured
         times = [one.latency.percentile(p) for p in (50, 99, 99.9)]
+        times += [one.greatest_lag_s, one.from_sent.percentile(99), one.server_lag_s]
         table.add_row(
             row.case.name,
             brief(one.events_per_s),
             "" if row.share is None else f"{row.share:.0%}",
             brief(one.results_per_s),
             *("–" if s is None else milliseconds(1e3 * s) for s in times),
-            milliseconds(1e3 * one.greatest_lag_s),
         )
     return table
 
@@ -121,7 +134,7 @@ def _rates(name: str, rows: Sequence[Row], machine: dict[str, Any]) -> Table:
 def _costs(name: str, rows: Sequence[Row]) -> Table:
     table = _table(f"{name}: CPU time, and what was not scored", ())
     table.add_column("server's threads")
-    for heading in ("client", "MiB"):
+    for heading in ("ns/event", "client", "MiB"):
         table.add_column(heading, justify="right")
     table.add_column("not scored")
     for row in rows:
@@ -129,7 +142,8 @@ def _costs(name: str, rows: Sequence[Row]) -> Table:
         threads = ", ".join(f"{n} {s:.0%}" for n, s in busy if s >= LEAST_SHARE)
         memory = f"{row.memory_mib:,.0f}"
         client = f"{row.client:.0%}"
-        table.add_row(row.case.name, threads, client, memory, _unscored(row))
+        cost = " + ".join(f"{ns:,.0f}" for ns in row.ns_per_event.values())
+        table.add_row(row.case.name, threads, cost, client, memory, _unscored(row))
     return table
 
 

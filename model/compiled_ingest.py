@@ -1,7 +1,7 @@
 """One stream's events to tokens in compiled code, without Python's lock.
 
 `CompiledIngest` gives what `ingest.NumpyIngest` gives, by test. The output arrays hold
-a frame at each step, so that nothing else is allocated:
+a frame at each step, so that nothing else is allocated there:
 
     packed pixels, offsets → timestamps of an unwrapped clock, checked → tokens
 
@@ -200,11 +200,9 @@ class CompiledIngest(Ingest):
         n, session, table = len(records), self._session, self._table
         tokens, t_us = np.empty(n, np.int32), np.empty(n, np.int64)
         kept = self._take_records(records, t_base_us, session, table, tokens, t_us)
-        if kept == n:
-            return TimedTokens(tokens, t_us)
         if kept == NOT_TAKEN:
             return self._refer(lambda other: other.take_records(records, t_base_us))
-        return TimedTokens(tokens[:kept], t_us[:kept])
+        return _first(kept, tokens, t_us)
 
     def take_events(self, events: Events) -> TimedTokens:
         """Take the next frame as events; see `Ingest`."""
@@ -213,7 +211,7 @@ class CompiledIngest(Ingest):
         kept = self._take_events(events, session, table, tokens, t_us)
         if kept == NOT_TAKEN:
             return self._refer(lambda other: other.take_events(events))
-        return TimedTokens(tokens[:kept], t_us[:kept])
+        return _first(kept, tokens, t_us)
 
     def _refer(self, take: Callable[[NumpyIngest], TimedTokens]) -> TimedTokens:
         """Take by the reference a frame that the compiled code does not take."""
@@ -222,6 +220,13 @@ class CompiledIngest(Ingest):
         chunk = take(reference)
         self.resume(reference.last_t_us)
         return chunk
+
+
+def _first(kept: int, tokens: Int32s, t_us: Int64s) -> TimedTokens:
+    """Return the first events, in memory of their own where others are dropped."""
+    if kept == len(tokens):
+        return TimedTokens(tokens, t_us)
+    return TimedTokens(tokens[:kept].copy(), t_us[:kept].copy())
 
 
 def _parameters(config: IngestConfig) -> Int64s:

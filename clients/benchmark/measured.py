@@ -115,6 +115,8 @@ class Measured:
         lost: Sessions that ended with an error, with its sentence.
         elapsed_s: From the start until everything was consumed.
         latency: From when a tick's last event was due to its score.
+        from_sent: From when its frame was sent to its score: what of the latency
+            did not wait in the client.
         behind: From when a frame was due to when it was sent.
         greatest_lag_s: The oldest that an event became before it was consumed.
         server_lag_s: The largest `ack.lag_ms`; None where the server says none.
@@ -134,6 +136,7 @@ class Measured:
     lost: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
+    from_sent: Histogram = field(default_factory=Histogram)
     behind: Histogram = field(default_factory=Histogram)
     greatest_lag_s: float = 0.0
     server_lag_s: float | None = None
@@ -165,8 +168,8 @@ class Measured:
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lost += other.lost
-        self.latency.merge(other.latency)
-        self.behind.merge(other.behind)
+        for name in _HISTOGRAMS:
+            getattr(self, name).merge(getattr(other, name))
         self.greatest_lag_s = max(self.greatest_lag_s, other.greatest_lag_s)
         self.elapsed_s = max(self.elapsed_s, other.elapsed_s)
         lags = [
@@ -184,7 +187,7 @@ class Measured:
         """Return all as JSON values."""
         return {
             item.name: getattr(self, item.name)
-            if item.name not in {"latency", "behind"}
+            if item.name not in _HISTOGRAMS
             else getattr(self, item.name).to_json()
             for item in fields(self)
         }
@@ -192,17 +195,15 @@ class Measured:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        read = {
-            name: Histogram.from_json(value[name]) for name in ("latency", "behind")
-        }
+        read = {name: Histogram.from_json(value[name]) for name in _HISTOGRAMS}
         return cls(**{**value, **read})
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that a report shows, times in ms."""
         shown = {name: getattr(self, name) for name in (*_COUNTS, "lost", "elapsed_s")}
         percentiles = {
-            f"{name}_p{percent:g}_ms": _ms(histogram.percentile(percent))
-            for name, histogram in (("latency", self.latency), ("behind", self.behind))
+            f"{name}_p{percent:g}_ms": _ms(getattr(self, name).percentile(percent))
+            for name in _HISTOGRAMS
             for percent in (50, 99, 99.9)
         }
         return {
@@ -215,6 +216,7 @@ class Measured:
         }
 
 
+_HISTOGRAMS: Final = ("latency", "from_sent", "behind")
 _COUNTS: Final = tuple(
     item.name for item in fields(Measured) if item.type == "int" or item.name == "cpu_s"
 )
@@ -273,13 +275,15 @@ class Account:
         self._frame_events, self._tick_events, self._held_back, self._every_tick = cut
         self._first_frame = first_frame
         self._due_s: list[float] = []
+        self._sent_s: list[float] = []
         self._acked = self._before = first_frame * self._frame_events
         self._ticks = self._ticks_in(self._before)
-        self._dropped = dropped
+        self._dropped = self._all_dropped = dropped
 
     def sent(self, due_s: float, now_s: float) -> None:
         """Count the next frame, which was due at a time and is sent now."""
         self._due_s.append(due_s)
+        self._sent_s.append(now_s)
         self._measured.frames += 1
         self._measured.sent_events += self._frame_events
         self._measured.behind.add(now_s - due_s)
@@ -291,7 +295,13 @@ class Account:
     @property
     def complete(self) -> bool:
         """Whether every expected result has come."""
-        return not self._every_tick or self._ticks >= self._ticks_in(self._sent)
+        return not self._every_tick or self._missing <= 0
+
+    @property
+    def _missing(self) -> int:
+        """Ticks that are neither scored nor dropped."""
+        dropped = (self._all_dropped - self._dropped) // self._tick_events
+        return self._ticks_in(self._sent) - self._ticks - dropped
 
     def scored(self, events: int, now_s: float, dropped: int = 0) -> None:
         """Count a result.
@@ -316,8 +326,15 @@ class Account:
         self._add(first, ticks, now_s)
         self._ticks = ticks
 
-    def acked(self, events: int, now_s: float) -> None:
-        """Count an acknowledgement of the session's first `events` events."""
+    def acked(self, events: int, now_s: float, dropped: int = 0) -> None:
+        """Count an acknowledgement.
+
+        Args:
+            events: The first so many of the session's events are consumed.
+            now_s: When it came.
+            dropped: How many events were dropped, consumed yet or not.
+        """
+        self._all_dropped = max(self._all_dropped, dropped)
         if events <= self._acked:
             return
         self._measured.scored_events += events - self._acked
@@ -329,10 +346,10 @@ class Account:
     def end(self, now_s: float) -> None:
         """Count what has not come by the end as late, with its age so far."""
         last = self._ticks_in(self._sent)
-        if self._every_tick and last > self._ticks:
-            self._measured.late += last - self._ticks
-            self._add(self._ticks + 1, last, now_s)
-            self._ticks = last
+        if self._every_tick and self._missing > 0:
+            late, self._ticks = self._missing, last
+            self._measured.late += late
+            self._add(last - late + 1, last, now_s)
         elif not self._every_tick and self._acked < self._sent:
             self._measured.late += last - self._ticks_in(self._acked)
             due_s = self._due_of(self._acked + 1)
@@ -343,13 +360,20 @@ class Account:
         tick = first
         while tick <= last:
             needed = tick * self._tick_events + self._held_back
-            due_s = self._due_of(needed)
             frame_end = -(-needed // self._frame_events) * self._frame_events
             after = min(last, (frame_end - self._held_back) // self._tick_events)
-            if due_s is not None:
-                self._measured.latency.add(now_s - due_s, after - tick + 1)
-                self._lag(now_s - due_s)
+            self._add_of_frame(self._place_of(needed), after - tick + 1, now_s)
             tick = after + 1
+
+    def _add_of_frame(self, place: int, ticks: int, now_s: float) -> None:
+        """Count the latency of ticks that end in one frame of this run."""
+        if not 0 <= place < len(self._due_s):
+            return
+        latency_s = now_s - self._due_s[place]
+        self._measured.latency.add(latency_s, ticks)
+        self._lag(latency_s)
+        if place < len(self._sent_s):
+            self._measured.from_sent.add(now_s - self._sent_s[place], ticks)
 
     @property
     def _sent(self) -> int:
@@ -364,5 +388,9 @@ class Account:
 
     def _due_of(self, event: int) -> float | None:
         """Return when the session's `event`-th event was due; None before this run."""
-        place = (event - 1) // self._frame_events - self._first_frame
+        place = self._place_of(event)
         return self._due_s[place] if 0 <= place < len(self._due_s) else None
+
+    def _place_of(self, event: int) -> int:
+        """Return the place of the session's `event`-th event's frame in this run."""
+        return (event - 1) // self._frame_events - self._first_frame

@@ -320,7 +320,8 @@ class LoadSession(asyncio.Protocol):
         credit.window_events = message.get("window_events") or credit.window_events
         self._dropped = message.get("dropped") or 0
         if self._run is not None:
-            self._run.account.acked(message["events"], self._loop.time())
+            now_s = self._loop.time()
+            self._run.account.acked(message["events"], now_s, self._dropped)
             lag_ms = message.get("lag_ms")
             if lag_ms is not None:
                 measured = self._run.measured
@@ -334,6 +335,7 @@ class LoadSession(asyncio.Protocol):
             now_s = self._loop.time()
             run.measured.results += 1
             run.measured.latency.add(now_s - run.flush_s)
+            run.measured.from_sent.add(now_s - run.flush_s)
             self._at(max(run.flush_s + FLUSH_EVERY_S, now_s), self._flush)
             run.flush_s = None
             self._settle()

@@ -117,6 +117,18 @@ def fetch(tokens: Projections, index: int, begin: int, step: int) -> None:
         prefetch(tokens.drive, v)
 
 
+@inlined
+def fetch_ahead(
+    groups: Groups, i: int, ahead: int, tokens: Projections, v: int, size: int
+) -> None:
+    """Begin to fetch a part of the row that is `ahead` tokens later, if any.
+
+    A core has few lines under way at a time, so each token fetches a few.
+    """
+    if ahead and v % LINE == 0:
+        fetch(tokens, load_i32(groups.indices, i + ahead), v, size)
+
+
 @compiled
 def fetch_first(groups: Groups, tokens: Projections) -> None:
     """Begin to fetch the first group's projections."""
@@ -173,21 +185,23 @@ def sum_states(
     span_ms = load_f32(groups.left, begin)
     for v in range(0, size, WIDTH):
         some = load_rates(rates, v)
-        is_near = near(some, span_ms)
         head_real, head_imag = entering(groups, begin, tokens, v, size, holds, some)
         sum_real = broadcast(_ZERO)
         sum_imag = broadcast(_ZERO)
-        for i in range(begin, begin + groups.stride):
-            # A few lines for each token: the core holds no more of them under way.
-            if ahead and v % LINE == 0:
-                fetch(tokens, load_i32(groups.indices, i + ahead), v, size)
-            a, b = entering(groups, i, tokens, v, size, holds, some)
-            left_ms = broadcast(load_f32(groups.left, i))
-            if is_near:
+        if near(some, span_ms):
+            for i in range(begin, begin + groups.stride):
+                fetch_ahead(groups, i, ahead, tokens, v, size)
+                a, b = entering(groups, i, tokens, v, size, holds, some)
+                left_ms = broadcast(load_f32(groups.left, i))
                 c, d = complex_exp_near(some[0], some[1], left_ms)
-            else:
+                sum_real, sum_imag = complex_fma(a, b, c, d, sum_real, sum_imag)
+        else:
+            for i in range(begin, begin + groups.stride):
+                fetch_ahead(groups, i, ahead, tokens, v, size)
+                a, b = entering(groups, i, tokens, v, size, holds, some)
+                left_ms = broadcast(load_f32(groups.left, i))
                 c, d = complex_exp(some[0], some[1], left_ms)
-            sum_real, sum_imag = complex_fma(a, b, c, d, sum_real, sum_imag)
+                sum_real, sum_imag = complex_fma(a, b, c, d, sum_real, sum_imag)
         store(total, out + v, sum_real)
         store(total, out + size + v, sum_imag)
         store(first, out + v, head_real)

@@ -24,6 +24,7 @@ from saccade.model.cpu_kernels.memory import (
     store_i32,
 )
 from saccade.model.cpu_kernels.readout import read_out
+from saccade.model.cpu_kernels.recurrence import GroupRows
 from saccade.model.cpu_kernels.vectors import compiled, merged
 
 
@@ -313,9 +314,8 @@ def _recur(
         decay, drive = scratch.decay + at, scratch.drive + at
         if layer.stride > 1:
             total, first_decay = scratch.total + at, scratch.first_decay + at
-            recurrence.group_scan(
-                scratch.state, size, rows, decay, total, first_decay, drive
-            )
+            groups = GroupRows(decay, total, first_decay, drive)
+            recurrence.group_scan(scratch.state, size, rows, groups)
         else:
             recurrence.linear_scan(scratch.state, size, rows, decay, drive)
         if item + 1 == end or load_i32(job.ticks, item + 1) == 0:

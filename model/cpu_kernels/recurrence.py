@@ -5,7 +5,7 @@ A complex row is its real parts followed by its imaginary parts, (2·size,).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,21 @@ from saccade.model.cpu_kernels.functions import (
     complex_multiply,
     load_rates,
 )
+from saccade.model.cpu_kernels.machine import LINE
 from saccade.model.cpu_kernels.memory import load_f32, store_f32
-from saccade.model.cpu_kernels.vectors import WIDTH, broadcast, compiled, load, store
+from saccade.model.cpu_kernels.vectors import (
+    WIDTH,
+    Lanes,
+    broadcast,
+    compiled,
+    inlined,
+    load,
+    store,
+)
 
 _ZERO: Final = np.float32(0.0)
+_MORE: Final = WIDTH if WIDTH < LINE else 0
+"""A recurrence waits for each sum: where a vector is short, two run side by side."""
 
 
 @compiled
@@ -58,6 +69,18 @@ def hold_inputs(
             store(drive, at + size, b)
 
 
+@inlined
+def linear_step(
+    a: Lanes, b: Lanes, at: int, size: int, decay: int, drive: int
+) -> tuple[Lanes, Lanes]:
+    """Return x after a row, whose states begin `at`; arguments as `linear_scan`."""
+    c, d = load(decay, at), load(decay, size + at)
+    a, b = complex_fma(a, b, c, d, load(drive, at), load(drive, size + at))
+    store(drive, at, a)
+    store(drive, size + at, b)
+    return a, b
+
+
 @compiled
 def linear_scan(state: int, size: int, rows: int, decay: int, drive: int) -> None:
     """Run x = decay·x + drive row after row.
@@ -69,56 +92,73 @@ def linear_scan(state: int, size: int, rows: int, decay: int, drive: int) -> Non
         decay: (rows, 2·size).
         drive: (rows, 2·size); becomes every x.
     """
-    for v in range(0, size, WIDTH):
-        a = load(state, v)
-        b = load(state, size + v)
+    for v in range(0, size, WIDTH + _MORE):
+        a, b = load(state, v), load(state, size + v)
+        e, f = load(state, v + _MORE), load(state, size + v + _MORE)
         for at in range(v, v + 2 * size * rows, 2 * size):
-            c = load(decay, at)
-            d = load(decay, size + at)
-            a, b = complex_fma(a, b, c, d, load(drive, at), load(drive, size + at))
-            store(drive, at, a)
-            store(drive, size + at, b)
+            a, b = linear_step(a, b, at, size, decay, drive)
+            if _MORE:
+                e, f = linear_step(e, f, at + _MORE, size, decay, drive)
         store(state, v, a)
         store(state, size + v, b)
+        if _MORE:
+            store(state, v + _MORE, e)
+            store(state, size + v + _MORE, f)
 
 
-@compiled
-def group_scan(
-    state: int,
-    size: int,
-    rows: int,
-    decay: int,
-    total: int,
-    first_decay: int,
-    first: int,
-) -> None:
-    """Run from stride group to stride group.
+class GroupRows(NamedTuple):
+    """What the recurrence from group to group takes; all are int64.
 
-    Args:
-        state: The state before the first group, (2·size,); becomes that after the last.
-        size: States.
-        rows: Number of groups.
+    Attributes:
         decay: The decay over a group's duration, (rows, 2·size).
         total: All tokens' contribution at the group's end, (rows, 2·size).
         first_decay: The decay over a group's first gap, (rows, 2·size).
         first: The first token's contribution, (rows, 2·size); becomes the state after
             the first token.
     """
-    for v in range(0, size, WIDTH):
-        a = load(state, v)
-        b = load(state, size + v)
-        for at in range(v, v + 2 * size * rows, 2 * size):
-            c = load(first_decay, at)
-            d = load(first_decay, size + at)
-            e, f = load(first, at), load(first, size + at)
-            real, imag = complex_fma(a, b, c, d, e, f)
-            store(first, at, real)
-            store(first, size + at, imag)
-            c = load(decay, at)
-            d = load(decay, size + at)
-            a, b = complex_fma(a, b, c, d, load(total, at), load(total, size + at))
+
+    decay: int
+    total: int
+    first_decay: int
+    first: int
+
+
+@inlined
+def group_step(
+    a: Lanes, b: Lanes, at: int, size: int, rows: GroupRows
+) -> tuple[Lanes, Lanes]:
+    """Return the state after a group, whose states begin `at`."""
+    first, total = rows.first, rows.total
+    c, d = load(rows.first_decay, at), load(rows.first_decay, size + at)
+    e, f = complex_fma(a, b, c, d, load(first, at), load(first, size + at))
+    store(first, at, e)
+    store(first, size + at, f)
+    c, d = load(rows.decay, at), load(rows.decay, size + at)
+    return complex_fma(a, b, c, d, load(total, at), load(total, size + at))
+
+
+@compiled
+def group_scan(state: int, size: int, count: int, rows: GroupRows) -> None:
+    """Run from stride group to stride group.
+
+    Args:
+        state: The state before the first group, (2·size,); becomes that after the last.
+        size: States.
+        count: Number of groups.
+        rows: Of these groups.
+    """
+    for v in range(0, size, WIDTH + _MORE):
+        a, b = load(state, v), load(state, size + v)
+        e, f = load(state, v + _MORE), load(state, size + v + _MORE)
+        for at in range(v, v + 2 * size * count, 2 * size):
+            a, b = group_step(a, b, at, size, rows)
+            if _MORE:
+                e, f = group_step(e, f, at + _MORE, size, rows)
         store(state, v, a)
         store(state, size + v, b)
+        if _MORE:
+            store(state, v + _MORE, e)
+            store(state, size + v + _MORE, f)
 
 
 @compiled

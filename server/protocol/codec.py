@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 import msgpack
 import numpy as np
+import numpy.typing as npt
 
 from saccade.model.events.encodings.packed import OFFSET_LIMIT_US, RECORD_BYTES, pack
 from saccade.model.events.types import EVENT_DTYPE
@@ -39,6 +40,7 @@ from saccade.server.protocol.messages import (
     ClientMessage,
     Encoding,
     EventsFrame,
+    Result,
     ServerMessage,
 )
 
@@ -104,10 +106,41 @@ def encode_server(message: ServerMessage, *, text: bool) -> Wire:
     Raises:
         ValueError: A logit is NaN or infinite; the engine's scores are checked before.
     """
+    if type(message) is Result and not text:
+        return _encode_result(message)
     logits = getattr(message, "logits", None)
     if logits is not None and not all(map(math.isfinite, logits)):
         raise ValueError("a logit is not finite")
     return _encode(message, text=text)
+
+
+_PACKER: Final = msgpack.Packer()
+
+
+def _encode_result(message: Result) -> bytes:
+    """Write a `result` as msgpack: the bytes of `_encode` in a third of the time.
+
+    Thousands of them leave in a second, and nothing else does.
+    """
+    logits = message.logits
+    if not (math.isfinite(sum(logits)) or all(map(math.isfinite, logits))):
+        raise ValueError("a logit is not finite")
+    raw = {
+        "type": "result",
+        "seq": message.seq,
+        "ticks": message.ticks,
+        "events": message.events,
+        "t_us": message.t_us,
+        "logits": logits,
+        "label": message.label,
+        "confidence": message.confidence,
+    }
+    if message.dropped is not None:
+        raw["dropped"] = message.dropped
+    if message.superseded:
+        raw["superseded"] = message.superseded
+    packed: bytes = _PACKER.pack(raw)
+    return packed
 
 
 def _encode(message: ClientMessage | ServerMessage, *, text: bool) -> Wire:
@@ -238,6 +271,7 @@ def _with_binary_data(raw: Map, encoding: Encoding) -> Map:
 
 _LIMITS: Final = {"t": LARGEST_TIME_US, "x": 65536, "y": 32768, "p": 2}
 _COLUMNS: Final = {name: integer(0, limit - 1) for name, limit in _LIMITS.items()}
+Int64s: TypeAlias = npt.NDArray[np.int64]
 _Table: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
@@ -250,22 +284,39 @@ def _pack_list(raw: Map) -> Map:
         raise InvalidField("data", "does not go with 'events', which stands for it")
     t_base_us = _EVENTS.parse("t_base_us", raw.get("t_base_us", 0))
     table = _table(rows)
-    t_us = table[:, 0]
-    earliest_us = int(t_us.min()) if rows else 0
-    late = t_us - earliest_us >= OFFSET_LIMIT_US
-    if late.any():
-        index = int(np.argmax(late))
-        reason = f"is {OFFSET_LIMIT_US} µs or more after the earliest of the frame"
-        raise InvalidField(f"events[{index}].t", reason, rows[index][0])
+    start_us = _records_base(table[:, 0], t_base_us)
     events = np.empty(len(rows), EVENT_DTYPE)
     for column, name in enumerate(_COLUMNS):
         events[name] = table[:, column]
     kept = {name: value for name, value in raw.items() if name != "events"}
     return {
         **kept,
-        "t_base_us": t_base_us + earliest_us,
-        "data": pack(events, earliest_us),
+        "t_base_us": t_base_us + start_us,
+        "data": pack(events, start_us),
     }
+
+
+def _records_base(t_us: Int64s, t_base_us: int) -> int:
+    """Return what the records of a list of events count from, after `t_base_us`.
+
+    Zero, unless an event is too late for that: then the earliest event.
+
+    Raises:
+        InvalidField: The events are too far apart, or too late.
+    """
+    if not t_us.size or t_us.max() < OFFSET_LIMIT_US:
+        return 0
+    start_us = int(t_us.min())
+    late = t_us - start_us >= OFFSET_LIMIT_US
+    if late.any():
+        index = int(np.argmax(late))
+        reason = f"is {OFFSET_LIMIT_US} µs or more after the earliest of the frame"
+        raise InvalidField(f"events[{index}].t", reason, int(t_us[index]))
+    if t_base_us + start_us > LARGEST_TIME_US:
+        index = int(np.argmin(t_us))
+        reason = "with 't_base_us' is beyond 2^62 µs"
+        raise InvalidField(f"events[{index}].t", reason, start_us)
+    return start_us
 
 
 def _table(rows: list[Any]) -> _Table:

@@ -13,7 +13,7 @@ from saccade.server.engine.client import EngineClient, EngineStream
 from saccade.server.engine.errors import EngineError, EngineFailed
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import TickScores
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 from saccade.server.sessions.wire_errors import to_wire_error
 
 

@@ -189,6 +189,8 @@ class Freshness:
     def overdue(self, ahead: int, now_s: float) -> int:
         """Return how many events to drop, whole ticks, since they would be late.
 
+        The newest whole tick stays: a rate of the past must not keep all out.
+
         Args:
             ahead: Events that the engine has; the next ones begin a tick.
             now_s: The time.
@@ -196,11 +198,14 @@ class Freshness:
         rate = self.rate
         if not self.bounded:
             return 0
-        scoring_s = (ahead + self._tick_events) / rate if rate else 0.0
+        # An idle engine takes the next tick at once, whatever its rate was before.
+        idle = ahead < self._tick_events or not rate
+        scoring_s = 0.0 if idle else (ahead + self._tick_events) / rate
         planned_s = MARGIN * self.max_lag_s
         late = self._arrivals.before(now_s + scoring_s - planned_s, ahead)
-        whole = (self._arrivals.events - ahead) // self._tick_events
-        return min(-(-late // self._tick_events), whole) * self._tick_events
+        older = (self._arrivals.events - ahead) // self._tick_events - 1
+        ticks = min(-(-late // self._tick_events), max(older, 0))
+        return ticks * self._tick_events
 
     def dropped(self, ahead: int, events: int) -> None:
         """Count events as dropped, behind those that the engine has."""
@@ -211,7 +216,10 @@ class Freshness:
         self._arrivals = Arrivals()
 
     def _measure(self, events: int, busy_s: float) -> None:
-        """Add work to the average rate, in which the past fades."""
-        fading = math.exp(-busy_s / RATE_S)
-        self._scored = fading * self._scored + events
-        self._busy_s = fading * self._busy_s + busy_s
+        """Add work to the average rate, in which the past fades.
+
+        One stall weighs no more than `RATE_S`, so that the rate recovers from it.
+        """
+        fading, weight = math.exp(-busy_s / RATE_S), min(1.0, RATE_S / busy_s)
+        self._scored = fading * self._scored + weight * events
+        self._busy_s = fading * self._busy_s + weight * busy_s

@@ -6,7 +6,6 @@ a `MessageSink` takes the messages to the client.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -58,26 +57,6 @@ class MessageSink(Protocol):
 
     def progressed(self) -> None:
         """Check again what waits for the session: ticks were scored."""
-
-
-class Signal:
-    """Wakes the coroutines that wait, which then check their condition again.
-
-    Unlike `asyncio.Condition`, it is notified without a lock, from synchronous code.
-    """
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-
-    def notify(self) -> None:
-        """Make every waiting coroutine check its condition again."""
-        self._changed.set()
-
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Return once the condition holds, at once if it does."""
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
 
 
 class SessionHandle(NamedTuple):
@@ -221,7 +200,7 @@ class Session:
         self._last, self._reported = snapshot.last, snapshot.reported
         ticks = 0 if self._last is None else self._last.ticks
         self._input.import_state(snapshot.input, ticks)
-        under_way = self._input.ahead + len(snapshot.input.queued.tokens)
+        under_way = self._input.ahead + self._input.queued
         self._fresh.came(under_way, self._clock())
         self._replies.import_state(snapshot.seq, snapshot.flushes, snapshot.replies)
 
@@ -231,6 +210,7 @@ class Session:
         except EngineError as error:
             raise to_wire_error(error) from None
         self._input.attach(stream)
+        self._input.limit_lead(self._fresh.lead_ticks)
 
     def send_opened(self, handle: SessionHandle) -> None:
         """Send `opened`, and to a client that came back the newest replies again."""

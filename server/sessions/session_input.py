@@ -22,11 +22,11 @@ from typing import Final, NamedTuple, get_args
 
 import numpy as np
 
+from saccade.model.events.types import Events
 from saccade.model.tokens import NO_TOKENS, GapCounter, TimedTokens
 from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
-from saccade.server.engine.ticks import gaps_ms
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
 from saccade.server.sessions.freshness import MOST_LEAD_TICKS
@@ -193,6 +193,8 @@ class DropLog:
 class InputState(NamedTuple):
     """All that another `SessionInput` needs to continue, but for the engine's row.
 
+    Events without tokens come from a snapshot of an earlier version.
+
     Attributes:
         newest: The gap counter's state.
         submitted: Events given to the engine since open or reset.
@@ -202,9 +204,9 @@ class InputState(NamedTuple):
         ahead: The gaps after it.
     """
 
-    newest: TimedTokens = NO_TOKENS
+    newest: TimedTokens | Events = NO_TOKENS
     submitted: int = 0
-    queued: TimedTokens = NO_TOKENS
+    queued: TimedTokens | Events = NO_TOKENS
     queued_bytes: int = 0
     behind: int = 0
     ahead: tuple[Gap, ...] = ()
@@ -220,7 +222,8 @@ class SessionInput:
 
     def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
-        self._gaps = GapCounter(model.timestep, gaps_ms)
+        self._tokenization = model.tokenization
+        self._gaps = GapCounter(model.timestep)
         self._drops_oldest = limits.ticks != UNBOUNDED
         self._lead_ticks = limits.ticks
         self._queue = EventQueue(limits)
@@ -342,11 +345,21 @@ class SessionInput:
 
     def import_state(self, state: InputState, ticks: int) -> None:
         """Continue where another input was when so many ticks were scored."""
-        self._gaps.resume(state.newest)
+        self._gaps.resume(self._timed(state.newest))
         self.submitted, self.ticks = state.submitted, ticks
-        self._queue.append(state.queued, state.queued_bytes)
+        self._queue.append(self._timed(state.queued), state.queued_bytes)
         self._drops = DropLog(state.behind, state.ahead)
         self._drops.advance(ticks)
+
+    def _timed(self, events: TimedTokens | Events) -> TimedTokens:
+        if isinstance(events, TimedTokens):
+            return events
+        return self._tokenization.timed(events)
+
+    @property
+    def queued(self) -> int:
+        """Events that wait in the queue."""
+        return len(self._queue)
 
     def ticks_in(self, row: RowState | None, submitted: int) -> int:
         """Return how many ticks are in a row that was exported after so many events."""
@@ -374,7 +387,7 @@ class SessionInput:
             self._submit(self._queue.take(target - self.submitted))
 
     def _submit(self, chunk: TimedTokens) -> None:
-        tokens = self._gaps.feed(chunk)
+        tokens = self._gaps.take(chunk)
         if len(tokens.tokens):
             self.submitted += len(tokens.tokens)
             self.stream.submit(tokens)

@@ -14,6 +14,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimedTokens, TokenChunk
 from saccade.server.engine.outputs import RowState
 from saccade.server.protocol.codec import (
@@ -30,6 +31,9 @@ from saccade.server.protocol.reporting import Position, Tick
 from saccade.server.sessions.session_input import Gap, InputState
 
 FORMAT: Final = 3
+READABLE: Final = (2, 3)
+"""Formats that can be read: in 2, events that wait are not tokens yet."""
+
 NO_CONVERSATION: Final = ConversationState()
 NO_INPUT: Final = InputState()
 
@@ -143,8 +147,8 @@ def decode(data: bytes) -> Snapshot:
     """
     try:
         raw = msgpack.unpackb(data)
-        if raw["format"] != FORMAT:
-            raise UnreadableSnapshot(f"format {raw['format']} is not {FORMAT}")
+        if raw["format"] not in READABLE:
+            raise UnreadableSnapshot(f"format {raw['format']} is not one of {READABLE}")
         return _read(raw)
     except UnreadableSnapshot:
         raise
@@ -182,13 +186,19 @@ def _read(raw: dict[str, Any]) -> Snapshot:
 def _input(raw: dict[str, Any]) -> InputState:
     behind, ahead = raw["gaps"]
     return InputState(
-        newest=TimedTokens(*(_unarray(column) for column in raw["newest"])),
+        newest=_timed(raw["newest"]),
         submitted=raw["submitted"],
-        queued=TimedTokens(*(_unarray(column) for column in raw["line"])),
+        queued=_timed(raw["line"]),
         queued_bytes=raw["line_bytes"],
         behind=behind,
         ahead=tuple(Gap(*gap) for gap in ahead),
     )
+
+
+def _timed(raw: Any) -> TimedTokens | Events:
+    if isinstance(raw, bytes):
+        return np.frombuffer(raw, EVENT_DTYPE)
+    return TimedTokens(*(_unarray(column) for column in raw))
 
 
 def _reply(data: bytes) -> Reply:

@@ -16,7 +16,7 @@ from saccade.server.protocol.messages import (
     ServerMessage,
     error_message,
 )
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 
 
 class Ending(NamedTuple):
@@ -133,7 +133,10 @@ class SendQueue:
     async def next(self) -> list[ServerMessage]:
         """Wait for messages, and return all that wait; none once the end has come."""
         await self.wait_for(lambda: bool(self._queue))
-        return [*iter(self.take, None)]
+        messages = []
+        while (message := self.take()) is not None:
+            messages.append(message)
+        return messages
 
     def take(self) -> ServerMessage | None:
         """Remove the oldest message; None where none waits."""

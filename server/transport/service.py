@@ -14,7 +14,7 @@ from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
 from saccade.server.sessions.registry import SessionRegistry
-from saccade.server.sessions.session import Signal
+from saccade.server.sessions.signal import Signal
 from saccade.server.settings import Settings
 from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.elsewhere import Alone, Elsewhere

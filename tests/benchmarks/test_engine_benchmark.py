@@ -14,6 +14,7 @@ from benchmarks.baseline import CONFIGURATIONS, score_windows
 from benchmarks.bound import Ceilings, Work, bound, work
 from benchmarks.cases import BASELINE, Model, Shape, all_shapes, cases, draw
 from benchmarks.engine import measure
+from benchmarks.instructions import instructions
 from benchmarks.readiness import Readiness
 from benchmarks.report import Report, plot, tables, to_json
 from benchmarks.timing import interleave
@@ -99,7 +100,11 @@ def test_a_report_holds_a_row_a_case_and_can_be_drawn(model: Model, tmp_path) ->
     limit = bound(model, ceilings)
     measured = cases(model, [Shape(3, 2)])
     rows = measure("small", measured, limit, budget_s=0.0)
-    report = Report(ceilings, {"small": limit}, rows, [Readiness("small", "cold", 1.0)])
+    starts = [Readiness("small", "cold", 1.0)]
+    report = Report(instructions(), ceilings, {"small": limit}, rows, starts)
+    assert (
+        json.loads(to_json(report))["instructions"]["name"] == report.instructions.name
+    )
     written = json.loads(to_json(report))["cases"]
     assert [row["case"] for row in written] == [
         BASELINE,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
-from benchmarks import host, serve
+from benchmarks import free_backend, host, serve
+from benchmarks.baseline import CONFIGURATIONS
 from benchmarks.processes import Thread, label, resident_mib, thread_times_s
 from benchmarks.serve_cases import (
     REPORTS,
@@ -73,6 +77,28 @@ def test_each_threads_cpu_time_is_told_apart():
     assert resident_mib(os.getpid()) > 1
     assert label(Thread(5, 5, "python"), 5) == "main"
     assert label(Thread(6, 7, "device"), 5) == "6: device"
+
+
+def test_the_free_backend_scores_nothing_but_zeros():
+    config = replace(CONFIGURATIONS["dvs/small"], pooling_stride=4)
+    backend = free_backend.free(config, None)
+    tokens = np.ones((3, 2 * config.tick_events), np.int32)
+    carry, logits = backend.advance(
+        config, backend.weights, "carry", tokens, 0.5 * tokens, np.array([2, 1, 0])
+    )
+    assert carry == "carry"
+    assert logits.shape == (3, 2, config.num_classes)
+    assert not logits.any()
+
+
+def test_a_server_started_for_it_runs_the_free_backend():
+    program = "from saccade.model.backends import BACKENDS as b; print(b['fastest'])"
+    command = [sys.executable, "-c", program]
+    before = dict(os.environ)
+    with free_backend.serving_free():
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "function free" in found.stdout
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

@@ -54,6 +54,8 @@ def test_a_stall_is_charged_for_every_frame_that_was_due_meanwhile():
     assert measured.latency.percentile(50) == pytest.approx(1.0, rel=0.011)
     assert measured.latency.percentile(100) == 3.0
     assert measured.behind.percentile(100) == 2.0
+    assert measured.from_sent.percentile(75) == pytest.approx(0.0, abs=1e-5)
+    assert measured.from_sent.percentile(100) == 3.0
     assert measured.greatest_lag_s == 3.0
 
 
@@ -66,7 +68,7 @@ def test_what_never_comes_counts_as_late_with_its_age():
     counted.acked(TICK, 0.5)
     counted.end(now_s=5.0)
     assert measured.late == 2
-    assert len(measured.latency) == 3
+    assert (len(measured.latency), len(measured.from_sent)) == (3, 2)
     assert measured.greatest_lag_s == 4.0
     assert not measured.complete
 
@@ -90,6 +92,20 @@ def test_dropped_ticks_have_no_latency_and_no_result_is_missed():
     assert measured.left_out == 0
     assert len(measured.latency) == 2
     assert measured.latency.percentile(100) == 1.0
+
+
+def test_ticks_dropped_at_the_very_end_are_not_waited_for():
+    counted, measured = account(Cut(TICK, TICK))
+    for frame in range(4):
+        counted.sent(frame, frame)
+    counted.scored(TICK, now_s=0.5)
+    counted.acked(3 * TICK, now_s=3.5, dropped=2 * TICK)
+    assert not counted.complete
+    counted.acked(4 * TICK, now_s=4.0, dropped=3 * TICK)
+    assert counted.complete
+    counted.end(now_s=9.0)
+    assert measured.late == 0
+    assert len(measured.latency) == 1
 
 
 def test_a_model_that_holds_an_event_back_is_timed_from_the_event_after_the_tick():

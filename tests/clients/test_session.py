@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from saccade.clients.errors import ConnectionLost, StreamError
 from saccade.clients.session import Bounds, Session
 from saccade.model.events.sensor import Sensor
@@ -86,6 +88,27 @@ def test_a_live_session_never_waits_for_credit_and_counts_what_it_drops():
     assert session.stats.dropped_events == 35
     session.receive(result(4), 0.25)
     assert list(session.stats.latencies_ms) == [250.0]
+
+
+def test_a_session_keeps_to_the_window_of_the_newest_acknowledgement():
+    opening = Open("toy", max_lag_ms=100)
+    session = Session(opening, opened(window_events=16))
+    payloads = list(session.payloads(moving(40)))
+    session.dispatch(payloads[0], 0.0)
+    session.receive(Ack(1, 4, 32, lag_ms=7, window_events=4), 0.0)
+    assert (session.stats.lag_ms, session.stats.window_events) == (7, 4)
+    assert session.may_send(payloads[1])
+    session.dispatch(payloads[1], 0.0)
+    assert not session.may_send(payloads[2])
+    session.receive(Ack(1, 4, 32, lag_ms=3, window_events=12), 0.0)
+    assert session.may_send(payloads[2])
+
+
+def test_results_that_the_server_left_out_are_counted():
+    session = Session(Open("toy"), opened())
+    session.receive(result(4), 0.0)
+    session.receive(replace(result(12), superseded=1), 0.0)
+    assert session.stats.superseded_results == 1
 
 
 IDLE = ErrorMessage("session_idle", "nothing came", True)

@@ -70,6 +70,7 @@ opens = st.builds(
     clock_bits=st.none() | st.integers(16, 48),
     when_full=st.sampled_from(["block", "drop-oldest"]),
     results=st.sampled_from(["all", "latest"]),
+    max_lag_ms=st.none() | st.integers(1, 2**16),
     resume=st.none() | texts,
 )
 frames = st.builds(EventsFrame, seqs, st.binary(max_size=300), t_base_us=times_us)
@@ -103,6 +104,12 @@ def _with_scores(draw, kind, **more):
     return kind(seq=draw(counts), ticks=1, events=draw(counts), **given, **scores)
 
 
+results = st.builds(
+    Result,
+    *(counts, counts, counts, times_us, logits, texts, confidences),
+    dropped=st.none() | counts,
+    superseded=counts,
+)
 server_messages = st.one_of(
     st.builds(
         Opened,
@@ -120,12 +127,12 @@ server_messages = st.one_of(
         resumed=st.booleans(),
         seq=counts,
     ),
+    results,
     st.builds(
-        Result,
-        *(counts, counts, counts, times_us, logits, texts, confidences),
-        dropped=st.none() | counts,
+        Ack,
+        *(counts, counts, counts, counts),
+        *(st.none() | counts, st.none() | counts, st.none() | counts),
     ),
-    st.builds(Ack, counts, counts, counts, counts, st.none() | counts),
     _with_scores(Flushed, id=counts),
     st.builds(WasReset, counts),
     _with_scores(Closed),

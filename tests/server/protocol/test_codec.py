@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.codec import (
+    SERVER_RECORDS,
     decode_client,
     decode_server,
     encode_client,
@@ -45,6 +46,12 @@ def test_what_a_server_encodes_decodes_to_the_same_message(message, text):
     wire = encode_server(message, text=text)
     assert isinstance(wire, str) is text
     assert decode_server(wire) == message
+
+
+@given(strategies.results)
+def test_a_result_has_the_bytes_that_any_message_of_its_fields_has(message):
+    written = {"type": message.type, **SERVER_RECORDS[message.type].write(message)}
+    assert encode_server(message, text=False) == msgpack.packb(written)
 
 
 @given(strategies.client_messages)

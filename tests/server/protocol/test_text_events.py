@@ -37,6 +37,21 @@ def test_a_list_of_events_becomes_the_packed_form(rows, t_base_us):
     assert events.tolist() == wanted
 
 
+@given(rows_of_events, st.sampled_from([2**62 - 2**32, 2**62 - 1, 2**62]))
+def test_a_list_may_begin_as_late_as_packed_records_may(rows, t_base_us):
+    rows = [[t % 2**32, x, y, p] for t, x, y, p in rows]
+    frame = decode_client(listed(rows, t_base_us=t_base_us))
+    assert frame.t_base_us == t_base_us
+    events = unpack(frame.data, frame.t_base_us)
+    assert events["t"].tolist() == [row[0] + t_base_us for row in rows]
+
+
+def test_an_event_beyond_any_time_is_named_with_the_value_sent():
+    with pytest.raises(InvalidField) as caught:
+        decode_client(listed([[2**32 + 9, 1, 2, 1], [2**32, 1, 2, 1]], t_base_us=2**62))
+    assert (caught.value.field, caught.value.value) == ("events[1].t", 2**32)
+
+
 def test_an_empty_list_is_an_empty_frame():
     assert decode_client(listed([])) == EventsFrame(1, b"")
 

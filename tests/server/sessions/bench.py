@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -66,13 +68,15 @@ def send_frame(
 class BenchClient(RecordingSink):
     """One client: the sink of its session, and what it has sent."""
 
-    def __init__(self, model: Any, opening: Open) -> None:
+    def __init__(
+        self, model: Any, opening: Open, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
         self.fed: list[TimedTokens] = []
         self.opening = opening
         self.conversation = Conversation(LIMITS)
         self.conversation.receive(opening)
-        self.session = Session(self.conversation, model, opening, self)
+        self.session = Session(self.conversation, model, opening, self, None, clock)
         self.seq = 0
         self.watch()
 
@@ -91,13 +95,13 @@ class BenchClient(RecordingSink):
     def watch(self) -> None:
         """Record what the gap counter is fed."""
         gaps = self.session._input._gaps
-        feed = gaps.feed
+        take = gaps.take
 
         def fed(chunk: TimedTokens) -> Any:
             self.fed.append(chunk)
-            return feed(chunk)
+            return take(chunk)
 
-        gaps.feed = fed  # type: ignore[method-assign]
+        gaps.take = fed  # type: ignore[method-assign]
 
 
 class Bench:
@@ -147,9 +151,11 @@ class Bench:
         while self.step():
             pass
 
-    def open(self, **choices: Any) -> BenchClient:
+    def open(
+        self, clock: Callable[[], float] = time.monotonic, **choices: Any
+    ) -> BenchClient:
         """Open a session."""
-        client = BenchClient(self.model, Open("toy", **choices))
+        client = BenchClient(self.model, Open("toy", **choices), clock)
         client.session.begin(self.client)
         client.session.send_opened(SessionHandle("s"))
         return client

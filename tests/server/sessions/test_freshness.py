@@ -75,13 +75,26 @@ def test_lag_is_the_age_of_the_oldest_event_of_a_whole_tick() -> None:
 def test_whole_ticks_that_would_be_late_are_dropped_and_the_newest_is_kept() -> None:
     fresh = controller()
     fresh.came(250, 0.0)
-    fresh.came(130, 0.2)
+    fresh.came(230, 0.2)
     assert fresh.overdue(0, 0.21) == 300  # the third tick holds late events, too
     assert fresh.overdue(100, 0.21) == 200
     fresh.dropped(100, 200)
-    assert fresh.under_way == 180
+    assert fresh.under_way == 280
     assert fresh.overdue(100, 0.21) == 0
     assert fresh.lag_s(0.21) == pytest.approx(0.21)  # of what the engine has
+
+
+def test_a_rate_recovers_soon_after_a_stall() -> None:
+    fresh, now_s = controller(), 0.0
+    fresh.came(100, now_s)
+    now_s += 60.0
+    fresh.scored(100, now_s)
+    for _ in range(30):
+        fresh.came(1000, now_s)
+        assert fresh.overdue(0, now_s) == 0, "an idle engine is given nothing"
+        now_s += 0.01
+        fresh.scored(1000, now_s)
+    assert fresh.rate == pytest.approx(100_000, rel=0.1)
 
 
 MOVES = st.lists(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgpack
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from saccade.model.tokens import TokenChunk
+from saccade.model.tokens import TimedTokens, TokenChunk
 from saccade.server.engine.errors import BacklogFull, EngineFailed
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import TickScores
@@ -26,7 +27,13 @@ from saccade.server.protocol.messages import (
 )
 from saccade.server.protocol.reporting import scores_of
 from saccade.server.sessions.session import Session, SessionHandle
+from saccade.server.sessions.session_input import (
+    InputState,
+    QueueLimits,
+    SessionInput,
+)
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
+from saccade.server.sessions.snapshots import Snapshot, decode, encode
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.store import Record
 from tests.server.sessions.bench import RecordingSink, send_frame
@@ -193,3 +200,30 @@ def test_sent_is_acked_plus_pending_and_tokens_arrive_once(
     client.session.close()
     assert client.engine.of(Closed)[0].pending == sent % 2
     assert len(event_scores(everything[:sent])) == client.scored
+
+
+def test_a_snapshot_of_the_version_before_is_read_and_goes_on_to_the_same_scores() -> (
+    None
+):
+    model, events = toy_model(), some_events(9)
+    timed = model.tokenization.timed(events)
+    state = InputState(
+        newest=TimedTokens(*(column[:1] for column in timed)),
+        submitted=1,
+        queued=TimedTokens(*(column[1:] for column in timed)),
+        queued_bytes=64,
+    )
+    now = encode(Snapshot("s", Open("toy"), "hash", input=state))
+    raw = msgpack.unpackb(now)
+    raw |= {
+        "format": 2,
+        "newest": events[:1].tobytes(),
+        "line": events[1:].tobytes(),
+    }
+    inputs = [SessionInput(model, QueueLimits(ticks=1)) for _ in range(2)]
+    for each, data in zip(inputs, (now, msgpack.packb(raw)), strict=True):
+        each.import_state(decode(data).input, 0)
+    here, before = (each.export_state() for each in inputs)
+    assert here.queued.tokens.tolist() == before.queued.tokens.tolist()
+    assert here.queued.t_us.tolist() == before.queued.t_us.tolist()
+    assert here.newest.t_us.tolist() == before.newest.t_us.tolist()
