@@ -33,7 +33,7 @@ from saccade.server.transport.service import Service
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.link import ModelFacts, RemoteEngine
 from saccade.server.workers.merged_metrics import Family, families_of
-from saccade.server.workers.peer import Peer
+from saccade.server.workers.peer import Handler, Listener, Peer
 from saccade.server.workers.shared import OtherWorkers, RemoteStore, RemoteTickets
 
 USAGE_S: Final = 0.05
@@ -53,14 +53,14 @@ class Worker:
         self._front = Starting()
         self._server = uvicorn.Server(configuration(self._front, self._settings))
         self._service: Service | None = None
-        handlers = {
+        handlers: dict[str, Handler] = {
             "sessions": self._sessions,
             "delete": self._delete,
             "take_over": self._take_over,
             "metrics": self._metrics,
             "drain": self._drain,
         }
-        listeners = {"usage": self._absorb, "gone": self._forget}
+        listeners: dict[str, Listener] = {"usage": self._absorb, "gone": self._forget}
         self._supervisor = Peer(handlers, listeners, end_with_supervisor)
 
     async def run(self, supervisor: socket.socket) -> int:
