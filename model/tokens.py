@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,26 @@ class TokenChunk(NamedTuple):
     tokens: Tokens
     dt_ms: TimestepsMs
     t_us: npt.NDArray[np.int64]
+
+
+class PrecedingChunk(NamedTuple):
+    """Consecutive events, each with the gap before it, which is not computed yet.
+
+    Attributes:
+        tokens: (n,), int32.
+        t_us: The events' timestamps, (n,), int64, µs.
+        before_us: The timestamp before the first; its own at a stream's beginning.
+    """
+
+    tokens: Tokens
+    t_us: npt.NDArray[np.int64]
+    before_us: int
+
+    def with_gaps(self) -> TokenChunk:
+        """Return the events with their timesteps."""
+        gaps_us = np.diff(self.t_us, prepend=np.int64(self.before_us))
+        dt_ms = (gaps_us / 1000.0).astype(np.float32)
+        return TokenChunk(self.tokens, dt_ms, self.t_us)
 
 
 @dataclass(frozen=True)
@@ -145,14 +165,6 @@ SCHEMES: Final[dict[Scheme, Callable[..., Tokens]]] = {
 }
 
 
-GapsMs: TypeAlias = Callable[[int, npt.NDArray[np.int64]], TimestepsMs]
-"""Returns the gap before each event, ms, given the time before the first and theirs."""
-
-
-def _gaps_ms(before_us: int, t_us: npt.NDArray[np.int64]) -> TimestepsMs:
-    return (np.diff(t_us, prepend=np.int64(before_us)) / 1000.0).astype(np.float32)
-
-
 class GapCounter:
     """One stream's integration timesteps, chunk by chunk.
 
@@ -162,14 +174,10 @@ class GapCounter:
 
     Args:
         timestep: Which gap goes with an event.
-        gaps_ms: Computes the gap before each event; None for NumPy's own way.
     """
 
-    def __init__(
-        self, timestep: TimestepConvention, gaps_ms: GapsMs | None = None
-    ) -> None:
+    def __init__(self, timestep: TimestepConvention) -> None:
         self._holds_newest = timestep == "following"
-        self._gaps_ms = gaps_ms or _gaps_ms
         self._newest = NO_TOKENS
 
     @property
@@ -196,18 +204,24 @@ class GapCounter:
         Returns:
             The tokens that the model takes now, in order.
         """
+        taken = self.take(chunk)
+        return taken.with_gaps() if isinstance(taken, PrecedingChunk) else taken
+
+    def take(self, chunk: TimedTokens) -> PrecedingChunk | TokenChunk:
+        """Take the next events as `feed`, and leave gaps before them to be computed."""
         tokens, t_us = chunk
         if len(tokens) == 0:
             return TokenChunk(tokens, np.empty(0, np.float32), t_us)
         before, before_us = self._newest
-        known = len(before) > 0
-        dt_ms = self._gaps_ms(int(before_us[0] if known else t_us[0]), t_us)
         self._newest = TimedTokens(tokens[-1:].copy(), t_us[-1:].copy())
-        if self._holds_newest:
-            tokens = np.concatenate([before, tokens[:-1]])
-            t_us = np.concatenate([before_us, t_us[:-1]])
-            dt_ms = dt_ms if known else dt_ms[1:]
-        return TokenChunk(tokens, dt_ms, t_us)
+        if not self._holds_newest:
+            return PrecedingChunk(
+                tokens, t_us, int((before_us if len(before) else t_us)[0])
+            )
+        earlier = np.concatenate([before_us, t_us[:-1]])
+        gaps_us = t_us[len(t_us) - len(earlier) :] - earlier
+        dt_ms = (gaps_us / 1000.0).astype(np.float32)
+        return TokenChunk(np.concatenate([before, tokens[:-1]]), dt_ms, earlier)
 
 
 class Tokenizer:

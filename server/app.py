@@ -16,6 +16,7 @@ from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Limits
+from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
@@ -104,6 +105,7 @@ def assemble(
     Raises:
         ValueError: The keys cannot be read, or there are none where they are needed.
     """
+    prepare_ingest()  # before the first session, whose events would wait for it
     policy = SnapshotPolicy(
         settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s
     )

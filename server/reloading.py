@@ -91,8 +91,10 @@ class Reloading:
 
     async def _replace(self, folder: Path, name: str) -> None:
         try:
-            execution = self._catalogue.current[name].execution
-            model = await asyncio.to_thread(load_model, folder, execution)
+            now = self._catalogue.current[name]
+            model = await asyncio.to_thread(
+                load_model, folder, now.execution, kept=now.kept
+            )
             if model.name != name:
                 raise WrongName(name, model.name)
             if model.content_hash == self._catalogue.current[name].content_hash:

@@ -82,7 +82,7 @@ def load_served(
     from saccade.server.engine.loading import load_models
 
     try:
-        models = load_models(settings.models, settings.execution, compiler)
+        models = load_models(settings.models, settings.execution, compiler, folder)
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
     keep_compiled(folder)

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from typing import Final, Protocol
 
-from saccade.model.tokens import TokenChunk
+from saccade.model.tokens import PrecedingChunk, TokenChunk
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
@@ -101,13 +101,15 @@ class EngineStream:
         """Whether the stream has no slot, and work that takes one."""
         return self.lease is None and (not self.idle or self._swapped.pending_exports)
 
-    def submit(self, chunk: TokenChunk) -> None:
+    def submit(self, chunk: PrecedingChunk | TokenChunk) -> None:
         """Queue events; they are scored once they make whole ticks."""
         self._unscored += len(chunk.tokens)
         if self.lease is not None and not self.swapping_out:
             self._frontend.submit(self.lease, chunk)
             self._client.touch(self)
         else:
+            if isinstance(chunk, PrecedingChunk):
+                chunk = chunk.with_gaps()
             self._swapped.add(chunk)
             self._client.request_slot(self)
 

@@ -76,8 +76,6 @@ def compile_all(
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
-    if servable.prepare:
-        servable.prepare(progress)
     move = partial(advance_rows, servable.advance)
     if servable.advance_rows:
         move = partial(_in_place, servable.advance_rows)

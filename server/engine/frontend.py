@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.tokens import TokenChunk
+from saccade.model.tokens import PrecedingChunk, TokenChunk
 from saccade.server.engine.commands import (
     Command,
     Export,
@@ -241,7 +241,7 @@ class Frontend:
         self.submit(lease, row.waiting)
         return lease
 
-    def submit(self, lease: Lease, chunk: TokenChunk) -> None:
+    def submit(self, lease: Lease, chunk: PrecedingChunk | TokenChunk) -> None:
         """Queue a session's events; they are scored once they make whole ticks.
 
         A session that holds more than it may fails with `BacklogFull`.
@@ -388,12 +388,18 @@ class Frontend:
         pages = [resident.pages[k] for k in range(submitted - scored)]
         count = len(pages) * model.shape.tick_events
         whole = model.arena.events(np.array(pages, np.int32), count)
-        parts = zip(whole, open_tick, strict=True)
-        waiting = TokenChunk(*(np.concatenate(part) for part in parts))
+        waiting = TokenChunk(
+            np.concatenate([whole.tokens, open_tick.tokens]),
+            np.concatenate([whole.dt_ms, open_tick.dt_ms]),
+            np.concatenate([whole.t_us, open_tick.t_us]),
+        )
         return [ExportedState(row.lease, RowState(row.leaves, waiting), done)]
 
     def _fill(
-        self, model: _Model, resident: _Resident, chunk: TokenChunk
+        self,
+        model: _Model,
+        resident: _Resident,
+        chunk: PrecedingChunk | TokenChunk,
     ) -> npt.NDArray[np.int32]:
         """Write events to pages; return the pages that are whole.
 

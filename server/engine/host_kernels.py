@@ -75,15 +75,6 @@ def _type_of(argument: str) -> Any:
     return numba.types.Array(kind, int(argument[1]), "C", readonly=readonly)
 
 
-@_compiled("l", "l1", "f1!")
-def count_gaps(before_us: int, t_us: Longs, dt_ms: Floats) -> None:
-    """Write the gap before each event, ms."""
-    if len(t_us):
-        dt_ms[0] = (t_us[0] - before_us) / 1000.0
-    for i in range(1, len(t_us)):
-        dt_ms[i] = (t_us[i] - t_us[i - 1]) / 1000.0
-
-
 @_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1")
 def fill_pages(
     words: Ints,
@@ -106,6 +97,34 @@ def fill_pages(
             floats[page, tick + place + j] = dt_ms[i + j]
         i += count
         longs[page, tick] = t_us[i - 1]
+        place, k = 0, k + 1
+
+
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "l1", "l")
+def fill_with_gaps(
+    words: Ints,
+    floats: Floats,
+    longs: Longs,
+    pages: Ints,
+    begin: int,
+    tick: int,
+    tokens: Ints,
+    t_us: Longs,
+    before_us: int,
+) -> None:
+    """Write events to pages as `fill_pages`, with the gap before each."""
+    place, k, i = begin, 0, 0
+    while i < len(tokens):
+        count = min(tick - place, len(tokens) - i)
+        page, first = pages[k], tick + place
+        floats[page, first] = (t_us[i] - before_us) / 1000.0
+        for j in range(1, count):
+            floats[page, first + j] = (t_us[i + j] - t_us[i + j - 1]) / 1000.0
+        for j in range(count):
+            words[page, place + j] = tokens[i + j]
+        i += count
+        before_us = t_us[i - 1]
+        longs[page, tick] = before_us
         place, k = 0, k + 1
 
 

@@ -12,14 +12,18 @@ from typing import Final
 import jax
 import numpy as np
 
-from saccade.model.backends import BACKENDS
+from saccade.model.backends import BACKENDS, xla
 from saccade.model.checkpoint import load
-from saccade.model.classifier import fold, init_carry
+from saccade.model.classifier import Variables, fold, init_carry
+from saccade.model.config import ModelConfig
+from saccade.server.engine.backend_choice import native_is_faster
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.native_code import NativeCompiler
 
 LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12
+
+Progress = Callable[[str], None]
 
 
 def released() -> list[Path]:
@@ -32,6 +36,7 @@ def load_models(
     paths: Sequence[Path],
     execution: str = "fastest",
     compiler: NativeCompiler | None = None,
+    kept: Path | None = None,
 ) -> list[ServedModel]:
     """Load checkpoints, the released ones where no path is given.
 
@@ -39,12 +44,16 @@ def load_models(
         paths: The checkpoints' folders.
         execution: The backend that runs the models, one of `BACKENDS`.
         compiler: Compiles native code meanwhile, if any process does.
+        kept: A folder that keeps which backend is faster for each network; without it
+            native code is taken wherever it runs.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
         ValueError: Two checkpoints have one name, or there is no checkpoint.
     """
-    models = [load_model(path, execution, compiler) for path in paths or released()]
+    models = [
+        load_model(path, execution, compiler, kept) for path in paths or released()
+    ]
     if not models:
         raise ValueError("there is no checkpoint to serve; name one with --model PATH")
     names = [model.name for model in models]
@@ -54,7 +63,10 @@ def load_models(
 
 
 def load_model(
-    path: Path, execution: str = "fastest", compiler: NativeCompiler | None = None
+    path: Path,
+    execution: str = "fastest",
+    compiler: NativeCompiler | None = None,
+    kept: Path | None = None,
 ) -> ServedModel:
     """Load one checkpoint; arguments as for `load_models`.
 
@@ -82,10 +94,13 @@ def load_model(
         advance_rows=partial(chosen.advance_rows, config)
         if chosen.advance_rows
         else None,
-        prepare=partial(compile_native, chosen.prepare, compiler)
-        if chosen.prepare
-        else None,
     )
+    if chosen.prepare:
+        compiling = partial(compile_native, chosen.prepare, compiler)
+        xla_is_faster = partial(_xla_is_faster, config, variables, kept)
+        on_xla = partial(_on_xla, servable, config, variables)
+        prepare = partial(_on_the_faster, servable, compiling, xla_is_faster, on_xla)
+        servable = servable._replace(prepare=prepare)
     LOG.info("%s: executed as %s", servable.key, chosen.name)
     return ServedModel(
         servable=servable,
@@ -95,13 +110,46 @@ def load_model(
         content_hash=manifest.content_hash,
         folder=path,
         execution=execution,
+        kept=kept,
     )
+
+
+def _on_the_faster(
+    servable: Servable,
+    compiling: Callable[[Progress], None],
+    xla_is_faster: Callable[[Callable[[], None]], bool],
+    on_xla: Callable[[], Servable],
+    progress: Progress,
+) -> Servable:
+    """Compile native code; return the model that runs it, or the same on XLA."""
+    ready = partial(compiling, progress)
+    if xla_is_faster(ready):
+        LOG.info("%s: executed as xla, which is faster here", servable.key)
+        return on_xla()
+    ready()
+    return servable
+
+
+def _xla_is_faster(
+    config: ModelConfig,
+    variables: Variables,
+    kept: Path | None,
+    prepare: Callable[[], None],
+) -> bool:
+    weights = partial(fold, config, variables)
+    return kept is not None and not native_is_faster(config, weights, kept, prepare)
+
+
+def _on_xla(servable: Servable, config: ModelConfig, variables: Variables) -> Servable:
+    backend = xla(config, fold(config, variables))
+    move = partial(backend.advance, config)
+    return servable._replace(weights=backend.weights, advance=move, advance_rows=None)
 
 
 def compile_native(
     prepare: Callable[[Callable[[], None]], None],
     compiler: NativeCompiler | None,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     """Compile native code, or wait for the process that does and read it from disk."""
     if compiler is not None:

@@ -146,6 +146,8 @@ class Pool:
             CanaryMismatch: A bucket computes wrong scores.
         """
         began_s = time.perf_counter()
+        if self._servable.prepare:
+            self._servable = self._servable.prepare(progress)
         executables, rows = compile_all(
             self._servable, self._slots, self._buckets, progress
         )

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.tokens import TokenChunk
+from saccade.model.tokens import PrecedingChunk, TokenChunk
 from saccade.server.engine import host_kernels
 
 WORDS_A_LINE: Final = 16
@@ -96,13 +96,19 @@ class TickArena:
         if not self.used:
             self._forget()
 
-    def fill(self, pages: npt.NDArray[np.int32], begin: int, chunk: TokenChunk) -> None:
+    def fill(
+        self,
+        pages: npt.NDArray[np.int32],
+        begin: int,
+        chunk: PrecedingChunk | TokenChunk,
+    ) -> None:
         """Write events to pages, from place `begin` of the first page on."""
-        arrays = (self.words, self.floats, self.longs)
-        tokens, dt_ms, t_us = map(np.ascontiguousarray, chunk)
-        host_kernels.fill_pages(
-            *arrays, pages, begin, self.tick_events, tokens, dt_ms, t_us
-        )
+        arrays = (self.words, self.floats, self.longs, pages, begin, self.tick_events)
+        if isinstance(chunk, PrecedingChunk):
+            tokens, t_us = map(np.ascontiguousarray, chunk[:2])
+            host_kernels.fill_with_gaps(*arrays, tokens, t_us, chunk.before_us)
+        else:
+            host_kernels.fill_pages(*arrays, *map(np.ascontiguousarray, chunk))
 
     def events(self, pages: npt.NDArray[np.int32], count: int) -> TokenChunk:
         """Return a copy of the events of pages, the last of which may hold fewer.
@@ -137,13 +143,6 @@ class TickArena:
             if hasattr(mmap, advice):
                 self._memory.madvise(getattr(mmap, advice))
         self._unused = self._freed_count = 0
-
-
-def gaps_ms(before_us: int, t_us: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return the gap before each event, (n,), ms; compiled."""
-    gaps = np.empty(len(t_us), np.float32)
-    host_kernels.count_gaps(before_us, np.ascontiguousarray(t_us), gaps)
-    return gaps
 
 
 def _reserve(page_bytes: int, pages: int, file: int | None) -> tuple[mmap.mmap, int]:

@@ -27,7 +27,6 @@ from saccade.model.tokens import NO_TOKENS, GapCounter, TimedTokens
 from saccade.server.engine.client import EngineStream
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
-from saccade.server.engine.ticks import gaps_ms
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
 from saccade.server.sessions.freshness import MOST_LEAD_TICKS
@@ -224,7 +223,7 @@ class SessionInput:
     def __init__(self, model: ServedModel, limits: QueueLimits) -> None:
         self._tick_events = model.tick_events
         self._tokenization = model.tokenization
-        self._gaps = GapCounter(model.timestep, gaps_ms)
+        self._gaps = GapCounter(model.timestep)
         self._drops_oldest = limits.ticks != UNBOUNDED
         self._lead_ticks = limits.ticks
         self._queue = EventQueue(limits)
@@ -388,7 +387,7 @@ class SessionInput:
             self._submit(self._queue.take(target - self.submitted))
 
     def _submit(self, chunk: TimedTokens) -> None:
-        tokens = self._gaps.feed(chunk)
+        tokens = self._gaps.take(chunk)
         if len(tokens.tokens):
             self.submitted += len(tokens.tokens)
             self.stream.submit(tokens)

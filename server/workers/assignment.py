@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pickle
 import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -41,7 +44,7 @@ class Assignment:
     @property
     def name(self) -> str:
         """The process's name in the log."""
-        return "the engine" if self.index == ENGINE else f"worker {self.index}"
+        return "engine" if self.index == ENGINE else f"worker {self.index}"
 
     @property
     def slots(self) -> range:
@@ -63,9 +66,10 @@ class Assignment:
         ours, theirs = socket.socketpair()
         program = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; "
         program += f"sys.exit(here.begin({theirs.fileno()}))"
+        label = self.name.replace(" ", "-")  # for who lists the processes
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", program),
+                *(sys.executable, "-c", program, f"saccade-{label}"),
                 stdin=DEVNULL,
                 pass_fds=(theirs.fileno(), *self.listening),
             )
@@ -92,6 +96,9 @@ def begin(descriptor: int) -> int:
     from saccade.server.logs import configure_logs
 
     configure_logs(assignment.name)
+    with _alone(assignment.compiled):
+        # Compiled when it is imported: the first process does so, for all.
+        import saccade.server.engine.host_kernels  # noqa: F401
     if assignment.index == ENGINE:
         from saccade.server.workers import engine_process as part
     else:
@@ -102,6 +109,14 @@ def begin(descriptor: int) -> int:
 def end_with_supervisor() -> None:
     """End at once: nobody is left to drain for."""
     os._exit(1)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Run what only one process may at a time."""
+    with (folder / "compiling.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _read(connection: socket.socket, size: int) -> bytes:

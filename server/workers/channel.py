@@ -6,6 +6,7 @@ memory and never pass here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, TypeAlias
 
@@ -91,11 +92,10 @@ def health_from_plain(plain: dict[str, list[Any]]) -> Health:
     return Health({name: ModelHealth(*facts) for name, facts in plain.items()})
 
 
-def _to_extension(value: Any) -> msgpack.ExtType:
+def _to_extension(value: Any) -> Any:
     code = _CODES.get(type(value))
     if code is not None:
-        content = [_array_or(part) for part in value]
-        return msgpack.ExtType(code, _packed(content))
+        return msgpack.ExtType(code, _packed(list(value)))
     if isinstance(value, np.ndarray):
         content = [value.dtype.str, list(value.shape), value.tobytes()]
         return msgpack.ExtType(_ARRAY, _packed(content))
@@ -104,13 +104,9 @@ def _to_extension(value: Any) -> msgpack.ExtType:
     if isinstance(value, EngineError):
         facts = [getattr(value, field.name) for field in fields(value)]  # type: ignore[arg-type]
         return msgpack.ExtType(_ERROR, _packed([type(value).__name__, facts]))
+    if isinstance(value, Sequence):  # a tuple, or the arrays of a row
+        return list(value)
     raise TypeError(f"{type(value)} has no place in a message")
-
-
-def _array_or(value: Any) -> Any:
-    """Return the arrays of a row as a list, and anything else as it is."""
-    plain = isinstance(value, tuple | str | int | float | np.ndarray | EngineError)
-    return value if plain or isinstance(value, bool | np.generic) else list(value)
 
 
 def _packed(content: list[Any]) -> bytes:

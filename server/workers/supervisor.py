@@ -151,7 +151,7 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         """Run a process, and the next one whenever it ends."""
-        name, index = child.assignment.name, child.assignment.index
+        name, index = f"the {child.assignment.name}", child.assignment.index
         while not self._stopping:
             status = await child.run(partial(self._peer_of, child))
             self._usage.pop(index, None)

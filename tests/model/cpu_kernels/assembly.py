@@ -57,12 +57,12 @@ def assembly(code: str, triple: str, cpu: str, features: str) -> str:
     code = re.sub(r'target triple = ".*"', f'target triple = "{triple}"', code)
     layout = f'target datalayout = "{compiler.target_data}"'
     module = binding.parse_assembly(re.sub(r"target datalayout = .*", layout, code))
-    return compiler.emit_assembly(module)
+    return str(compiler.emit_assembly(module))
 
 
 def main(name: str) -> None:
     """Print each kernel's assembly."""
-    machine.MACHINE = getattr(machine, name)
+    vars(machine)["MACHINE"] = getattr(machine, name)  # before the kernels read it
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     for function, arguments in kernels():

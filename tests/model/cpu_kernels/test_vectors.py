@@ -102,7 +102,8 @@ def test_where_a_phase_is_small_fewer_operations_give_the_same_decay(
     real: float, imag: float, ms: float
 ) -> None:
     rates = np.full((2, 16), [[real], [imag]], np.float32)
-    rates *= np.float32([[functions.NEAR_DOUBLINGS], [functions.NEAR_TURNS]])
+    limits = [[functions.NEAR_DOUBLINGS], [functions.NEAR_TURNS]]
+    rates *= np.asarray(limits, np.float32)
     few, full = np.empty((2, 2, 16), np.float32)
     decay_in_both_ways(at(rates), ms, at(few), at(full))
     assert np.abs(few - full).max() <= 6 * EPSILON

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from saccade.model.tokens import TokenChunk
+from saccade.model.tokens import PrecedingChunk, TokenChunk
 from saccade.server.engine import host_kernels
 from saccade.server.engine.page_queues import PageQueues
 from saccade.server.engine.ticks import KEPT_BYTES, OutOfPages, TickArena
@@ -23,19 +23,25 @@ def numbered(count: int) -> np.ndarray:
 def test_pages_hold_the_events_that_were_written_however_they_were_cut(
     gaps_us: list[list[int]],
 ) -> None:
-    arena = TickArena(TICK, CLASSES, 100)
+    arena = TickArena(TICK, CLASSES, 200)
     gaps = np.array([gap for part in gaps_us for gap in part], np.int64)
     t_us, count = 7 + np.cumsum(gaps), len(gaps)
     whole = TokenChunk(numbered(count), (gaps / 1000).astype(np.float32), t_us)
     pages = arena.take(-(-count // TICK))[::-1].copy()
-    written = 0
+    again = arena.take(len(pages))
+    written, before_us = 0, 7
     for part in gaps_us:
         cut = slice(written, written + len(part))
+        place = written // TICK, written % TICK
         chunk = TokenChunk(*(column[cut] for column in whole))
-        arena.fill(pages[written // TICK :], written % TICK, chunk)
+        arena.fill(pages[place[0] :], place[1], chunk)
+        without = PrecedingChunk(chunk.tokens, chunk.t_us, before_us)
+        arena.fill(again[place[0] :], place[1], without)
         written += len(part)
-    for read, expected in zip(arena.events(pages, count), whole, strict=True):
-        assert read.tolist() == expected.tolist()
+        before_us = int(t_us[written - 1]) if written else before_us
+    for read in (arena.events(pages, count), arena.events(again, count)):
+        for column, expected in zip(read, whole, strict=True):
+            assert column.tolist() == expected.tolist()
 
 
 def test_columns_of_a_wider_array_are_taken_as_well() -> None:

@@ -95,13 +95,13 @@ class BenchClient(RecordingSink):
     def watch(self) -> None:
         """Record what the gap counter is fed."""
         gaps = self.session._input._gaps
-        feed = gaps.feed
+        take = gaps.take
 
         def fed(chunk: TimedTokens) -> Any:
             self.fed.append(chunk)
-            return feed(chunk)
+            return take(chunk)
 
-        gaps.feed = fed  # type: ignore[method-assign]
+        gaps.take = fed  # type: ignore[method-assign]
 
 
 class Bench:

@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,39 +42,33 @@ GAP_MS: Final = 0.01
 Call = Callable[[], object]
 
 
-def measured(
-    config: ModelConfig,
-    weights: Weights,
-    folder: Path,
-    prepare: Call | None = None,
-) -> Backend:
-    """Return the faster backend on this machine, as measured now or by an earlier one.
+def native_is_faster(
+    config: ModelConfig, weights: Callable[[], Weights], folder: Path, prepare: Call
+) -> bool:
+    """Return whether native code is faster here, as measured now or by an earlier one.
 
-    Without an answer in the folder, XLA compiles a short network meanwhile the native
-    code is compiled; the measurement itself takes less than a second.
+    Without an answer in the folder, XLA compiles a short network while the native code
+    is compiled; the measurement itself takes less than a second.
 
     Args:
-        config: The model's configuration.
-        weights: From `classifier.fold`.
+        config: A configuration that the kernels implement.
+        weights: Returns those of `classifier.fold`.
         folder: Keeps the answer for the next process.
-        prepare: Compiles the native code, in place of `Backend.prepare`.
+        prepare: Compiles the native code, or waits until it is compiled.
     """
-    ours = native(config, weights)
-    if ours is None:
-        return xla(config, weights)
     path = folder / f"backend-{_key(config)}.json"
     ratio = _kept(path)
     if ratio is None:
-        ratio = compare(config, weights, prepare or _prepare(ours))
+        ratio = compare(config, weights(), prepare)
         _keep(path, ratio)
-    return ours if ratio >= 1.0 else xla(config, weights)
+    return ratio >= 1.0
 
 
 def compare(config: ModelConfig, weights: Weights, prepare: Call) -> float:
     """Return how many times faster than XLA the native code runs this network.
 
     The network that is measured has one layer a stage and a small vocabulary, so that
-    XLA compiles it in seconds. Arguments as for `measured`.
+    XLA compiles it in seconds. Arguments as for `native_is_faster`.
     """
     short = replace(config, num_layers_per_stage=1, num_embeddings=VOCABULARY)
     rows = np.arange(VOCABULARY) % config.num_embeddings
@@ -89,12 +84,6 @@ def compare(config: ModelConfig, weights: Weights, prepare: Call) -> float:
         prepare()
         pairs = zip(_calls(short, few, ours), theirs.result(), strict=True)
     return geometric_mean(_ratio(*pair) for pair in pairs)
-
-
-def _prepare(backend: Backend) -> Call:
-    prepare = backend.prepare
-    assert prepare is not None
-    return lambda: prepare(lambda: None)
 
 
 def _calls(config: ModelConfig, weights: Weights, backend: Backend) -> list[Call]:
@@ -173,4 +162,5 @@ def _keep(path: Path, ratio: float) -> None:
         written.write_text(json.dumps({"native_by_xla": ratio}) + "\n")
         written.replace(path)
     except OSError:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink()

@@ -1,0 +1,82 @@
+"""Limits and metrics of several processes are those of the whole server."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from saccade.server.engine.leases import Leases
+from saccade.server.protocol.errors import TooManySessions
+from saccade.server.settings import Settings
+from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
+from saccade.server.transport.send_queue import SendQueue
+from saccade.server.workers.assignment import Assignment
+from saccade.server.workers.merged_metrics import families_of, merged_exposition
+
+
+def quotas(now: list[float], **limits: float) -> KeyQuotas:
+    return KeyQuotas(KeyLimits(**limits), lambda: now[0])
+
+
+def queue() -> SendQueue:
+    return SendQueue(10, lambda code: None)
+
+
+def test_a_rate_is_one_for_all_processes() -> None:
+    now = [0.0]
+    one, other = (quotas(now, events_per_s=1000.0) for _ in range(2))
+    assert one.of("ann").charge(events=1000) == 0.0
+    other.absorb(0, one.take_usage())
+    assert other.of("ann").charge(events=500) == pytest.approx(0.5)
+    one.absorb(1, other.take_usage())
+    assert one.of("ann").charge(events=0) == pytest.approx(0.5)
+    assert one.take_usage() == {}, "what came from elsewhere is not told again"
+
+
+def test_sessions_are_counted_in_all_processes_until_one_ends() -> None:
+    now = [0.0]
+    one, other = (quotas(now, sessions=2) for _ in range(2))
+    for _ in range(2):
+        one.of("ann").add_session(queue())
+    other.absorb(0, one.take_usage())
+    with pytest.raises(TooManySessions):
+        other.of("ann").add_session(queue())
+    other.of("bob").add_session(queue())
+    other.forget(0)
+    other.of("ann").add_session(queue())
+
+
+def counted(sessions: int, seconds: float) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    Counter("sessions", "Sessions", ["model"], registry=registry).labels("a").inc(
+        sessions
+    )
+    Gauge("open", "Open", registry=registry).set(sessions)
+    Histogram("s", "Seconds", buckets=(0.1, 1), registry=registry).observe(seconds)
+    return registry
+
+
+def test_each_number_of_the_metrics_is_the_sum_of_all_processes() -> None:
+    parts = [families_of(counted(3, 0.05)), families_of(counted(4, 0.5))]
+    text = merged_exposition([[list(each) for each in part] for part in parts])
+    lines = text.decode().splitlines()
+    assert 'sessions_total{model="a"} 7.0' in lines
+    assert "open 7.0" in lines
+    assert 's_bucket{le="0.1"} 1.0' in lines
+    assert 's_bucket{le="+Inf"} 2.0' in lines
+    assert "s_sum 0.55" in lines
+    assert lines.count("# TYPE sessions_total counter") == 1
+
+
+def test_workers_share_the_slots_without_rest(tmp_path) -> None:
+    settings = Settings(slots=7, sessions=10, workers=3)
+    parts = [Assignment(settings, k, tmp_path, tmp_path, ()) for k in range(3)]
+    assert sorted(slot for part in parts for slot in part.slots) == [*range(7)]
+    assert min(len(part.slots) for part in parts) == 2
+    assert all(part.sessions == 4 for part in parts)
+    assert Leases("toy", parts[2].slots).acquire().slot in parts[2].slots
+
+
+def test_more_workers_than_slots_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 workers cannot share 2 slots"):
+        Settings(slots=2, workers=3)

@@ -1,0 +1,100 @@
+"""A server of several processes: whichever of them is killed, no score changes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from saccade.clients import http
+from saccade.clients.commands.server_process import ServerProcess
+from tests.system.survivors import (
+    assert_same,
+    mortal,
+    outlive,
+    recordings,
+    streamed,
+)
+
+SESSIONS = 4
+ENGINE, WORKER = "saccade-engine", "saccade-worker-"
+
+
+def processes(server: ServerProcess, name: str) -> list[int]:
+    """Return the ids of a server's processes of a name."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            command = folder.joinpath("cmdline").read_bytes()
+        except OSError:  # ended meanwhile
+            continue
+        if int(parent) == server.pid and f"\0{name}".encode() in command:
+            found.append(int(folder.name))
+    return found
+
+
+async def killed(server: ServerProcess, name: str, dice: random.Random) -> None:
+    """Kill a process of that name; return when another serves in its place."""
+    before = processes(server, name)
+    victim = dice.choice(before)
+    os.kill(victim, signal.SIGKILL)
+    while len(now := processes(server, name)) < len(before) or victim in now:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(server.wait_until_ready, lambda text: None)
+
+
+async def survives(folder: Path, victims: list[str], events: int, seed: int) -> None:
+    dice, parts = random.Random(seed), recordings(SESSIONS, events)
+    with mortal(folder, "--workers", "2") as server:
+        expected = await asyncio.gather(*(streamed(server.url, p) for p in parts))
+
+        async def strike() -> None:
+            for name in victims:
+                await asyncio.sleep(dice.uniform(0.02, 0.5))
+                await killed(server, name, dice)
+
+        found = await outlive(server.url, parts, strike)
+        assert "Traceback" not in server.log()
+    assert_same(found, [*expected])
+
+
+async def test_sessions_end_as_if_worker_and_engine_had_lived_on(tmp_path):
+    await survives(tmp_path, [WORKER, ENGINE], events=50_000, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [WORKER, ENGINE])
+async def test_twenty_kills_of_one_process_change_no_score(tmp_path, name):
+    await survives(tmp_path, 20 * [name], events=600_000, seed=2)
+
+
+def test_the_processes_end_with_the_one_that_started_them(tmp_path):
+    with mortal(tmp_path, "--workers", "2") as server:
+        children = processes(server, "saccade-")
+        assert len(children) == 3
+        os.kill(server.pid, signal.SIGKILL)
+        server._process.wait()
+        deadline_s = time.monotonic() + 60
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+
+
+def test_metrics_and_sessions_are_those_of_all_workers(tmp_path):
+    async def run(url: str) -> None:
+        parts = recordings(6, 2_000)
+        await asyncio.gather(*(streamed(url, part) for part in parts))
+
+    with mortal(tmp_path, "--workers", "2") as server:
+        asyncio.run(run(server.url))
+        samples = {one.name: one.value for one in http.metrics(server.url)}
+        assert samples["saccade_sessions_total"] == 6
+        assert samples["saccade_events_received_total"] == 12_000
+        assert samples["saccade_events_scored_total"] <= 12_000
+        assert samples["saccade_batches_total"] > 0
