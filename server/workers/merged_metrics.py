@@ -72,7 +72,8 @@ class _Sum(Collector):
         values = self._values.setdefault(family.name, {})
         for sample, labels, value in family.samples:
             place = (sample, tuple(sorted(labels.items())))
-            if sample.endswith("_created"):  # when the first of them began
+            if sample.endswith(("_created", "_start_time_seconds")):
+                # when the first of them began
                 values[place] = min(values.get(place, value), value)
             else:
                 values[place] = values.get(place, 0.0) + value

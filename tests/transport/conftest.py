@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -41,11 +42,13 @@ def serving(
     chosen |= {"store": "memory", **settings}
     service = create_service(Settings(**chosen), models or (toy_model(),))
     http = uvicorn.Server(configuration(create_app(service), service.settings))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:
         loops.append(asyncio.get_running_loop())
-        await http.serve()
+        await http.serve(sockets=[listener])
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,49 @@ def test_a_server_that_is_behind_reads_on_and_tells_exactly_what_it_dropped(
     assert b"saccade_events_dropped_total" in server.service.metrics.exposition()
 
 
+def test_a_live_session_with_a_largest_lag_drops_what_is_old_and_counts_it(
+    serve: Any, gate: Gate
+) -> None:
+    server = serve(toy_model(advance=gate.advance))
+    events = some_events(20 * FRAME)
+    with server.client() as client:
+        client.open(when_full="drop-oldest", max_lag_ms=50)
+        with gate:
+            for start in range(0, len(events) - FRAME, FRAME):
+                client.send(events[start : start + FRAME])
+            received = server.service.metrics.model("toy").events_received._value
+            wait_until(lambda: received.get() == len(events) - FRAME)
+            time.sleep(0.1)
+            client.send(events[-FRAME:])
+            wait_until(lambda: received.get() == len(events))
+        closed = client.finish()
+        ack = client.of(Ack)[-1]
+    assert closed.dropped == ack.dropped > 10 * FRAME
+    assert closed.events + closed.dropped + closed.pending == len(events)
+    assert closed.t_us == events["t"][-1]
+    assert ack.lag_ms is not None
+    exposition = server.service.metrics.exposition()
+    assert b'saccade_event_latency_seconds_bucket{le="0.0001",model="toy"}' in (
+        exposition
+    )
+    assert b"saccade_events_late_total" in exposition
+
+
+async def test_the_sdk_keeps_to_the_window_of_a_largest_lag(serve: Any) -> None:
+    server, events = serve(), some_events(50 * FRAME)
+    async with connect(server.base, model="toy", max_lag_ms=50) as stream:
+        for start in range(0, len(events), FRAME):
+            await stream.send(events[start : start + FRAME])
+        await stream.flush()
+        stats = stream.stats
+        assert stats.lag_ms is not None
+        assert stats.window_events is not None
+        assert 4 <= stats.window_events <= 1 << 19
+        closed = await stream.close()
+    assert closed.logits is not None
+    assert closed.logits[0] == pytest.approx(event_scores(events)[-1], rel=1e-5)
+
+
 async def test_a_live_sdk_stream_never_waits_and_its_counts_add_up(
     serve: Any, gate: Gate
 ) -> None:
@@ -95,6 +139,7 @@ async def test_a_live_source_goes_on_while_its_connection_is_down(serve: Any) ->
 
     bounds = Bounds(kept_bytes=8 * 10 * FRAME)
     opening = {"model": "toy", "when_full": "drop-oldest", "bounds": bounds}
+    opening["max_lag_ms"] = None  # what comes after the cut is old, and not dropped
     async with connect(server.base, **opening) as stream:
         await stream.send(events[:FRAME])
         await stream.flush()
