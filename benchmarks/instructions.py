@@ -22,7 +22,7 @@ RESTRICTIONS: Final = {
 }
 """The environment variables of each restriction; they can be set by hand as well."""
 
-SHOWN: Final = (
+SHOWN: Final[tuple[str, ...]] = (
     "avx2", "fma", "avx512f", "avx512vl", "avx512fp16", "amx-tile", "neon", "sve"
 )  # fmt: skip
 

@@ -78,4 +78,5 @@ def _resident_kib(pid: int) -> int:
         text = (PROC / str(pid) / "status").read_text()
     except OSError:
         return 0
-    return int(text.partition("VmRSS:")[2].split()[0])
+    found = text.partition("VmRSS:")[2].split()
+    return int(found[0]) if found else 0  # none left: it has ended, or is about to

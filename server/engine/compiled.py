@@ -120,7 +120,7 @@ def keep_compiled(folder: Path) -> None:
 
     A call from the cache must reproduce the canary like a freshly compiled one.
     """
-    set_option = partial(jax.config.update)  # type: ignore[no-untyped-call]
+    set_option = partial(jax.config.update)
     set_option("jax_compilation_cache_dir", str(folder))
     set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -22,7 +22,7 @@ from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import KeyQuotas
 from saccade.server.transport.send_queue import Ending, SendQueue
 
-RESTART: Final = Ending(1012, "the server is stopping")
+RESTART: Final = Ending(1012, "the server stops, or a part of it has")
 READING: Final = 0.75
 """The part of the drain in which clients are read; in the rest, what they sent is
 scored."""
@@ -66,6 +66,11 @@ class Service:
         self.connections.discard(client)
         self._changed.notify()
 
+    def disconnect_all(self) -> None:
+        """End every connection; the sessions may be resumed."""
+        for client in self.connections:
+            client.end(RESTART)
+
     async def drain(self, reconnect_after_ms: int) -> None:
         """Refuse new sessions, send `goaway`, wait, then save the sessions that remain.
 
@@ -83,6 +88,5 @@ class Service:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s - reading_s):
                 await self.registry.drained()
-        for client in self.connections:
-            client.end(RESTART)
+        self.disconnect_all()
         await self.registry.detach_all()

@@ -96,9 +96,12 @@ def begin(descriptor: int) -> int:
     from saccade.server.logs import configure_logs
 
     configure_logs(assignment.name)
-    with _alone(assignment.compiled):
-        # Compiled when it is imported: the first process does so, for all.
+    with _alone(assignment.compiled):  # what one compiles, the others find
         import saccade.server.engine.host_kernels  # noqa: F401
+        from saccade.server.protocol.ingest import prepare_ingest
+
+        if assignment.index != ENGINE:
+            prepare_ingest()
     if assignment.index == ENGINE:
         from saccade.server.workers import engine_process as part
     else:

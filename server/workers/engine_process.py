@@ -67,6 +67,11 @@ class Channels:
         self._ports[port] = frames
         return frames
 
+    def close(self) -> None:
+        """End all connections."""
+        for frames in [*self._ports.values()]:
+            frames.close()
+
     def streams(self, model: str) -> int:
         """Return how many streams of a model are open in all workers."""
         return sum(counts.get(model, 0) for counts in self._streams.values())
@@ -114,9 +119,12 @@ class Channels:
 def take_pages(
     listening: socket.socket, add_arena: Callable[[int, str, TickArena], None]
 ) -> None:
-    """Map the memory of the workers' pages, for as long as the process runs."""
+    """Map the memory of the workers' pages, until the socket is shut down."""
     while True:
-        way, _ = listening.accept()
+        try:
+            way, _ = listening.accept()
+        except OSError:
+            return
         with way:
             try:
                 data, files, _, _ = socket.recv_fds(way, HEADER_BYTES, 1)
@@ -125,7 +133,7 @@ def take_pages(
                 os.close(files[0])
                 add_arena(port, model, arena)
                 way.send(b"1")
-            except (OSError, ValueError):
+            except Exception:  # the worker sees no answer, and connects again
                 LOG.exception("a worker's pages cannot be mapped")
 
 
@@ -208,14 +216,14 @@ class EngineProcess:
         health: Health | None = None
         facts: list[ModelFacts] = []
         while True:
-            if self._facts() != facts:
-                facts = self._facts()
-                channels.send_all(channel.MODELS, [list(each) for each in facts])
-            if engine.health != health:
+            if engine.health != health:  # of a new model before the model
                 health = engine.health
                 plain = channel.health_to_plain(health)
                 channels.send_all(channel.HEALTH, plain)
                 peer.tell("health", plain, [*self._catalogue.current])
+            if self._facts() != facts:
+                facts = self._facts()
+                channels.send_all(channel.MODELS, [list(each) for each in facts])
             await asyncio.sleep(WATCH_S)
 
     def _facts(self) -> list[ModelFacts]:

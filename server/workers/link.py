@@ -31,6 +31,9 @@ from saccade.server.workers.framing import FrameProtocol
 
 LOG: Final = logging.getLogger(__name__)
 RETRY_S: Final = 0.05
+PAGES_S: Final = 5.0
+"""How long the engine process may take to map a model's pages."""
+
 ENDED: Final = "its process has ended"
 
 CHANNEL: Final = "engine.sock"
@@ -111,6 +114,7 @@ class RemoteEngine:
     Attributes:
         streams: The worker's streams; set before `start`.
         on_models: Called with the facts of all models when they have changed.
+        on_lost: Called when the engine process has ended, before its streams fail.
     """
 
     def __init__(self, folder: Path, index: int) -> None:
@@ -126,6 +130,7 @@ class RemoteEngine:
         self._reconnecting: asyncio.Task[None] | None = None
         self.streams: EngineClient | None = None
         self.on_models: Callable[[list[ModelFacts]], None] = _drop
+        self.on_lost: Callable[[], None] = _ignore
 
     @property
     def health(self) -> Health:
@@ -226,7 +231,7 @@ class RemoteEngine:
         elif kind == channel.HEALTH:
             self._health = channel.health_from_plain(content[0])
         elif kind == channel.MODELS:
-            self.on_models([ModelFacts(*facts) for facts in content[0]])
+            self._follow([ModelFacts(*facts) for facts in content[0]])
         elif kind == channel.WELCOME:
             self._port, models, health = content
             self._health = channel.health_from_plain(health)
@@ -243,6 +248,7 @@ class RemoteEngine:
             return
         if was_connected and self.streams is not None:
             LOG.warning("the engine process has ended; its sessions may be resumed")
+            self.on_lost()
             self.streams.handle(self._frontend.restart(EngineFailed(ENDED)))
             self._reconnecting = asyncio.create_task(self._reconnect())
 
@@ -250,7 +256,17 @@ class RemoteEngine:
         models = await self.connect()
         for model in self._arenas:
             self._share(model)
+        self._follow(models)
+
+    def _follow(self, models: list[ModelFacts]) -> None:
         self.on_models(models)
+        kept = {each.shape.key for each in models}
+        self._arenas = {k: arena for k, arena in self._arenas.items() if k in kept}
+
+    def _lose(self) -> None:
+        """End the connection, as if the engine process had."""
+        if self._frames is not None:
+            self._frames.close()
 
     def _share(self, model: str) -> None:
         """Send the descriptor of a model's pages, and wait until they are mapped."""
@@ -262,13 +278,16 @@ class RemoteEngine:
         header = json.dumps([self._port, model, *shape]).encode()
         try:
             with socket.socket(socket.AF_UNIX) as way:
+                way.settimeout(PAGES_S)
                 way.connect(str(self._folder / PAGES))
                 socket.send_fds(way, [header], [file])
-                way.recv(1)
-        except OSError as error:  # the loss of the channel follows
-            LOG.warning("the engine process takes no pages: %s", error)
-        finally:
-            os.close(file)
+                mapped = way.recv(1) == b"1"
+        except OSError:
+            mapped = False
+        os.close(file)
+        if not mapped:
+            LOG.warning("the engine process takes no pages: connecting again")
+            self._lose()
 
 
 def _memory_file() -> int:
@@ -281,6 +300,10 @@ def _memory_file() -> int:
 
 def _elsewhere(*_: Any) -> Any:
     raise AssertionError("the engine process has the weights")
+
+
+def _ignore() -> None:
+    """Leave it to the streams."""
 
 
 def _drop(_: Any) -> None:

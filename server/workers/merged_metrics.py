@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -39,7 +39,7 @@ def families_of(registry: CollectorRegistry) -> list[Family]:
     ]
 
 
-def merged_exposition(processes: Iterable[Iterable[list[Any]]]) -> bytes:
+def merged_exposition(processes: Iterable[Iterable[Sequence[Any]]]) -> bytes:
     """Return the metrics of processes in Prometheus' text format.
 
     Args:
@@ -51,7 +51,7 @@ def merged_exposition(processes: Iterable[Iterable[list[Any]]]) -> bytes:
 
 
 class _Sum(Collector):
-    def __init__(self, processes: Iterable[Iterable[list[Any]]]) -> None:
+    def __init__(self, processes: Iterable[Iterable[Sequence[Any]]]) -> None:
         self._metrics: dict[str, Metric] = {}
         self._values: dict[str, dict[Any, float]] = {}
         for families in processes:

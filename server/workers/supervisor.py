@@ -27,7 +27,7 @@ from saccade.server.settings import Settings
 from saccade.server.transport.auth import Tickets
 from saccade.server.workers.assignment import ENGINE, Assignment
 from saccade.server.workers.channel import health_from_plain
-from saccade.server.workers.peer import Peer, ask_all
+from saccade.server.workers.peer import Handler, Listener, Peer, ask_all
 from saccade.server.workers.shared import store_handlers
 
 LOG: Final = logging.getLogger(__name__)
@@ -63,7 +63,10 @@ class Child:
         self.peer = new_peer()
         await self.peer.connect(connection)
         status = await self._process.wait()
-        self._failed_starts = 0 if self.up else self._failed_starts + 1
+        if self.up:
+            self._failed_starts = 0
+        elif status != -signal.SIGKILL:  # which says nothing about the process
+            self._failed_starts += 1
         self.peer.close()
         self.peer, self.up, self._process = None, False, None
         return status
@@ -133,7 +136,8 @@ class Supervisor:
         keeping = [asyncio.create_task(self._keep(child)) for child in children]
         announcing = asyncio.create_task(self._announce(started_s))
         signalled = asyncio.create_task(signals.get())
-        await asyncio.wait({signalled, self._stop}, return_when=asyncio.FIRST_COMPLETED)
+        waited: set[asyncio.Future[Any]] = {signalled, self._stop}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
         self._stopping = True
@@ -192,14 +196,14 @@ class Supervisor:
 
     def _peer_of(self, child: Child) -> Peer:
         index = child.assignment.index
-        handlers = {
+        handlers: dict[str, Handler] = {
             **store_handlers(self._store),
             "issue_ticket": self._tickets.issue,
             "use_ticket": self._tickets.use,
             "ask_others": partial(self._ask_others, index),
             "cannot_serve": self._cannot_serve,
         }
-        listeners = {
+        listeners: dict[str, Listener] = {
             "up": partial(self._come_up, child),
             "usage": partial(self._pass_usage_on, index),
             "health": self._hear_health,

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import uvicorn
@@ -20,6 +20,7 @@ from saccade.server.app import (
     in_background,
 )
 from saccade.server.engine.client import EngineClient
+from saccade.server.engine.errors import EngineError
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
 from saccade.server.protocol.errors import TakenOver
@@ -33,7 +34,7 @@ from saccade.server.transport.service import Service
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.link import ModelFacts, RemoteEngine
 from saccade.server.workers.merged_metrics import Family, families_of
-from saccade.server.workers.peer import Peer
+from saccade.server.workers.peer import Handler, Listener, Peer
 from saccade.server.workers.shared import OtherWorkers, RemoteStore, RemoteTickets
 
 USAGE_S: Final = 0.05
@@ -53,14 +54,14 @@ class Worker:
         self._front = Starting()
         self._server = uvicorn.Server(configuration(self._front, self._settings))
         self._service: Service | None = None
-        handlers = {
+        handlers: dict[str, Handler] = {
             "sessions": self._sessions,
             "delete": self._delete,
             "take_over": self._take_over,
             "metrics": self._metrics,
             "drain": self._drain,
         }
-        listeners = {"usage": self._absorb, "gone": self._forget}
+        listeners: dict[str, Listener] = {"usage": self._absorb, "gone": self._forget}
         self._supervisor = Peer(handlers, listeners, end_with_supervisor)
 
     async def run(self, supervisor: socket.socket) -> int:
@@ -90,6 +91,7 @@ class Worker:
             await self._supervisor.call("cannot_serve", str(error))
             return
         async with _running(service, engine):
+            engine.on_lost = service.disconnect_all
             reporting = in_background(self._report_usage(service, engine))
             service.quotas.changed = self._tell_usage
             self._front.app = create_app(service)
@@ -208,7 +210,8 @@ class ModelChanges:
         for model in self._catalogue.older:
             if model.content_hash not in kept:
                 self._catalogue.drop(model)
-                self._frontend.remove_model(model.key)
+                with suppress(EngineError):  # a session on it has just begun: it fails
+                    self._frontend.remove_model(model.key)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,52 +50,56 @@ async def killed(server: ServerProcess, name: str, dice: random.Random) -> None:
     await asyncio.to_thread(server.wait_until_ready, lambda text: None)
 
 
-async def survives(folder: Path, victims: list[str], events: int, seed: int) -> None:
-    dice, parts = random.Random(seed), recordings(SESSIONS, events)
-    with mortal(folder, "--workers", "2") as server:
-        expected = await asyncio.gather(*(streamed(server.url, p) for p in parts))
+async def survives(server: ServerProcess, victims: list[str], events: int) -> None:
+    dice, parts = random.Random(1), recordings(SESSIONS, events)
+    expected = await asyncio.gather(*(streamed(server.url, p) for p in parts))
 
-        async def strike() -> None:
-            for name in victims:
-                await asyncio.sleep(dice.uniform(0.02, 0.5))
-                await killed(server, name, dice)
+    async def strike() -> None:
+        for name in victims:
+            await asyncio.sleep(dice.uniform(0.02, 0.5))
+            await killed(server, name, dice)
 
-        found = await outlive(server.url, parts, strike)
-        assert "Traceback" not in server.log()
+    found = await outlive(server.url, parts, strike)
+    assert "Traceback" not in server.log()
     assert_same(found, [*expected])
 
 
-async def test_sessions_end_as_if_worker_and_engine_had_lived_on(tmp_path):
-    await survives(tmp_path, [WORKER, ENGINE], events=50_000, seed=1)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with two workers, which the last test of the module kills."""
+    with mortal(tmp_path_factory.mktemp("sessions"), "--workers", "2") as process:
+        yield process
+
+
+def test_metrics_are_those_of_all_workers(server):
+    async def stream_all() -> None:
+        parts = recordings(6, 2_000)
+        await asyncio.gather(*(streamed(server.url, part) for part in parts))
+
+    asyncio.run(stream_all())
+    samples = {one.name: one.value for one in http.metrics(server.url)}
+    assert samples["saccade_sessions_total"] == 6
+    assert samples["saccade_events_received_total"] == 12_000
+    assert 11_000 < samples["saccade_events_scored_total"] <= 12_000
+    assert samples["saccade_batches_total"] > 0
+
+
+async def test_sessions_end_as_if_worker_and_engine_had_lived_on(server):
+    await survives(server, [WORKER, ENGINE], events=50_000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [WORKER, ENGINE])
-async def test_twenty_kills_of_one_process_change_no_score(tmp_path, name):
-    await survives(tmp_path, 20 * [name], events=600_000, seed=2)
+async def test_twenty_kills_of_one_process_change_no_score(server, name):
+    await survives(server, 20 * [name], events=600_000)
 
 
-def test_the_processes_end_with_the_one_that_started_them(tmp_path):
-    with mortal(tmp_path, "--workers", "2") as server:
-        children = processes(server, "saccade-")
-        assert len(children) == 3
-        os.kill(server.pid, signal.SIGKILL)
-        server._process.wait()
-        deadline_s = time.monotonic() + 60
-        while any(Path(f"/proc/{child}").exists() for child in children):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-
-
-def test_metrics_and_sessions_are_those_of_all_workers(tmp_path):
-    async def run(url: str) -> None:
-        parts = recordings(6, 2_000)
-        await asyncio.gather(*(streamed(url, part) for part in parts))
-
-    with mortal(tmp_path, "--workers", "2") as server:
-        asyncio.run(run(server.url))
-        samples = {one.name: one.value for one in http.metrics(server.url)}
-        assert samples["saccade_sessions_total"] == 6
-        assert samples["saccade_events_received_total"] == 12_000
-        assert samples["saccade_events_scored_total"] <= 12_000
-        assert samples["saccade_batches_total"] > 0
+def test_the_processes_end_with_the_one_that_started_them(server):
+    children = processes(server, "saccade-")
+    assert len(children) == 3
+    os.kill(server.pid, signal.SIGKILL)
+    server._process.wait()
+    deadline_s = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
