@@ -82,7 +82,7 @@ def test_a_live_session_with_a_largest_lag_drops_what_is_old_and_counts_it(
 
 
 async def test_the_sdk_keeps_to_the_window_of_a_largest_lag(serve: Any) -> None:
-    server, events = serve(), some_events(50 * FRAME)
+    server, events = serve(), some_events(5 * FRAME)
     async with connect(server.base, model="toy", max_lag_ms=50) as stream:
         for start in range(0, len(events), FRAME):
             await stream.send(events[start : start + FRAME])
