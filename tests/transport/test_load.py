@@ -69,7 +69,7 @@ def test_a_sensor_sends_every_frame_of_its_schedule_and_no_more(server: Any) -> 
 
 
 def test_a_client_at_full_speed_stays_within_its_credit(serve: Any) -> None:
-    window = 4 * FRAME
+    window = 64 * FRAME
     server = serve(
         window_events=window, window_bytes=8 * window, max_frame_bytes=8 * window
     )
