@@ -11,10 +11,16 @@ from saccade.clients.commands.server_process import ServerProcess
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[ServerProcess]:
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param("0", id="one process"),
+        pytest.param("2", id="two workers", marks=pytest.mark.slow),
+    ],
+)
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """`saccade serve` with the released models, for the tests that leave it whole."""
-    with ServerProcess() as process:
+    with ServerProcess(["--workers", request.param]) as process:
         process.wait_until_ready(lambda text: None)
         yield process
 
