@@ -84,6 +84,10 @@ class Ledger:
         assert self.dropped is not None, "the client did not choose this"
         self.dropped += events
 
+    def settles(self, waiting: int) -> bool:
+        """Return whether `settle` would acknowledge another frame."""
+        return bool(self._waiting) and self._waiting[0][0] <= self.kept - waiting
+
     def settle(self, waiting: int) -> Ack | None:
         """Acknowledge what is consumed.
 

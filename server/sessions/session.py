@@ -13,6 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
@@ -316,13 +319,14 @@ class Session:
         now_s = self._clock()
         self._observe(count, now_s)
         chosen = self._reporter.select_many(first, scores.t_us, scores.logits)
-        for k in chosen.tolist():
-            self._pass_flushes(scores, first, k)
-            self._advance(scores, k, first + k)
-            self._reported = self._last
-            self._report(scores, k)
-            self._answer_flushes()
-        self._pass_flushes(scores, first, count)
+        if self._replies.next_due < first + count:
+            for k in chosen.tolist():
+                self._pass_flushes(scores, first, k)
+                self._report(scores, first, np.array([k]))
+                self._answer_flushes()
+            self._pass_flushes(scores, first, count)
+        elif len(chosen):
+            self._report(scores, first, chosen)
         self._advance(scores, count - 1, first + count - 1)
         self._answer_flushes()
         self.revision += 1
@@ -456,20 +460,23 @@ class Session:
         self._replies.add_sent(self._conversation.ledger.sent.seq, message)
         self._send(message)
 
-    def _report(self, scores: TickScores, k: int) -> None:
-        """Send the newest tick's scores."""
-        tick, top = self._last, int(scores.top[k])
-        assert tick is not None
-        self._send(
-            Result(
-                self._conversation.ledger.acked.seq,
-                *tick[:3],
-                scores.logits[k].tolist(),
-                self.model.labels[top],
-                float(scores.confidence[k]),
-                self._if_dropping(self._input.dropped_behind),
-            )
-        )
+    def _report(
+        self, scores: TickScores, first: int, chosen: npt.NDArray[np.int64]
+    ) -> None:
+        """Send the scores of some ticks; no flush is due before the last of them."""
+        ledger, labels = self._conversation.ledger, self.model.labels
+        columns = [part[chosen].tolist() for part in scores[1:5]]
+        for k, *given in zip(chosen.tolist(), *columns, strict=True):
+            logits, t_us, top, confidence = given
+            ticks = first + k
+            self._input.scored(ticks - self._input.ticks)
+            if ledger.settles(self._input.waiting):
+                self.acknowledge()
+            events = ticks * self._tick_events
+            dropped = self._if_dropping(self._input.dropped_behind)
+            score = (logits, labels[top], confidence, dropped)
+            self._send(Result(ledger.acked.seq, ticks, events, t_us, *score))
+        self._last = self._reported = Tick(ticks, events, t_us, scores.logits[k])
 
     def _send_result(self, tick: Tick) -> None:
         seq = self._conversation.ledger.acked.seq
