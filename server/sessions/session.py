@@ -465,16 +465,15 @@ class Session:
     ) -> None:
         """Send the scores of some ticks; no flush is due before the last of them."""
         ledger, labels = self._conversation.ledger, self.model.labels
-        columns = [part[chosen].tolist() for part in scores[1:5]]
+        columns = [part[chosen].tolist() for part in (*scores[1:5],)]
         for k, *given in zip(chosen.tolist(), *columns, strict=True):
-            logits, t_us, top, confidence = given
-            ticks = first + k
+            (logits, t_us, top, confidence), ticks = given, first + k
             self._input.scored(ticks - self._input.ticks)
             if ledger.settles(self._input.waiting):
                 self.acknowledge()
             events = ticks * self._tick_events
             dropped = self._if_dropping(self._input.dropped_behind)
-            score = (logits, labels[top], confidence, dropped)
+            score = logits, labels[top], confidence, dropped
             self._send(Result(ledger.acked.seq, ticks, events, t_us, *score))
         self._last = self._reported = Tick(ticks, events, t_us, scores.logits[k])
 
