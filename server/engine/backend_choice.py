@@ -39,51 +39,64 @@ TURNS: Final = 5
 VOCABULARY: Final = 4096
 GAP_MS: Final = 0.01
 
+_BESIDE: Final = ThreadPoolExecutor(1, "XLA for a choice")
+
 Call = Callable[[], object]
 
 
-def native_is_faster(
-    config: ModelConfig, weights: Callable[[], Weights], folder: Path, prepare: Call
-) -> bool:
-    """Return whether native code is faster here, as measured now or by an earlier one.
+class Choice:
+    """Whether native code is the faster one for a network, as measured on this machine.
 
-    Without an answer in the folder, XLA compiles a short network while the native code
-    is compiled; the measurement itself takes less than a second.
+    Without an answer in the folder, XLA begins at once to compile a short network, on a
+    thread that all choices share, so that it is done when the native code is.
 
     Args:
         config: A configuration that the kernels implement.
         weights: Returns those of `classifier.fold`.
         folder: Keeps the answer for the next process.
-        prepare: Compiles the native code, or waits until it is compiled.
     """
-    path = folder / f"backend-{_key(config)}.json"
-    ratio = _kept(path)
-    if ratio is None:
-        ratio = compare(config, weights(), prepare)
-        _keep(path, ratio)
-    return ratio >= 1.0
 
+    def __init__(
+        self, config: ModelConfig, weights: Callable[[], Weights], folder: Path
+    ) -> None:
+        self._path = folder / f"backend-{_key(config)}.json"
+        self._ratio = _kept(self._path)
+        if self._ratio is None:
+            self._begun = _BESIDE.submit(_compile_on_xla, config, weights)
 
-def compare(config: ModelConfig, weights: Weights, prepare: Call) -> float:
-    """Return how many times faster than XLA the native code runs this network.
+    def native_is_faster(self, prepare: Call) -> bool:
+        """Return whether native code is faster here, as measured now or before.
 
-    The network that is measured has one layer a stage and a small vocabulary, so that
-    XLA compiles it in seconds. Arguments as for `native_is_faster`.
-    """
-    short = replace(config, num_layers_per_stage=1, num_embeddings=VOCABULARY)
-    rows = np.arange(VOCABULARY) % config.num_embeddings
-    few = Weights(
-        jax.tree.map(lambda leaf: np.asarray(leaf)[rows], weights.table),
-        weights.layers[:: config.num_layers_per_stage],
-        weights.decoder,
-    )
-    ours = native(short, few)
-    assert ours is not None
-    with ThreadPoolExecutor(1) as beside:
-        theirs = beside.submit(_calls, short, few, xla(short, few))
+        Args:
+            prepare: Compiles the native code, or waits until it is compiled.
+        """
+        if self._ratio is None:
+            self._ratio = self._compare(prepare)
+            _keep(self._path, self._ratio)
+        return self._ratio >= 1.0
+
+    def _compare(self, prepare: Call) -> float:
+        """Return how many times faster than XLA native code runs the short network."""
         prepare()
-        pairs = zip(_calls(short, few, ours), theirs.result(), strict=True)
-    return geometric_mean(_ratio(*pair) for pair in pairs)
+        short, few, theirs = self._begun.result()
+        ours = native(short, few)
+        assert ours is not None
+        pairs = zip(_calls(short, few, ours), theirs, strict=True)
+        return geometric_mean(_ratio(*pair) for pair in pairs)
+
+
+def _compile_on_xla(
+    config: ModelConfig, weights: Callable[[], Weights]
+) -> tuple[ModelConfig, Weights, list[Call]]:
+    """Return a network of one layer a stage and few tokens, and its calls on XLA."""
+    short = replace(config, num_layers_per_stage=1, num_embeddings=VOCABULARY)
+    rows, whole = np.arange(VOCABULARY) % config.num_embeddings, weights()
+    few = Weights(
+        jax.tree.map(lambda leaf: np.asarray(leaf)[rows], whole.table),
+        whole.layers[:: config.num_layers_per_stage],
+        whole.decoder,
+    )
+    return short, few, _calls(short, few, xla(short, few))
 
 
 def _calls(config: ModelConfig, weights: Weights, backend: Backend) -> list[Call]:

@@ -16,7 +16,7 @@ from saccade.model.backends import BACKENDS, xla
 from saccade.model.checkpoint import load
 from saccade.model.classifier import Variables, fold, init_carry
 from saccade.model.config import ModelConfig
-from saccade.server.engine.backend_choice import native_is_faster
+from saccade.server.engine.backend_choice import Choice
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.native_code import NativeCompiler
 
@@ -97,9 +97,10 @@ def load_model(
     )
     if chosen.prepare:
         compiling = partial(compile_native, chosen.prepare, compiler)
-        xla_is_faster = partial(_xla_is_faster, config, variables, kept)
+        weights = partial(fold, config, variables)
+        choice = None if kept is None else Choice(config, weights, kept)
         on_xla = partial(_on_xla, servable, config, variables)
-        prepare = partial(_on_the_faster, servable, compiling, xla_is_faster, on_xla)
+        prepare = partial(_on_the_faster, servable, compiling, choice, on_xla)
         servable = servable._replace(prepare=prepare)
     LOG.info("%s: executed as %s", servable.key, chosen.name)
     return ServedModel(
@@ -117,27 +118,17 @@ def load_model(
 def _on_the_faster(
     servable: Servable,
     compiling: Callable[[Progress], None],
-    xla_is_faster: Callable[[Callable[[], None]], bool],
+    choice: Choice | None,
     on_xla: Callable[[], Servable],
     progress: Progress,
 ) -> Servable:
     """Compile native code; return the model that runs it, or the same on XLA."""
     ready = partial(compiling, progress)
-    if xla_is_faster(ready):
+    if choice is not None and not choice.native_is_faster(ready):
         LOG.info("%s: executed as xla, which is faster here", servable.key)
         return on_xla()
     ready()
     return servable
-
-
-def _xla_is_faster(
-    config: ModelConfig,
-    variables: Variables,
-    kept: Path | None,
-    prepare: Callable[[], None],
-) -> bool:
-    weights = partial(fold, config, variables)
-    return kept is not None and not native_is_faster(config, weights, kept, prepare)
 
 
 def _on_xla(servable: Servable, config: ModelConfig, variables: Variables) -> Servable:

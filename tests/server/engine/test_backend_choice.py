@@ -13,7 +13,7 @@ from saccade.model import classifier
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
 from saccade.server.engine import backend_choice
-from saccade.server.engine.backend_choice import native_is_faster
+from saccade.server.engine.backend_choice import Choice
 from saccade.server.engine.compiled import check_canary, compile_all
 from saccade.server.engine.loading import load_model, released
 from saccade.server.engine.scheduler import Bucket
@@ -30,18 +30,24 @@ def nothing() -> None:
     pass
 
 
+def nothing_of(*_: Any) -> None:
+    pass
+
+
 def folded(config: ModelConfig) -> Weights:
     return classifier.fold(config, jax.tree.map(jnp.asarray, random_variables(config)))
 
 
 def faster(config: ModelConfig, folder: Path, prepare: Any = nothing) -> bool:
-    return native_is_faster(config, lambda: folded(config), folder, prepare)
+    choice = Choice(config, lambda: folded(config), folder)
+    return choice.native_is_faster(prepare)
 
 
 def measure_as(patch: pytest.MonkeyPatch, *ratios: float) -> None:
     """Replace the measurement by these results, one a call and no more."""
     left = iter(ratios)
-    patch.setattr(backend_choice, "compare", lambda *_: next(left))
+    patch.setattr(Choice, "_compare", lambda *_: next(left))
+    patch.setattr(backend_choice, "_compile_on_xla", nothing_of)
 
 
 @pytest.mark.parametrize("ratio", [0.9, 1.1])
