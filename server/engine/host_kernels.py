@@ -1,9 +1,10 @@
 """Compiled loops of the host path: pages, queues of pages, and the choice of a batch.
 
-Each is plain Python over NumPy arrays, compiled by numba without the GIL, so that the
-event loop and the device thread run side by side. Where numba is missing the same
-functions run as they are, slowly. Nothing is allocated and nothing is checked: the
-classes around them (`TickArena`, `PageQueues`, `Scheduler`) keep indices in range.
+Each is plain Python over NumPy arrays, compiled by numba; loops over events release the
+GIL, so that the event loop and the device thread run side by side. Where numba is
+missing the same functions run as they are, slowly. Nothing is allocated and nothing is
+checked: the classes around them (`TickArena`, `PageQueues`, `Scheduler`) keep indices
+in range.
 
 A page is one row of an arena, `words[page]`, of which `floats` and `longs` are views:
 
@@ -45,8 +46,13 @@ FREE, UNUSED = range(2)
 """Places in the `marks` of page queues: the first free node, and the first new one."""
 
 
-def _compiled(*arguments: str) -> Callable[[Function], Function]:
+def _compiled(
+    *arguments: str, releases_lock: bool = False
+) -> Callable[[Function], Function]:
     """Compile for these arguments, now or from numba's cache.
+
+    Loops over events release Python's lock. Those over pages or slots do not: a thread
+    that gives the lock up for a microsecond wakes the other one, and waits for it.
 
     An argument is a letter for its type (i int32, l int64, f float32, d float64), its
     number of dimensions if it is an array, and `!` if the function writes to it.
@@ -56,7 +62,7 @@ def _compiled(*arguments: str) -> Callable[[Function], Function]:
         if numba is None:
             return function
         types = tuple(map(_type_of, arguments))
-        options = {"nogil": True, "error_model": "numpy"}
+        options = {"nogil": releases_lock, "error_model": "numpy"}
         try:
             result: Function = numba.njit(types, cache=True, **options)(function)
         except _UNUSABLE_CACHE:
@@ -75,7 +81,7 @@ def _type_of(argument: str) -> Any:
     return numba.types.Array(kind, int(argument[1]), "C", readonly=readonly)
 
 
-@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1")
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", releases_lock=True)
 def fill_pages(
     words: Ints,
     floats: Floats,
@@ -100,7 +106,7 @@ def fill_pages(
         place, k = 0, k + 1
 
 
-@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "l1", "l")
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "l1", "l", releases_lock=True)
 def fill_with_gaps(
     words: Ints,
     floats: Floats,
@@ -172,7 +178,7 @@ def read_scores(
     return finite
 
 
-@_compiled("f2!", "i1", "i1", "l", "l", "l", "f3")
+@_compiled("f2!", "i1", "i1", "l", "l", "l", "f3", releases_lock=True)
 def write_scores(
     floats: Floats,
     pages: Ints,
@@ -191,7 +197,7 @@ def write_scores(
             k += 1
 
 
-@_compiled("i2", "f2", "i1", "i1", "l", "l", "l", "i2!", "f2!")
+@_compiled("i2", "f2", "i1", "i1", "l", "l", "l", "i2!", "f2!", releases_lock=True)
 def pack_rows(
     words: Ints,
     floats: Floats,
