@@ -81,12 +81,11 @@ def load_served(
     from saccade.server.engine.compiled import keep_compiled
     from saccade.server.engine.loading import load_models
 
+    keep_compiled(folder)  # before JAX compiles anything, for it looks only then
     try:
-        models = load_models(settings.models, settings.execution, compiler, folder)
+        return load_models(settings.models, settings.execution, compiler, folder)
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
-    keep_compiled(folder)
-    return models
 
 
 def load_service(
