@@ -14,6 +14,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
 
+UNUSABLE: Final = (RuntimeError, OSError, EOFError, ValueError, UnpicklingError)
+"""The folder of kept code cannot be written, or a file in it is damaged."""
+
 
 def part(function: Function) -> Function:
     """Compile a function as a part of those that call it, in the same file.
@@ -36,10 +39,29 @@ def compiled(
     """
     try:
         return _compile(functions, use, cache=True)
-    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError):
-        # The folder cannot be written, or a file in it is damaged.
-        _remove_kept(Path(inspect.unwrap(functions[0]).__code__.co_filename))
+    except UNUSABLE:
+        remove_kept(_source(functions[0]))
         return _compile(functions, use, cache=False)
+
+
+def compiled_for(arguments: tuple[Any, ...], *, nogil: bool) -> Any:
+    """Compile a function for numba's types of its arguments, or read it from disk.
+
+    Args:
+        arguments: Their types.
+        nogil: Whether the function releases Python's lock.
+    """
+    options = {**_OPTIONS, "nogil": nogil}
+
+    def compile_one(function: Function) -> Function:
+        try:
+            result: Function = numba.njit(arguments, cache=True, **options)(function)
+        except UNUSABLE:
+            remove_kept(_source(function))
+            result = numba.njit(arguments, **options)(function)
+        return result
+
+    return compile_one
 
 
 def _compile(
@@ -51,7 +73,11 @@ def _compile(
     return made
 
 
-def _remove_kept(source: Path) -> None:
+def _source(function: Callable[..., Any]) -> Path:
+    return Path(inspect.unwrap(function).__code__.co_filename)
+
+
+def remove_kept(source: Path) -> None:
     """Remove the machine code of a file, so that the next process writes it again."""
     folder = Path(numba.config.CACHE_DIR or source.parent / "__pycache__")
     for path in folder.rglob(f"{source.stem}.*.nb?"):

@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from pickle import UnpicklingError
 from threading import Lock
 from typing import Any, Final
 
@@ -61,6 +60,7 @@ from saccade.model.cpu_kernels.memory import (
 from saccade.model.cpu_kernels.readout import repeat_last
 from saccade.model.cpu_kernels.vectors import LONG, compiled, intrinsic, merged
 from saccade.model.cpu_kernels.version import sources_version
+from saccade.model.kept_code import UNUSABLE, remove_kept
 
 MAX_BLOCK_ROWS: Final = 64
 """Rows after the first pooling in a block, at most; a block holds at least a tick."""
@@ -229,9 +229,8 @@ def _register() -> str:
     name = f"saccade_advance_{version:014x}"
     try:
         function = _c_function(version, keep=True)
-    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError):
-        # The folder cannot be written, or a file in it is damaged.
-        _remove_kept()
+    except UNUSABLE:
+        remove_kept(Path(__file__))
         function = _c_function(version, keep=False)
     pointer = ctypes.cast(function.address, ctypes.c_void_p)
     capsule = jax.ffi.pycapsule(pointer)  # type: ignore[no-untyped-call]
@@ -247,11 +246,3 @@ def _c_function(version: int, *, keep: bool) -> Any:
 
     compile_to_c = numba.cfunc(types.int64(types.int64), cache=keep)
     return compile_to_c(inspect.unwrap(respond))
-
-
-def _remove_kept() -> None:
-    """Remove the kept machine code, so that the next process writes it again."""
-    here = Path(__file__)
-    folder = Path(numba.config.CACHE_DIR or here.parent / "__pycache__")
-    for path in folder.rglob(f"{here.stem}.*.nb?"):
-        path.unlink(missing_ok=True)

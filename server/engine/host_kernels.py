@@ -17,24 +17,22 @@ A page is one row of an arena, `words[page]`, of which `floats` and `longs` are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pickle import UnpicklingError
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 try:
-    import numba
-except ModuleNotFoundError:
-    numba = None
+    from numba import types
+
+    from saccade.model.kept_code import compiled_for
+except ModuleNotFoundError:  # a machine without numba
+    types = None
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-
-_UNUSABLE_CACHE: Final = (RuntimeError, OSError, EOFError, ValueError, UnpicklingError)
-"""The folder of the cache cannot be written, or a file in it is damaged."""
 
 NONE: Final = -1
 """The index of no slot and of no node."""
@@ -57,31 +55,26 @@ def _compiled(
     An argument is a letter for its type (i int32, l int64, f float32, d float64), its
     number of dimensions if it is an array, and `!` if the function writes to it.
     """
-
-    def compile_one(function: Function) -> Function:
-        if numba is None:
-            return function
-        types = tuple(map(_type_of, arguments))
-        options = {"nogil": releases_lock, "error_model": "numpy"}
-        try:
-            result: Function = numba.njit(types, cache=True, **options)(function)
-        except _UNUSABLE_CACHE:
-            result = numba.njit(types, **options)(function)
-        return result
-
+    if types is None:
+        return lambda function: function
+    kinds = tuple(map(_type_of, arguments))
+    compile_one: Callable[[Function], Function]
+    compile_one = compiled_for(kinds, nogil=releases_lock)
     return compile_one
 
 
 def _type_of(argument: str) -> Any:
     scalar = {"i": "int32", "l": "int64", "f": "float32", "d": "float64"}[argument[0]]
-    kind = getattr(numba.types, scalar)
+    kind = getattr(types, scalar)
     if len(argument) == 1:
         return kind
     readonly = not argument.endswith("!")
-    return numba.types.Array(kind, int(argument[1]), "C", readonly=readonly)
+    return types.Array(kind, int(argument[1]), "C", readonly=readonly)
 
 
-@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", releases_lock=True)
+@_compiled(
+    "i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l", releases_lock=True
+)
 def fill_pages(
     words: Ints,
     floats: Floats,
@@ -92,42 +85,25 @@ def fill_pages(
     tokens: Ints,
     dt_ms: Floats,
     t_us: Longs,
-) -> None:
-    """Write events to pages, one after another, from place `begin` of the first."""
-    place, k, i = begin, 0, 0
-    while i < len(tokens):
-        count = min(tick - place, len(tokens) - i)
-        page = pages[k]
-        for j in range(count):
-            words[page, place + j] = tokens[i + j]
-            floats[page, tick + place + j] = dt_ms[i + j]
-        i += count
-        longs[page, tick] = t_us[i - 1]
-        place, k = 0, k + 1
-
-
-@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "l1", "l", releases_lock=True)
-def fill_with_gaps(
-    words: Ints,
-    floats: Floats,
-    longs: Longs,
-    pages: Ints,
-    begin: int,
-    tick: int,
-    tokens: Ints,
-    t_us: Longs,
     before_us: int,
 ) -> None:
-    """Write events to pages as `fill_pages`, with the gap before each."""
+    """Write events to pages, one after another, from place `begin` of the first.
+
+    Without timesteps each event gets the gap before it, from the time `before_us` on.
+    """
     place, k, i = begin, 0, 0
     while i < len(tokens):
         count = min(tick - place, len(tokens) - i)
         page, first = pages[k], tick + place
-        floats[page, first] = (t_us[i] - before_us) / 1000.0
-        for j in range(1, count):
-            floats[page, first + j] = (t_us[i + j] - t_us[i + j - 1]) / 1000.0
         for j in range(count):
             words[page, place + j] = tokens[i + j]
+        if len(dt_ms):
+            for j in range(count):
+                floats[page, first + j] = dt_ms[i + j]
+        else:
+            floats[page, first] = (t_us[i] - before_us) / 1000.0
+            for j in range(1, count):
+                floats[page, first + j] = (t_us[i + j] - t_us[i + j - 1]) / 1000.0
         i += count
         before_us = t_us[i - 1]
         longs[page, tick] = before_us

@@ -27,6 +27,9 @@ KEPT_BYTES: Final = 1 << 25
 """Memory that an arena without pages in use keeps from the system."""
 
 
+NO_GAPS: Final = np.empty(0, np.float32)
+
+
 class OutOfPages(MemoryError):
     """Every page of an arena is in use."""
 
@@ -40,7 +43,11 @@ class TickArena:
         tick_events: Events a page, T.
         classes: Scores a page, C.
         pages: How many pages there are at most.
-        file: Descriptor of a memory file to hold them; None for private memory.
+        file: Descriptor of a memory file to hold them; None for private memory. One
+            that is not empty holds another process's pages, as many as are named.
+
+    Raises:
+        OSError: There is no memory to map.
     """
 
     def __init__(
@@ -103,12 +110,17 @@ class TickArena:
         chunk: PrecedingChunk | TokenChunk,
     ) -> None:
         """Write events to pages, from place `begin` of the first page on."""
-        arrays = (self.words, self.floats, self.longs, pages, begin, self.tick_events)
         if isinstance(chunk, PrecedingChunk):
-            tokens, t_us = map(np.ascontiguousarray, chunk[:2])
-            host_kernels.fill_with_gaps(*arrays, tokens, t_us, chunk.before_us)
+            dt_ms, before_us = NO_GAPS, chunk.before_us
         else:
-            host_kernels.fill_pages(*arrays, *map(np.ascontiguousarray, chunk))
+            dt_ms, before_us = chunk.dt_ms, 0
+        tokens, dt_ms, t_us = map(
+            np.ascontiguousarray, (chunk.tokens, dt_ms, chunk.t_us)
+        )
+        arrays, tick = (self.words, self.floats, self.longs), self.tick_events
+        host_kernels.fill_pages(
+            *arrays, pages, begin, tick, tokens, dt_ms, t_us, before_us
+        )
 
     def events(self, pages: npt.NDArray[np.int32], count: int) -> TokenChunk:
         """Return a copy of the events of pages, the last of which may hold fewer.
@@ -146,7 +158,12 @@ class TickArena:
 
 
 def _reserve(page_bytes: int, pages: int, file: int | None) -> tuple[mmap.mmap, int]:
-    """Map memory for pages, fewer where the system does not give as much."""
+    """Map memory for pages, fewer where the system does not give as much.
+
+    Pages that another process has filled are mapped as they are.
+    """
+    if file is not None and os.fstat(file).st_size:
+        return mmap.mmap(file, page_bytes * pages), pages
     while True:
         try:
             if file is None:

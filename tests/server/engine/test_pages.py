@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import deque
 
 import numpy as np
@@ -10,7 +11,7 @@ from saccade.model.tokens import PrecedingChunk, TokenChunk
 from saccade.server.engine import host_kernels
 from saccade.server.engine.page_queues import PageQueues
 from saccade.server.engine.ticks import KEPT_BYTES, OutOfPages, TickArena
-from tests.toy import chunk
+from tests.toy import chunk, running
 
 TICK, CLASSES = 3, 2
 
@@ -152,3 +153,32 @@ def test_scores_come_back_in_the_pages_of_their_ticks() -> None:
     logits[1, 1, 0] = np.nan
     host_kernels.write_scores(arena.floats, pages, counts, 0, 2, TICK, logits)
     assert not arena.scores(pages)[2]
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory files are Linux's")
+def test_another_process_maps_the_pages_that_are_there_and_no_others() -> None:
+    file = os.memfd_create("pages")
+    here = TickArena(TICK, CLASSES, 100, file)
+    pages = here.take(2)
+    here.fill(pages, 0, chunk([1, 2, 3, 4, 5, 6]))
+    there = TickArena(TICK, CLASSES, here.pages, file)
+    assert there.events(pages, 6).tokens.tolist() == [1, 2, 3, 4, 5, 6]
+    size = os.fstat(file).st_size
+    with pytest.raises(ValueError, match="file size"):
+        TickArena(TICK, CLASSES, 100_000, file)
+    assert os.fstat(file).st_size == size, "the first one's pages stay"
+    os.close(file)
+
+
+def test_without_numba_the_same_functions_score_a_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, function in vars(host_kernels).items():
+        if hasattr(function, "py_func"):
+            monkeypatch.setattr(host_kernels, name, function.py_func)
+    with running() as (engine, recorder):
+        lease = engine.open("toy", float("inf"))
+        engine.submit(lease, chunk([1, 3, 5]))
+        engine.submit(lease, chunk([7, 9]))
+        recorder.wait(lambda: len(recorder.scores(lease)) == 2)
+        assert recorder.scores(lease) == [2.0, 7.0]
