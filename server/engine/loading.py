@@ -14,8 +14,10 @@ import numpy as np
 
 from saccade.model.backends import BACKENDS, xla
 from saccade.model.checkpoint import load
-from saccade.model.classifier import Variables, fold, init_carry
+from saccade.model.classifier import fold, init_carry
 from saccade.model.config import ModelConfig
+from saccade.model.inference import Weights
+from saccade.model.manifest import Manifest
 from saccade.server.engine.backend_choice import Choice
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.native_code import NativeCompiler
@@ -76,7 +78,7 @@ def load_model(
     checkpoint = load(path)
     manifest = checkpoint.manifest
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
-    config, canary = manifest.config, manifest.canary
+    config = manifest.config
     chosen = BACKENDS[execution](config, fold(config, variables))
     servable = Servable(
         name=manifest.name,
@@ -85,11 +87,7 @@ def load_model(
         weights=chosen.weights,
         fresh=partial(init_carry, config, variables),
         advance=partial(chosen.advance, config),
-        canary=Canary(
-            np.asarray(canary.tokens, np.int32),
-            np.asarray(canary.dt_ms, np.float32),
-            np.asarray(canary.logits, np.float64),
-        ),
+        canary=_canary_of(manifest),
         version=manifest.content_hash[:VERSION_DIGITS],
         advance_rows=partial(chosen.advance_rows, config)
         if chosen.advance_rows
@@ -99,7 +97,7 @@ def load_model(
         compiling = partial(compile_native, chosen.prepare, compiler)
         weights = partial(fold, config, variables)
         choice = None if kept is None else Choice(config, weights, kept)
-        on_xla = partial(_on_xla, servable, config, variables)
+        on_xla = partial(_on_xla, servable, config, weights)
         prepare = partial(_on_the_faster, servable, compiling, choice, on_xla)
         servable = servable._replace(prepare=prepare)
     LOG.info("%s: executed as %s", servable.key, chosen.name)
@@ -112,6 +110,15 @@ def load_model(
         folder=path,
         execution=execution,
         kept=kept,
+    )
+
+
+def _canary_of(manifest: Manifest) -> Canary:
+    stored = manifest.canary
+    return Canary(
+        np.asarray(stored.tokens, np.int32),
+        np.asarray(stored.dt_ms, np.float32),
+        np.asarray(stored.logits, np.float64),
     )
 
 
@@ -131,8 +138,10 @@ def _on_the_faster(
     return servable
 
 
-def _on_xla(servable: Servable, config: ModelConfig, variables: Variables) -> Servable:
-    backend = xla(config, fold(config, variables))
+def _on_xla(
+    servable: Servable, config: ModelConfig, weights: Callable[[], Weights]
+) -> Servable:
+    backend = xla(config, weights())
     move = partial(backend.advance, config)
     return servable._replace(weights=backend.weights, advance=move, advance_rows=None)
 
