@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,49 @@ from tests.model.training.test_loop import TINY
 OFFLINE = ["logging=wandb", "logging.mode=offline"]
 
 
-def begin(words: list[str]) -> subprocess.Popen[str]:
-    """Train in a group of processes of its own, as a terminal does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "saccade", "train", *words],
-        env={k: v for k, v in os.environ.items() if not k.startswith("WANDB_")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+START_S = 600.0
 
 
-def end(process: subprocess.Popen[str], status: int) -> str:
-    out, errors = process.communicate(timeout=600)
-    assert process.returncode == status, errors
-    return out
+@contextmanager
+def training(words: list[str], said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Train in a group of processes of its own, as a terminal does.
+
+    Args:
+        words: The command's.
+        said: Gets what it prints, for a pipe that nobody reads would stop it.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    command = [sys.executable, "-X", "faulthandler", "-m", "saccade", "train", *words]
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            env=kept,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_best(process: subprocess.Popen[bytes], said: Path, output: Path) -> None:
+    """Return when a run has kept its best model.
+
+    Raises:
+        AssertionError: It ended or stands still; has what it said, and the stacks.
+    """
+    deadline_s = time.monotonic() + START_S
+    while not list(output.glob("nmnist/*/best")):
+        assert process.poll() is None, said.read_text()
+        if time.monotonic() > deadline_s:
+            process.send_signal(signal.SIGABRT)
+            process.wait()
+            raise AssertionError(said.read_text())
+        time.sleep(0.05)
 
 
 def sent_files(folder: Path) -> list[Path]:
@@ -92,15 +120,12 @@ def test_a_run_that_is_stopped_is_finished_there_and_goes_on_as_the_same_run(
     digits = write_digits(tmp_path / "digits", each=3)
     kept = [word for word in TINY if not word.startswith("training.epochs")]
     words = [*kept, *OFFLINE, f"data_dir={digits}", f"output_dir={tmp_path / 'out'}"]
-    process = begin([*words, "training.epochs=9999"])
-    try:
-        while not list(tmp_path.glob("out/nmnist/*/best")):
-            assert process.poll() is None, end(process, 130)
-            time.sleep(0.05)
+    said = tmp_path / "said"
+    with training([*words, "training.epochs=9999"], said) as process:
+        wait_for_best(process, said, tmp_path / "out")
         os.killpg(process.pid, signal.SIGINT)
-        assert "to go on: saccade train resume=" in end(process, 130)
-    finally:
-        process.kill()
+        assert process.wait(600) == 130, said.read_text()
+    assert "to go on: saccade train resume=" in said.read_text()
     (folder,) = (tmp_path / "out" / "nmnist").iterdir()
     (first,) = sent_files(folder)
     found = list(records(first))
@@ -118,7 +143,8 @@ def test_a_run_that_is_stopped_is_finished_there_and_goes_on_as_the_same_run(
     text = (folder / "config.yaml").read_text()
     text = re.sub(r"(\n  epochs:) 9999\n", rf"\1 {epochs}\n", text)
     (folder / "config.yaml").write_text(text)
-    end(begin([f"resume={folder}"]), 0)
+    with training([f"resume={folder}"], said) as process:
+        assert process.wait(600) == 0, said.read_text()
     assert len(sent_files(folder)) == 2
     (second,) = [file for file in sent_files(folder) if file != first]
     found = list(records(second))
