@@ -14,20 +14,13 @@ import math
 from collections import deque
 from typing import Final
 
-LEAST_TICKS: Final = 2
-"""Ticks that may always be under way: the device works on one, the next one waits."""
+from saccade.server.sessions.lead import LEAST_TICKS
 
 FIRST_TICKS: Final = 16
 """Ticks that may be under way before a rate is known."""
 
 MARGIN: Final = 0.75
 """The part of the allowed lag that is planned for, since a rate may fall."""
-
-LEAD: Final = 0.25
-"""The part of the allowed lag for which the engine is given events ahead."""
-
-MOST_LEAD_TICKS: Final = 64
-"""More than two batches of the longest bucket, so that the device is never idle."""
 
 RATE_S: Final = 0.1
 """Time over which a rate is averaged, s."""
@@ -145,17 +138,6 @@ class Freshness:
             wanted = MARGIN * self.max_lag_s * rate
         least = LEAST_TICKS * self._tick_events
         return min(max(int(wanted), least), self._window_events)
-
-    @property
-    def lead_ticks(self) -> int:
-        """Ticks that the engine may be given ahead; what it has cannot be dropped."""
-        if not self.bounded:
-            return MOST_LEAD_TICKS
-        rate = self.rate
-        if rate is None:
-            return LEAST_TICKS
-        ticks = LEAD * self.max_lag_s * rate / self._tick_events
-        return int(min(max(ticks, LEAST_TICKS), MOST_LEAD_TICKS))
 
     def lag_s(self, now_s: float) -> float:
         """Return the age of the oldest event under way, s; 0 where no tick is whole."""

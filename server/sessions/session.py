@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from saccade.server.protocol.messages import (
 )
 from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
 from saccade.server.sessions.freshness import Freshness
+from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, Lead
 from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.pending_replies import PendingReplies
 from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
@@ -47,6 +48,10 @@ from saccade.server.sessions.snapshots import (
     Snapshot,
 )
 from saccade.server.sessions.wire_errors import to_wire_error
+
+
+LEAD: Final = 0.4
+"""The part of the allowed lag that ticks may take from the engine's input to scores."""
 
 
 class MessageSink(Protocol):
@@ -136,11 +141,11 @@ class Session:
         self._input = SessionInput(model, self._limits)
         self._observer = observer or Unobserved()
         self._clock = clock
-        self._fresh = Freshness(
-            (opening.max_lag_ms or math.inf) / 1000,
-            model.tick_events,
-            conversation.limits.window_events,
-        )
+        max_lag_s = (opening.max_lag_ms or math.inf) / 1000
+        window = conversation.limits.window_events
+        self._fresh = Freshness(max_lag_s, model.tick_events, window)
+        first = LEAST_TICKS if self._fresh.bounded else MOST_TICKS
+        self._lead = Lead(LEAD * max_lag_s, first)
         self._withheld = 0
         self._replies = PendingReplies()
         self._snapshots_awaited: list[OnSnapshot] = []
@@ -213,7 +218,7 @@ class Session:
         except EngineError as error:
             raise to_wire_error(error) from None
         self._input.attach(stream)
-        self._input.limit_lead(self._fresh.lead_ticks)
+        self._input.limit_lead(self._lead.ticks)
 
     def send_opened(self, handle: SessionHandle) -> None:
         """Send `opened`, and to a client that came back the newest replies again."""
@@ -225,6 +230,7 @@ class Session:
         if self._reported is not None:
             self._send_result(self._reported)
         self._input.submit_ready()
+        self._lead.given(self._input.whole_ticks, self._clock())
         self.acknowledge()
 
     def feed(self, chunk: TimedTokens, size: int) -> int:
@@ -239,6 +245,7 @@ class Session:
         dropped = self._drop_overdue(now_s)
         self._fresh.came(len(chunk.tokens), now_s)
         in_the_way = self._input.feed(chunk, size)
+        self._lead.given(self._input.whole_ticks, now_s)
         self._count_dropped(in_the_way)
         self.acknowledge()
         return dropped + in_the_way
@@ -249,8 +256,10 @@ class Session:
         For a live source above its key's rate.
         """
         self.revision += 1
-        self._fresh.came(len(chunk.tokens), self._clock())
+        now_s = self._clock()
+        self._fresh.came(len(chunk.tokens), now_s)
         self._input.hold_back(chunk, size)
+        self._lead.given(self._input.whole_ticks, now_s)
         dropped = self._drop(self._input.droppable)
         self.acknowledge()
         return dropped
@@ -260,6 +269,7 @@ class Session:
         if self._conversation.ledger.dropped is not None:
             self._drop(self._excess())
         self._input.submit_all()
+        self._lead.given(self._input.whole_ticks, self._clock())
         self._replies.add_flush(
             PendingFlush(
                 request.id,
@@ -276,6 +286,7 @@ class Session:
         assert self.drained
         self._input.reset()
         self._fresh.reset()
+        self._lead.reset()
         self._reporter.reset()
         self._last = self._reported = None
         self._cancel_snapshots()
@@ -331,8 +342,10 @@ class Session:
         self._answer_flushes()
         self.revision += 1
         self._drop_overdue(now_s)
-        self._input.limit_lead(self._fresh.lead_ticks)
+        self._lead.scored(self._input.ticks, now_s)
+        self._input.limit_lead(self._lead.ticks)
         self._input.submit_ready()
+        self._lead.given(self._input.whole_ticks, now_s)
         self._observer.reported(len(chosen))
         self._sink.progressed()
 

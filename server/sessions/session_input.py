@@ -29,7 +29,7 @@ from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.messages import WhenFull
-from saccade.server.sessions.freshness import MOST_LEAD_TICKS
+from saccade.server.sessions.lead import MOST_TICKS
 
 UNBOUNDED: Final = sys.maxsize
 
@@ -51,7 +51,7 @@ class QueueLimits(NamedTuple):
 QUEUE_LIMITS: Final[dict[WhenFull, Callable[[Limits], QueueLimits]]] = {
     "block": lambda limits: QueueLimits(),
     "drop-oldest": lambda limits: QueueLimits(
-        MOST_LEAD_TICKS, limits.window_events, limits.window_bytes
+        MOST_TICKS, limits.window_events, limits.window_bytes
     ),
 }
 assert set(QUEUE_LIMITS) == {*get_args(WhenFull)}

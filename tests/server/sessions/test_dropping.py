@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from saccade.model.events.types import Events
 from saccade.model.tokens import NO_TOKENS, TimedTokens
 from saccade.server.protocol.messages import Ack, Closed, Flush, Flushed, Reset, Result
-from saccade.server.sessions.freshness import MOST_LEAD_TICKS
+from saccade.server.sessions.lead import MOST_TICKS
 from saccade.server.sessions.snapshots import decode, encode
 from tests.server.sessions.bench import WINDOW, Bench, BenchClient
 from tests.toy import TICK, TOKENIZATION, event_scores, some_events, toy_scores
@@ -102,7 +102,7 @@ class Flood(RuleBasedStateMachine):
         assert queue.bytes <= 8 * WINDOW
         if len(queue):
             assert input.submitted % TICK == 0
-            assert input.whole_ticks - input.ticks >= MOST_LEAD_TICKS
+            assert input.whole_ticks - input.ticks >= MOST_TICKS
 
     @invariant()
     def the_counts_only_grow_and_never_run_ahead(self) -> None:
@@ -163,14 +163,14 @@ def test_a_stalled_engine_costs_the_oldest_ticks_and_the_reader_goes_on(
     for _ in range(20):
         camera.film(WINDOW)
         assert not camera.client.session.congested
-    dropped = 20 * WINDOW - WINDOW - MOST_LEAD_TICKS * TICK
+    dropped = 20 * WINDOW - WINDOW - MOST_TICKS * TICK
     assert camera.client.of(Ack)[-1].dropped == dropped
     BENCH.run()
     assert camera.client.session.drained
     newest = camera.events[-WINDOW:]
     assert camera.client.of(Result)[-1].t_us == newest["t"][-1]
     assert camera.client.of(Result)[-1].dropped == dropped
-    expected = np.concatenate([camera.events[: MOST_LEAD_TICKS * TICK], newest])
+    expected = np.concatenate([camera.events[: MOST_TICKS * TICK], newest])
     assert camera.client.scores == pytest.approx(event_scores(expected))
 
 

@@ -8,12 +8,8 @@ from collections import deque
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from saccade.server.sessions.freshness import (
-    FIRST_TICKS,
-    LEAST_TICKS,
-    Arrivals,
-    Freshness,
-)
+from saccade.server.sessions.freshness import FIRST_TICKS, Arrivals, Freshness
+from saccade.server.sessions.lead import LEAST_TICKS, Lead
 
 TICK = 100
 WINDOW = 1_000_000
@@ -162,7 +158,7 @@ def test_who_keeps_to_the_window_stays_within_the_lag_once_a_rate_is_steady(
 def test_what_a_live_source_sends_is_scored_in_time_or_dropped_and_all_is_counted(
     rate: int, overload: float
 ) -> None:
-    fresh, queued, given_ = controller(), 0, 0
+    fresh, lead, queued, given_ = controller(), Lead(0.04), 0, 0
     sent = scored = dropped = 0
     room = 0.0
     for number in range(500):
@@ -173,13 +169,15 @@ def test_what_a_live_source_sends_is_scored_in_time_or_dropped_and_all_is_counte
         late = fresh.overdue(given_, now_s)
         fresh.dropped(given_, late)
         queued, dropped = queued - late, dropped + late
-        more = max(0, min(queued // TICK * TICK, fresh.lead_ticks * TICK - given_))
+        more = max(0, min(queued // TICK * TICK, lead.ticks * TICK - given_))
         queued, given_ = queued - more, given_ + more
+        lead.given((scored + given_) // TICK, now_s)
         room = min(room + rate * STEP_S, rate * STEP_S + TICK)
         ticks = min(int(room), given_) // TICK
         room -= ticks * TICK
         fresh.scored(ticks * TICK, now_s + STEP_S)
         scored, given_ = scored + ticks * TICK, given_ - ticks * TICK
+        lead.scored(scored // TICK, now_s + STEP_S)
         assert sent == scored + dropped + queued + given_
         assert fresh.under_way == queued + given_
     assert fresh.late == 0
