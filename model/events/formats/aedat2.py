@@ -11,6 +11,7 @@ Addresses of anything but a change of brightness (frames, triggers) are skipped.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -19,8 +20,8 @@ import numpy.typing as npt
 
 from saccade.model.events.clock import Unwrapper
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
-from saccade.model.events.geometry import CAMERAS, find_camera
-from saccade.model.events.sensor import Sensor
+from saccade.model.events.geometry import CAMERAS, choose_sensor, find_camera
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
@@ -47,7 +48,7 @@ DVS: Final = Layout(1, 7, 8, 7, 0, other=0xFFFF8000)
 DAVIS: Final = Layout(12, 10, 22, 9, 11, other=1 << 31 | 1 << 10)
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open an AEDAT 2 file.
 
     Raises:
@@ -63,7 +64,10 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
     if (path.stat().st_size - begin) % RECORD_BYTES:
         raise MalformedRecording(path, "truncated: it ends inside an event")
     own, layout = CAMERAS[camera], DVS if camera == "DVS128" else DAVIS
-    return sensor or own, _decoded(path, begin, layout, own.height)
+    scan = partial(_decoded, path, begin, layout, own.height)
+    findings = Findings()
+    sensor, origin = choose_sensor(options, findings, scan, (own, "camera"))
+    return Opened(sensor, origin, scan(), (chip,), findings)
 
 
 def _chip(file: BinaryIO) -> str:

@@ -17,7 +17,8 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
-from saccade.model.events.geometry import CAMERAS, find_camera, smallest_sensor
+from saccade.model.events.geometry import CAMERAS, choose_sensor, find_camera
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 
@@ -58,7 +59,7 @@ class Packet(NamedTuple):
     first_us: int
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open an AEDAT 3.1 file.
 
     Raises:
@@ -67,8 +68,10 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
     """
     with path.open("rb") as file:
         named = _header(path, file)
-    found = sensor or named or smallest_sensor(_decoded(path))
-    return found, _decoded(path)
+    findings = Findings()
+    known = (named, "camera") if named else None
+    sensor, origin = choose_sensor(options, findings, lambda: _decoded(path), known)
+    return Opened(sensor, origin, _decoded(path), findings=findings)
 
 
 def packets(path: Path) -> Iterator[Packet]:

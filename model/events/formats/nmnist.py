@@ -12,13 +12,14 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from saccade.model.events.errors import MalformedRecording
+from saccade.model.events.geometry import choose_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 
@@ -26,13 +27,15 @@ SENSOR: Final = Sensor(34, 34)
 RECORD_BYTES: Final = 5
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open one N-MNIST file as one chunk, for a file holds 300 ms.
 
     Raises:
         MalformedRecording: The length is not a multiple of five bytes.
     """
-    return sensor or SENSOR, iter([read(path)])
+    events, findings = read(path), Findings()
+    sensor, origin = choose_sensor(options, findings, lambda: [events], None, (SENSOR,))
+    return Opened(sensor, origin, iter([events]), findings=findings)
 
 
 def read(path: Path) -> Events:

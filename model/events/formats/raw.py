@@ -9,6 +9,7 @@ and the sensor is the smallest of COMMON_SENSORS that holds every event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -18,7 +19,8 @@ from saccade.model.events.errors import (
     MalformedRecording,
     UnsupportedRecording,
 )
-from saccade.model.events.geometry import parse_sensor, smallest_sensor
+from saccade.model.events.geometry import choose_sensor, parse_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 
@@ -37,7 +39,7 @@ class Encoding(NamedTuple):
 ENCODINGS: Final = {"2": Encoding(Evt2Decoder, 4), "3": Encoding(Evt3Decoder, 2)}
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open a RAW file.
 
     Raises:
@@ -50,10 +52,11 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
     encoding = _encoding(path, header)
     if (path.stat().st_size - begin) % encoding.word_bytes:
         raise MalformedRecording(path, "truncated: it ends inside a word")
-    sensor = sensor or _geometry(path, header)
-    if sensor is None:
-        sensor = smallest_sensor(_decoded(path, begin, encoding), COMMON_SENSORS)
-    return sensor, _decoded(path, begin, encoding)
+    geometry = _geometry(path, header)
+    known = (geometry, "header") if geometry else None
+    scan, findings = partial(_decoded, path, begin, encoding), Findings()
+    sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
+    return Opened(sensor, origin, scan(), findings=findings)
 
 
 def read_header(file: BinaryIO) -> dict[str, str]:
