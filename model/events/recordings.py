@@ -30,6 +30,7 @@ from saccade.model.events.reading import (
     Opener,
     Origin,
     ReadOptions,
+    Trigger,
 )
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
@@ -99,7 +100,7 @@ def open_recording(
         chunks = _unwrapped(chunks, clock_bits)
     return Recording(
         opened.sensor,
-        _rebased(path, chunks),
+        _rebased(path, opened, chunks),
         opened.origin,
         opened.cameras,
         opened.findings,
@@ -114,19 +115,30 @@ def _unwrapped(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
         yield events
 
 
-def _rebased(path: Path, chunks: Iterator[Events]) -> Iterator[Events]:
+def _rebased(path: Path, opened: Opened, chunks: Iterator[Events]) -> Iterator[Events]:
     """Shift time so that the first event is at 0 µs; leave out empty chunks."""
-    first_us = None
+    first_us, shifted, triggers = None, 0, opened.findings.triggers
     try:
         for events in chunks:
-            if events.size:
-                first_us = events["t"][0] if first_us is None else first_us
-                events["t"] -= first_us
-                yield events
+            if not events.size:
+                continue
+            first_us = int(events["t"][0]) if first_us is None else first_us
+            events["t"] -= first_us
+            shifted = _shift(triggers, shifted, first_us)
+            yield events
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
     if first_us is None:
         raise MalformedRecording(path, "the file holds no events")
+    _shift(triggers, shifted, first_us)
+
+
+def _shift(triggers: list[Trigger], begin: int, first_us: int) -> int:
+    """Shift the triggers from `begin` on as the events; return how many there are."""
+    for place in range(begin, len(triggers)):
+        trigger = triggers[place]
+        triggers[place] = trigger._replace(t_us=trigger.t_us - first_us)
+    return len(triggers)
 
 
 def _open_aedat(path: Path, options: ReadOptions) -> Opened:
