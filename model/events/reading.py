@@ -67,11 +67,13 @@ class Findings:
         skipped: Records that were left out, by kind, such as `APS frames`.
         warnings: In words, the first `MOST_WARNINGS`.
         triggers: The first `MOST_TRIGGERS`, in the file's order.
+        start_us: The first event's timestamp as it is in the file, once it was read.
     """
 
     skipped: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     triggers: list[Trigger] = field(default_factory=list)
+    start_us: int | None = None
 
     def warn(self, text: str) -> None:
         """Add a warning, unless there are many."""
