@@ -50,6 +50,7 @@ class Recording:
         origin: Where the geometry is from.
         cameras: The names of all cameras in the file, that which is read first.
         findings: What is met beside events, complete once all events were read.
+        format: The format, for people; empty where the suffix says it.
     """
 
     sensor: Sensor
@@ -57,6 +58,7 @@ class Recording:
     origin: Origin
     cameras: tuple[str, ...]
     findings: Findings
+    format: str = ""
 
 
 def open_recording(
@@ -121,6 +123,7 @@ def rebased(path: Path, opened: Opened) -> Recording:
         opened.origin,
         opened.cameras,
         opened.findings,
+        opened.format,
     )
 
 

@@ -37,7 +37,8 @@ def open_split(
     sensor, origin = _sensor(paths, files)
     findings = Findings()
     chunks = _joined(paths, files, findings)
-    opened = Opened(sensor, origin, chunks, files[0].cameras, findings)
+    first = files[0]
+    opened = Opened(sensor, origin, chunks, first.cameras, findings, first.format)
     return rebased(paths[0], opened)
 
 
@@ -78,6 +79,8 @@ def _joined(
             yield events
         _take_triggers(file, found, offset_us or 0, findings)
         findings.skipped.update(file.findings.skipped)
+        findings.wraps += file.findings.wraps
+        findings.resets += file.findings.resets
         for warning in file.findings.warnings:
             findings.warn(f"{path.name}: {warning}")
 
