@@ -17,6 +17,7 @@ from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats import (
     aedat2,
     aedat3,
+    aedat4,
     csv,
     dat,
     faery,
@@ -193,6 +194,6 @@ OPENERS: Final[dict[str, Opener]] = {
 AEDAT_OPENERS: Final[dict[str, Opener]] = {
     "2.0": aedat2.open_file,
     "3.1": aedat3.open_file,
-    "4.0": faery.open_file,
+    "4.0": aedat4.open_file,
 }
 """The reader of each version of AEDAT."""
