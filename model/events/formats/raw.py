@@ -19,8 +19,13 @@ from saccade.model.events.errors import (
     MalformedRecording,
     UnsupportedRecording,
 )
-from saccade.model.events.geometry import choose_sensor, parse_sensor
-from saccade.model.events.reading import Findings, Opened, ReadOptions
+from saccade.model.events.geometry import Known, choose_sensor, parse_sensor
+from saccade.model.events.reading import (
+    Findings,
+    Opened,
+    ReadOptions,
+    end_early,
+)
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 
@@ -30,13 +35,17 @@ COMMON_SENSORS: Final = (Sensor(640, 480), Sensor(1280, 720))
 
 
 class Encoding(NamedTuple):
-    """A decoder of words, and the size of a word."""
+    """An encoding's name, the decoder of its words, and the size of a word."""
 
+    name: str
     decoder: Callable[[], EvtDecoder]
     word_bytes: int
 
 
-ENCODINGS: Final = {"2": Encoding(Evt2Decoder, 4), "3": Encoding(Evt3Decoder, 2)}
+ENCODINGS: Final = {
+    "2": Encoding("EVT2", Evt2Decoder, 4),
+    "3": Encoding("EVT3", Evt3Decoder, 2),
+}
 
 
 def open_file(path: Path, options: ReadOptions) -> Opened:
@@ -50,13 +59,15 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         header = read_header(file)
         begin = file.tell()
     encoding = _encoding(path, header)
+    findings = Findings()
     if (path.stat().st_size - begin) % encoding.word_bytes:
-        raise MalformedRecording(path, "truncated: it ends inside a word")
+        end_early(path, "it ends inside a word", options, findings)
     geometry = _geometry(path, header)
-    known = (geometry, "header") if geometry else None
-    scan, findings = partial(_decoded, path, begin, encoding), Findings()
+    known: Known = (geometry, "header") if geometry else None
+    scan = partial(_decoded, path, begin, encoding)
     sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
-    return Opened(sensor, origin, scan(), findings=findings)
+    name = f"{encoding.name} in a Prophesee RAW file"
+    return Opened(sensor, origin, scan(findings), findings=findings, format=name)
 
 
 def read_header(file: BinaryIO) -> dict[str, str]:
@@ -100,12 +111,17 @@ def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
     return parse_sensor(path, width, height)
 
 
-def _decoded(path: Path, begin: int, encoding: Encoding) -> Iterator[Events]:
-    decoder = encoding.decoder()
+def _decoded(
+    path: Path, begin: int, encoding: Encoding, findings: Findings | None = None
+) -> Iterator[Events]:
+    decoder, word_bytes = encoding.decoder(), encoding.word_bytes
+    decoder.triggers = findings.triggers if findings else None
     with path.open("rb") as file:
         file.seek(begin)
         while data := file.read(CHUNK_BYTES):
             try:
-                yield decoder.decode(data)
+                yield decoder.decode(data[: len(data) - len(data) % word_bytes])
             except MalformedPayload as error:
                 raise MalformedRecording(path, str(error)) from error
+            if findings:
+                findings.wraps = decoder.wraps
