@@ -6,13 +6,30 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
+from saccade.clients.arrivals import Arrivals
 from saccade.model.events.types import Events
 
 AS_FAST_AS_POSSIBLE: Final = math.inf
+IDLE_S: Final = 0.1
+"""How long a thread waits for a silent source before it looks up."""
+
+
+class Batch(NamedTuple):
+    """When a frame of arriving events is sent: after so long, or with so many."""
+
+    latency_s: float
+    events: int
+
+
+class RawFrame(NamedTuple):
+    """A camera's own bytes, with the events in them, which only tell the time."""
+
+    data: bytes
+    events: Events
 
 
 class Clock(NamedTuple):
@@ -90,9 +107,19 @@ def _joined(pieces: list[Events]) -> Events:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
+def limited(frames: Iterable[Events], most: int) -> Iterator[Events]:
+    """Cut frames that hold more than `most` events."""
+    for frame in frames:
+        for start in range(0, len(frame), most):
+            yield frame[start : start + most]
+
+
+Frame = TypeVar("Frame", Events, RawFrame)
+
+
 async def play(
-    frames: Iterator[Events], speed: float, clock: Clock = WALL_CLOCK
-) -> AsyncIterator[Events]:
+    frames: Iterator[Frame], speed: float, clock: Clock = WALL_CLOCK
+) -> AsyncIterator[Frame]:
     """Yield each frame once its last event has happened.
 
     Frames are read in a worker thread, so that decoding or simulating the
@@ -101,10 +128,37 @@ async def play(
     pacer = Pacer(speed)
     first = True
     while (frame := await asyncio.to_thread(next, frames, None)) is not None:
-        if first:
-            pacer.wait_s(int(frame["t"][0]), clock.now_s())
+        t_us = (frame.events if isinstance(frame, RawFrame) else frame)["t"]
+        if t_us.size and first:
+            pacer.wait_s(int(t_us[0]), clock.now_s())
             first = False
-        wait_s = pacer.wait_s(int(frame["t"][-1]), clock.now_s())
+        wait_s = pacer.wait_s(int(t_us[-1]), clock.now_s()) if t_us.size else 0.0
         if wait_s > 0:
             await clock.sleep(wait_s)
         yield frame
+
+
+async def arriving(
+    arrivals: Arrivals, batch: Batch, clock: Clock = WALL_CLOCK
+) -> AsyncIterator[Events]:
+    """Yield what arrives as frames: each when it is full, or has waited long enough.
+
+    Raises what ended the source early, after the last frame.
+    """
+    held: list[Events] = []
+    due_s = math.inf
+    while True:
+        wait_s = min(IDLE_S, max(0.0, due_s - clock.now_s()))
+        taken = await asyncio.to_thread(arrivals.take, wait_s)
+        if taken is None:
+            break
+        if taken and not held:
+            due_s = clock.now_s() + batch.latency_s
+        held += taken
+        if sum(map(len, held)) >= batch.events or clock.now_s() >= due_s:
+            for frame in by_events(held, batch.events):
+                yield frame
+            held, due_s = [], math.inf
+    for frame in by_events(held, batch.events):
+        yield frame
+    arrivals.check()

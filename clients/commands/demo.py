@@ -23,7 +23,7 @@ from saccade.clients.commands.arguments import choose_model
 from saccade.clients.commands.classify import Loaded, load
 from saccade.clients.commands.playback import Playback, run
 from saccade.clients.commands.server_process import ServerProcess
-from saccade.clients.commands.stream import FRAME_US, default_readout
+from saccade.clients.commands.stream import default_readout
 from saccade.clients.connection import Choices
 from saccade.clients.display.live import ACCENT, QUIET, LiveView
 from saccade.clients.display.plain import PlainView
@@ -34,13 +34,14 @@ from saccade.clients.display.text import (
     truth_table,
 )
 from saccade.clients.errors import ClientError, ServerFailed
-from saccade.clients.pacing import by_time
+from saccade.clients.pacing import by_time, play
 from saccade.clients.sources import MOTIONS_MODEL, Source, open_source
 from saccade.model.events.errors import EventsError
 from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
 from saccade.model.events.simulator.scenes import MOTIONS
 
 SCENE_US: Final = 500_000
+FRAME_US: Final = 10_000
 
 DESCRIPTION: Final = """\
 Start a server, stream a simulated camera (or a recording) through its websocket,
@@ -118,7 +119,8 @@ class Steps:
     def stream(self, url: str, model: str, source: Source) -> None:
         """Stream the source through the websocket."""
         self._announce(f"Streaming {source.name} through the websocket")
-        playback = Playback(url, model, source, by_time(source.chunks, FRAME_US), 1.0)
+        frames = play(by_time(source.chunks, FRAME_US), speed=1.0)
+        playback = Playback(url, model, source, frames)
         readout = default_readout(source)
         choices = Choices(sensor=source.sensor, fit="scale", readout=readout)
         console = self._console

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +12,7 @@ from saccade.clients.connection import Choices, Stream, connect
 from saccade.clients.display.plain import View
 from saccade.clients.display.statistics import Summary, Tally
 from saccade.clients.errors import StreamError
-from saccade.clients.pacing import play
+from saccade.clients.pacing import RawFrame
 from saccade.clients.reconnecting import Reconnecting, Waiting
 from saccade.clients.session import Bounds
 from saccade.clients.sources import Source
@@ -28,13 +27,16 @@ LIVE_EVENTS_UNDER_WAY: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Playback:
-    """A source to stream, as frames at `speed` sensor seconds a second, to a model."""
+    """A source to stream to a model, as frames that come when they are due.
+
+    Where it `keeps_pace` few events are under way, so that scores stay recent.
+    """
 
     url: str
     model: str
     source: Source
-    frames: Iterator[Events]
-    speed: float
+    frames: AsyncIterator[Events | RawFrame]
+    keeps_pace: bool = True
 
 
 async def run(
@@ -48,11 +50,11 @@ async def run(
     `notify` receives a line for the user where the sensor is not the model's, and at
     the first wait for a busy or lost server.
     """
-    live = math.isfinite(playback.speed)
+    under_way = LIVE_EVENTS_UNDER_WAY if playback.keeps_pace else None
     async with connect(
         playback.url,
         model=playback.model,
-        bounds=Bounds(RESULTS_KEPT, LIVE_EVENTS_UNDER_WAY if live else None),
+        bounds=Bounds(RESULTS_KEPT, under_way),
         reconnecting=_reconnecting(notify),
         **choices,
     ) as stream:
@@ -81,12 +83,10 @@ def _reconnecting(notify: Callable[[str], None]) -> Reconnecting:
 def _notify_of_fit(
     stream: Stream, source: Source, choices: Choices, notify: Callable[[str], None]
 ) -> None:
-    target = stream.opened.sensor
-    if (source.sensor.width, source.sensor.height) != (target.width, target.height):
+    target, own = stream.opened.sensor, source.sensor
+    if own is not None and (own.width, own.height) != (target.width, target.height):
         fit = {"scale": "scaled", "crop": "cropped"}.get(choices.get("fit", ""), "sent")
-        notify(
-            f"the events of a {source.sensor} sensor are {fit} to the model's {target}"
-        )
+        notify(f"the events of a {own} sensor are {fit} to the model's {target}")
 
 
 async def _perform(
@@ -128,14 +128,16 @@ async def _until_either_ends(
 
 
 async def _send(playback: Playback, stream: Stream) -> None:
-    async for frame in play(playback.frames, playback.speed):
+    async for frame in playback.frames:
         await _send_frame(stream, frame)
 
 
-async def _send_frame(stream: Stream, frame: Events) -> None:
+async def _send_frame(stream: Stream, frame: Events | RawFrame) -> None:
     """Send a frame; an earlier refusal, which `stats` counts, does not stop it."""
     while True:
         try:
+            if isinstance(frame, RawFrame):
+                return await stream.send_raw(frame.data)
             return await stream.send(frame)
         except StreamError as error:
             if error.fatal:

@@ -4,49 +4,63 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import sys
-from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Final, get_args
 
 from saccade.clients.commands import arguments
 from saccade.clients.commands.arguments import base_parser, choose_model, print_message
+from saccade.clients.commands.framing import add_framing_options, framed, keeps_pace
 from saccade.clients.commands.playback import Playback, run
 from saccade.clients.connection import LIVE_LAG_MS, Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
-from saccade.clients.pacing import by_events, by_time
-from saccade.clients.sources import Source, open_source
+from saccade.clients.display.statistics import Summary
+from saccade.clients.sources import (
+    SIMULATED,
+    Source,
+    is_live,
+    open_live,
+    open_raw_words,
+    open_source,
+)
 from saccade.model.events.recordings import OPENERS
-from saccade.model.events.types import Events
 from saccade.server.protocol.messages import ReadoutWindow, WhenFull
 
 COMMAND: Final = "stream"
-FRAME_US: Final = 10_000
-FAST_FRAME_EVENTS: Final = 16_384
 CHANGING_HALF_LIFE_MS: Final = 300.0
 
 DESCRIPTION: Final = f"""\
 Stream events to a Saccade server and watch the class scores move.
 
-SOURCE is a recording ({", ".join(OPENERS)})
-or a simulated camera before moving scenes:
+SOURCE is a recording ({", ".join(OPENERS)}),
+a simulated camera, or what arrives live:
 
   sim:motions                     ten seconds of motions, one every two seconds
   sim:motions?seed=7&seconds=60   other scenes, for a minute; segment=1 changes faster
+  sim:noise?rate=50000            nothing but noise, events/s of the whole sensor
+  udp://0.0.0.0:3333?layout=spif  datagrams (t64_x16_y16_on8, t32_x16_y15_on1, spif)
+  tcp://192.168.1.7:7777          a DV network stream (extra dv)
+  stdin                           RAW or CSV; else ?format=evt3 (evt2, packed)
+  camera                          a camera on USB (extra cameras); camera:metavision
+  ros2:/event_camera/events       a topic, where rclpy is present
 """
 EPILOG: Final = """\
 examples:
   saccade stream sim:motions
   saccade stream digit.bin --model nmnist --speed 0.2
   saccade stream drive.raw --sensor 640x480 --speed max --json | tail -1
+  saccade stream drive.raw --raw
+  saccade stream camera --filter noise --filter hotpixel --record today.aedat4
+  saccade stream udp://0.0.0.0:3333 --sensor 640x480
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = base_parser(COMMAND, DESCRIPTION, EPILOG)
-    parser.add_argument("source", metavar="SOURCE", help="a recording, or sim:motions")
-    _add_pace(parser)
+    parser.add_argument("source", metavar="SOURCE", help="a recording, or one of above")
+    add_framing_options(parser)
     _add_scoring(parser)
     parser.add_argument(
         "--json",
@@ -54,30 +68,6 @@ def parser() -> argparse.ArgumentParser:
         help="write each result and the summary as a line of JSON",
     )
     return parser
-
-
-def _add_pace(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide when events are sent, and how many at once."""
-    parser.add_argument(
-        "--speed",
-        type=arguments.speed,
-        default=1.0,
-        metavar="N|max",
-        help="sensor seconds per second (default: 1, as recorded)",
-    )
-    frame = parser.add_mutually_exclusive_group()
-    frame.add_argument(
-        "--frame-events",
-        type=arguments.count,
-        metavar="N",
-        help=f"events a frame (default at --speed max: {FAST_FRAME_EVENTS})",
-    )
-    frame.add_argument(
-        "--frame-ms",
-        type=arguments.milliseconds,
-        metavar="MS",
-        help="sensor time a frame (default otherwise: 10 ms as they pass)",
-    )
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -99,9 +89,9 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--when-full",
         choices=get_args(WhenFull),
-        default="block",
         help="what to do with events that come faster than they are scored: slow the "
-        "source down, or drop the oldest, counted (default: %(default)s)",
+        "source down, or drop the oldest, counted (default: drop-oldest for a socket, "
+        "camera or topic, which cannot wait; otherwise block)",
     )
     parser.add_argument(
         "--max-lag-ms",
@@ -114,27 +104,51 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command, and return its exit status."""
-    source = open_source(options.source, options.sensor, options.clock_bits)
-    playback = Playback(
-        url=options.url,
-        model=options.model
+    source = _open(options)
+    model = (
+        options.model
         or source.model
-        or choose_model(options.url, source.sensor, _notify),
-        source=source,
-        frames=_frames(source, options),
-        speed=options.speed,
+        or choose_model(options.url, source.sensor, _notify)
     )
+    view = choose_view(as_json=options.json)
+    view.finish(asyncio.run(_stream(source, model, view, options)))
+    return 0
+
+
+def _open(options: argparse.Namespace) -> Source:
+    if is_live(options.source):
+        return open_live(options.source, options.sensor)
+    source = open_source(options.source, options.sensor, options.clock_bits)
+    if options.raw and not options.source.startswith(SIMULATED):
+        return replace(source, raw=open_raw_words(Path(options.source)))
+    return source
+
+
+async def _stream(
+    source: Source, model: str, view: View, options: argparse.Namespace
+) -> Summary:
+    """Stream a source to its end; say what of it was left out."""
+    with framed(source, options) as frames:
+        pace = keeps_pace(source, options)
+        playback = Playback(options.url, model, source, frames, keeps_pace=pace)
+        return await run(playback, view, choose(source, options), _notify)
+
+
+def choose(source: Source, options: argparse.Namespace) -> Choices:
+    """Return the session's options: as the user chooses, or as suits the source."""
     choices = Choices(
         sensor=source.sensor,
         fit=options.fit,
         report=options.report,
         readout=options.half_life or default_readout(source),
-        when_full=options.when_full,
+        when_full=options.when_full or source.when_full,
         max_lag_ms=default_lag_ms(source, options.max_lag_ms),
     )
-    view = choose_view(as_json=options.json)
-    view.finish(asyncio.run(run(playback, view, choices, _notify)))
-    return 0
+    if options.raw and source.raw is not None:
+        choices["encoding"] = source.raw.encoding
+    elif source.live and options.clock_bits:
+        choices["clock_bits"] = options.clock_bits
+    return choices
 
 
 def default_readout(source: Source) -> ReadoutWindow:
@@ -162,16 +176,6 @@ def choose_view(*, as_json: bool) -> View:
     from saccade.clients.display.live import LiveView
 
     return LiveView(Console())
-
-
-def _frames(source: Source, options: argparse.Namespace) -> Iterator[Events]:
-    if options.frame_events:
-        return by_events(source.chunks, options.frame_events)
-    if options.frame_ms:
-        return by_time(source.chunks, max(1, round(options.frame_ms * 1e3)))
-    if math.isinf(options.speed):
-        return by_events(source.chunks, FAST_FRAME_EVENTS)
-    return by_time(source.chunks, max(1, round(FRAME_US * options.speed)))
 
 
 def _notify(text: str) -> None:

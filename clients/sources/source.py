@@ -5,17 +5,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
+import numpy as np
+
 from saccade.clients.errors import UnplayableSource
+from saccade.clients.pacing import RawFrame
 from saccade.model.events.reading import Findings
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import Events
-from saccade.server.protocol.messages import WhenFull
+from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.server.protocol.messages import Encoding, WhenFull
 
 Setting: TypeAlias = str | float
 LARGEST_SETTING: Final = 1e9
+NOTHING: Final[Events] = np.empty(0, EVENT_DTYPE)
+"""The chunk of a live source where no event has arrived."""
 
 
 class Timeline:
@@ -37,6 +42,13 @@ class Timeline:
         return self._labels[place - 1] if place else None
 
 
+class RawWords(NamedTuple):
+    """A camera's own words: the wire's name of their encoding, and the words."""
+
+    encoding: Encoding
+    frames: Iterator[RawFrame]
+
+
 @dataclass(frozen=True)
 class Source:
     """Events to stream, with what is known about them.
@@ -54,6 +66,7 @@ class Source:
         when_full: What to do, unless the user chooses, with events that come faster
             than they are scored.
         findings: What is met beside events.
+        raw: The same as the camera's own words, if that is how they are to be sent.
     """
 
     name: str
@@ -65,6 +78,7 @@ class Source:
     live: bool = False
     when_full: WhenFull = "block"
     findings: Findings = field(default_factory=Findings)
+    raw: RawWords | None = None
 
 
 def read_settings(

@@ -2,12 +2,12 @@
 
 | layout | an event is |
 |---|---|
-| `t64_x16_y16_on8` | faery's default: 13 bytes, t (µs), x, y, polarity |
-| `t32_x16_y15_on1` | faery: 8 bytes, t (µs, wraps after 71 minutes), x, y << 1 or polarity |
-| `spif` | a word: no timestamp << 31, x << 16, polarity << 15, y; then t (µs), if any |
+| `t64_x16_y16_on8` | faery's default, 13 bytes: t (µs), x, y, polarity |
+| `t32_x16_y15_on1` | faery's, 8 bytes: t (µs), x, y << 1 or polarity |
+| `spif` | a word: untimed << 31, x << 16, polarity << 15, y; then t (µs), if timed |
 
-All numbers are little-endian. An event without a timestamp gets the time of its
-arrival. A datagram that arrives after one with newer events is left out and counted;
+All numbers are little-endian; 32 bits of time wrap after 71 minutes. An event without
+a timestamp gets the time of its arrival. A datagram that arrives after one with newer events is left out and counted;
 a sender whose clock begins anew is followed, and time goes on.
 """
 
@@ -80,7 +80,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not port:
         example = f"{parts.scheme}://127.0.0.1:3333"
         raise UnplayableSource(text, f"it names no host and port, as {example}")
-    return parts.hostname or "0.0.0.0", port  # noqa: S104 (what the user left out)
+    return parts.hostname or "0.0.0.0", port
 
 
 def _bind(text: str, host: str, port: int) -> socket.socket:
@@ -92,7 +92,7 @@ def _bind(text: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise UnplayableSource(text, error.strerror or str(error)) from error
-    bound.setblocking(False)
+    bound.settimeout(0)
     return bound
 
 

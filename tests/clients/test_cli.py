@@ -35,7 +35,6 @@ from saccade.server.protocol.messages import ReadoutWindow, Report
         (["sim:motions", "--report", "tick:"], "tick, change"),
         (["sim:motions", "--half-life", "-1"], "half-life"),
         (["sim:motions", "--frame-events", "1.5"], "whole number"),
-        (["sim:motions", "--frame-events", "5", "--frame-ms", "5"], "not allowed with"),
         (["sim:motions", "--fit", "stretch"], "invalid choice"),
         (["sim:motions", "--clock-bits", "8"], "no number from 16 to 48"),
         (["sim:motions", "--url", "ftp://h"], "no address"),

@@ -9,6 +9,7 @@ import pytest
 from saccade.clients.commands.playback import Playback, run
 from saccade.clients.display.plain import JsonView
 from saccade.clients.errors import ConnectionLost
+from saccade.clients.pacing import play
 from saccade.clients.sources import Source
 from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.messages import (
@@ -24,7 +25,7 @@ NEVER_DUE_US = 10**12
 
 def playback(url, frames, speed=1.0):
     source = Source("toy.bin", Sensor(128, 128), iter(frames))
-    return Playback(url, "toy", source, source.chunks, speed)
+    return Playback(url, "toy", source, play(source.chunks, speed))
 
 
 async def played(url, frames, notify=lambda text: None, **options):
@@ -118,8 +119,8 @@ async def test_another_sensors_events_are_reported_as_scaled():
     source = Source("big.raw", Sensor(640, 480), iter([]))
     async with scripted(script) as url:
         view = JsonView(io.StringIO())
-        play = Playback(url, "toy", source, source.chunks, 1.0)
-        await run(play, view, {"fit": "scale"}, notices.append)
+        playback = Playback(url, "toy", source, play(source.chunks, 1.0))
+        await run(playback, view, {"fit": "scale"}, notices.append)
     assert notices == [
         "the events of a 640x480 sensor are scaled to the model's 128x128"
     ]

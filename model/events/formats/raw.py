@@ -58,11 +58,11 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     with path.open("rb") as file:
         header = read_header(file)
         begin = file.tell()
-    encoding = _encoding(path, header)
+    encoding = find_encoding(path, header)
     findings = Findings()
     if (path.stat().st_size - begin) % encoding.word_bytes:
         end_early(path, "it ends inside a word", options, findings)
-    geometry = _geometry(path, header)
+    geometry = find_geometry(path, header)
     known: Known = (geometry, "header") if geometry else None
     scan = partial(_decoded, path, begin, encoding)
     sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
@@ -90,7 +90,13 @@ def read_header(file: BinaryIO) -> dict[str, str]:
         header[key.lower()] = value.strip()
 
 
-def _encoding(path: Path, header: dict[str, str]) -> Encoding:
+def find_encoding(path: Path, header: dict[str, str]) -> Encoding:
+    """Return the encoding that a header names.
+
+    Raises:
+        MalformedRecording: It names none.
+        UnsupportedRecording: It names one without a decoder.
+    """
     name = header.get("evt") or header.get("format", "").partition(";")[0]
     if not name:
         raise MalformedRecording(path, "its header names no encoding (% evt 3.0)")
@@ -100,7 +106,8 @@ def _encoding(path: Path, header: dict[str, str]) -> Encoding:
     return ENCODINGS[version]
 
 
-def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
+def find_geometry(path: Path, header: dict[str, str]) -> Sensor | None:
+    """Return the geometry that a header names, if it does."""
     entries = header.get("format", "").split(";")[1:]
     fields = dict(entry.split("=", 1) for entry in entries if "=" in entry)
     width, height = fields.get("width"), fields.get("height")

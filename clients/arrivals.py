@@ -39,10 +39,7 @@ class Arrivals:
 
         Returns:
             Chunks that are not empty, in order; none if nothing came; None at the
-            source's end.
-
-        Raises:
-            Exception: What reading the source raised.
+            source's end, or at its failure (see `check`).
         """
         taken: list[Events] = []
         if not self._ended:
@@ -52,11 +49,12 @@ class Arrivals:
                     taken.append(chunk)
                     chunk = self._queue.get_nowait()
                 self._ended = True
-        if taken or not self._ended:
-            return taken
+        return taken if taken or not self._ended else None
+
+    def check(self) -> None:
+        """Raise what ended the source early, if anything did."""
         if self._failure is not None:
             raise self._failure
-        return None
 
     def stop(self) -> None:
         """End the thread, and close the source if it returns soon."""
