@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.geometry import holds
-from saccade.model.events.reading import Findings, Origin, ReadOptions
+from saccade.model.events.reading import Origin, ReadOptions
 from saccade.model.events.recordings import Recording
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.split import open_split
@@ -37,13 +37,15 @@ class Models:
     _cards: list[ModelCard] = field(default_factory=list)
     _told: set[str] = field(default_factory=set)
 
-    def choose(self, sensor: Sensor, origin: Origin) -> ModelCard | str:
+    def choose(self, sensor: Sensor | None, origin: Origin) -> ModelCard | str:
         """Return the user's model, or else the one for a recording's sensor.
 
         Where the sensor is a guess, that is the smallest that holds it; where none
-        suits, the server's first. A name that the server does not list is returned as
-        it is, for the server to refuse.
+        suits or the sensor is unknown, the server's first. The user's name alone is returned where nothing has
+        to be known of the model, or where the server does not list it.
         """
+        if self.named is not None and origin != "guess":
+            return self.named
         self._cards = self._cards or self.list_models()
         if self.named is not None:
             return next((c for c in self._cards if c.name == self.named), self.named)
@@ -54,11 +56,18 @@ class Models:
             self._told.add(chosen.name)
         return chosen
 
+    def name_for(self, sensor: Sensor, origin: Origin) -> str:
+        """Return the name of the model that `choose` returns."""
+        chosen = self.choose(sensor, origin)
+        return chosen if isinstance(chosen, str) else chosen.name
 
-def suitable(cards: Sequence[ModelCard], sensor: Sensor, origin: Origin) -> ModelCard:
+
+def suitable(
+    cards: Sequence[ModelCard], sensor: Sensor | None, origin: Origin
+) -> ModelCard:
     """Return the model for a sensor, or for the bounds of events; else the first."""
     exact = [card for card in cards if card.sensor == sensor]
-    if origin == "guess" and not exact:
+    if origin == "guess" and sensor is not None and not exact:
         around = [card for card in cards if holds(card.sensor, sensor)]
         exact = sorted(around, key=lambda c: c.sensor.width * c.sensor.height)
     return (exact or list(cards))[0]
@@ -97,12 +106,37 @@ def cameras_of(
     return [replace(options, camera=name) for name in found or (None,)]
 
 
-def remarks(recording: Recording, findings: Findings | None = None) -> Iterator[str]:
-    """Yield what a user should know of a recording, in words, once it was read."""
-    findings = findings or recording.findings
-    if recording.origin == "guess":
-        yield f"its sensor is guessed to be {recording.sensor}; --sensor WxH says it"
-    yield from findings.warnings
-    if findings.skipped:
-        counts = (f"{count:,} {kind}" for kind, count in findings.skipped.items())
-        yield f"skipped {', '.join(counts)}"
+def guessed(recording: Recording) -> Sensor | None:
+    """Return a recording's geometry where that is a guess."""
+    return recording.sensor if recording.origin == "guess" else None
+
+
+@dataclass
+class Remarks:
+    """What a user should know of a source, in words, each said once.
+
+    `guess` is the geometry, where that is a guess.
+    """
+
+    findings: Findings
+    guess: Sensor | None = None
+    _told: int = 0
+
+    def at_first(self) -> Iterator[str]:
+        """Yield what is known once the recording is open: a guess, other cameras."""
+        if self.guess is not None:
+            yield f"its sensor is guessed to be {self.guess}; --sensor WxH says it"
+        yield from self._new_warnings()
+
+    def at_last(self) -> Iterator[str]:
+        """Yield what was met, once all events were read."""
+        yield from self._new_warnings()
+        skipped = self.findings.skipped
+        if skipped:
+            counts = (f"{count:,} {kind}" for kind, count in skipped.items())
+            yield f"skipped {', '.join(counts)}"
+
+    def _new_warnings(self) -> Iterator[str]:
+        warnings = self.findings.warnings
+        yield from warnings[self._told :]
+        self._told = len(warnings)

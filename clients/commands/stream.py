@@ -5,25 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final, get_args
 
 from saccade.clients.commands import arguments
-from saccade.clients.commands.arguments import base_parser, choose_model, print_message
+from saccade.clients.commands.arguments import base_parser, print_message
 from saccade.clients.commands.framing import add_framing_options, framed, keeps_pace
+from saccade.clients.commands.opening import Remarks
 from saccade.clients.commands.playback import Playback, run
+from saccade.clients.commands.streams import Streamed, open_streams, run_together
 from saccade.clients.connection import LIVE_LAG_MS, Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
 from saccade.clients.display.statistics import Summary
-from saccade.clients.sources import (
-    SIMULATED,
-    Source,
-    is_live,
-    open_live,
-    open_raw_words,
-    open_source,
-)
+from saccade.clients.sources import Source
 from saccade.model.events.recordings import OPENERS
 from saccade.server.protocol.messages import ReadoutWindow, WhenFull
 
@@ -50,6 +44,8 @@ examples:
   saccade stream sim:motions
   saccade stream digit.bin --model nmnist --speed 0.2
   saccade stream drive.raw --sensor 640x480 --speed max --json | tail -1
+  saccade stream part1.raw part2.raw part3.raw
+  saccade stream stereo.aedat4 --camera all
   saccade stream drive.raw --raw
   saccade stream camera --filter noise --filter hotpixel --record today.aedat4
   saccade stream udp://0.0.0.0:3333 --sensor 640x480
@@ -59,7 +55,12 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = base_parser(COMMAND, DESCRIPTION, EPILOG)
-    parser.add_argument("source", metavar="SOURCE", help="a recording, or one of above")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="a recording, or one of the above; several files continue one stream",
+    )
     add_framing_options(parser)
     _add_scoring(parser)
     parser.add_argument(
@@ -104,34 +105,34 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command, and return its exit status."""
-    source = _open(options)
-    model = (
-        options.model
-        or source.model
-        or choose_model(options.url, source.sensor, _notify)
-    )
-    view = choose_view(as_json=options.json)
-    view.finish(asyncio.run(_stream(source, model, view, options)))
+    streams = open_streams(options, _notify)
+    remarks = [Remarks(s.source.findings, s.guess) for s in streams]
+    views = [choose_view(as_json=options.json, camera=s.camera) for s in streams]
+    for stream, remark in zip(streams, remarks, strict=True):
+        _tell(stream, remark.at_first())
+    plays = [_play(*each, options) for each in zip(streams, views, strict=True)]
+    ends = asyncio.run(run_together(plays))
+    for stream, view, end, remark in zip(streams, views, ends, remarks, strict=True):
+        if not isinstance(end, BaseException):
+            view.finish(end)
+            _tell(stream, remark.at_last())
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
     return 0
 
 
-def _open(options: argparse.Namespace) -> Source:
-    if is_live(options.source):
-        return open_live(options.source, options.sensor)
-    source = open_source(options.source, options.sensor, options.clock_bits)
-    if options.raw and not options.source.startswith(SIMULATED):
-        return replace(source, raw=open_raw_words(Path(options.source)))
-    return source
-
-
-async def _stream(
-    source: Source, model: str, view: View, options: argparse.Namespace
-) -> Summary:
-    """Stream a source to its end; say what of it was left out."""
+async def _play(stream: Streamed, view: View, options: argparse.Namespace) -> Summary:
+    source = stream.source
     with framed(source, options) as frames:
         pace = keeps_pace(source, options)
-        playback = Playback(options.url, model, source, frames, keeps_pace=pace)
+        playback = Playback(options.url, stream.model, source, frames, keeps_pace=pace)
         return await run(playback, view, choose(source, options), _notify)
+
+
+def _tell(stream: Streamed, remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        _notify(f"{stream.source.name}: {remark}")
 
 
 def choose(source: Source, options: argparse.Namespace) -> Choices:
@@ -144,7 +145,7 @@ def choose(source: Source, options: argparse.Namespace) -> Choices:
         when_full=options.when_full or source.when_full,
         max_lag_ms=default_lag_ms(source, options.max_lag_ms),
     )
-    if options.raw and source.raw is not None:
+    if source.raw is not None:
         choices["encoding"] = source.raw.encoding
     elif source.live and options.clock_bits:
         choices["clock_bits"] = options.clock_bits
@@ -165,12 +166,12 @@ def default_lag_ms(source: Source, chosen: int | None) -> int | None:
     return chosen or None
 
 
-def choose_view(*, as_json: bool) -> View:
-    """Return the view that suits standard output."""
+def choose_view(*, as_json: bool, camera: str | None = None) -> View:
+    """Return the view that suits standard output; `camera` is one of several."""
     if as_json:
-        return JsonView(sys.stdout)
-    if not sys.stdout.isatty():
-        return PlainView(sys.stdout)
+        return JsonView(sys.stdout, camera)
+    if camera is not None or not sys.stdout.isatty():
+        return PlainView(sys.stdout, camera)
     from rich.console import Console
 
     from saccade.clients.display.live import LiveView
