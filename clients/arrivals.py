@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -71,6 +71,8 @@ class Arrivals:
         except Exception as error:
             self._failure = error
         finally:
+            if isinstance(self._chunks, Generator):
+                self._chunks.close()
             self._put(None)
 
     def _put(self, chunk: Events | None) -> None:

@@ -19,7 +19,13 @@ from saccade.clients.commands.arguments import (
     print_message,
     read_options,
 )
-from saccade.clients.commands.opening import Models, Remarks, cameras_of, open_files
+from saccade.clients.commands.opening import (
+    Models,
+    Remarks,
+    cameras_of,
+    guessed,
+    open_files,
+)
 from saccade.clients.display.text import answer_table
 from saccade.clients.errors import RequestRefused, UnplayableSource
 from saccade.clients.http import Answer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.geometry import holds
-from saccade.model.events.reading import Origin, ReadOptions
+from saccade.model.events.reading import Findings, Origin, ReadOptions
 from saccade.model.events.recordings import Recording
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.split import open_split
@@ -41,8 +41,9 @@ class Models:
         """Return the user's model, or else the one for a recording's sensor.
 
         Where the sensor is a guess, that is the smallest that holds it; where none
-        suits or the sensor is unknown, the server's first. The user's name alone is returned where nothing has
-        to be known of the model, or where the server does not list it.
+        suits or the sensor is unknown, the server's first. The user's name alone is
+        returned where nothing has to be known of the model, or where the server does
+        not list it.
         """
         if self.named is not None and origin != "guess":
             return self.named

@@ -95,9 +95,7 @@ def _alone(texts: Sequence[str], sensor: Sensor | None, models: Models) -> Strea
     if isinstance(card, str):
         return Streamed(source, card)
     if source.sensor is None:
-        source.findings.warn(
-            f"it says no sensor; taken for {card.name}'s {card.sensor}"
-        )
+        source.findings.warn(f"it says no sensor; {card.name}'s {card.sensor} is taken")
         source = replace(source, sensor=card.sensor)
     return Streamed(source, card.name)
 

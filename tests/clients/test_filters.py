@@ -48,7 +48,7 @@ def test_an_event_passes_if_a_neighbour_had_one_before_however_it_is_cut(rows, c
 
 @settings(max_examples=40)
 @given(rows=streams)
-def test_the_filter_is_that_of_iniVations_library(rows):
+def test_the_filter_is_that_of_dv_processing(rows):
     from datetime import timedelta
 
     dv = pytest.importorskip("dv_processing")
