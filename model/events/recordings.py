@@ -153,6 +153,8 @@ OPENERS: Final[dict[str, Opener]] = {
     ".npy": npy.open_file,
     ".npz": npy.open_file,
     ".raw": raw.open_file,
+    ".tsv": csv.open_file,
+    ".txt": csv.open_file,
 }
 """The reader of each suffix, in lower case; the one list of formats."""
 
