@@ -219,7 +219,7 @@ def test_a_malformed_file_is_named_with_the_reason(file, name):
 UNSUPPORTED = {
     "a.mp4": (b"film", "no reader for .mp4"),
     "noname": (b"?", "no reader"),
-    "a.raw": (evt2_bytes(ROWS, b"% evt 2.1\n"), "encoding 2.1"),
+    "a.raw": (evt2_bytes(ROWS, b"% evt 4.0\n"), "encoding 4.0"),
     "a.dat": (dat_bytes(ROWS, b"% Version 1\n"), "DAT version 1"),
     "b.dat": (dat_bytes(ROWS, kind=b"\x0e\x08"), "type 14"),
     "a.aedat": (b"#!AER-DAT1.0\r\n# old", "AEDAT 1"),
