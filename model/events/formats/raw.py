@@ -121,7 +121,7 @@ def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
 
 
 def _format_fields(header: dict[str, str]) -> dict[str, str]:
-    """Return the fields of a header's format, as EVT3;height=720;width=1280 has them."""
+    """Return the fields of a header's format, such as EVT3;height=720;width=1280."""
     entries = header.get("format", "").split(";")[1:]
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
