@@ -24,6 +24,7 @@ from saccade.model.events.formats import (
     nmnist,
     npy,
     raw,
+    ros,
 )
 from saccade.model.events.reading import (
     Findings,
@@ -31,6 +32,7 @@ from saccade.model.events.reading import (
     Opener,
     Origin,
     ReadOptions,
+    Trigger,
 )
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
@@ -68,7 +70,7 @@ def open_recording(
     """Open a recording by its suffix.
 
     Args:
-        path: The file.
+        path: The file; or a ROS 2 bag's folder.
         sensor: The geometry, where the file lacks it or has it wrong; short for
             `options.sensor`.
         clock_bits: The file holds the counts of a clock that wraps after
@@ -83,11 +85,12 @@ def open_recording(
         UnsupportedRecording: No reader is there for the format.
     """
     path = Path(path)
-    opener = OPENERS.get(path.suffix.lower())
+    is_bag = (path / "metadata.yaml").is_file()
+    opener = ros.open_file if is_bag else OPENERS.get(path.suffix.lower())
     if opener is None:
         reason = f"no reader for {path.suffix or 'no suffix'}; {', '.join(OPENERS)}"
         raise UnsupportedRecording(path, reason)
-    if not path.is_file():
+    if not path.is_file() and not is_bag:
         raise MalformedRecording(path, "no such file")
     try:
         if not path.stat().st_size:
@@ -100,7 +103,7 @@ def open_recording(
         chunks = _unwrapped(chunks, clock_bits)
     return Recording(
         opened.sensor,
-        _rebased(path, chunks),
+        _rebased(path, opened, chunks),
         opened.origin,
         opened.cameras,
         opened.findings,
@@ -115,19 +118,30 @@ def _unwrapped(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
         yield events
 
 
-def _rebased(path: Path, chunks: Iterator[Events]) -> Iterator[Events]:
+def _rebased(path: Path, opened: Opened, chunks: Iterator[Events]) -> Iterator[Events]:
     """Shift time so that the first event is at 0 µs; leave out empty chunks."""
-    first_us = None
+    first_us, shifted, triggers = None, 0, opened.findings.triggers
     try:
         for events in chunks:
-            if events.size:
-                first_us = events["t"][0] if first_us is None else first_us
-                events["t"] -= first_us
-                yield events
+            if not events.size:
+                continue
+            first_us = int(events["t"][0]) if first_us is None else first_us
+            events["t"] -= first_us
+            shifted = _shift(triggers, shifted, first_us)
+            yield events
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
     if first_us is None:
         raise MalformedRecording(path, "the file holds no events")
+    _shift(triggers, shifted, first_us)
+
+
+def _shift(triggers: list[Trigger], begin: int, first_us: int) -> int:
+    """Shift the triggers from `begin` on as the events; return how many there are."""
+    for place in range(begin, len(triggers)):
+        trigger = triggers[place]
+        triggers[place] = trigger._replace(t_us=trigger.t_us - first_us)
+    return len(triggers)
 
 
 def _open_aedat(path: Path, options: ReadOptions) -> Opened:
@@ -147,12 +161,15 @@ OPENERS: Final[dict[str, Opener]] = {
     ".aedat": _open_aedat,
     ".aedat2": _open_aedat,
     ".aedat4": _open_aedat,
+    ".bag": ros.open_file,
     ".bin": nmnist.open_file,
     ".csv": csv.open_file,
     ".dat": dat.open_file,
+    ".db3": ros.open_file,
     ".es": faery.open_file,
     ".h5": hdf5.open_file,
     ".hdf5": hdf5.open_file,
+    ".mcap": ros.open_file,
     ".npy": npy.open_file,
     ".npz": npy.open_file,
     ".raw": raw.open_file,

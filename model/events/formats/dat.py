@@ -20,8 +20,8 @@ import numpy as np
 from saccade.model.events.clock import Unwrapper
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats.raw import read_header
-from saccade.model.events.geometry import choose_sensor, parse_sensor
-from saccade.model.events.reading import Findings, Opened, ReadOptions
+from saccade.model.events.geometry import Known, choose_sensor, parse_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions, end_early
 from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
@@ -48,12 +48,13 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     if kind[0] not in EVENT_TYPES or kind[1] != RECORD_BYTES:
         reason = f"events of type {kind[0]} and {kind[1]} bytes, not CD of 8"
         raise UnsupportedRecording(path, reason)
+    findings = Findings()
     if (path.stat().st_size - begin) % RECORD_BYTES:
-        raise MalformedRecording(path, "truncated: it ends inside an event")
-    known = None
+        end_early(path, "it ends inside an event", options, findings)
+    known: Known = None
     if "width" in header and "height" in header:
         known = parse_sensor(path, header["width"], header["height"]), "header"
-    scan, findings = partial(_decoded, path, begin), Findings()
+    scan = partial(_decoded, path, begin)
     sensor, origin = choose_sensor(options, findings, scan, known)
     return Opened(sensor, origin, scan(), findings=findings)
 
@@ -63,7 +64,8 @@ def _decoded(path: Path, begin: int) -> Iterator[Events]:
     with path.open("rb") as file:
         file.seek(begin)
         while data := file.read(CHUNK_EVENTS * RECORD_BYTES):
-            words = np.frombuffer(data, "<u4").reshape(-1, 2)
+            whole = len(data) - len(data) % RECORD_BYTES
+            words = np.frombuffer(data[:whole], "<u4").reshape(-1, 2)
             pixels = words[:, 1]
             events = np.empty(len(words), EVENT_DTYPE)
             events["t"] = unwrapper.unwrap(words[:, 0])

@@ -20,8 +20,14 @@ from saccade.model.events.errors import (
     MalformedRecording,
     UnsupportedRecording,
 )
-from saccade.model.events.geometry import choose_sensor, parse_sensor
-from saccade.model.events.reading import Findings, Opened, ReadOptions
+from saccade.model.events.geometry import Known, choose_sensor, parse_sensor
+from saccade.model.events.reading import (
+    Findings,
+    Opened,
+    ReadOptions,
+    Trigger,
+    end_early,
+)
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 
@@ -59,13 +65,14 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         header = read_header(file)
         begin = file.tell()
         encoding = _encoding(path, header, file.read(ORDER_BYTES))
+    findings = Findings()
     if (path.stat().st_size - begin) % encoding.word_bytes:
-        raise MalformedRecording(path, "truncated: it ends inside a word")
+        end_early(path, "it ends inside a word", options, findings)
     geometry = _geometry(path, header)
-    known = (geometry, "header") if geometry else None
-    scan, findings = partial(_decoded, path, begin, encoding), Findings()
+    known: Known = (geometry, "header") if geometry else None
+    scan = partial(_decoded, path, begin, encoding)
     sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
-    return Opened(sensor, origin, scan(), findings=findings)
+    return Opened(sensor, origin, scan(findings.triggers), findings=findings)
 
 
 def read_header(file: BinaryIO) -> dict[str, str]:
@@ -126,12 +133,15 @@ def _format_fields(header: dict[str, str]) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
-def _decoded(path: Path, begin: int, encoding: Encoding) -> Iterator[Events]:
-    decoder = encoding.decoder()
+def _decoded(
+    path: Path, begin: int, encoding: Encoding, triggers: list[Trigger] | None = None
+) -> Iterator[Events]:
+    decoder, word_bytes = encoding.decoder(), encoding.word_bytes
+    decoder.triggers = triggers
     with path.open("rb") as file:
         file.seek(begin)
         while data := file.read(CHUNK_BYTES):
             try:
-                yield decoder.decode(data)
+                yield decoder.decode(data[: len(data) - len(data) % word_bytes])
             except MalformedPayload as error:
                 raise MalformedRecording(path, str(error)) from error
