@@ -1,6 +1,6 @@
 """Incremental decoder of Prophesee's raw encoding EVT2.1, the GenX320's default.
 
-    bits 63 … 60  kind: 0 EVT_NEG, 1 EVT_POS, 8 TIME_HIGH
+    bits 63 … 60  kind: 0 EVT_NEG, 1 EVT_POS, 8 TIME_HIGH, 10 EXT_TRIGGER
     bits 59 … 54  the 6 low bits of time                      or 59 … 32: the 28 high
     bits 53 … 43  x of the first of 32 pixels                 bits of time
     bits 42 … 32  y
@@ -22,6 +22,7 @@ from saccade.model.events.encodings.evt import (
     STEP_BACK_US,
     DecoderState,
     EvtDecoder,
+    add_triggers,
 )
 from saccade.model.events.errors import MalformedPayload
 from saccade.model.events.types import EVENT_DTYPE, Events
@@ -29,8 +30,9 @@ from saccade.model.events.types import EVENT_DTYPE, Events
 WORD_BYTES: Final = 8
 POSITIVE: Final = 0x1
 TIME_HIGH: Final = 0x8
-KINDS: Final = (0x0, POSITIVE, TIME_HIGH, 0xA, 0xE, 0xF)
-"""All kinds of words: with triggers, others and continued ones."""
+TRIGGER: Final = 0xA
+KINDS: Final = (0x0, POSITIVE, TIME_HIGH, TRIGGER, 0xE, 0xF)
+"""All kinds of words, with others and continued ones."""
 TIME_LOW_BITS: Final = 6
 TIME_HIGH_BITS: Final = 28
 PIXELS: Final = 32
@@ -64,19 +66,21 @@ class Evt21Decoder(EvtDecoder):
         highs = self._unwrapper.unwrap(counts)
         # Index 0 is the high in force when the chunk begins, i the chunk's i-th.
         which = np.cumsum(is_high)
-        is_event = kinds <= POSITIVE
-        if before is None:
-            is_event &= which > 0
+        is_timed = (which > 0) | (before is not None)
         in_force = np.concatenate([[before or 0], highs])
-        return self._events(words[is_event], in_force[which[is_event]])
+        if self.triggers is not None:
+            at = np.flatnonzero((kinds == TRIGGER) & is_timed)
+            t_us = _times(words[at], in_force[which[at]])
+            add_triggers(self.triggers, t_us, words[at] >> 40 & 0x1F, words[at] >> 32)
+        at = np.flatnonzero((kinds <= POSITIVE) & is_timed)
+        return self._events(words[at], in_force[which[at]])
 
     def _events(self, words: Words, highs: npt.NDArray[np.int64]) -> Events:
         """Return the events of words, (w,), whose times have these high bits, (w,)."""
         valid = words.astype("<u4").view(np.uint8).reshape(-1, PIXELS // 8)
         word, pixel = np.nonzero(np.unpackbits(valid, axis=1, bitorder="little"))
-        low_us = (words >> 54 & 0x3F).astype(np.int64)
         events = np.empty(word.size, EVENT_DTYPE)
-        events["t"] = self._jitter.apply((highs << TIME_LOW_BITS | low_us)[word])
+        events["t"] = self._jitter.apply(_times(words, highs)[word])
         events["x"] = (words >> 43 & 0x7FF)[word] + pixel.astype(np.uint64)
         events["y"] = (words >> 32 & 0x7FF)[word]
         events["p"] = (words >> 60)[word]
@@ -93,6 +97,11 @@ class Evt21Decoder(EvtDecoder):
             high, newest_us = state
             self._unwrapper.resume(high)
             self._jitter.resume(newest_us)
+
+
+def _times(words: Words, highs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the times of words, (w,), µs, from their own low bits and these highs."""
+    return highs << TIME_LOW_BITS | (words >> 54 & 0x3F).astype(np.int64)
 
 
 def looks_legacy(data: bytes) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from saccade.model.events.encodings.evt21 import Evt21Decoder
 from saccade.model.events.errors import MalformedPayload, MalformedRecording
-from saccade.model.events.reading import ReadOptions
+from saccade.model.events.reading import ReadOptions, Trigger
 from saccade.model.events.recordings import open_recording
 from saccade.model.events.sensor import Sensor
 
@@ -67,7 +67,7 @@ def test_the_example_of_the_protocol_is_decoded():
     assert Evt21Decoder().decode(data).tolist() == [(656, 257, 7, 1), (656, 259, 7, 1)]
 
 
-def test_triggers_other_words_and_events_before_the_first_time_are_dropped():
+def test_other_words_and_events_before_the_first_time_are_dropped():
     words = vector(5, 1, 1, 1, 1), high(64), 0xA << 60, 0xE << 60 | 7, 0xF << 60
     assert Evt21Decoder().decode(encoded(*words)).size == 0
 
@@ -76,6 +76,14 @@ def test_the_wraps_of_the_clock_are_undone():
     decoder = Evt21Decoder()
     words = high(2**34 - 1), vector(63, 0, 0, 0, 1), high(0), vector(0, 0, 0, 0, 1)
     assert decoder.decode(encoded(*words))["t"].tolist() == [2**34 - 1, 2**34]
+
+
+def test_triggers_are_kept_where_that_is_wanted():
+    decoder = Evt21Decoder()
+    decoder.triggers = []
+    rising = 0xA << 60 | 7 << 54 | 3 << 40 | 1 << 32
+    decoder.decode(encoded(rising, high(64), rising))
+    assert decoder.triggers == [Trigger(71, 3, rising=True)]
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 12])
