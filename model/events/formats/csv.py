@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from saccade.model.events.errors import EventsError, MalformedRecording, NotEvents
+from saccade.model.events.errors import MalformedRecording, NotEvents
 from saccade.model.events.formats.columns import (
     Column,
     Converter,
@@ -155,17 +155,26 @@ def _chunks(
     while rows := list(islice(lines, CHUNK_LINES)):
         may_be_cut = truncated == "read" and not rows[-1].endswith("\n")
         try:
-            columns = _parse(rows, table.delimiter, table.layout.places)
+            yield converter.convert(_parse(rows, table.delimiter, table.layout.places))
         except ValueError as error:
             if not may_be_cut:
                 raise _malformed(path, first, error) from error
+            yield _without_last(path, rows, table, converter)
             findings.warn("its last line is cut and left out")
-            columns = _parse(rows[:-1], table.delimiter, table.layout.places)
-        try:
-            yield converter.convert(columns)
-        except EventsError as error:
-            raise _malformed(path, first, error) from error
         first += len(rows)
+
+
+def _without_last(
+    path: Path, rows: list[str], table: _Table, converter: Converter
+) -> Events:
+    """Convert a file's last rows, of which the last is cut."""
+    try:
+        return converter.convert(
+            _parse(rows[:-1], table.delimiter, table.layout.places)
+        )
+    except ValueError as error:
+        reason = f"in its last {len(rows)} lines: {error}"
+        raise MalformedRecording(path, reason) from error
 
 
 def _malformed(path: Path, first: int, error: ValueError) -> MalformedRecording:
