@@ -74,6 +74,8 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         table = _inspect(lines, before, options, findings)
     except NotEvents as error:
         raise MalformedRecording(path, error.reason) from error
+    except ValueError as error:
+        raise _malformed(path, before + 1, error) from error
     stated = table.layout.sensor or _stated_sensor(path, lines[:before])
     known: Known = (stated, "header") if stated else None
     scan = partial(_chunks, path, table, options.truncated)
