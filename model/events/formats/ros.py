@@ -100,7 +100,8 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     sensor, origin = choose_sensor(options, findings, lambda: scan(None), known)
     others = (name for name in names if name != topic.name)
     cameras = (topic.name, *others)
-    return Opened(sensor, origin, scan(findings.triggers), cameras, findings)
+    name = f"{topic.kind} {first.encoding}".strip()
+    return Opened(sensor, origin, scan(findings.triggers), cameras, findings, name)
 
 
 @contextmanager
