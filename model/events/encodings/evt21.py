@@ -52,6 +52,11 @@ class Evt21Decoder(EvtDecoder):
         self._unwrapper = Unwrapper(TIME_HIGH_BITS)
         self._jitter = JitterFilter(STEP_BACK_US)
 
+    @property
+    def wraps(self) -> int:
+        """How many wraps of the clock were undone."""
+        return self._unwrapper.wraps
+
     def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words; see EvtDecoder."""
         if len(data) % WORD_BYTES:

@@ -203,7 +203,7 @@ MALFORMED = {
     "a.npy": (b"not numpy's", "not a .npy array"),
     "a.npz": (b"not a zip", "not a readable .npz"),
     "a.es": (b"not an event stream", "bad magic number"),
-    "a.aedat4": (b"#!AER-DAT4.0\r\n", "fill whole buffer"),
+    "a.aedat4": (b"#!AER-DAT4.0\r\n", "header is cut or damaged"),
 }
 
 
