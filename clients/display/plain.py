@@ -44,10 +44,14 @@ class View(Protocol):
 
 
 class PlainView:
-    """A view for logs: a line a second, and the summary."""
+    """A view for logs: a line a second, and the summary.
 
-    def __init__(self, out: TextIO) -> None:
+    Where there are several at once, every line begins with the camera's name.
+    """
+
+    def __init__(self, out: TextIO, camera: str | None = None) -> None:
         self._out = out
+        self._start = "" if camera is None else f"[{camera}] "
         self._next_s = 0.0
 
     def __enter__(self) -> Self:
@@ -64,21 +68,25 @@ class PlainView:
         if snapshot.label is None or snapshot.wall_s < self._next_s:
             return
         self._next_s = snapshot.wall_s + LINE_EVERY_S
-        self._out.write(snapshot_line(snapshot) + "\n")
+        self._out.write(f"{self._start}{snapshot_line(snapshot)}\n")
         self._out.flush()
 
     def finish(self, summary: Summary) -> None:
         """Write the summary."""
         for name, value in summary_lines(summary):
-            self._out.write(f"{name:<10} {value}\n")
+            self._out.write(f"{self._start}{name:<10} {value}\n")
         self._out.flush()
 
 
 class JsonView:
-    """A view for programs: a line of JSON for each result, then the summary."""
+    """A view for programs: a line of JSON for each result, then the summary.
 
-    def __init__(self, out: TextIO) -> None:
+    Where there are several at once, every line names the camera.
+    """
+
+    def __init__(self, out: TextIO, camera: str | None = None) -> None:
         self._out = out
+        self._named = {} if camera is None else {"camera": camera}
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +106,7 @@ class JsonView:
         self._write({"type": "summary", **asdict(summary)})
 
     def _write(self, line: dict[str, object]) -> None:
-        self._out.write(json.dumps(line) + "\n")
+        self._out.write(json.dumps(line | self._named) + "\n")
 
 
 def snapshot_line(snapshot: Snapshot) -> str:
