@@ -99,6 +99,7 @@ FORMATS: Final[dict[str, Format]] = {
     "faery's aedat4": Format(".aedat4", partial(_faery, file_type="aedat")),
     "faery's csv": Format(".csv", _faery),
     "faery's dat": Format(".dat", _faery),
+    "faery's dat, version 1": Format(".dat", partial(_faery, version="dat1")),
     "faery's es": Format(".es", _faery),
     "faery's evt2": Format(".raw", partial(_faery, version="evt2")),
     "faery's evt3": Format(".raw", partial(_faery, version="evt3")),
