@@ -52,7 +52,7 @@ class Choices(TypedDict, total=False):
 
     sensor: the geometry of the events to come; by default the model's own.
     fit: what to do where it is not the model's: `reject`, `scale` or `crop`.
-    encoding: `packed` for `send`; `evt2` or `evt3` for `send_raw`.
+    encoding: `packed` for `send`; `evt2`, `evt21` or `evt3` for `send_raw`.
     report: which ticks send a result; every tick by default.
     readout: what the scores average over; the whole session by default.
     clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
@@ -115,7 +115,7 @@ class Stream(SessionView):
                 await self._send_payload(payload)
 
     async def send_raw(self, data: bytes) -> None:
-        """Forward a camera's own bytes to a stream opened as evt2 or evt3.
+        """Forward a camera's own bytes to a stream opened in its encoding.
 
         Args:
             data: Whole words, without a file's header; any number of them.

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from saccade.clients.sources.cameras import open_camera
 from saccade.clients.sources.dv import open_dv
+from saccade.clients.sources.ros2 import open_topic
 from saccade.clients.sources.source import Source
 from saccade.clients.sources.stdin import open_stdin
 from saccade.clients.sources.udp import open_udp
@@ -20,6 +21,7 @@ LIVE: Final[Mapping[str, Opener]] = {
     "stdin": open_stdin,
     "tcp": open_dv,
     "camera": open_camera,
+    "ros2": open_topic,
 }
 """The opener of each kind, which is what stands before `:` or `?`."""
 

@@ -137,7 +137,7 @@ def _with_header(text: str, pipe: Pipe, data: bytes) -> Format:
         if not more or len(data) > LONGEST_HEADER_BYTES:
             raise UnplayableSource(text, "its RAW header does not end")
         data += more
-    encoding = raw.find_encoding(PATH, header)
+    encoding = raw.find_encoding(PATH, header, rest)
     return Format(
         raw.find_geometry(PATH, header),
         lambda rest: _words(rest, encoding),
@@ -221,6 +221,6 @@ def _evt(version: str) -> Decode:
 NAMED: Final[Mapping[str, Decode]] = {
     "csv": _csv,
     "packed": _packed,
-    **{f"evt{version.replace('.', '')}": _evt(version) for version in raw.ENCODINGS},
+    **{f"evt{version.replace(' ', '-')}": _evt(version) for version in raw.ENCODINGS},
 }
 """The decoder of each format's name."""
