@@ -127,7 +127,7 @@ def _detected(text: str, pipe: Pipe) -> Format:
 def _with_header(text: str, pipe: Pipe, data: bytes) -> Format:
     """Read a RAW header, however it was cut, and leave the pipe at the first word."""
     while True:
-        file = io.BufferedReader(io.BytesIO(data))
+        file = io.BytesIO(data)
         header = raw.read_header(file)
         rest = data[file.tell() :]
         if not _may_be_header(rest, ended=_ends(data[: file.tell()])):

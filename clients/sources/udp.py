@@ -8,7 +8,8 @@
 
 All numbers are little-endian; 32 bits of time wrap after 71 minutes. An event without
 a timestamp gets the time of its arrival. A datagram that arrives after one with newer
-events is left out and counted; a sender whose clock begins anew is followed, and time goes on.
+events is left out and counted; a sender whose clock begins anew is followed, and time
+goes on.
 """
 
 from __future__ import annotations

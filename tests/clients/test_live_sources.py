@@ -21,9 +21,11 @@ from saccade.clients.errors import UnplayableSource
 from saccade.clients.pacing import Batch, arriving
 from saccade.clients.sources import is_live, open_live
 from saccade.clients.sources.cameras import DRIVERS, open_inivation, open_neuromorphic
+from saccade.clients.sources.ros2 import from_messages
 from saccade.clients.sources.stdin import open_stdin
 from saccade.clients.sources.udp import LAYOUTS, Datagrams, spif, t64_x16_y16_on8
 from saccade.model.events.encodings.packed import pack
+from saccade.model.events.formats import raw
 from saccade.model.events.reading import Findings
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE
@@ -66,6 +68,8 @@ def taken(source, count):
     return np.concatenate([np.empty(0, EVENT_DTYPE), *chunks])
 
 
+@pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning")  # faery's own socket
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("layout", ["t64_x16_y16_on8", "t32_x16_y15_on1"])
 def test_the_datagrams_of_faery_are_received(layout):
     faery = pytest.importorskip("faery")
@@ -337,6 +341,47 @@ def test_an_inivation_cameras_arrays_become_events():
     opened = open_inivation(SimpleNamespace(InivationCamera=Camera), "")
     assert opened.sensor == Sensor(346, 260)
     assert np.array_equal(next(opened.chunks), some_events(10))
+
+
+def cdr(messages, store):
+    return [bytes(store.serialize_cdr(m, m.__msgtype__)) for m in messages]
+
+
+def test_a_topics_packets_are_decoded_and_say_their_sensor(tmp_path):
+    faery = pytest.importorskip("faery")
+    ros_files = pytest.importorskip("tests.model.events.ros_files")
+    store = ros_files.typestore(is_ros2=True)
+    events = some_events(500)
+    size = (SENSOR.width, SENSOR.height)
+    stream = faery.events_stream_from_array(as_faery(events), size)
+    stream.to_file(tmp_path / "some.raw", version="evt3")
+    with (tmp_path / "some.raw").open("rb") as file:
+        raw.read_header(file)
+        words = file.read()
+    payloads = [words[:400], words[400:]]
+    sent = cdr(ros_files.packets(store, payloads, "evt3", is_ros2=True), store)
+    messages = iter([b"", sent[0], b"", sent[1]])
+    source = from_messages(
+        "ros2:/events", "event_camera_msgs/EventPacket", messages, None
+    )
+    assert (source.sensor, source.live) == (SENSOR, True)
+    assert np.array_equal(taken(source, 500)[["x", "y", "p"]], events[["x", "y", "p"]])
+
+
+def test_a_topics_arrays_become_events():
+    ros_files = pytest.importorskip("tests.model.events.ros_files")
+    store = ros_files.typestore(is_ros2=True)
+    events = some_events(500)
+    made = ros_files.arrays(store, events, "dvs_msgs", (640, 480), is_ros2=True)
+    messages = iter(cdr(made, store))
+    source = from_messages("ros2:/events", "dvs_msgs/EventArray", messages, None)
+    assert source.sensor == SENSOR
+    assert np.array_equal(taken(source, 500), events)
+
+
+def test_a_broken_message_says_so():
+    with pytest.raises(UnplayableSource, match="a message is broken"):
+        from_messages("ros2:/e", "dvs_msgs/EventArray", iter([b"\0\1"]), None)
 
 
 @pytest.mark.parametrize(

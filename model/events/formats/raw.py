@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from saccade.model.events.encodings.evt import Evt2Decoder, Evt3Decoder, EvtDecoder
 from saccade.model.events.encodings.evt21 import Evt21Decoder, looks_legacy
@@ -68,7 +69,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     findings = Findings()
     if (path.stat().st_size - begin) % encoding.word_bytes:
         end_early(path, "it ends inside a word", options, findings)
-    geometry = findfind_geometry(path, header)
+    geometry = find_geometry(path, header)
     known: Known = (geometry, "header") if geometry else None
     scan = partial(_decoded, path, begin, encoding)
     sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
@@ -76,7 +77,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     return Opened(sensor, origin, scan(findings), findings=findings, format=name)
 
 
-def read_header(file: BinaryIO) -> dict[str, str]:
+def read_header(file: BufferedIOBase) -> dict[str, str]:
     """Read a Prophesee header and leave the file at its first byte of data.
 
     Returns:
