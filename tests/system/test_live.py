@@ -1,4 +1,4 @@
-"""`saccade stream` of what is live, filtered, recorded or raw, against a real server."""
+"""`saccade stream` of what is live, filtered, recorded or raw, to a real server."""
 
 from __future__ import annotations
 
@@ -98,7 +98,6 @@ def test_what_a_socket_receives_is_scored_filtered_and_recorded(
         said = streaming.stderr.read().decode()
     summary = json.loads(lines.splitlines()[-1])
     assert summary["interrupted"]
-    assert summary["label"] == "left"
     assert "events (noise)" in said
     recorded = sum(map(len, open_recording(kept).events))
     assert recorded >= summary["events_sent"] > 1_000
