@@ -232,7 +232,7 @@ def print_message(command: str, text: str) -> None:
     sys.stderr.write(f"saccade {command}: {text}\n")
 
 
-def choose_model(url: str, sensor: Sensor, notify: Callable[[str], None]) -> str:
+def choose_model(url: str, sensor: Sensor | None, notify: Callable[[str], None]) -> str:
     """Return the server's model for a sensor, or else its first.
 
     `notify` receives a line about the choice where there are several models.

@@ -131,6 +131,7 @@ def _cameras(
 
 def load(name: str, source: Source) -> Loaded:
     """Read a whole source."""
+    assert source.sensor is not None  # what is played says it
     return Loaded(name, source.sensor, _all_events(source.chunks))
 
 
