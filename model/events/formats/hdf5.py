@@ -178,7 +178,7 @@ def _cameras_in_group(group: Any) -> list[_Camera]:
 
 
 def _camera_in_data(data: Any) -> list[_Camera]:
-    names, shape = getattr(data.dtype, "names", None), data.shape or ()
+    names, shape = getattr(data.dtype, "names", None), tuple(data.shape or ())
     if not _is_own(data):
         return []
     if names and len(shape) == 1:
@@ -186,10 +186,10 @@ def _camera_in_data(data: Any) -> list[_Camera]:
             find_layout(names)
         except NotEvents:
             return []
-    elif len(shape) != 2 or shape[1] != 4 or "event" not in data.name.lower():
+    elif len(shape) != 2 or shape[-1] != 4 or "event" not in data.name.lower():
         return []
-    camera = data.name.strip("/")
-    return [_Camera(camera, (data.name,), names, shape[0], _stored_rows(data))]
+    camera, length = data.name.strip("/"), int(data.shape[0])
+    return [_Camera(camera, (data.name,), names, length, _stored_rows(data))]
 
 
 def _is_own(data: Any) -> bool:
@@ -204,11 +204,13 @@ def _stored_rows(data: Any) -> int:
     """
     if data.chunks is None:
         row_bytes = data.dtype.itemsize * int(np.prod(data.shape[1:]))
-        return min(data.shape[0], data.id.get_storage_size() // max(row_bytes, 1))
+        stored: int = data.id.get_storage_size() // max(row_bytes, 1)
+        return min(int(data.shape[0]), stored)
     rows, *widths = data.chunks
     sides = zip(data.shape[1:], widths, strict=True)
     across = int(np.prod([-(-side // width) for side, width in sides]))
-    return min(data.shape[0], data.id.get_num_chunks() // max(across, 1) * rows)
+    stored = data.id.get_num_chunks() // max(across, 1) * rows
+    return min(int(data.shape[0]), stored)
 
 
 def _check_readable(path: Path, file: Any, camera: _Camera) -> None:
@@ -295,8 +297,8 @@ def _stated_sensor(file: Any, camera: _Camera) -> Sensor | None:
         for name in ("resolution", "sensor_resolution", "calib/resolution"):
             # Some write height and width, some width and height; sensors are wide.
             with suppress(*BAD_FILE):
-                height, width = sorted(int(side) for side in values[name][:2])
-                return Sensor(width, height)
+                sides = sorted(int(side) for side in values[name][:2])
+                return Sensor(sides[1], sides[0])
     return None
 
 
