@@ -33,15 +33,16 @@ def outputs_of(steps: Sequence[tuple[Any, ...]]) -> list[DeviceOutput]:
     for step in steps:
         if len(step) == 2:
             model, slot = step
-            found.append(ExportedRow(Lease(str(model), int(slot), 1), []))
+            found.append(ExportedRow(Lease(model, slot, 1), []))
             continue
         model, rows, scored = step
         rows = list({row[0]: row for row in rows}.values())  # a slot has one row
         total = sum(row[2] for row in rows)
-        columns = [np.array([row[k] for row in rows], np.int32) for k in range(3)]
+        slots, counts = (np.array([row[k] for row in rows], np.int32) for k in (0, 2))
+        generations = np.array([row[1] for row in rows], np.int64)
         pages = np.arange(page, page + total, dtype=np.int32)
         page += total
-        found.append(PagesDone(str(model), *columns, pages, scored=bool(scored)))
+        found.append(PagesDone(model, slots, generations, counts, pages, scored))
     return found
 
 
