@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +34,7 @@ from saccade.server.engine.errors import (
     UnknownServable,
 )
 from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.merging import merged
 from saccade.server.engine.outputs import (
     Deliver,
     DeviceOutput,
@@ -343,7 +345,7 @@ class Frontend:
     def receive(self, outputs: list[DeviceOutput]) -> list[EngineOutput]:
         """Turn the engine's outputs into those of the streams that have a lease."""
         received: list[EngineOutput] = []
-        for output in outputs:
+        for output in merged(outputs):
             match output:
                 case PagesDone():
                     received += self._receive_pages(output)
@@ -385,14 +387,9 @@ class Frontend:
             return []
         submitted, open_tick, done = resident.exports.popleft()
         scored = resident.submitted - len(resident.pages)
-        pages = [resident.pages[k] for k in range(submitted - scored)]
-        count = len(pages) * model.shape.tick_events
-        whole = model.arena.events(np.array(pages, np.int32), count)
-        waiting = TokenChunk(
-            np.concatenate([whole.tokens, open_tick.tokens]),
-            np.concatenate([whole.dt_ms, open_tick.dt_ms]),
-            np.concatenate([whole.t_us, open_tick.t_us]),
-        )
+        count = submitted - scored
+        pages = np.fromiter(islice(resident.pages, count), np.int32, count)
+        waiting = model.arena.events(pages, count * model.shape.tick_events, open_tick)
         return [ExportedState(row.lease, RowState(row.leaves, waiting), done)]
 
     def _fill(

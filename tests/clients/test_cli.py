@@ -97,7 +97,7 @@ def test_a_sensor_host_needs_only_the_base_install():
     script = (
         "import sys; sys.modules.update(dict.fromkeys("
         "['jax', 'flax', 'fastapi', 'rich', 'httpx', 'faery', 'evt3',"
-        " 'prometheus_client']))\n"
+        " 'h5py', 'rosbags', 'prometheus_client']))\n"
         "from saccade.clients import blocking, connection\n"
         "from saccade.clients.commands import cli\n"
         "from saccade.clients.sources import open_source\n"
@@ -109,6 +109,22 @@ def test_a_sensor_host_needs_only_the_base_install():
     )
     assert (done.returncode, done.stderr.count("\n")) == (1, 2), done.stderr
     assert "no Saccade server answers" in done.stderr
+
+
+def test_a_sensor_host_streams_a_table_to_a_named_model(tmp_path):
+    table = tmp_path / "a.csv"
+    table.write_text("t,x,y,p\n0,1,2,1\n")
+    script = (
+        "import sys; sys.modules['httpx'] = None\n"
+        "from saccade.clients.commands import cli\n"
+        f"words = [{str(table)!r}, '--url', '127.0.0.1:1', '--model', 'm']\n"
+        "sys.exit(cli.stream(words))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "no Saccade server answers" in done.stderr, done.stderr
+    assert "a.csv: its sensor is guessed to be 2x3" in done.stderr
 
 
 def test_numbers_are_written_briefly():

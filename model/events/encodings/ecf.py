@@ -116,8 +116,8 @@ def _rows(block: bytes, place: int, count: int) -> tuple[Column, int]:
 def _columns(block: bytes, place: int, count: int) -> tuple[Column, int]:
     words = _words(block, place, "<u2")[:count]
     present = np.ones((words.size, COLUMN_BITS + 1), bool)
-    for offset in range(1, COLUMN_BITS + 1):
-        present[:, offset] = words >> (COLUMN_BITS - offset) & 1
+    for bit in range(COLUMN_BITS):
+        present[:, COLUMN_BITS - bit] = words >> bit & 1
     word, offset = np.nonzero(present)
     if word.size < count:
         raise ValueError("the columns end early")

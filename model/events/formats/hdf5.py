@@ -96,7 +96,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         cameras = _find_cameras(path, file)
         names = tuple(camera.name for camera in cameras)
         camera = cameras[choose_camera(path, names, options, findings)]
-        _check_readable(path, file, camera)
+        cache_bytes = _check_readable(path, file, camera)
         layout = _layout(file, camera, options, findings)
         sensor = _stated_sensor(file, camera)
         _read_triggers(file, findings)
@@ -104,15 +104,21 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         where = f"{camera.length} events announced, {camera.stored} are there"
         end_early(path, where, options, findings)
     known: Known = (sensor, "header") if sensor else None
-    scan = partial(_events, path, camera, layout)
+    scan = partial(_events, path, camera, layout, cache_bytes)
     chosen, origin = choose_sensor(options, findings, lambda: scan(Findings()), known)
     names = (camera.name, *(name for name in names if name != camera.name))
     return Opened(chosen, origin, scan(findings), names, findings)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a file with h5py, and turn what h5py raises into MalformedRecording."""
+def _opened(path: Path, cache_bytes: int = 1 << 20) -> Iterator[Any]:
+    """Open a file with h5py, and turn what h5py raises into MalformedRecording.
+
+    Args:
+        path: The file.
+        cache_bytes: For the chunks of each data set; a larger one is decompressed
+            anew for each read from it.
+    """
     try:
         import h5py
     except ImportError as error:
@@ -120,7 +126,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with suppress(ImportError):
         import_module("hdf5plugin")
     try:
-        with h5py.File(path, "r", rdcc_nbytes=MAX_CHUNK_BYTES, locking=False) as file:
+        with h5py.File(path, "r", rdcc_nbytes=cache_bytes, locking=False) as file:
             yield file
     except RecordingError:
         raise
@@ -178,7 +184,7 @@ def _cameras_in_group(group: Any) -> list[_Camera]:
 
 
 def _camera_in_data(data: Any) -> list[_Camera]:
-    names, shape = getattr(data.dtype, "names", None), data.shape or ()
+    names, shape = getattr(data.dtype, "names", None), tuple(data.shape or ())
     if not _is_own(data):
         return []
     if names and len(shape) == 1:
@@ -186,10 +192,10 @@ def _camera_in_data(data: Any) -> list[_Camera]:
             find_layout(names)
         except NotEvents:
             return []
-    elif len(shape) != 2 or shape[1] != 4 or "event" not in data.name.lower():
+    elif len(shape) != 2 or shape[-1] != 4 or "event" not in data.name.lower():
         return []
-    camera = data.name.strip("/")
-    return [_Camera(camera, (data.name,), names, shape[0], _stored_rows(data))]
+    camera, length = data.name.strip("/"), int(data.shape[0])
+    return [_Camera(camera, (data.name,), names, length, _stored_rows(data))]
 
 
 def _is_own(data: Any) -> bool:
@@ -204,15 +210,22 @@ def _stored_rows(data: Any) -> int:
     """
     if data.chunks is None:
         row_bytes = data.dtype.itemsize * int(np.prod(data.shape[1:]))
-        return min(data.shape[0], data.id.get_storage_size() // max(row_bytes, 1))
+        stored: int = data.id.get_storage_size() // max(row_bytes, 1)
+        return min(int(data.shape[0]), stored)
     rows, *widths = data.chunks
     sides = zip(data.shape[1:], widths, strict=True)
     across = int(np.prod([-(-side // width) for side, width in sides]))
-    return min(data.shape[0], data.id.get_num_chunks() // max(across, 1) * rows)
+    stored = data.id.get_num_chunks() // max(across, 1) * rows
+    return min(int(data.shape[0]), stored)
 
 
-def _check_readable(path: Path, file: Any, camera: _Camera) -> None:
-    """Raise UnsupportedRecording where a data set's compression is not known."""
+def _check_readable(path: Path, file: Any, camera: _Camera) -> int:
+    """Return the size of the largest chunk of a camera's data sets, bytes.
+
+    Raises:
+        UnsupportedRecording: A chunk is too large, or compressed in an unknown way.
+    """
+    largest = 0
     for part in camera.parts:
         data = file[part]
         chunk_bytes = int(np.prod(data.chunks or (0,))) * data.dtype.itemsize
@@ -226,6 +239,8 @@ def _check_readable(path: Path, file: Any, camera: _Camera) -> None:
                     "install saccade[hdf5], or the filter's plugin for HDF5"
                 )
                 raise UnsupportedRecording(path, reason)
+        largest = max(largest, chunk_bytes)
+    return largest
 
 
 def _filters(data: Any) -> list[tuple[int, str]]:
@@ -246,10 +261,10 @@ def _layout(
 
 
 def _events(
-    path: Path, camera: _Camera, layout: Layout, findings: Findings
+    path: Path, camera: _Camera, layout: Layout, cache_bytes: int, findings: Findings
 ) -> Iterator[Events]:
     converter = Converter(findings, layout.unit_us)
-    with _opened(path) as file:
+    with _opened(path, cache_bytes) as file:
         parts = [file[name] for name in camera.parts]
         if _needs_ecf(parts[0]):
             yield from _ecf_events(parts[0], camera.stored)
@@ -295,8 +310,8 @@ def _stated_sensor(file: Any, camera: _Camera) -> Sensor | None:
         for name in ("resolution", "sensor_resolution", "calib/resolution"):
             # Some write height and width, some width and height; sensors are wide.
             with suppress(*BAD_FILE):
-                height, width = sorted(int(side) for side in values[name][:2])
-                return Sensor(width, height)
+                sides = sorted(int(side) for side in values[name][:2])
+                return Sensor(sides[1], sides[0])
     return None
 
 

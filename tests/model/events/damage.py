@@ -67,8 +67,14 @@ def outcome(path: Path, seed: int) -> str:
     return "warned" if recording.findings.warnings else "read"
 
 
+def most_bytes() -> int:
+    """Return the most memory that this process had; ru_maxrss counts its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
 def main(name: str, count: int, first_seed: int) -> None:
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    used = most_bytes()
     virtual = int(Path("/proc/self/statm").read_text().split()[0]) << 12
     resource.setrlimit(resource.RLIMIT_AS, (virtual + MOST_BYTES,) * 2)
     original, outcomes = Path(name), Counter[str]()
@@ -83,7 +89,7 @@ def main(name: str, count: int, first_seed: int) -> None:
             outcomes[outcome(path, seed)] += 1
             signal.alarm(0)
         shutil.rmtree(folder, ignore_errors=True)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - used
+    grown = most_bytes() - used
     sys.stdout.write(json.dumps({**outcomes, "grown_bytes": grown}) + "\n")
 
 
