@@ -16,14 +16,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self, TypedDict, Unpack
 
-from saccade.clients.errors import StreamClosed
+from saccade.clients.conversion import (
+    ReadoutLike,
+    ReportLike,
+    SensorLike,
+    to_events,
+    to_readout,
+    to_report,
+    to_sensor,
+)
+from saccade.clients.endpoint import Address
+from saccade.clients.errors import InvalidChoice, StreamClosed, WrongEncoding
 from saccade.clients.frames import Payload, split_raw
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
 from saccade.clients.transport import Wire, open_session, shake_hands
 from saccade.model.events.fit import Fit
-from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import as_events
 from saccade.server.protocol.messages import (
     ClientMessage,
     Close,
@@ -32,8 +40,6 @@ from saccade.server.protocol.messages import (
     Flush,
     Flushed,
     Open,
-    ReadoutWindow,
-    Report,
     Reset,
     Result,
     Results,
@@ -50,11 +56,14 @@ LIVE_LAG_MS: Final = 100
 class Choices(TypedDict, total=False):
     """Options of a new session; `Open` holds the defaults.
 
-    sensor: the geometry of the events to come; by default the model's own.
+    sensor: the geometry of the events to come; by default the model's own. A `Sensor`,
+        `(width, height)` or `"640x480"`.
     fit: what to do where it is not the model's: `reject`, `scale` or `crop`.
     encoding: `packed` for `send`; `evt2` or `evt3` for `send_raw`.
-    report: which ticks send a result; every tick by default.
-    readout: what the scores average over; the whole session by default.
+    report: which ticks send a result; every tick by default. A `Report`, `"tick"`,
+        `("ms", 100)` or `{"every": "ms", "n": 100}`.
+    readout: what the scores average over; the whole session by default. A
+        `ReadoutWindow`, or `("half_life", 300)`.
     clock_bits: the camera's timestamps wrap after 2^clock_bits µs; never by default.
     when_full: `block` waits in `send` while the server is behind; `drop-oldest` never
         waits, and drops the oldest events that wait, here or at the server.
@@ -62,17 +71,40 @@ class Choices(TypedDict, total=False):
     max_lag_ms: how old an event may be when it is scored; the server keeps that by
         credit or, with `drop-oldest`, by dropping. 100 ms with `drop-oldest` by
         default, otherwise None: no bound.
+    resume: the token (`stream.opened.resume`) of a session that another process began,
+        with the same choices; this stream goes on with it.
     """
 
-    sensor: Sensor | None
+    sensor: SensorLike | None
     fit: Fit
     encoding: Encoding
-    report: Report
-    readout: ReadoutWindow
+    report: ReportLike
+    readout: ReadoutLike
     clock_bits: int | None
     when_full: WhenFull
     results: Results
     max_lag_ms: int | None
+    resume: str | None
+
+
+def opening_of(model: str, choices: Choices) -> Open:
+    """Return the first message of a session.
+
+    Raises:
+        InvalidChoice: A choice is not one that `Choices` names.
+    """
+    unknown = choices.keys() - Choices.__annotations__.keys()
+    if unknown:
+        known = ", ".join(Choices.__annotations__)
+        raise InvalidChoice(min(unknown), f"is no choice of `connect`: {known}")
+    fields: dict[str, Any] = {**choices}
+    if fields.get("when_full") == "drop-oldest":
+        fields.setdefault("max_lag_ms", LIVE_LAG_MS)
+    convert = {"sensor": to_sensor, "report": to_report, "readout": to_readout}
+    for name, converted in convert.items():
+        if fields.get(name) is not None:
+            fields[name] = converted(fields[name])
+    return Open(model, **fields)
 
 
 class Stream(SessionView):
@@ -81,7 +113,8 @@ class Stream(SessionView):
     Made by `connect`. One task may send while another iterates. A slow
     consumer gets the newest results; `stats` counts those it missed.
     A frame that the server refuses leaves the session unharmed; the refusal is
-    raised from the next `send`, `flush` or `close`.
+    raised from the next `send`, `flush` or `close`, and once from the iteration, where
+    there is one, so that neither of two tasks waits for the other in vain.
 
     After a lost connection the stream connects again and the session goes on:
     nothing is raised, calls only take longer. `stats.reconnects` counts.
@@ -101,14 +134,19 @@ class Stream(SessionView):
 
         Args:
             events: A structured array, shape (n,), with t (or timestamp, ts), x, y and
-                p (or on, polarity), in time order; t in µs from any origin.
+                p (or on, polarity), in time order; t in µs from any origin. Or a data
+                frame or a dict of such columns, or a list of `(t, x, y, p)`.
 
         Raises:
+            EventsError: The argument holds no events, or such as the wire cannot hold.
+            WrongEncoding: The stream was opened for raw words.
             StreamError: An earlier frame was refused (nothing of this call is
                 sent then), or the session has failed.
             ConnectionLost: The connection ended.
         """
-        records = as_events(events)
+        if self._session.encoding != "packed":
+            raise WrongEncoding(self._session.encoding)
+        records = to_events(events)
         self._raise_refusal()
         async with self._sending:
             for payload in self._session.payloads(records):
@@ -121,9 +159,12 @@ class Stream(SessionView):
             data: Whole words, without a file's header; any number of them.
 
         Raises:
+            WrongEncoding: The stream was opened for events.
             StreamError: The session has failed.
             ConnectionLost: The connection ended.
         """
+        if self._session.encoding == "packed":
+            raise WrongEncoding(self._session.encoding)
         self._raise_refusal()
         async with self._sending:
             for payload in split_raw(data):
@@ -207,9 +248,12 @@ class Stream(SessionView):
 
     async def __anext__(self) -> Result:
         session = self._session
-        await self._wire.wait_for(lambda: bool(session.results))
+        await self._wire.wait_for(lambda: session.readable)
         if session.results:
             return session.results.popleft()
+        refusal = session.take_refusal_to_iterate()
+        if refusal is not None:
+            raise refusal
         self._raise_failure()
         raise StopAsyncIteration
 
@@ -265,19 +309,23 @@ async def open_stream(
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
     reconnecting: Reconnecting = DEFAULT_RECONNECTING,
+    key: str | None = None,
+    wait_for_server_s: float | None = None,
     **choices: Unpack[Choices],
 ) -> Stream:
     """Open a session that the caller ends with `finish` or `abort`.
 
     Takes and raises what `connect` does.
     """
-    if choices.get("when_full") == "drop-oldest":
-        choices.setdefault("max_lag_ms", LIVE_LAG_MS)
-    opening = Open(model, **choices)
-    websocket, opened = await open_session(url, opening, reconnecting)
+    opening = opening_of(model, choices)
+    address = Address(url, key)
+    waiting = reconnecting.at_first(wait_for_server_s)
+    websocket, opened = await open_session(address, opening, waiting)
     session = Session(opening, opened, bounds)
-    dial = partial(shake_hands, url, replace(opening, resume=opened.resume))
-    return Stream(session, Wire(websocket, session, dial, reconnecting))
+    dial = partial(shake_hands, address, replace(opening, resume=opened.resume))
+    wire = Wire(websocket, session, dial, reconnecting)
+    await wire.wait_for(lambda: session.caught_up)
+    return Stream(session, wire)
 
 
 @asynccontextmanager
@@ -287,6 +335,8 @@ async def connect(
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
     reconnecting: Reconnecting = DEFAULT_RECONNECTING,
+    key: str | None = None,
+    wait_for_server_s: float | None = None,
     **choices: Unpack[Choices],
 ) -> AsyncIterator[Stream]:
     """Open a session, and close it on leaving the context.
@@ -299,8 +349,12 @@ async def connect(
         bounds: How much to keep in memory; see `Bounds`.
         reconnecting: How long to try while the server is busy, and after a lost
             connection; `NEVER` raises at once.
+        key: The API key, where the server asks for one; by default that of the
+            environment's SACCADE_KEY.
+        wait_for_server_s: How long to wait for a server that does not answer yet, s; by
+            default one that nothing reaches is an error at once.
         **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`,
-            `when_full`, `results`, `max_lag_ms`: see `Choices`.
+            `when_full`, `results`, `max_lag_ms`, `resume`: see `Choices`.
 
     Raises:
         ServerUnreachable: No Saccade server answers at `url`.
@@ -309,10 +363,16 @@ async def connect(
         StreamError: The server refused to open the session.
         RequestRefused: The server asks for a key, or for another one.
         ConnectionLost: The server closed the connection instead of answering.
-        ValueError: `url` is no address of a server.
+        InvalidChoice: `url` is no address of a server, or a choice is none.
     """
     opening = open_stream(
-        url, model=model, bounds=bounds, reconnecting=reconnecting, **choices
+        url,
+        model=model,
+        bounds=bounds,
+        reconnecting=reconnecting,
+        key=key,
+        wait_for_server_s=wait_for_server_s,
+        **choices,
     )
     async with await opening as stream:
         yield stream

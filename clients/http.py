@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgpack
 
-from saccade.clients.endpoint import authorization, is_loopback, rest_url, tls_context
-from saccade.clients.errors import RequestRefused, ServerUnreachable
+from saccade.clients.conversion import SensorLike, to_events, to_sensor
+from saccade.clients.endpoint import (
+    Address,
+    is_loopback,
+    rest_url,
+    tls_context,
+    with_advice,
+)
+from saccade.clients.errors import InvalidChoice, RequestRefused, ServerUnreachable
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
@@ -69,32 +76,38 @@ def models(url: str) -> list[ModelCard]:
 def classify(
     url: str,
     model: str,
-    recordings: Sequence[Events],
+    recordings: Sequence[Any],
     *,
-    sensor: Sensor,
+    sensor: SensorLike | None = None,
     fit: Fit = "reject",
+    key: str | None = None,
 ) -> list[Answer]:
     """Classify whole recordings of one sensor, all in one request.
 
     Args:
         url: The server's address.
         model: The name of a served model.
-        recordings: Each recording's events, in time order; at most 71 minutes.
-        sensor: The geometry of all recordings.
+        recordings: Each recording's events, in any form that `Stream.send` takes, in
+            time order; at most 71 minutes.
+        sensor: The geometry of all recordings; by default the model's own.
         fit: What to do where it is not the model's.
+        key: The API key; by default that of the environment's SACCADE_KEY.
 
     Raises:
         ServerUnreachable: No server answers at `url`.
         RequestRefused: The server refused the request or one of the recordings.
         EventNotPackable: A recording is too long for one request.
+        InvalidChoice: `recordings` is one recording and no list of them.
     """
+    if hasattr(recordings, "dtype") or isinstance(recordings, Mapping):
+        raise InvalidChoice("recordings", "give a list of recordings: [events]")
     body = {
         "model": model,
-        "sensor": list(astuple(sensor)),
+        "sensor": None if sensor is None else list(astuple(to_sensor(sensor))),
         "fit": fit,
-        "recordings": [{"data": _packed(events)} for events in recordings],
+        "recordings": [{"data": _packed(to_events(events))} for events in recordings],
     }
-    with _client(url) as client:
+    with _client(url, key) as client:
         response = client.post(
             "/v1/classify",
             content=msgpack.packb(body),
@@ -134,14 +147,14 @@ def _packed(events: Events) -> bytes:
 
 
 @contextmanager
-def _client(url: str) -> Iterator[httpx.Client]:
+def _client(url: str, key: str | None = None) -> Iterator[httpx.Client]:
     base = rest_url(url)
     try:
         with httpx.Client(
             base_url=base,
             timeout=TIMEOUT_S,
             trust_env=not is_loopback(url),
-            headers=authorization(),
+            headers=Address(url, key).headers,
             verify=tls_context(base) or True,
         ) as client:
             yield client
@@ -155,9 +168,8 @@ def _checked(response: httpx.Response) -> httpx.Response:
         return response
     try:
         problem = response.json()
-        raise RequestRefused(
-            response.status_code, problem.get("code"), problem["detail"]
-        )
+        detail = with_advice(problem["detail"], response.status_code)
+        raise RequestRefused(response.status_code, problem.get("code"), detail)
     except (ValueError, KeyError, AttributeError):
         text = response.text[:200] or response.reason_phrase
         raise RequestRefused(response.status_code, None, text) from None

@@ -133,8 +133,9 @@ def execute(options: argparse.Namespace) -> int:
         max_lag_ms=default_lag_ms(source, options.max_lag_ms),
     )
     view = choose_view(as_json=options.json)
-    view.finish(asyncio.run(run(playback, view, choices, _notify)))
-    return 0
+    summary = asyncio.run(run(playback, view, choices, _notify))
+    view.finish(summary)
+    return 1 if summary.frames_refused else 0
 
 
 def default_readout(source: Source) -> ReadoutWindow:
