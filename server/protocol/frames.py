@@ -43,6 +43,11 @@ _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
 """The decoder of each encoding, where one lives as long as the session."""
 assert set(_DECODERS) == {*get_args(Encoding)}
 
+HEADER: Final = (
+    "the data begins with a RAW file's header; leave out the lines that begin with '%'"
+)
+HEADER_BYTES: Final = 24
+
 Payload: TypeAlias = npt.NDArray[Any]
 """A frame's events, one item each: records as they came, or what a decoder made."""
 
@@ -93,10 +98,13 @@ class FrameReader:
         except SensorMismatch as error:
             raise SensorRefused(error.source, error.target) from None
         self._ingest = new_ingest(config)
+        self._encoding = opening.encoding
+        self._decoder_is_new = True
 
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
         self._decoder = self._new_decoder() if self._new_decoder else None
+        self._decoder_is_new = True
         self._ingest.resume(None)
 
     def export_state(self) -> ReaderState:
@@ -109,6 +117,7 @@ class FrameReader:
         self._ingest.resume(state.last_t_us)
         if self._decoder:
             self._decoder.import_state(state.decoder)
+            self._decoder_is_new = False
 
     def decode(self, frame: EventsFrame) -> Payload:
         """Return a frame's events as they came, an item each.
@@ -123,6 +132,9 @@ class FrameReader:
             raise InvalidField("t_base_us", reason, frame.t_base_us)
         try:
             if self._decoder:
+                if self._decoder_is_new and _begins_a_file(frame.data):
+                    raise MalformedPayload(self._encoding, HEADER)
+                self._decoder_is_new = self._decoder_is_new and not frame.data
                 return self._decoder.decode(frame.data)
             return records(frame.data)
         except MalformedPayload as error:
@@ -142,6 +154,16 @@ class FrameReader:
             return self._ingest.take_records(payload, frame.t_base_us)
         except EventsError as error:
             raise to_wire_error(error, frame.seq) from None
+
+
+def _begins_a_file(data: bytes | memoryview) -> bool:
+    """Return whether raw data begins with the lines of a RAW file's header.
+
+    A word may begin with the same byte, but not two dozen in a row hold text.
+    """
+    first = bytes(data[:HEADER_BYTES])
+    text = all(byte in b"\r\n\t" or 0x20 <= byte < 0x7F for byte in first)
+    return first.startswith(b"%") and len(first) == HEADER_BYTES and text
 
 
 def to_wire_error(error: EventsError, seq: int) -> ProtocolError:

@@ -232,6 +232,8 @@ class Session:
         self._input.submit_ready()
         self._lead.given(self._input.whole_ticks, self._clock())
         self.acknowledge()
+        if handle.resumed:
+            self.repeat()  # what the client counts from, were it nothing
 
     def feed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events; return how many were dropped to make room.

@@ -159,6 +159,11 @@ class Metrics:
             "model",
             "outcome",
         )
+        self._background_failures = counter(
+            "background_failures",
+            "Failures of background work, which is tried again",
+            "work",
+        )
         self._snapshots = counter("snapshots", "Times a session was saved")
         self._store_failures = counter(
             "session_store_failures",
@@ -215,6 +220,10 @@ class Metrics:
     def count_rate_pause(self) -> None:
         """Count a connection whose credit is held back for a while."""
         self._rate_pauses.inc()
+
+    def count_background_failure(self, work: str) -> None:
+        """Count a failure of background work."""
+        self._background_failures.labels(work).inc()
 
     def kept(self) -> None:
         """Count a session that was saved."""

@@ -28,6 +28,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from saccade.model.tokens import TimedTokens
+from saccade.server.logs import log_refusal
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import (
     Conversation,
@@ -100,7 +101,7 @@ class Connection:
 
     def __init__(self, socket: Socket, service: Service) -> None:
         most = service.settings.outbox_messages
-        self.queue = SendQueue(most, service.metrics.count_refusal)
+        self.queue = SendQueue(most, self._note_refusal)
         self._socket = socket
         self._service = service
         self._conversation = Conversation(service.limits)
@@ -196,7 +197,7 @@ class Connection:
                 if self._session.congested and not live:
                     self._begin(self._wait_for_room)
             case Reply(message):
-                self._service.metrics.count_refusal(message.code)
+                self._note("a frame", message.code, message.message)
                 self._session.refuse(message)
             case Repeat():
                 self._session.repeat()
@@ -206,6 +207,14 @@ class Connection:
             case Reset() | Close():
                 self._closing = isinstance(request, Close)
                 self._begin(partial(self._conclude, request))
+
+    def _note_refusal(self, error: ProtocolError) -> None:
+        """Count and log an error that ends the connection."""
+        self._note("a session", error.code, str(error))
+
+    def _note(self, what: str, code: str, reason: str) -> None:
+        self._service.metrics.count_refusal(code)
+        log_refusal(self._socket.scope.get("client"), what, code, reason)
 
     def _feed(self, chunk: TimedTokens, size: int) -> None:
         """Give a frame's events to the session, and charge the key for them.

@@ -8,6 +8,8 @@ import httpx
 import msgpack
 import pytest
 from pydantic import ValidationError
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
@@ -279,3 +281,24 @@ def test_the_metrics_count_what_happened(serve: Any) -> None:
     assert float(samples['saccade_batches_total{model="toy"}']) >= 2
     assert float(samples['saccade_compile_seconds{model="toy"}']) > 0
     assert float(samples['saccade_batch_seconds_count{model="toy"}']) >= 2
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/models", "/metrics"])
+def test_the_head_of_an_answer_can_be_asked_for(server: Any, path: str) -> None:
+    answer = httpx.head(server.base + path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_request_for_the_websocket_is_told_to_upgrade(server: Any) -> None:
+    answer = httpx.get(f"{server.base}/v1/stream")
+    assert problem(answer)["code"] == "upgrade_required"
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+
+
+def test_a_websocket_elsewhere_is_told_where_it_is(server: Any) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server.base.replace("http", "ws") + "/v1/streams")
+    response = refused.value.response
+    document = json.loads(response.body or b"")
+    assert (response.status_code, document["code"]) == (404, "no_such_route")
+    assert "/v1/stream" in document["detail"]
