@@ -12,7 +12,7 @@ import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+_OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy"}
 
 UNUSABLE: Final = (RuntimeError, OSError, EOFError, ValueError, UnpicklingError)
 """The folder of kept code cannot be written, or a file in it is damaged."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from saccade.server.engine.compiled_folder import usable_folder
+from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import configure_logs
 from saccade.server.serving import (
@@ -46,10 +46,10 @@ def serve(argv: Sequence[str] | None = None) -> int:
             if settings.workers:
                 from saccade.server.workers.supervisor import supervise
 
-                return asyncio.run(supervise(settings, sockets, folder, started_s))
+                return run_loop(supervise(settings, sockets, folder, started_s))
             compiler = compile_beside(settings, stack)
             load = partial(load_service, settings, folder, compiler)
-            return asyncio.run(run(settings, sockets, load, started_s))
+            return run_loop(run(settings, sockets, load, started_s))
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 1

@@ -1,4 +1,4 @@
-"""Timestamps of a camera's clock: wraps undone, small steps back removed."""
+"""Timestamps of a camera's clock: wraps and resets undone, small steps back removed."""
 
 from __future__ import annotations
 
@@ -40,12 +40,19 @@ def unwrap_sorted(t_us: Int64s, bits: int, newest_us: int | None) -> Int64s:
 class Unwrapper:
     """Undoes the wraps of one stream's counter, which may step back a little.
 
-    A step of more than half the counter's range is a wrap: forwards, or backwards
-    where a small step back crosses zero.
+    A step back of more than half the counter's range is a wrap. So is a step forwards
+    of nearly the whole range, where a small step back crosses zero.
     """
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, largest_step_back: int | None = None) -> None:
+        """Start before the first count.
+
+        Args:
+            bits: The counter wraps after 2^bits.
+            largest_step_back: That may cross zero; half the range where not given.
+        """
         self._range = 1 << bits
+        self._most_forwards = self._range - (largest_step_back or self._range // 2)
         self._last: int | None = None
         self._base = 0
 
@@ -65,12 +72,50 @@ class Unwrapper:
             return np.empty(0, np.int64)
         first = counts[0] if self._last is None else self._last
         steps = np.diff(counts.astype(np.int64), prepend=np.int64(first))
-        wraps: Int64s = np.cumsum(steps < -(self._range // 2), dtype=np.int64)
-        wraps -= np.cumsum(steps > self._range // 2)
+        wraps: Int64s = np.cumsum(steps <= -(self._range // 2), dtype=np.int64)
+        wraps -= np.cumsum(steps > self._most_forwards)
         whole: Int64s = counts + (self._base + wraps * self._range)
         self._last = int(counts[-1])
         self._base += int(wraps[-1]) * self._range
         return whole
+
+
+class ResettableClock:
+    """Lets one stream's time go on where its camera's clock began at 0 again.
+
+    The camera announces a reset. It takes effect at the next timestamp that steps back,
+    for events from before the reset may still follow its announcement.
+    """
+
+    def __init__(self) -> None:
+        self._newest_us: int | None = None
+        self._offset_us = 0
+        self._announced = False
+
+    def reset(self) -> None:
+        """Expect the clock to begin at 0."""
+        self._announced = self._newest_us is not None
+
+    def shift(self, t_us: int) -> int:
+        """Return what a count of the clock is in the stream's time."""
+        return t_us + self._offset_us
+
+    def apply(self, counts: Int64s) -> Int64s:
+        """Return the next counts in the stream's time, int64, shape (n,), µs."""
+        if not counts.size:
+            return counts
+        t_us: Int64s = counts + self._offset_us
+        if self._announced:
+            newest_us = counts[0] if self._newest_us is None else self._newest_us
+            before_us = np.concatenate([[newest_us], t_us[:-1]])
+            back = np.flatnonzero(t_us < before_us)
+            if back.size:
+                at = back[0]
+                self._offset_us = int(before_us[at])
+                t_us[at:] = counts[at:] + self._offset_us
+                self._announced = False
+        self._newest_us = int(t_us[-1])
+        return t_us
 
 
 class JitterFilter:

@@ -1,12 +1,13 @@
-"""The geometry of a recording's sensor: a header's, a named camera's, or bounds."""
+"""The geometry of a recording's sensor, and where it is known from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from saccade.model.events.errors import MalformedRecording
+from saccade.model.events.reading import Findings, Origin, ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 
@@ -37,20 +38,61 @@ def find_camera(name: str) -> str | None:
     return next((key for key in CAMERAS if name.upper().startswith(key)), None)
 
 
-def smallest_sensor(
-    chunks: Iterable[Events], candidates: tuple[Sensor, ...] = ()
-) -> Sensor:
-    """Return the first candidate that holds every event, else the events' bounds.
+Known: TypeAlias = tuple[Sensor, Origin] | None
+"""What a file says of its geometry, and where it says it; None if it does not."""
+
+
+def choose_sensor(
+    options: ReadOptions,
+    findings: Findings,
+    scan: Callable[[], Iterable[Events]],
+    known: Known = None,
+    common: tuple[Sensor, ...] = (),
+) -> tuple[Sensor, Origin]:
+    """Choose a recording's geometry: the file's, the caller's, the model's or a guess.
+
+    The file is right unless an event lies outside and the caller says otherwise.
+    Its events are read only where that decides.
+
+    Args:
+        options: The caller's and the model's geometry.
+        findings: Receives a warning where the caller's geometry is not taken.
+        scan: Returns all of the recording's events, in chunks.
+        known: What the file says.
+        common: Sensors to prefer in a guess, in this order.
+
+    Returns:
+        The geometry, and where it is from.
+    """
+    given = options.sensor
+    if known and given in (None, known[0]):
+        return known
+    if given and not known:
+        return given, "given"
+    bounds = event_bounds(scan())
+    if known and given:
+        if not _holds(known[0], bounds):
+            return given, "given"
+        findings.warn(f"its sensor is {known[0]}, as the file says, not {given}")
+        return known
+    if options.model_sensor and _holds(options.model_sensor, bounds):
+        return options.model_sensor, "model"
+    return next((s for s in common if _holds(s, bounds)), bounds), "guess"
+
+
+def event_bounds(chunks: Iterable[Events]) -> Sensor:
+    """Return the smallest sensor that holds every event.
 
     Args:
         chunks: All of a recording's events; read to the end.
-        candidates: Sensors to prefer, in this order.
     """
     width = height = 1
     for events in chunks:
         if events.size:
             width = max(width, int(events["x"].max()) + 1)
             height = max(height, int(events["y"].max()) + 1)
-    bounds = Sensor(width, height)
-    fitting = (s for s in candidates if s.width >= width and s.height >= height)
-    return next(fitting, bounds)
+    return Sensor(width, height)
+
+
+def _holds(sensor: Sensor, bounds: Sensor) -> bool:
+    return bounds.width <= sensor.width and bounds.height <= sensor.height

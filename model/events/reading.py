@@ -9,11 +9,12 @@ complete once all chunks were read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 
@@ -100,3 +101,56 @@ class Opened:
 
 Opener: TypeAlias = Callable[[Path, ReadOptions], Opened]
 """A format's reader; raises `MalformedRecording` or `UnsupportedRecording`."""
+
+
+def end_early(path: Path, where: str, options: ReadOptions, findings: Findings) -> None:
+    """Refuse a file that ends early, or warn of it, as the caller chose.
+
+    Args:
+        path: The file.
+        where: Where it ends, as `it ends inside an event`.
+        options: Says what to do.
+        findings: Receives the warning.
+
+    Raises:
+        MalformedRecording: Truncated files are refused.
+    """
+    if options.truncated == "refuse":
+        raise MalformedRecording(path, f"truncated: {where}")
+    findings.warn(f"truncated: {where}; read up to there")
+
+
+def choose_camera(
+    path: Path, names: Sequence[str], options: ReadOptions, findings: Findings
+) -> int:
+    """Choose which of a file's cameras is read: the caller's, or else the first.
+
+    Args:
+        path: The file.
+        names: The cameras' names, in the file's order; at least one.
+        options: Names a camera, whole or by a part that no other name has, or says
+            its place, from 1.
+        findings: Receives a warning where there are others and the caller named none.
+
+    Returns:
+        The camera's index in `names`.
+
+    Raises:
+        UnsupportedRecording: No camera has the name, or several have.
+    """
+    wanted = options.camera
+    if wanted is None:
+        if len(names) > 1:
+            rest = ", ".join(names[1:])
+            findings.warn(f"camera {names[0]} is read; the file also holds {rest}")
+        return 0
+    if wanted in names:
+        return names.index(wanted)
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
+        return int(wanted) - 1
+    alike = [i for i, name in enumerate(names) if wanted.lower() in name.lower()]
+    if len(alike) != 1:
+        which = "several cameras are" if alike else "no camera is"
+        reason = f"{which} named {wanted}; it holds {', '.join(names)}"
+        raise UnsupportedRecording(path, reason)
+    return alike[0]

@@ -7,10 +7,10 @@ that run backwards are kept, for `types.check` to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from saccade.model.events.clock import unwrap_sorted
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
@@ -23,6 +23,14 @@ from saccade.model.events.formats import (
     nmnist,
     npy,
     raw,
+)
+from saccade.model.events.reading import (
+    Findings,
+    Opened,
+    Opener,
+    Origin,
+    ReadOptions,
+    Trigger,
 )
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
@@ -39,26 +47,33 @@ class Recording:
         sensor: The camera's geometry.
         events: Chunks of events in the file's order, each of bounded size;
             can be iterated once. Iterating may raise MalformedRecording.
+        origin: Where the geometry is from.
+        cameras: The names of all cameras in the file, that which is read first.
+        findings: What is met beside events, complete once all events were read.
     """
 
     sensor: Sensor
     events: Iterator[Events]
-
-
-Opener: TypeAlias = Callable[[Path, Sensor | None], tuple[Sensor, Iterator[Events]]]
-"""A format's reader: a file and the caller's geometry to the sensor and chunks."""
+    origin: Origin
+    cameras: tuple[str, ...]
+    findings: Findings
 
 
 def open_recording(
-    path: Path | str, sensor: Sensor | None = None, clock_bits: int | None = None
+    path: Path | str,
+    sensor: Sensor | None = None,
+    clock_bits: int | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (it is frozen)
 ) -> Recording:
     """Open a recording by its suffix.
 
     Args:
         path: The file.
-        sensor: The geometry, where the file lacks it or has it wrong.
+        sensor: The geometry, where the file lacks it or has it wrong; short for
+            `options.sensor`.
         clock_bits: The file holds the counts of a clock that wraps after
             2^clock_bits µs. (RAW and DAT files need no such hint.)
+        options: What else the caller says of the file.
 
     Returns:
         The sensor and an iterator of event chunks, the first event at 0 µs.
@@ -77,12 +92,19 @@ def open_recording(
     try:
         if not path.stat().st_size:
             raise MalformedRecording(path, "the file is empty")
-        found, chunks = opener(path, sensor)
+        opened = opener(path, replace(options, sensor=sensor or options.sensor))
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
+    chunks = opened.chunks
     if clock_bits is not None:
         chunks = _unwrapped(chunks, clock_bits)
-    return Recording(found, _rebased(path, chunks))
+    return Recording(
+        opened.sensor,
+        _rebased(path, opened, chunks),
+        opened.origin,
+        opened.cameras,
+        opened.findings,
+    )
 
 
 def _unwrapped(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
@@ -93,22 +115,33 @@ def _unwrapped(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
         yield events
 
 
-def _rebased(path: Path, chunks: Iterator[Events]) -> Iterator[Events]:
+def _rebased(path: Path, opened: Opened, chunks: Iterator[Events]) -> Iterator[Events]:
     """Shift time so that the first event is at 0 µs; leave out empty chunks."""
-    first_us = None
+    first_us, shifted, triggers = None, 0, opened.findings.triggers
     try:
         for events in chunks:
-            if events.size:
-                first_us = events["t"][0] if first_us is None else first_us
-                events["t"] -= first_us
-                yield events
+            if not events.size:
+                continue
+            first_us = int(events["t"][0]) if first_us is None else first_us
+            events["t"] -= first_us
+            shifted = _shift(triggers, shifted, first_us)
+            yield events
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
     if first_us is None:
         raise MalformedRecording(path, "the file holds no events")
+    _shift(triggers, shifted, first_us)
 
 
-def _open_aedat(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def _shift(triggers: list[Trigger], begin: int, first_us: int) -> int:
+    """Shift the triggers from `begin` on as the events; return how many there are."""
+    for place in range(begin, len(triggers)):
+        trigger = triggers[place]
+        triggers[place] = trigger._replace(t_us=trigger.t_us - first_us)
+    return len(triggers)
+
+
+def _open_aedat(path: Path, options: ReadOptions) -> Opened:
     """Open an AEDAT file of any version; its first line holds the version."""
     with path.open("rb") as file:
         line = file.readline(len(AEDAT_MAGIC) + MAX_VERSION_BYTES)
@@ -118,7 +151,7 @@ def _open_aedat(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Eve
     if version not in AEDAT_OPENERS:
         known = ", ".join(AEDAT_OPENERS)
         raise UnsupportedRecording(path, f"AEDAT {version}; {known} are read")
-    return AEDAT_OPENERS[version](path, sensor)
+    return AEDAT_OPENERS[version](path, options)
 
 
 OPENERS: Final[dict[str, Opener]] = {

@@ -49,8 +49,9 @@ def _compiled(
 ) -> Callable[[Function], Function]:
     """Compile for these arguments, now or from numba's cache.
 
-    Loops over events release Python's lock. Those over pages or slots do not: a thread
-    that gives the lock up for a microsecond wakes the other one, and waits for it.
+    The device thread's loops over events release Python's lock. The event loop's do
+    not: a thread that gives the lock up for microseconds wakes the other one, and
+    waits for it.
 
     An argument is a letter for its type (i int32, l int64, f float32, d float64), its
     number of dimensions if it is an array, and `!` if the function writes to it.
@@ -72,9 +73,7 @@ def _type_of(argument: str) -> Any:
     return types.Array(kind, int(argument[1]), "C", readonly=readonly)
 
 
-@_compiled(
-    "i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l", releases_lock=True
-)
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l")
 def fill_pages(
     words: Ints,
     floats: Floats,

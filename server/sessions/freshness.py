@@ -19,7 +19,7 @@ from saccade.server.sessions.lead import LEAST_TICKS
 FIRST_TICKS: Final = 16
 """Ticks that may be under way before a rate is known."""
 
-MARGIN: Final = 0.75
+MARGIN: Final = 0.5
 """The part of the allowed lag that is planned for, since a rate may fall."""
 
 RATE_S: Final = 0.1

@@ -49,7 +49,6 @@ from saccade.server.sessions.snapshots import (
 )
 from saccade.server.sessions.wire_errors import to_wire_error
 
-
 LEAD: Final = 0.4
 """The part of the allowed lag that ticks may take from the engine's input to scores."""
 
@@ -229,28 +228,35 @@ class Session:
             self._send(reply)
         if self._reported is not None:
             self._send_result(self._reported)
-        self._input.submit_ready()
-        self._lead.given(self._input.whole_ticks, self._clock())
+        self._give(self._clock())
         self.acknowledge()
         if handle.resumed:
             self.repeat()  # what the client counts from, were it nothing
 
-    def feed(self, chunk: TimedTokens, size: int) -> int:
-        """Take a frame's events; return how many were dropped to make room.
+    def feed(self, chunk: TimedTokens, size: int) -> None:
+        """Take a frame's events, and do all that follows from it."""
+        self.take(chunk, size)
+        self.settle()
+
+    def take(self, chunk: TimedTokens, size: int) -> None:
+        """Take a frame's events; `settle` follows, once for all frames that are there.
 
         Args:
             chunk: The events' tokens, in order of time.
             size: Bytes of `data` that they came in.
         """
         self.revision += 1
+        self._fresh.came(len(chunk.tokens), self._clock())
+        self._count_dropped(self._input.take(chunk, size))
+
+    def settle(self) -> None:
+        """Drop what would be late, give the engine what it may have, acknowledge."""
+        if self.ended:
+            return
         now_s = self._clock()
-        dropped = self._drop_overdue(now_s)
-        self._fresh.came(len(chunk.tokens), now_s)
-        in_the_way = self._input.feed(chunk, size)
-        self._lead.given(self._input.whole_ticks, now_s)
-        self._count_dropped(in_the_way)
+        self._drop_overdue(now_s)
+        self._give(now_s)
         self.acknowledge()
-        return dropped + in_the_way
 
     def shed(self, chunk: TimedTokens, size: int) -> int:
         """Take a frame's events, and drop all whole ticks that wait; return how many.
@@ -346,8 +352,7 @@ class Session:
         self._drop_overdue(now_s)
         self._lead.scored(self._input.ticks, now_s)
         self._input.limit_lead(self._lead.ticks)
-        self._input.submit_ready()
-        self._lead.given(self._input.whole_ticks, now_s)
+        self._give(now_s)
         self._observer.reported(len(chosen))
         self._sink.progressed()
 
@@ -364,17 +369,21 @@ class Session:
         ticks = -(-max(excess, 0) // self._tick_events)
         return min(ticks * self._tick_events, self._input.droppable)
 
-    def _drop_overdue(self, now_s: float) -> int:
-        """Drop the waiting ticks that would be scored too late; return the events."""
-        if self._conversation.ledger.dropped is None:
-            return 0
-        late = self._fresh.overdue(self._input.ahead, now_s)
-        return self._drop(min(late, self._input.droppable))
+    def _drop_overdue(self, now_s: float) -> None:
+        """Drop the waiting ticks that would be scored too late."""
+        if self._conversation.ledger.dropped is not None:
+            late = self._fresh.overdue(self._input.ahead, now_s)
+            self._drop(min(late, self._input.droppable))
 
     def _drop(self, events: int) -> int:
-        self._input.drop(events)
-        self._count_dropped(events)
-        return events
+        dropped = self._input.drop(events)
+        self._count_dropped(dropped)
+        return dropped
+
+    def _give(self, now_s: float) -> None:
+        """Give the engine what it has room for."""
+        self._input.submit_ready()
+        self._lead.given(self._input.whole_ticks, now_s)
 
     def _count_dropped(self, events: int) -> None:
         """Count waiting events that were dropped behind those that the engine has."""
@@ -454,7 +463,8 @@ class Session:
         lag_ms = round(1000 * self._fresh.lag_s(self._clock()))
         window = self._fresh.window
         self._withhold(self._conversation.limits.window_events - window)
-        return replace(ack, lag_ms=lag_ms, window_events=window)
+        counts = ack.seq, ack.events, ack.bytes, ack.durable_seq, ack.dropped
+        return Ack(*counts, lag_ms, window)
 
     def _withhold(self, events: int) -> None:
         """Note how much less the client may have under way than by its window."""
@@ -480,9 +490,13 @@ class Session:
     ) -> None:
         """Send the scores of some ticks; no flush is due before the last of them."""
         ledger, labels = self._conversation.ledger, self.model.labels
-        columns = [part[chosen].tolist() for part in (*scores[1:5],)]
-        for k, *given in zip(chosen.tolist(), *columns, strict=True):
-            (logits, t_us, top, confidence), ticks = given, first + k
+        whole = len(chosen) == len(scores.t_us)
+        columns = scores[1:5]
+        lists = ((part if whole else part[chosen]).tolist() for part in columns)
+        for k, logits, t_us, top, confidence in zip(
+            chosen.tolist(), *lists, strict=True
+        ):
+            ticks = first + k
             self._input.scored(ticks - self._input.ticks)
             if ledger.settles(self._input.waiting):
                 self.acknowledge()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, get_args
 
 import numpy as np
@@ -90,7 +90,11 @@ class EventQueue:
 
     def take(self, most: int) -> TimedTokens:
         """Remove the oldest events, at most so many, and return them."""
-        parts: list[TimedTokens] = []
+        parts = [*self._parts(most)]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _parts(self, most: int) -> Iterator[TimedTokens]:
+        """Remove the oldest events, and yield them as they came."""
         left = min(most, self._events)
         while left:
             chunk, size = self._frames.popleft()
@@ -103,19 +107,16 @@ class EventQueue:
             self._bytes -= size
             self._events -= len(part.tokens)
             left -= len(part.tokens)
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else _joined(parts)
+            yield part
 
-    def shrink(self, multiple: int) -> int:
-        """Drop the oldest events until both bounds hold; return how many.
+    def drop(self, most: int) -> int:
+        """Remove the oldest events, at most so many; return how many."""
+        return sum(len(part.tokens) for part in self._parts(most))
 
-        Args:
-            multiple: Events are dropped so many at a time.
-        """
-        excess = max(self._events - self._limits.events, self._excess_by_bytes())
-        if excess <= 0:
-            return 0
-        return len(self.take(-(-excess // multiple) * multiple).tokens)
+    @property
+    def excess(self) -> int:
+        """How many of the oldest events are over one of the bounds."""
+        return max(self._events - self._limits.events, self._excess_by_bytes(), 0)
 
     def copy(self) -> TimedTokens:
         """Return all that waits, the oldest first."""
@@ -123,7 +124,7 @@ class EventQueue:
 
     def clear(self) -> None:
         """Remove all events."""
-        self.take(self._events)
+        self.drop(self._events)
 
     def _excess_by_bytes(self) -> int:
         """Return how many of the oldest events make up the bytes over the bound."""
@@ -291,28 +292,32 @@ class SessionInput:
         """Begin to give events to the engine."""
         self._stream = stream
 
-    def feed(self, chunk: TimedTokens, size: int) -> int:
-        """Take a frame's events; return how many waiting ones were dropped for them."""
+    def take(self, chunk: TimedTokens, size: int) -> int:
+        """Take a frame's events; return how many waiting ones were dropped for them.
+
+        Those that may be dropped wait for `submit_ready`.
+        """
         if not len(self._queue) and not self._drops_oldest:
             self._submit(chunk)
             return 0
         self._queue.append(chunk, size)
+        if not self._queue.excess:
+            return 0
         self.submit_ready()
-        dropped = self._queue.shrink(self._tick_events)
-        if dropped:
-            self._drops.add(self.whole_ticks, dropped)
-        return dropped
+        ticks = -(-self._queue.excess // self._tick_events)
+        return self.drop(ticks * self._tick_events)
 
     def hold_back(self, chunk: TimedTokens, size: int) -> None:
         """Take a frame's events, and give the engine the rest of a begun tick only."""
         self._queue.append(chunk, size)
         self._submit_up_to(0)
 
-    def drop(self, events: int) -> None:
-        """Drop the oldest events of the queue, whole ticks."""
-        if events:
-            self._queue.take(events)
-            self._drops.add(self.whole_ticks, events)
+    def drop(self, events: int) -> int:
+        """Drop the oldest events of the queue, whole ticks; return how many."""
+        dropped = self._queue.drop(events)
+        if dropped:
+            self._drops.add(self.whole_ticks, dropped)
+        return dropped
 
     def limit_lead(self, ticks: int) -> None:
         """Give the engine at most so many ticks ahead, where the oldest are dropped."""

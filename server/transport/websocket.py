@@ -117,6 +117,7 @@ class Connection:
         self._superseded = 0
         self._closing = False
         self._refused = False
+        self._settling = False
 
     async def read(self) -> None:
         """Handle the client's messages until the connection ends."""
@@ -202,9 +203,11 @@ class Connection:
             case Repeat():
                 self._session.repeat()
             case Flush():
+                self._settle()
                 self._session.flush(request)
                 self._acks.credit.check_flushes(self._session.unanswered)
             case Reset() | Close():
+                self._settle()
                 self._closing = isinstance(request, Close)
                 self._begin(partial(self._conclude, request))
 
@@ -227,7 +230,19 @@ class Connection:
         if live and self._throttle.owed_s > WINDOW_S:
             self._throttle.charge(events=-self._session.shed(chunk, size))
         else:
-            self._session.feed(chunk, size)
+            self._session.take(chunk, size)
+            self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        """Settle the session once all frames that are there have been taken."""
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        with self._ending_on_error():
+            self._session.settle()
 
     def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
         """Start work that takes time; later messages wait for it in the backlog."""

@@ -23,6 +23,7 @@ from saccade.server.engine.health import Health
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import DeviceOutput
 from saccade.server.engine.ticks import TickArena
+from saccade.server.event_loop import run_loop
 from saccade.server.serving import CannotServe, compile_beside, load_served
 from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
@@ -275,7 +276,7 @@ class EngineProcess:
 def main(assignment: Assignment, supervisor: socket.socket) -> int:
     """Run the engine process."""
     folders = (assignment.compiled, assignment.sockets)
-    return asyncio.run(_run(assignment.settings, *folders, supervisor))
+    return run_loop(_run(assignment.settings, *folders, supervisor))
 
 
 async def _run(

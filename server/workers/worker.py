@@ -23,6 +23,7 @@ from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
+from saccade.server.event_loop import run_loop
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
@@ -228,7 +229,7 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
 
 def main(assignment: Assignment, supervisor: socket.socket) -> int:
     """Run a worker process."""
-    return asyncio.run(_run(assignment, supervisor))
+    return run_loop(_run(assignment, supervisor))
 
 
 async def _run(assignment: Assignment, supervisor: socket.socket) -> int:

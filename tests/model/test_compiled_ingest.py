@@ -183,7 +183,8 @@ def test_machine_code_is_kept_for_the_next_process_unless_it_is_damaged(
 
 
 @pytest.mark.slow
-def test_where_nothing_can_be_kept_it_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.touch()
-    assert in_a_process(USE, NUMBA_CACHE_DIR=str(blocked / "folder")) == "0"
+    used = in_a_process(USE, NUMBA_CACHE_DIR=str(blocked / "folder"))
+    assert used in {"0", "1"}  # numba takes another folder, where there is one

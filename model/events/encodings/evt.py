@@ -3,7 +3,7 @@
 A decoder belongs to one stream: the time's high bits (in EVT3 also the row and
 the base of vectors) are state that outlives a chunk. However whole words are
 cut into chunks, the events are the same. Events before the stream's first
-TIME_HIGH have no timestamp and are dropped; triggers and other words are skipped.
+TIME_HIGH have no timestamp and are dropped; other words are skipped.
 
 The wraps of the camera's clock (EVT2 after 4.8 hours, EVT3 after 16.8 s) are
 undone. A timestamp that steps back by at most STEP_BACK_US is raised to the newest
@@ -13,12 +13,14 @@ one (`clock.JitterFilter`); a larger step back is kept.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from saccade.model.events.clock import JitterFilter, Unwrapper
+from saccade.model.events.clock import NEVER_US, Int64s, JitterFilter, Unwrapper
 from saccade.model.events.errors import MalformedPayload, ReaderMissing
+from saccade.model.events.reading import MOST_TRIGGERS, Trigger
 from saccade.model.events.types import EVENT_DTYPE, Events
 
 STEP_BACK_US: Final = 4096
@@ -27,6 +29,7 @@ STEP_BACK_US: Final = 4096
 EVT2_WORD_BYTES: Final = 4
 EVT2_CD_ON: Final = 0x1
 EVT2_TIME_HIGH: Final = 0x8
+EVT2_TRIGGER: Final = 0xA
 EVT2_TIME_LOW_BITS: Final = 6
 EVT2_TIME_HIGH_BITS: Final = 28
 EVT3_WORD_BYTES: Final = 2
@@ -36,14 +39,31 @@ EVT3_VECT_BASE_X: Final = 0x3 << 12
 EVT3_VECT_8: Final = 0x5 << 12
 EVT3_TIME_LOW: Final = 0x6 << 12
 EVT3_TIME_HIGH: Final = 0x8 << 12
-EVT3_TIME_BITS: Final = 24
+EVT3_LAST_COLUMN: Final = 0x7FF
+EVT3_TIME_HIGH_BITS: Final = 12
+EVT3_US: Final = 1 << 24
+"""The clock of EVT3 wraps after this."""
+EVT3_HIGHS_BACK: Final = 256
+"""How far TIME_HIGH may step back across zero; a larger step is one forwards."""
+UNKNOWN: Final = -1
+"""The time before the first TIME_HIGH."""
+NEW_EVT3: Final = (UNKNOWN, 0, 0, 0)
+"""The time, row, column and polarity of a new decoder."""
 
+Words = npt.NDArray[np.uint16]
+Bools = npt.NDArray[np.bool_]
 DecoderState: TypeAlias = tuple[int, ...]
 """A decoder's whole state as plain integers; empty for a new decoder."""
 
 
 class EvtDecoder(ABC):
-    """A decoder of one stream's bytes, chunk by chunk."""
+    """A decoder of one stream's bytes, chunk by chunk.
+
+    Where a caller sets `triggers` to a list, the edges at the camera's trigger input
+    are added to it, up to `MOST_TRIGGERS`.
+    """
+
+    triggers: list[Trigger] | None = None
 
     @abstractmethod
     def decode(self, data: bytes | memoryview) -> Events:
@@ -91,10 +111,16 @@ class Evt2Decoder(EvtDecoder):
         highs = self._unwrapper.unwrap(words[time_highs] & 0x0FFF_FFFF)
         # Index 0 is the high in force when the chunk begins, i the chunk's i-th.
         which = np.cumsum(time_highs)
-        if self._high is None:
-            is_event &= which > 0
+        had_time = self._high is not None
+        is_event &= (which > 0) | had_time
         in_force = np.concatenate([[self._high or 0], highs])
         self._high = int(in_force[-1]) if highs.size else self._high
+        if self.triggers is not None:
+            edges = np.flatnonzero((kinds == EVT2_TRIGGER) & ((which > 0) | had_time))
+            t_us = in_force[which[edges]] << EVT2_TIME_LOW_BITS | (
+                words[edges] >> 22 & 0x3F
+            )
+            _add_triggers(self.triggers, t_us, words[edges] >> 8 & 0x1F, words[edges])
         cd = words[is_event]
         t_us = in_force[which[is_event]] << EVT2_TIME_LOW_BITS | (cd >> 22 & 0x3F)
         events = np.empty(cd.size, EVENT_DTYPE)
@@ -120,8 +146,11 @@ class Evt2Decoder(EvtDecoder):
 class Evt3Decoder(EvtDecoder):
     """Decode EVT3: little-endian words of 16 bits, most of them state.
 
-    The package `evt3` decodes the words and unwraps the clock. A TIME_LOW that steps
-    back within its TIME_HIGH stays a step back; several libraries make it a wrap.
+    The package `evt3` decodes the words. Its time is right only while TIME_HIGH counts
+    on by one: where words were lost, or before the first TIME_HIGH, the time is counted
+    here. TIME_HIGH is unwrapped by half its range, so lost words may be of 8 s. A
+    TIME_LOW that steps back within its TIME_HIGH stays a step back; several libraries
+    make it a wrap. A row or a column that no word has set yet is 0.
 
     Raises:
         ReaderMissing: `evt3` is not installed.
@@ -133,54 +162,153 @@ class Evt3Decoder(EvtDecoder):
         except ImportError as error:
             raise ReaderMissing("evt3") from error
         self._decoder = evt3.Decoder()
+        # The package skips all words before a TIME_HIGH, rows and columns too.
+        self._decoder.feed(_evt3(EVT3_TIME_HIGH, EVT3_TIME_LOW))
+        self._unwrapper = Unwrapper(EVT3_TIME_HIGH_BITS, EVT3_HIGHS_BACK)
         self._jitter = JitterFilter(STEP_BACK_US)
-        self._epoch_us = 0  # time that the package's decoder does not count
 
     def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words; see EvtDecoder."""
         _check_whole_words("evt3", data, EVT3_WORD_BYTES)
+        words = np.frombuffer(data, "<u2")
+        highs = words[words >> 12 == 8] & 0xFFF
+        before = self._unwrapper.newest
+        if before is not None and not self._edges(words):
+            steps = _regular_steps(before, highs)
+            if steps is not None:
+                self._unwrapper.resume(before + steps)
+                events = self._decoded(data)
+                # No event is older than one TIME_HIGH before the first.
+                least_us = (before << 12) - STEP_BACK_US
+                events["t"] = least_us + (events["t"] - least_us) % EVT3_US
+                events["t"] = self._jitter.apply(events["t"])
+                return events
+        return self._recounted(words, data, highs)
+
+    def _recounted(
+        self, words: Words, data: bytes | memoryview, highs: Words
+    ) -> Events:
+        """Decode words whose time the package does not count right."""
+        before = self._unwrapper.newest
+        low = int(self._probe().timestamp[0]) & 0xFFF
+        times = _times(words, before, self._unwrapper.unwrap(highs), low)
+        if self.triggers is not None:
+            edges = np.flatnonzero((words >> 12 == 10) & (times != NEVER_US))
+            channels = words[edges] >> 8 & 0xF
+            _add_triggers(self.triggers, times[edges], channels, words[edges])
+        which = np.repeat(np.arange(words.size), _events_in(words))
+        events = self._decoded(data)
+        events["t"] = times[which]
+        dated: Events = events[times[which] != NEVER_US]
+        dated["t"] = self._jitter.apply(dated["t"])
+        return dated
+
+    def _decoded(self, data: bytes | memoryview) -> Events:
+        """Return the package's events, with its own time."""
         try:
             decoded = self._decoder.feed(bytes(data))
         except OSError as error:
             raise MalformedPayload("evt3", str(error)) from error
         events = np.empty(len(decoded), EVENT_DTYPE)
-        t_us = decoded.timestamp.astype(np.int64) + self._epoch_us
-        events["t"] = self._jitter.apply(t_us)
-        events["x"] = decoded.x
-        events["y"] = decoded.y
+        events["t"], events["x"], events["y"] = decoded.timestamp, decoded.x, decoded.y
         events["p"] = decoded.polarity
         return events
 
-    def export_state(self) -> DecoderState:
-        """Return time, row, base of vectors, polarity, and the newest timestamp.
+    def _edges(self, words: Words) -> bool:
+        """Return whether there are triggers to add."""
+        return self.triggers is not None and bool(np.any(words >> 12 == 10))
 
-        The package has no access to its state. Two probing events show the state;
-        the vector among them moves the base, which is then put back.
+    def _probe(self) -> Any:
+        """Return two events that show the package's state: a single one and a vector's.
+
+        The vector moves the column, which is then put back.
         """
         probe = self._decoder.feed(_evt3(EVT3_ADDR_X, EVT3_VECT_8 | 1))
-        if len(probe) == 0:
-            return ()
-        t_us, y = int(probe.timestamp[1]) + self._epoch_us, int(probe.y[1])
-        base, p = int(probe.x[1]), int(probe.polarity[1])
-        self._decoder.feed(_evt3(EVT3_VECT_BASE_X | p << 11 | base))
-        return t_us, y, base, p, self._jitter.newest_us
+        column, p = min(int(probe.x[1]), EVT3_LAST_COLUMN), int(probe.polarity[1])
+        self._decoder.feed(_evt3(EVT3_VECT_BASE_X | p << 11 | column))
+        return probe
+
+    def export_state(self) -> DecoderState:
+        """Return time, row, column and polarity of vectors, and the newest timestamp.
+
+        The time is UNKNOWN before the first TIME_HIGH.
+        """
+        probe, high = self._probe(), self._unwrapper.newest
+        t_us = UNKNOWN if high is None else high << 12 | int(probe.timestamp[1]) & 0xFFF
+        column = min(int(probe.x[1]), EVT3_LAST_COLUMN)
+        state = t_us, int(probe.y[1]), column, int(probe.polarity[1])
+        return () if state == NEW_EVT3 else (*state, self._jitter.newest_us)
 
     def import_state(self, state: DecoderState) -> None:
         """Continue another decoder's stream; see EvtDecoder."""
         if not state:
             return
-        t_us, y, base, p, newest_us = state
-        self._epoch_us = t_us >> EVT3_TIME_BITS << EVT3_TIME_BITS
-        high, low = t_us >> 12 & 0xFFF, t_us & 0xFFF
-        self._decoder.feed(
-            _evt3(
-                EVT3_TIME_HIGH | high,
-                EVT3_TIME_LOW | low,
-                EVT3_ADDR_Y | y,
-                EVT3_VECT_BASE_X | p << 11 | base,
-            )
-        )
+        t_us, y, column, p, newest_us = state
+        words = [EVT3_ADDR_Y | y, EVT3_VECT_BASE_X | p << 11 | column]
+        if t_us != UNKNOWN:
+            self._unwrapper.resume(t_us >> 12)
+            words += [EVT3_TIME_HIGH | t_us >> 12 & 0xFFF, EVT3_TIME_LOW | t_us & 0xFFF]
+        self._decoder.feed(_evt3(*words))
         self._jitter.resume(newest_us)
+
+
+def _regular_steps(before: int, highs: Words) -> int | None:
+    """Return how far TIME_HIGH counts on, one by one and less than half its range.
+
+    Returns:
+        The number of steps; None where TIME_HIGH takes any other step.
+    """
+    if not highs.size:
+        return 0
+    first = (int(highs[0]) - before) & 0xFFF
+    steps = highs[1:] - highs[:-1] & 0xFFF
+    if first > 1 or (steps.size and int(steps.max()) > 1):
+        return None
+    total = first + int(steps.sum())
+    return total if total < 1 << EVT3_TIME_HIGH_BITS - 1 else None
+
+
+def _times(words: Words, before: int | None, highs: Int64s, low: int) -> Int64s:
+    """Return the time at each word, (n,), µs; NEVER_US before the first TIME_HIGH.
+
+    A TIME_HIGH sets the low bits to 0, as in the package.
+
+    Args:
+        words: The words, (n,).
+        before: TIME_HIGH before them, without wraps; None before any.
+        highs: TIME_HIGH at each word that sets it, without wraps.
+        low: The low bits before them.
+    """
+    is_high, is_low = words >> 12 == 8, words >> 12 == 6
+    in_force = np.concatenate([[NEVER_US if before is None else before], highs])
+    high = in_force[np.cumsum(is_high)]
+    sets_low = is_high | is_low
+    lows = np.where(is_low, words & 0xFFF, 0)[sets_low]
+    low_in_force = np.concatenate([[low], lows])[np.cumsum(sets_low)]
+    times: Int64s = np.where(high == NEVER_US, NEVER_US, high << 12 | low_in_force)
+    return times
+
+
+def _events_in(words: Words) -> Int64s:
+    """Return how many events the package makes of each word, (n,)."""
+    kinds = words >> 12
+    bits = np.where(kinds == 4, words & 0xFFF, np.where(kinds == 5, words & 0xFF, 0))
+    octets = np.ascontiguousarray(bits, "<u2").view(np.uint8).reshape(-1, 2)
+    counts: Int64s = np.unpackbits(octets, axis=1).sum(axis=1, dtype=np.int64)
+    counts += kinds == 2
+    return counts
+
+
+def _add_triggers(
+    triggers: list[Trigger],
+    t_us: Int64s,
+    channels: npt.NDArray[np.integer],
+    words: npt.NDArray[np.integer],
+) -> None:
+    """Add the triggers of words, whose lowest bit is 1 for a rising edge."""
+    room = max(0, MOST_TRIGGERS - len(triggers))
+    rows = zip(t_us[:room].tolist(), channels.tolist(), words.tolist(), strict=False)
+    triggers.extend(Trigger(t, channel, bool(word & 1)) for t, channel, word in rows)
 
 
 def _evt3(*words: int) -> bytes:

@@ -15,21 +15,23 @@ from typing import Final
 import numpy as np
 
 from saccade.model.events.errors import EventsError, MalformedRecording
-from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.sensor import Sensor
+from saccade.model.events.geometry import choose_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.types import FIELD_NAMES, Events, as_events
 
 CHUNK_LINES: Final = 1 << 15
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open a .csv file.
 
     Raises:
         MalformedRecording: The header lacks a column, or a line holds something
             else than integers in range; names the first line of the line's chunk.
     """
-    return sensor or smallest_sensor(_chunks(path)), _chunks(path)
+    findings = Findings()
+    sensor, origin = choose_sensor(options, findings, lambda: _chunks(path))
+    return Opened(sensor, origin, _chunks(path), findings=findings)
 
 
 def _chunks(path: Path) -> Iterator[Events]:

@@ -11,6 +11,7 @@ scanned once, and the sensor is the events' bounds.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,8 @@ import numpy as np
 from saccade.model.events.clock import Unwrapper
 from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats.raw import read_header
-from saccade.model.events.geometry import parse_sensor, smallest_sensor
-from saccade.model.events.sensor import Sensor
+from saccade.model.events.geometry import Known, choose_sensor, parse_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions, end_early
 from saccade.model.events.types import EVENT_DTYPE, Events
 
 CHUNK_EVENTS: Final = 1 << 16
@@ -29,7 +30,7 @@ TIME_BITS: Final = 32
 EVENT_TYPES: Final = (0, 12)
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open a DAT file.
 
     Raises:
@@ -47,11 +48,15 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
     if kind[0] not in EVENT_TYPES or kind[1] != RECORD_BYTES:
         reason = f"events of type {kind[0]} and {kind[1]} bytes, not CD of 8"
         raise UnsupportedRecording(path, reason)
+    findings = Findings()
     if (path.stat().st_size - begin) % RECORD_BYTES:
-        raise MalformedRecording(path, "truncated: it ends inside an event")
-    if sensor is None and "width" in header and "height" in header:
-        sensor = parse_sensor(path, header["width"], header["height"])
-    return sensor or smallest_sensor(_decoded(path, begin)), _decoded(path, begin)
+        end_early(path, "it ends inside an event", options, findings)
+    known: Known = None
+    if "width" in header and "height" in header:
+        known = parse_sensor(path, header["width"], header["height"]), "header"
+    scan = partial(_decoded, path, begin)
+    sensor, origin = choose_sensor(options, findings, scan, known)
+    return Opened(sensor, origin, scan(), findings=findings)
 
 
 def _decoded(path: Path, begin: int) -> Iterator[Events]:
@@ -59,7 +64,8 @@ def _decoded(path: Path, begin: int) -> Iterator[Events]:
     with path.open("rb") as file:
         file.seek(begin)
         while data := file.read(CHUNK_EVENTS * RECORD_BYTES):
-            words = np.frombuffer(data, "<u4").reshape(-1, 2)
+            whole = len(data) - len(data) % RECORD_BYTES
+            words = np.frombuffer(data[:whole], "<u4").reshape(-1, 2)
             pixels = words[:, 1]
             events = np.empty(len(words), EVENT_DTYPE)
             events["t"] = unwrapper.unwrap(words[:, 0])

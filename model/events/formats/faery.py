@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from saccade.model.events.errors import MalformedRecording, ReaderMissing
+from saccade.model.events.geometry import choose_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events, as_events
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open an AEDAT4 or Event Stream file.
 
     Raises:
@@ -28,8 +30,12 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
         raise ReaderMissing("faery") from error
     with _errors_translated(path):
         stream = faery.events_stream_from_file(path)
-        found = Sensor(*stream.dimensions())
-    return sensor or found, _chunks(path, iter(stream))
+        known = Sensor(*stream.dimensions())
+    findings = Findings()
+    sensor, origin = choose_sensor(
+        options, findings, lambda: _chunks(path, iter(stream)), (known, "header")
+    )
+    return Opened(sensor, origin, _chunks(path, iter(stream)), findings=findings)
 
 
 def _chunks(path: Path, packets: Iterator[Events]) -> Iterator[Events]:

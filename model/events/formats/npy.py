@@ -22,8 +22,8 @@ from saccade.model.events.errors import (
     MalformedRecording,
     UnsupportedRecording,
 )
-from saccade.model.events.geometry import smallest_sensor
-from saccade.model.events.sensor import Sensor
+from saccade.model.events.geometry import choose_sensor
+from saccade.model.events.reading import Findings, Opened, ReadOptions
 from saccade.model.events.types import Events, as_events
 
 Bytes: TypeAlias = IO[bytes] | BufferedIOBase
@@ -37,7 +37,7 @@ MEMBER: Final = "events"
 """The name of the events' array in a .npz of several arrays."""
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open a .npy or .npz file.
 
     Raises:
@@ -45,7 +45,9 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
             holds no events.
         UnsupportedRecording: A .npz has several arrays, none named "events".
     """
-    return sensor or smallest_sensor(_chunks(path)), _chunks(path)
+    findings = Findings()
+    sensor, origin = choose_sensor(options, findings, lambda: _chunks(path))
+    return Opened(sensor, origin, _chunks(path), findings=findings)
 
 
 def _chunks(path: Path) -> Iterator[Events]:

@@ -9,6 +9,7 @@ and the sensor is the smallest of COMMON_SENSORS that holds every event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -18,7 +19,14 @@ from saccade.model.events.errors import (
     MalformedRecording,
     UnsupportedRecording,
 )
-from saccade.model.events.geometry import parse_sensor, smallest_sensor
+from saccade.model.events.geometry import Known, choose_sensor, parse_sensor
+from saccade.model.events.reading import (
+    Findings,
+    Opened,
+    ReadOptions,
+    Trigger,
+    end_early,
+)
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 
@@ -37,7 +45,7 @@ class Encoding(NamedTuple):
 ENCODINGS: Final = {"2": Encoding(Evt2Decoder, 4), "3": Encoding(Evt3Decoder, 2)}
 
 
-def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Events]]:
+def open_file(path: Path, options: ReadOptions) -> Opened:
     """Open a RAW file.
 
     Raises:
@@ -48,12 +56,14 @@ def open_file(path: Path, sensor: Sensor | None) -> tuple[Sensor, Iterator[Event
         header = read_header(file)
         begin = file.tell()
     encoding = _encoding(path, header)
+    findings = Findings()
     if (path.stat().st_size - begin) % encoding.word_bytes:
-        raise MalformedRecording(path, "truncated: it ends inside a word")
-    sensor = sensor or _geometry(path, header)
-    if sensor is None:
-        sensor = smallest_sensor(_decoded(path, begin, encoding), COMMON_SENSORS)
-    return sensor, _decoded(path, begin, encoding)
+        end_early(path, "it ends inside a word", options, findings)
+    geometry = _geometry(path, header)
+    known: Known = (geometry, "header") if geometry else None
+    scan = partial(_decoded, path, begin, encoding)
+    sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
+    return Opened(sensor, origin, scan(findings.triggers), findings=findings)
 
 
 def read_header(file: BinaryIO) -> dict[str, str]:
@@ -97,12 +107,15 @@ def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
     return parse_sensor(path, width, height)
 
 
-def _decoded(path: Path, begin: int, encoding: Encoding) -> Iterator[Events]:
-    decoder = encoding.decoder()
+def _decoded(
+    path: Path, begin: int, encoding: Encoding, triggers: list[Trigger] | None = None
+) -> Iterator[Events]:
+    decoder, word_bytes = encoding.decoder(), encoding.word_bytes
+    decoder.triggers = triggers
     with path.open("rb") as file:
         file.seek(begin)
         while data := file.read(CHUNK_BYTES):
             try:
-                yield decoder.decode(data)
+                yield decoder.decode(data[: len(data) - len(data) % word_bytes])
             except MalformedPayload as error:
                 raise MalformedRecording(path, str(error)) from error

@@ -38,6 +38,10 @@ def evt3_time(t_us):
     return 0x8 << 12 | t_us >> 12 & 0xFFF, 0x6 << 12 | t_us & 0xFFF
 
 
+def evt3_high(high):
+    return 0x8 << 12 | high
+
+
 def evt3_event(x, p=1):
     return 0x2 << 12 | p << 11 | x
 
@@ -91,6 +95,12 @@ class TestEvt2:
     def test_triggers_and_other_words_are_skipped(self):
         data = evt2(evt2_high(0), 0xA << 28 | 7, 0xE << 28, 0xF << 28, 0x5 << 28)
         assert Evt2Decoder().decode(data).size == 0
+
+    def test_a_trigger_has_its_own_low_time(self):
+        decoder = Evt2Decoder()
+        decoder.triggers = []
+        decoder.decode(evt2(0xA << 28, evt2_high(1), 0xA << 28 | 5 << 22 | 2 << 8 | 1))
+        assert decoder.triggers == [(69, 2, True)]
 
     def test_events_before_the_first_time_are_dropped(self):
         data = evt2(evt2_event(5, 1, 1, 1), evt2_high(1), evt2_event(5, 2, 2, 1))
@@ -155,6 +165,48 @@ class TestEvt3:
         assert events["t"].tolist() == [late, early]
         with pytest.raises(UnsortedEvents):
             check(events, Sensor(640, 480), None)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "apart"),
+        [(4000, 100, 196), (3000, 500, 1596), (4095, 0, 1), (100, 3000, 2900)],
+    )
+    def test_time_goes_on_where_words_were_lost(self, before, after, apart):
+        data = evt3(
+            *evt3_time(before << 12), 0, evt3_event(1), evt3_high(after), evt3_event(2)
+        )
+        t_us = Evt3Decoder().decode(data)["t"]
+        assert t_us[1] - t_us[0] == apart << 12
+
+    @pytest.mark.parametrize(("before", "after"), [(3000, 2500), (0, 4095), (5, 4090)])
+    def test_a_time_high_that_steps_back_a_little_is_no_wrap(self, before, after):
+        data = evt3(
+            *evt3_time(before << 12), 0, evt3_event(1), evt3_high(after), evt3_event(2)
+        )
+        t_us = Evt3Decoder().decode(data)["t"]
+        assert -(512 << 12) < t_us[1] - t_us[0] <= 0
+
+    def test_a_row_before_the_first_time_counts(self):
+        data = evt3(9, 0x3 << 12 | 1 << 11 | 30, *evt3_time(5), 0x5 << 12 | 1)
+        assert Evt3Decoder().decode(data).tolist() == [(5, 30, 9, 1)]
+
+    def test_events_before_the_first_time_are_dropped(self):
+        data = evt3(7, evt3_event(1), *evt3_time(0), evt3_event(3))
+        assert Evt3Decoder().decode(data).tolist() == [(0, 3, 7, 1)]
+
+    @given(EVT3_WORDS, CUTS)
+    def test_triggers_are_kept_wherever_the_words_are_cut(self, words, cuts):
+        whole, parts = Evt3Decoder(), Evt3Decoder()
+        whole.triggers, parts.triggers = [], []
+        events = whole.decode(evt3(*words))
+        assert np.array_equal(decode_in_parts(parts, evt3(*words), cuts, 2), events)
+        assert parts.triggers == whole.triggers
+        assert np.array_equal(Evt3Decoder().decode(evt3(*words)), events)
+
+    def test_a_trigger_has_the_time_of_the_words_before(self):
+        decoder = Evt3Decoder()
+        decoder.triggers = []
+        decoder.decode(evt3(*evt3_time(5_000), 0xA << 12 | 3 << 8 | 1, 0xA << 12))
+        assert decoder.triggers == [(5_000, 3, True), (5_000, 0, False)]
 
     @given(EVT3_WORDS, CUTS)
     def test_the_cuts_do_not_matter(self, words, cuts):

@@ -187,7 +187,7 @@ class TestChunks:
 
 
 MALFORMED = {
-    "a.bin": (nmnist_bytes(ROWS)[:-1], "not a multiple of 5"),
+    "a.bin": (nmnist_bytes(ROWS)[:-1], "inside an event"),
     "a.dat": (dat_bytes(ROWS)[:-1], "inside an event"),
     "b.dat": (b"% Version 2\n\x0c", "in its header"),
     "c.dat": (dat_bytes([]), "no events"),

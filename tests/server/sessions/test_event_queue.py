@@ -25,8 +25,8 @@ def test_events_leave_in_their_order_however_they_are_cut() -> None:
 def test_the_oldest_make_room_and_no_more_than_must() -> None:
     events, queue = some_events(12), EventQueue(QueueLimits(events=8))
     queue.append(TOKENIZATION.timed(events), 96)
-    assert queue.shrink(1) == 4
-    assert queue.shrink(1) == 0
+    assert queue.excess == queue.drop(queue.excess) == 4
+    assert queue.excess == 0
     assert np.array_equal(queue.copy().t_us, events["t"][4:])
 
 
@@ -36,7 +36,7 @@ def test_what_is_left_of_a_frame_counts_with_its_share_of_the_bytes() -> None:
     queue.append(TOKENIZATION.timed(some_events(4)), 60)
     queue.take(1)
     assert queue.bytes == 105
-    assert queue.shrink(1) == 2
+    assert queue.excess == queue.drop(queue.excess) == 2
     assert (len(queue), queue.bytes) == (5, 75)
 
 
@@ -48,7 +48,7 @@ def test_both_bounds_hold_exactly_and_whole_multiples_go(
     for count, weight in frames:
         queue.append(TOKENIZATION.timed(some_events(count)), weight)
         came += count
-        gone = queue.shrink(multiple)
+        gone = queue.drop(-(-queue.excess // multiple) * multiple)
         dropped += gone
         assert len(queue) + dropped == came
         assert len(queue) <= most
