@@ -20,7 +20,6 @@ from saccade.clients.conversion import (
     ReadoutLike,
     ReportLike,
     SensorLike,
-    to_events,
     to_readout,
     to_report,
     to_sensor,
@@ -32,6 +31,8 @@ from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
 from saccade.clients.transport import Wire, open_session, shake_hands
 from saccade.model.events.fit import Fit
+from saccade.model.events.tolerance import Invalid, Sorter
+from saccade.model.events.types import Events
 from saccade.server.protocol.messages import (
     ClientMessage,
     Close,
@@ -71,6 +72,10 @@ class Choices(TypedDict, total=False):
     max_lag_ms: how old an event may be when it is scored; the server keeps that by
         credit or, with `drop-oldest`, by dropping. 100 ms with `drop-oldest` by
         default, otherwise None: no bound.
+    invalid: `reject` refuses a frame that holds an event outside the sensor or out of
+        order; `skip` leaves the event out, and `stats.skipped_events` counts it.
+    sort_within_us: events that are late by no more are put in order here, before they
+        are sent; the newest wait for that long in the events' own time, or for `flush`.
     resume: the token (`stream.opened.resume`) of a session that another process began,
         with the same choices; this stream goes on with it.
     """
@@ -84,6 +89,8 @@ class Choices(TypedDict, total=False):
     when_full: WhenFull
     results: Results
     max_lag_ms: int | None
+    invalid: Invalid
+    sort_within_us: int
     resume: str | None
 
 
@@ -98,6 +105,7 @@ def opening_of(model: str, choices: Choices) -> Open:
         known = ", ".join(Choices.__annotations__)
         raise InvalidChoice(min(unknown), f"is no choice of `connect`: {known}")
     fields: dict[str, Any] = {**choices}
+    fields.pop("sort_within_us", None)  # is done here
     if fields.get("when_full") == "drop-oldest":
         fields.setdefault("max_lag_ms", LIVE_LAG_MS)
     convert = {"sensor": to_sensor, "report": to_report, "readout": to_readout}
@@ -120,9 +128,10 @@ class Stream(SessionView):
     nothing is raised, calls only take longer. `stats.reconnects` counts.
     """
 
-    def __init__(self, session: Session, wire: Wire) -> None:
+    def __init__(self, session: Session, wire: Wire, sort_within_us: int = 0) -> None:
         self._session = session
         self._wire = wire
+        self._sorter = Sorter(sort_within_us)
         self._sending = asyncio.Lock()
         self._closing = False
         self._failure_raised = False
@@ -146,11 +155,10 @@ class Stream(SessionView):
         """
         if self._session.encoding != "packed":
             raise WrongEncoding(self._session.encoding)
-        records = to_events(events)
+        records = self._session.convert(events)
         self._raise_refusal()
         async with self._sending:
-            for payload in self._session.payloads(records):
-                await self._send_payload(payload)
+            await self._send_events(self._sorter.take(records))
 
     async def send_raw(self, data: bytes) -> None:
         """Forward a camera's own bytes to a stream opened as evt2 or evt3.
@@ -181,6 +189,7 @@ class Stream(SessionView):
         self._raise_refusal()
         request = self._session.new_request()
         async with self._sending:
+            await self._send_events(self._sorter.rest())
             await self._send_message(Flush(request))
         flushed = await self._reply(request)
         self._raise_refusal()
@@ -196,6 +205,7 @@ class Stream(SessionView):
         """
         request = self._session.new_request()
         async with self._sending:
+            self._sorter.rest()  # is forgotten with all before
             await self._send_message(Reset(request))
             await self._reply(request)
 
@@ -257,6 +267,10 @@ class Stream(SessionView):
         self._raise_failure()
         raise StopAsyncIteration
 
+    async def _send_events(self, events: Events) -> None:
+        for payload in self._session.payloads(events):
+            await self._send_payload(payload)
+
     async def _send_payload(self, payload: Payload) -> None:
         await self._wire.wait_for(lambda: self._session.may_send(payload))
         self._raise_if_ended()
@@ -282,10 +296,20 @@ class Stream(SessionView):
     async def _close_session(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(SILENCE_S), self._sending:
+                await self._send_rest()
                 self._session.send_log.append(Close())
                 await self._wire.send_pending()
             await self._wire.wait_until_ended(SILENCE_S)
         await self._wire.abort()
+
+    async def _send_rest(self) -> None:
+        """Send the events that waited to be sorted, unless the session has ended."""
+        for payload in self._session.payloads(self._sorter.rest()):
+            await self._wire.wait_for(partial(self._session.may_send, payload))
+            if self._session.ended:
+                return
+            self._session.dispatch(payload, time.monotonic())
+            await self._wire.deliver()
 
     def _raise_refusal(self) -> None:
         refusal = self._session.take_refusal()
@@ -325,7 +349,7 @@ async def open_stream(
     dial = partial(shake_hands, address, replace(opening, resume=opened.resume))
     wire = Wire(websocket, session, dial, reconnecting)
     await wire.wait_for(lambda: session.caught_up)
-    return Stream(session, wire)
+    return Stream(session, wire, choices.get("sort_within_us", 0))
 
 
 @asynccontextmanager
@@ -354,7 +378,8 @@ async def connect(
         wait_for_server_s: How long to wait for a server that does not answer yet, s; by
             default one that nothing reaches is an error at once.
         **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`,
-            `when_full`, `results`, `max_lag_ms`, `resume`: see `Choices`.
+            `when_full`, `results`, `max_lag_ms`, `invalid`, `sort_within_us`, `resume`:
+            see `Choices`.
 
     Raises:
         ServerUnreachable: No Saccade server answers at `url`.

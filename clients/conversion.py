@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 
 from saccade.clients.errors import InvalidChoice
+from saccade.model.events.encodings.packed import Y_LIMIT
 from saccade.model.events.errors import NotEvents
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import FIELD_NAMES, Events, as_events
@@ -77,6 +78,23 @@ def _built(kind: Callable[..., T], given: Any, wanted: str) -> T:
         raise InvalidChoice(name, f"{given!r} is none: {wanted}") from error
 
 
+def to_packable(given: Any) -> tuple[Events, int]:
+    """Return events as `to_events`, without those that no wire's record can hold.
+
+    Returns:
+        The events, and how many were left out.
+    """
+    array = _named(given)
+    holds = np.ones(array.shape, np.bool_)
+    for field, limit in {"x": 1 << 16, "y": Y_LIMIT, "p": 2}.items():
+        column = array[next(n for n in FIELD_NAMES[field] if n in array.dtype.names)]
+        least = -1 if field == "p" else 0
+        if column.dtype.kind in "iu":
+            holds &= (column >= least) & (column < limit)
+    left_out = int(np.count_nonzero(~holds))
+    return as_events(array[holds] if left_out else array), left_out
+
+
 def to_events(given: Any) -> Events:
     """Return events from any form whose meaning is plain.
 
@@ -88,6 +106,11 @@ def to_events(given: Any) -> Events:
         NotEvents: The value is none of these; says what to give.
         EventOutsideSensor: A value does not fit the field's width.
     """
+    return as_events(_named(given))
+
+
+def _named(given: Any) -> np.ndarray[Any, Any]:
+    """Return an array with the fields of events, of whatever types."""
     if hasattr(given, "to_records"):  # a data frame
         given = given.to_records(index=False)
     elif isinstance(given, Mapping):
@@ -100,7 +123,10 @@ def to_events(given: Any) -> Events:
         shape = f"the array's shape is {given.shape}, without names"
         raise NotEvents(f"{shape}; {EVENTS_WANTED}")
     _refuse_seconds(given)
-    return as_events(given)
+    for field, names in FIELD_NAMES.items():
+        if not any(name in given.dtype.names for name in names):
+            raise NotEvents(f"there is no field {field}; {EVENTS_WANTED}")
+    return given
 
 
 def _of_columns(given: Mapping[str, Any]) -> np.ndarray[Any, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from saccade.clients.conversion import to_events, to_packable
 from saccade.clients.errors import ClientError, StreamError, stream_error
 from saccade.clients.flow_control import Credit, LatencyLedger
 from saccade.clients.frames import Framer, Payload, largest_frame
@@ -66,6 +67,8 @@ class StreamStats:
     they were read; `skipped_results` by this client. With `max_lag_ms`, `lag_ms` is the
     age of the oldest event that the server has not scored, and `window_events` the
     credit that it grants, both as of the newest acknowledgement; None otherwise.
+    `skipped_events` were invalid, and left out where that was chosen: by the server,
+    and `skipped_locally` by this client, where no record of the wire could hold them.
     `first_refusal` is the server's sentence about the first frame that it refused.
     `start_us` is the caller's timestamp of the first event; None before it.
     """
@@ -76,6 +79,8 @@ class StreamStats:
     acked_events: int = 0
     dropped_events: int = 0
     dropped_locally: int = 0
+    skipped_events: int = 0
+    skipped_locally: int = 0
     refused_frames: int = 0
     refused_events: int = 0
     first_refusal: str | None = None
@@ -106,6 +111,8 @@ class Session:
         self.failure: ClientError | None = None
         self.suspended = False
         self.encoding = opening.encoding
+        self._skips_invalid = opening.invalid == "skip"
+        self._skipped_by_server = 0
         self.drops_oldest = opening.when_full == "drop-oldest"
         resumable = opened.resume is not None
         self.send_log = SendLog(resumable=resumable, seq=opened.seq)
@@ -150,6 +157,19 @@ class Session:
         """
         unread = self._acked_seq < self._sent_seq or self._unanswered
         return self.suspended and not (unread or self.send_log.needs_connection)
+
+    def convert(self, given: Any) -> Events:
+        """Return a caller's events; those that no record can hold may be skipped.
+
+        Raises:
+            EventsError: The value holds no events, or some that cannot be sent.
+        """
+        if not self._skips_invalid:
+            return to_events(given)
+        events, left_out = to_packable(given)
+        self.stats.skipped_locally += left_out
+        self._count_skipped()
+        return events
 
     def payloads(self, events: Events) -> Iterator[Payload]:
         """Cut events into payloads that the server's limits allow."""
@@ -277,6 +297,8 @@ class Session:
             self._credit.grant(min(ack.window_events, most))
         self._dropped_by_server = ack.dropped or 0
         self._count_dropped()
+        self._skipped_by_server = ack.skipped or 0
+        self._count_skipped()
 
     def _catch_up(self, ack: Ack) -> None:
         """Count on from an earlier client's totals, once all its frames are consumed.
@@ -333,6 +355,10 @@ class Session:
         return self.suspended or (
             failed and self._engine_failures <= MAX_ENGINE_FAILURES
         )
+
+    def _count_skipped(self) -> None:
+        local = self.stats.skipped_locally
+        self.stats.skipped_events = self._skipped_by_server + local
 
     def _count_dropped(self) -> None:
         self.stats.dropped_locally = self.send_log.dropped_events

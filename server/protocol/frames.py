@@ -22,7 +22,7 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from saccade.model.ingest import IngestConfig
+from saccade.model.ingest import IngestConfig, IngestState
 from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
@@ -56,11 +56,11 @@ class ReaderState(NamedTuple):
     """All that the reading of the next frame depends on.
 
     Attributes:
-        last_t_us: The newest event's timestamp, None before the first.
+        ingest: Where the stream's time is, and how many events were left out.
         decoder: The state of a raw decoder; empty for packed records.
     """
 
-    last_t_us: int | None = None
+    ingest: IngestState = IngestState()
     decoder: DecoderState = ()
 
 
@@ -94,27 +94,38 @@ class FrameReader:
             raise InvalidField("encoding", reason, opening.encoding) from None
         source = opening.sensor or tokenization.sensor
         try:
-            config = IngestConfig(source, tokenization, opening.fit, opening.clock_bits)
+            config = IngestConfig(
+                source,
+                tokenization,
+                opening.fit,
+                opening.clock_bits,
+                opening.invalid,
+            )
         except SensorMismatch as error:
             raise SensorRefused(error.source, error.target) from None
         self._ingest = new_ingest(config)
         self._encoding = opening.encoding
         self._decoder_is_new = True
 
+    @property
+    def skipped(self) -> int:
+        """Invalid events that were left out since open or reset."""
+        return self._ingest.state.skipped
+
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
         self._decoder = self._new_decoder() if self._new_decoder else None
         self._decoder_is_new = True
-        self._ingest.resume(None)
+        self._ingest.resume(IngestState())
 
     def export_state(self) -> ReaderState:
         """Return what another reader needs to go on with this session."""
         decoder = self._decoder.export_state() if self._decoder else ()
-        return ReaderState(self._ingest.last_t_us, decoder)
+        return ReaderState(self._ingest.state, decoder)
 
     def import_state(self, state: ReaderState) -> None:
         """Go on from another reader's state; for a new reader only."""
-        self._ingest.resume(state.last_t_us)
+        self._ingest.resume(state.ingest)
         if self._decoder:
             self._decoder.import_state(state.decoder)
             self._decoder_is_new = False
@@ -145,8 +156,10 @@ class FrameReader:
 
         Raises:
             FrameUndecodable: The frame's time base would overflow int64.
-            FrameOutsideSensor: An event lies outside the declared sensor.
-            FrameUnsorted: Time runs backwards in the frame, or since the last.
+            FrameOutsideSensor: An event lies outside the declared sensor, and is not
+                to be skipped.
+            FrameUnsorted: Time runs backwards in the frame, or since the last, and
+                that is not to be skipped.
         """
         try:
             if self._decoder:

@@ -51,6 +51,9 @@ class ModelMetrics:
         self.events_dropped = counter(
             "events_dropped", "Events dropped to make room for newer ones"
         )
+        self.events_skipped = counter(
+            "events_skipped", "Invalid events left out, where clients chose that"
+        )
         self.events_late = counter(
             "events_late", "Events scored later than their session's max_lag_ms"
         )

@@ -27,7 +27,6 @@ from fastapi import APIRouter
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from saccade.model.tokens import TimedTokens
 from saccade.server.logs import log_refusal
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import (
@@ -190,10 +189,8 @@ class Connection:
         match request:
             case Open():
                 self._begin(partial(self._open, request))
-            case Feed(chunk, size):
-                events = len(chunk.tokens)
-                self._metrics.events_received.inc(events)
-                self._feed(chunk, size)
+            case Feed():
+                self._feed(request)
                 live = self._conversation.ledger.dropped is not None
                 if self._session.congested and not live:
                     self._begin(self._wait_for_room)
@@ -219,12 +216,16 @@ class Connection:
         self._service.metrics.count_refusal(code)
         log_refusal(self._socket.scope.get("client"), what, code, reason)
 
-    def _feed(self, chunk: TimedTokens, size: int) -> None:
+    def _feed(self, feed: Feed) -> None:
         """Give a frame's events to the session, and charge the key for them.
 
         A live source need not wait for credit: above its key's rate its events are
         dropped, and those that are dropped are not charged.
         """
+        chunk, size = feed.chunk, feed.size
+        self._metrics.events_received.inc(len(chunk.tokens))
+        if feed.skipped:
+            self._metrics.events_skipped.inc(feed.skipped)
         live = self._conversation.ledger.dropped is not None
         self._throttle.charge(events=len(chunk.tokens))
         if live and self._throttle.owed_s > WINDOW_S:

@@ -223,6 +223,50 @@ async def test_another_process_s_session_goes_on_where_it_was():
     assert stream.stats.refused_frames == 0
 
 
+async def test_invalid_events_are_left_out_and_counted_where_that_was_chosen():
+    sent = []
+
+    async def script(peer):
+        assert (await peer.open()).invalid == "skip"
+        frame = await peer.expect(EventsFrame)
+        sent.extend(unpack(frame.data, frame.t_base_us)["x"].tolist())
+        await peer.send(Ack(1, 4, 32, skipped=2))
+        await peer.send(result(4))
+        await peer.finish()
+
+    events = moving(5).astype([("t", "<i8"), ("x", "<i4"), ("y", "<i4"), ("p", "<i4")])
+    events["x"] = [0, 1300, -1, 3, 4]
+    async with streaming(script, invalid="skip") as stream:
+        await stream.send(events)
+        await anext(stream)
+        assert stream.stats.skipped_events == 3
+        assert stream.stats.skipped_locally == 1
+    assert sent == [0, 1300, 3, 4]
+
+
+async def test_slightly_unsorted_events_are_sorted_before_they_are_sent():
+    sent = []
+
+    async def script(peer):
+        await peer.open()
+        for _ in range(2):
+            frame = await peer.expect(EventsFrame)
+            sent.append(unpack(frame.data, frame.t_base_us)["t"].tolist())
+        request = await peer.expect(Flush)
+        await peer.send(Flushed(request.id, 2, 0, 0, 4))
+        frame = await peer.expect(EventsFrame)
+        sent.append(unpack(frame.data, frame.t_base_us)["t"].tolist())
+        await peer.finish()
+
+    events = moving(8)
+    async with streaming(script, sort_within_us=20) as stream:
+        await stream.send(events[[0, 2, 1, 4]])
+        await stream.send(events[[3]])
+        await stream.flush()
+        await stream.send(events[[5]])
+    assert sent == [[0, 10, 20], [30, 40], [50]]
+
+
 async def test_a_server_that_does_not_answer_yet_can_be_waited_for(unused_tcp_port):
     async def script(peer):
         await peer.open()
