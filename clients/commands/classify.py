@@ -14,6 +14,7 @@ import numpy as np
 
 from saccade.clients import http
 from saccade.clients.commands.arguments import base_parser, choose_model, print_message
+from saccade.clients.commands.tolerance import left_out
 from saccade.clients.display.text import answer_table
 from saccade.clients.http import Answer
 from saccade.clients.sources import Source, open_source
@@ -69,9 +70,14 @@ def execute(options: argparse.Namespace) -> int:
             [recording.events for recording in batch],
             sensor=sensor,
             fit=options.fit,
+            invalid=options.invalid,
+            sort_within_us=options.sort_within_us,
         )
         names = [recording.name for recording in batch]
         answers.extend(zip(names, found, strict=True))
+    for name, answer in answers:
+        if (remark := left_out(answer)) is not None:
+            print_message(COMMAND, f"{name}: {remark}")
     sys.stdout.write(_as_json(answers) if options.json else answer_table(answers))
     return 0
 

@@ -131,6 +131,8 @@ def execute(options: argparse.Namespace) -> int:
         readout=options.half_life or default_readout(source),
         when_full=options.when_full,
         max_lag_ms=default_lag_ms(source, options.max_lag_ms),
+        invalid=options.invalid,
+        sort_within_us=options.sort_within_us,
     )
     view = choose_view(as_json=options.json)
     summary = asyncio.run(run(playback, view, choices, _notify))

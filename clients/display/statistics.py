@@ -124,6 +124,8 @@ class Summary:
     interrupted: bool
     first_refusal: str | None = None
     """The server's sentence about the first frame that it refused."""
+    events_skipped: int = 0
+    """Invalid events that were left out, where that was chosen."""
 
 
 class Tally:
@@ -198,6 +200,7 @@ class Tally:
             events_dropped=stats.dropped_events,
             frames_refused=stats.refused_frames,
             first_refusal=stats.first_refusal,
+            events_skipped=stats.skipped_events,
             label=closed.label,
             confidence=closed.confidence,
             stream_s=self._played_us(closed.t_us) * 1e-6,
