@@ -81,12 +81,15 @@ def load_served(
     from saccade.model.checkpoint import CheckpointError
     from saccade.server.engine.compiled import keep_compiled
     from saccade.server.engine.loading import load_models
+    from saccade.server.engine.measuring import measure_beside
 
     keep_compiled(folder)  # before JAX compiles anything, for it looks only then
     try:
-        return load_models(settings.models, settings.execution, compiler, folder)
+        models = load_models(settings.models, settings.execution, compiler, folder)
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
+    measure_beside(models, folder)
+    return models
 
 
 def load_service(

@@ -15,6 +15,7 @@ from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachabl
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
 from saccade.model.events.errors import EventsError
 from saccade.model.events.fit import Fit
+from saccade.model.events.reading import ReadOptions, WhenTruncated
 from saccade.model.events.sensor import Sensor
 from saccade.server.protocol.errors import InvalidField
 from saccade.server.protocol.fields import Record
@@ -86,6 +87,41 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         type=clock_bits,
         help="a recording's timestamps wrap after 2^N µs (not needed for RAW and DAT)",
     )
+    parser.add_argument(
+        "--chip",
+        metavar="NAME",
+        help="jAER's name of the camera's chip, for AEDAT 2 files that do not hold it",
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="NAME",
+        help="which camera of a file that holds several: its name, a part of it, its "
+        "place from 1, or all (default: the first)",
+    )
+    parser.add_argument(
+        "--columns",
+        metavar="A,B,C,D",
+        type=columns,
+        help="a table's columns where it does not name them, as x,y,t,p",
+    )
+    parser.add_argument(
+        "--truncated",
+        choices=get_args(WhenTruncated),
+        default=ReadOptions.truncated,
+        help="what to do with a file that ends early: refuse it, or read what is there "
+        "(default: %(default)s)",
+    )
+
+
+def read_options(options: argparse.Namespace) -> ReadOptions:
+    """Return what the command line says of recordings."""
+    return ReadOptions(
+        sensor=options.sensor,
+        chip=options.chip,
+        camera=options.camera,
+        columns=options.columns,
+        truncated=options.truncated,
+    )
 
 
 def speed(text: str) -> float:
@@ -104,6 +140,11 @@ def sensor(text: str) -> Sensor:
         return Sensor(int(found[1]), int(found[2]))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """Read the names of a table's columns: `x,y,t,p`."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def report(text: str) -> Report:

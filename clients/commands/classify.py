@@ -5,19 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from saccade.clients import http
-from saccade.clients.commands.arguments import base_parser, choose_model, print_message
+from saccade.clients.commands.arguments import (
+    base_parser,
+    print_message,
+    read_options,
+)
+from saccade.clients.commands.opening import Models, cameras_of, open_files, remarks
 from saccade.clients.commands.tolerance import left_out
 from saccade.clients.display.text import answer_table
+from saccade.clients.errors import RequestRefused, UnplayableSource
 from saccade.clients.http import Answer
-from saccade.clients.sources import Source, open_source
+from saccade.clients.sources import SIMULATED, Source, open_source
+from saccade.model.events.errors import EventsError, RecordingError
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 
@@ -27,20 +35,35 @@ BATCH_EVENTS: Final = 2_000_000
 """16 MB as packed records, well below the largest request that a server accepts."""
 
 DESCRIPTION: Final = """\
-Classify whole recordings: each FILE gets one label, from all of its events.
+Classify whole recordings: each FILE gets one label, from all of its events, by the
+model for its sensor. A file that cannot be read, or is refused, is named with the
+reason; the others are answered all the same.
 """
 EPILOG: Final = """\
-example:
+examples:
   saccade classify digits/*.bin --model nmnist
+  saccade classify stereo.aedat --camera all
 """
 
 
 class Loaded(NamedTuple):
-    """A recording in memory."""
+    """A recording in memory, the model to ask, and its place on the command line."""
 
     name: str
     sensor: Sensor
     events: Events
+    model: str = ""
+    place: int = 0
+
+
+class Outcome(NamedTuple):
+    """What became of a recording: an answer, or why there is none."""
+
+    place: int
+    name: str
+    answer: Answer | None
+    model: str = ""
+    error: str = ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,56 +75,122 @@ def parser() -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command, and return its exit status."""
-    answers: list[tuple[str, Answer]] = []
-    model = options.model
-    recordings = (
-        load(name, open_source(name, options.sensor, options.clock_bits))
-        for name in options.files
-    )
-    for batch in _batches(recordings):
-        sensor = batch[0].sensor
-        model = model or choose_model(
-            options.url, sensor, partial(print_message, COMMAND)
-        )
-        found = http.classify(
-            options.url,
-            model,
-            [recording.events for recording in batch],
-            sensor=sensor,
-            fit=options.fit,
-            invalid=options.invalid,
-            sort_within_us=options.sort_within_us,
-        )
-        names = [recording.name for recording in batch]
-        answers.extend(zip(names, found, strict=True))
-    for name, answer in answers:
-        if (remark := left_out(answer)) is not None:
-            print_message(COMMAND, f"{name}: {remark}")
-    sys.stdout.write(_as_json(answers) if options.json else answer_table(answers))
-    return 0
+    """Run the command, and return its exit status: 1 where a file has no answer."""
+    outcomes: list[Outcome] = []
+    try:
+        for batch in _batches(_recordings(options, outcomes)):
+            outcomes.extend(_ask(options, batch))
+    finally:
+        _report(outcomes, as_json=options.json)
+    return int(any(outcome.answer is None for outcome in outcomes))
 
 
-def _as_json(answers: list[tuple[str, Answer]]) -> str:
-    rows = [{"file": name, **asdict(answer)} for name, answer in answers]
-    return json.dumps(rows, indent=2) + "\n"
+def _recordings(
+    options: argparse.Namespace, outcomes: list[Outcome]
+) -> Iterator[Loaded]:
+    """Yield the recordings that can be read; the others are outcomes."""
+    notify = partial(print_message, COMMAND)
+    models = Models(partial(http.models, options.url), options.model, notify)
+    for place, name in enumerate(options.files):
+        try:
+            for recording in _cameras(name, options, models):
+                yield recording._replace(place=place)
+        except RecordingError as error:
+            outcomes.append(Outcome(place, name, None, error=error.reason))
+        except (EventsError, UnplayableSource) as error:
+            outcomes.append(Outcome(place, name, None, error=str(error)))
+
+
+def _cameras(
+    name: str, options: argparse.Namespace, models: Models
+) -> Iterator[Loaded]:
+    """Yield a file's recording, or that of each of its cameras."""
+    if name.startswith(SIMULATED):
+        source = load(name, open_source(name))
+        card = models.choose(source.sensor, "header")
+        yield source._replace(model=card if isinstance(card, str) else card.name)
+        return
+    paths, bits = [Path(name)], options.clock_bits
+    chosen = read_options(options)
+    for each in cameras_of(paths, chosen, bits) if Path(name).exists() else [chosen]:
+        recording, model = open_files(paths, each, bits, models)
+        several = each.camera != chosen.camera and each.camera
+        label = f"{name} [{each.camera}]" if several else name
+        events = _all_events(recording.events)
+        for remark in remarks(recording):
+            print_message(COMMAND, f"{label}: {remark}")
+        yield Loaded(label, recording.sensor, events, model)
 
 
 def load(name: str, source: Source) -> Loaded:
-    """Read a whole recording."""
-    chunks = [np.empty(0, EVENT_DTYPE), *source.chunks]
-    return Loaded(name, source.sensor, np.concatenate(chunks))
+    """Read a whole source."""
+    return Loaded(name, source.sensor, _all_events(source.chunks))
+
+
+def _all_events(chunks: Iterable[Events]) -> Events:
+    return np.concatenate([np.empty(0, EVENT_DTYPE), *chunks])
 
 
 def _batches(recordings: Iterator[Loaded]) -> Iterator[list[Loaded]]:
-    """Group recordings of one sensor, up to the size of one request."""
+    """Group recordings of one sensor and model, up to the size of one request."""
     batch: list[Loaded] = []
     for recording in recordings:
         size = sum(other.events.size for other in [*batch, recording])
         full = len(batch) == BATCH_FILES or size > BATCH_EVENTS
-        if batch and (full or recording.sensor != batch[0].sensor):
+        if batch and (full or _kind(recording) != _kind(batch[0])):
             yield batch
             batch = []
         batch.append(recording)
     if batch:
         yield batch
+
+
+def _kind(recording: Loaded) -> tuple[Sensor, str]:
+    return recording.sensor, recording.model
+
+
+def _ask(options: argparse.Namespace, batch: list[Loaded]) -> list[Outcome]:
+    """Ask for a batch; where that is refused, for each of its recordings alone."""
+    try:
+        answers = http.classify(
+            options.url,
+            batch[0].model,
+            [recording.events for recording in batch],
+            sensor=batch[0].sensor,
+            fit=options.fit,
+            invalid=options.invalid,
+            sort_within_us=options.sort_within_us,
+        )
+    except (RequestRefused, EventsError) as error:
+        if len(batch) == 1:
+            return [Outcome(batch[0].place, batch[0].name, None, error=str(error))]
+        return [outcome for one in batch for outcome in _ask(options, [one])]
+    return [
+        Outcome(recording.place, recording.name, answer, recording.model)
+        for recording, answer in zip(batch, answers, strict=True)
+    ]
+
+
+def _report(outcomes: list[Outcome], *, as_json: bool) -> None:
+    """Write the answers to standard output, and every failure to standard error."""
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.place)
+    answers = [(o.name, o.answer) for o in outcomes if o.answer is not None]
+    if as_json:
+        sys.stdout.write(json.dumps([_row(o) for o in outcomes], indent=2) + "\n")
+    elif answers:
+        sys.stdout.write(answer_table(answers))
+    for outcome in outcomes:
+        if outcome.answer is None:
+            print_message(COMMAND, f"{outcome.name}: {outcome.error}")
+        elif (remark := left_out(outcome.answer)) is not None:
+            print_message(COMMAND, f"{outcome.name}: {remark}")
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    if outcome.answer is None:
+        return {"file": outcome.name, "error": outcome.error}
+    return {
+        "file": outcome.name,
+        "model": outcome.model,
+        **asdict(outcome.answer),
+    }

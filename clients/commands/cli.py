@@ -1,4 +1,4 @@
-"""Entry points of `saccade stream`, `classify`, `demo` and `bench`."""
+"""Entry points of `saccade stream`, `classify`, `inspect`, `demo` and `bench`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def classify(argv: list[str]) -> int:
         return classify.execute(classify.parser().parse_args(argv))
 
     return run_command("classify", action)
+
+
+def inspect(argv: list[str]) -> int:
+    """Run `saccade inspect`."""
+
+    def action() -> int:
+        from saccade.clients.commands import inspect
+
+        return inspect.execute(inspect.parser().parse_args(argv))
+
+    return run_command("inspect", action)
 
 
 def demo(argv: list[str]) -> int:

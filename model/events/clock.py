@@ -61,6 +61,11 @@ class Unwrapper:
         """The newest count without wraps; None before the first."""
         return None if self._last is None else self._base + self._last
 
+    @property
+    def wraps(self) -> int:
+        """How many wraps were undone."""
+        return self._base // self._range
+
     def resume(self, newest: int) -> None:
         """Continue a stream from its newest count without wraps."""
         self._last = newest % self._range
@@ -92,9 +97,10 @@ class ResettableClock:
         self._offset_us = 0
         self._announced = False
 
-    def reset(self) -> None:
-        """Expect the clock to begin at 0."""
+    def reset(self) -> bool:
+        """Expect the clock to begin at 0; return whether any event came before."""
         self._announced = self._newest_us is not None
+        return self._announced
 
     def shift(self, t_us: int) -> int:
         """Return what a count of the clock is in the stream's time."""

@@ -71,13 +71,13 @@ def choose_sensor(
         return given, "given"
     bounds = event_bounds(scan())
     if known and given:
-        if not _holds(known[0], bounds):
+        if not holds(known[0], bounds):
             return given, "given"
         findings.warn(f"its sensor is {known[0]}, as the file says, not {given}")
         return known
-    if options.model_sensor and _holds(options.model_sensor, bounds):
+    if options.model_sensor and holds(options.model_sensor, bounds):
         return options.model_sensor, "model"
-    return next((s for s in common if _holds(s, bounds)), bounds), "guess"
+    return next((s for s in common if holds(s, bounds)), bounds), "guess"
 
 
 def event_bounds(chunks: Iterable[Events]) -> Sensor:
@@ -94,5 +94,6 @@ def event_bounds(chunks: Iterable[Events]) -> Sensor:
     return Sensor(width, height)
 
 
-def _holds(sensor: Sensor, bounds: Sensor) -> bool:
+def holds(sensor: Sensor, bounds: Sensor) -> bool:
+    """Return whether a sensor holds all of another's pixels."""
     return bounds.width <= sensor.width and bounds.height <= sensor.height

@@ -67,11 +67,17 @@ class Findings:
         skipped: Records that were left out, by kind, such as `APS frames`.
         warnings: In words, the first `MOST_WARNINGS`.
         triggers: The first `MOST_TRIGGERS`, in the file's order.
+        wraps: How many wraps of the clock were undone.
+        resets: How often the camera set its clock to 0; time goes on.
+        start_us: The first event's timestamp as it is in the file, once it was read.
     """
 
     skipped: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     triggers: list[Trigger] = field(default_factory=list)
+    wraps: int = 0
+    resets: int = 0
+    start_us: int | None = None
 
     def warn(self, text: str) -> None:
         """Add a warning, unless there are many."""
@@ -90,6 +96,7 @@ class Opened:
             once. Iterating may raise `MalformedRecording`.
         cameras: The names of all cameras in the file, that which is read first.
         findings: What is met beside events.
+        format: The format, for people; empty where the suffix says it.
     """
 
     sensor: Sensor
@@ -97,6 +104,7 @@ class Opened:
     chunks: Iterator[Events]
     cameras: tuple[str, ...] = ()
     findings: Findings = field(default_factory=Findings)
+    format: str = ""
 
 
 Opener: TypeAlias = Callable[[Path, ReadOptions], Opened]

@@ -17,6 +17,7 @@ from saccade.model.events.errors import MalformedRecording, UnsupportedRecording
 from saccade.model.events.formats import (
     aedat2,
     aedat3,
+    aedat4,
     csv,
     dat,
     faery,
@@ -50,6 +51,7 @@ class Recording:
         origin: Where the geometry is from.
         cameras: The names of all cameras in the file, that which is read first.
         findings: What is met beside events, complete once all events were read.
+        format: The format, for people; empty where the suffix says it.
     """
 
     sensor: Sensor
@@ -57,6 +59,7 @@ class Recording:
     origin: Origin
     cameras: tuple[str, ...]
     findings: Findings
+    format: str = ""
 
 
 def open_recording(
@@ -83,6 +86,19 @@ def open_recording(
         UnsupportedRecording: No reader is there for the format.
     """
     path = Path(path)
+    options = replace(options, sensor=sensor or options.sensor)
+    return rebased(path, open_stored(path, options, clock_bits))
+
+
+def open_stored(
+    path: Path, options: ReadOptions, clock_bits: int | None = None
+) -> Opened:
+    """Open a recording by its suffix, with timestamps as they are in the file.
+
+    Raises:
+        MalformedRecording: The file is missing, empty or truncated.
+        UnsupportedRecording: No reader is there for the format.
+    """
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
         reason = f"no reader for {path.suffix or 'no suffix'}; {', '.join(OPENERS)}"
@@ -92,18 +108,23 @@ def open_recording(
     try:
         if not path.stat().st_size:
             raise MalformedRecording(path, "the file is empty")
-        opened = opener(path, replace(options, sensor=sensor or options.sensor))
+        opened = opener(path, options)
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
-    chunks = opened.chunks
-    if clock_bits is not None:
-        chunks = _unwrapped(chunks, clock_bits)
+    if clock_bits is None:
+        return opened
+    return replace(opened, chunks=_unwrapped(opened.chunks, clock_bits))
+
+
+def rebased(path: Path, opened: Opened) -> Recording:
+    """Return an opened file as a recording, whose first event is at 0 µs."""
     return Recording(
         opened.sensor,
-        _rebased(path, opened, chunks),
+        _rebased(path, opened),
         opened.origin,
         opened.cameras,
         opened.findings,
+        opened.format,
     )
 
 
@@ -115,14 +136,16 @@ def _unwrapped(chunks: Iterator[Events], bits: int) -> Iterator[Events]:
         yield events
 
 
-def _rebased(path: Path, opened: Opened, chunks: Iterator[Events]) -> Iterator[Events]:
+def _rebased(path: Path, opened: Opened) -> Iterator[Events]:
     """Shift time so that the first event is at 0 µs; leave out empty chunks."""
-    first_us, shifted, triggers = None, 0, opened.findings.triggers
+    findings, first_us, shifted = opened.findings, None, 0
+    triggers = findings.triggers
     try:
-        for events in chunks:
+        for events in opened.chunks:
             if not events.size:
                 continue
-            first_us = int(events["t"][0]) if first_us is None else first_us
+            if first_us is None:
+                first_us = findings.start_us = int(events["t"][0])
             events["t"] -= first_us
             shifted = _shift(triggers, shifted, first_us)
             yield events
@@ -171,6 +194,6 @@ OPENERS: Final[dict[str, Opener]] = {
 AEDAT_OPENERS: Final[dict[str, Opener]] = {
     "2.0": aedat2.open_file,
     "3.1": aedat3.open_file,
-    "4.0": faery.open_file,
+    "4.0": aedat4.open_file,
 }
 """The reader of each version of AEDAT."""

@@ -18,6 +18,8 @@ from saccade.model.config import ModelConfig
 from saccade.model.training.errors import InvalidSetting, UnknownSetting
 
 CONF: Final = Path(__file__).parent / "conf"
+PATHS: Final = ("data_dir", "output_dir", "resume", "checkpoint", "figures")
+"""Settings of a file or a folder."""
 Root = Literal["config", "evaluate"]
 
 # Files of `model` extend this one, so that defaults stand in ModelConfig alone.
@@ -42,6 +44,8 @@ def resolve(root: Root, overrides: Sequence[str]) -> dict[str, Any]:
         UnknownSetting: No configuration has this key or this option.
         InvalidSetting: An override is malformed, or a value is missing.
     """
+    paths = dict(path for path in map(_path, overrides) if path)
+    overrides = [override for override in overrides if not _path(override)]
     parsed = [_parse(override) for override in overrides]
     choices = [o.input_line for o in parsed if _is_group(o.key_or_group)]
     known = list(_keys(_compose(root, choices)))
@@ -49,7 +53,10 @@ def resolve(root: Root, overrides: Sequence[str]) -> dict[str, Any]:
         key = override.key_or_group
         if not override.is_add() and not _is_group(key) and key not in known:
             raise UnknownSetting("setting", key, [*known, *_groups()])
-    return _compose(root, overrides)
+    for key in paths:
+        if key not in known:
+            raise UnknownSetting("setting", key, [*known, *_groups()])
+    return _compose(root, overrides) | paths
 
 
 def load_saved(folder: Path) -> dict[str, Any]:
@@ -70,6 +77,20 @@ def load_saved(folder: Path) -> dict[str, Any]:
 def as_yaml(configuration: Mapping[str, Any]) -> str:
     """Return a resolved configuration as YAML text."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(configuration)))
+
+
+def _path(override: str) -> tuple[str, str | None] | None:
+    """Return the key and the path of an override of one of PATHS, else None.
+
+    A path is taken as it is: Hydra's grammar gives a meaning to its =, (, #, quotes
+    and letters of other alphabets. Quotes around all of it are Hydra's.
+    """
+    key, _, value = override.partition("=")
+    if key not in PATHS or "${" in value or "=" not in override:
+        return None
+    if value[:1] in {"'", '"'} and len(value) > 1 and value[-1] == value[0]:
+        value = value[1:-1].replace("\\" + value[0], value[0])
+    return key, None if value in {"", "null"} else value
 
 
 def _parse(override: str) -> Any:

@@ -2,8 +2,9 @@
 
 The native kernels are the faster ones where their vectors fit the machine. Where they
 do not, as on a CPU without fused multiply-add, XLA's program is faster. Which it is, a
-short run of both tells. One backend runs all of a model's shapes: a stream scores the
-same to the last bit however it is cut only within one backend.
+short run of both tells, in a process of its own once the first server is up
+(`measuring`); the next start takes the faster one. One backend runs all of a model's
+shapes: a stream scores the same to the last bit however it is cut only within one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -39,62 +39,50 @@ TURNS: Final = 5
 VOCABULARY: Final = 4096
 GAP_MS: Final = 0.01
 
-_BESIDE: Final = ThreadPoolExecutor(1, "XLA for a choice")
-
 Call = Callable[[], object]
 
 
-class Choice:
-    """Whether native code is the faster one for a network, as measured on this machine.
+def kept_ratio(config: ModelConfig, folder: Path) -> float | None:
+    """Return how many times faster than XLA native code runs a network here.
 
-    Without an answer in the folder, XLA begins at once to compile a short network, on a
-    thread that all choices share, so that it is done when the native code is.
+    None where it was not measured yet.
 
     Args:
         config: A configuration that the kernels implement.
-        weights: Returns those of `classifier.fold`.
+        folder: Keeps the answers of this machine.
+    """
+    return _kept(_path(config, folder))
+
+
+def measure(config: ModelConfig, weights: Weights, folder: Path) -> float:
+    """Measure how many times faster native code is, keep the answer, and return it.
+
+    The native code must be compiled before; XLA compiles here, for seconds.
+
+    Args:
+        config: A configuration that the kernels implement.
+        weights: Those of `classifier.fold`.
         folder: Keeps the answer for the next process.
     """
-
-    def __init__(
-        self, config: ModelConfig, weights: Callable[[], Weights], folder: Path
-    ) -> None:
-        self._path = folder / f"backend-{_key(config)}.json"
-        self._ratio = _kept(self._path)
-        if self._ratio is None:
-            self._begun = _BESIDE.submit(_compile_on_xla, config, weights)
-
-    def native_is_faster(self, prepare: Call) -> bool:
-        """Return whether native code is faster here, as measured now or before.
-
-        Args:
-            prepare: Compiles the native code, or waits until it is compiled.
-        """
-        if self._ratio is None:
-            self._ratio = self._compare(prepare)
-            _keep(self._path, self._ratio)
-        return self._ratio >= 1.0
-
-    def _compare(self, prepare: Call) -> float:
-        """Return how many times faster than XLA native code runs the short network."""
-        prepare()
-        short, few, theirs = self._begun.result()
-        ours = native(short, few)
-        assert ours is not None
-        pairs = zip(_calls(short, few, ours), theirs, strict=True)
-        return geometric_mean(_ratio(*pair) for pair in pairs)
+    short, few, theirs = _compile_on_xla(config, weights)
+    ours = native(short, few)
+    assert ours is not None
+    pairs = zip(_calls(short, few, ours), theirs, strict=True)
+    ratio = geometric_mean(_ratio(*pair) for pair in pairs)
+    _keep(_path(config, folder), ratio)
+    return ratio
 
 
 def _compile_on_xla(
-    config: ModelConfig, weights: Callable[[], Weights]
+    config: ModelConfig, weights: Weights
 ) -> tuple[ModelConfig, Weights, list[Call]]:
     """Return a network of one layer a stage and few tokens, and its calls on XLA."""
     short = replace(config, num_layers_per_stage=1, num_embeddings=VOCABULARY)
-    rows, whole = np.arange(VOCABULARY) % config.num_embeddings, weights()
+    rows = np.arange(VOCABULARY) % config.num_embeddings
     few = Weights(
-        jax.tree.map(lambda leaf: np.asarray(leaf)[rows], whole.table),
-        whole.layers[:: config.num_layers_per_stage],
-        whole.decoder,
+        jax.tree.map(lambda leaf: np.asarray(leaf)[rows], weights.table),
+        weights.layers[:: config.num_layers_per_stage],
+        weights.decoder,
     )
     return short, few, _calls(short, few, xla(short, few))
 
@@ -143,6 +131,10 @@ def _ratio(ours: Call, theirs: Call) -> float:
             call()
             seconds.append(time.perf_counter() - start)
     return median(taken[1]) / median(taken[0])
+
+
+def _path(config: ModelConfig, folder: Path) -> Path:
+    return folder / f"backend-{_key(config)}.json"
 
 
 def _key(config: ModelConfig) -> str:

@@ -15,12 +15,10 @@ import numpy as np
 from saccade.model.backends import BACKENDS, xla
 from saccade.model.checkpoint import load
 from saccade.model.classifier import fold, init_carry
-from saccade.model.config import ModelConfig
-from saccade.model.inference import Weights
 from saccade.model.manifest import Manifest
-from saccade.server.engine.backend_choice import Choice
+from saccade.server.engine.backend_choice import kept_ratio
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
-from saccade.server.engine.native_code import NativeCompiler
+from saccade.server.engine.native_code import NativeCompiler, mark_compiled
 
 LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12
@@ -46,8 +44,8 @@ def load_models(
         paths: The checkpoints' folders.
         execution: The backend that runs the models, one of `BACKENDS`.
         compiler: Compiles native code meanwhile, if any process does.
-        kept: A folder that keeps which backend is faster for each network; without it
-            native code is taken wherever it runs.
+        kept: A folder that keeps which backend is faster for each network. Native code
+            is taken wherever it runs and XLA was not found to be faster.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
@@ -80,6 +78,12 @@ def load_model(
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config = manifest.config
     chosen = BACKENDS[execution](config, fold(config, variables))
+    ratio = None
+    if kept is not None and chosen.prepare:
+        ratio = kept_ratio(config, kept)
+    if ratio is not None and ratio < 1.0:
+        LOG.info("%s: XLA is %.1f times faster here", manifest.name, 1 / ratio)
+        chosen = xla(config, fold(config, variables))
     servable = Servable(
         name=manifest.name,
         tick_events=config.tick_events,
@@ -92,14 +96,10 @@ def load_model(
         advance_rows=partial(chosen.advance_rows, config)
         if chosen.advance_rows
         else None,
+        prepare=partial(compile_native, chosen.prepare, compiler)
+        if chosen.prepare
+        else None,
     )
-    if chosen.prepare:
-        compiling = partial(compile_native, chosen.prepare, compiler)
-        weights = partial(fold, config, variables)
-        choice = None if kept is None else Choice(config, weights, kept)
-        on_xla = partial(_on_xla, servable, config, weights)
-        prepare = partial(_on_the_faster, servable, compiling, choice, on_xla)
-        servable = servable._replace(prepare=prepare)
     LOG.info("%s: executed as %s", servable.key, chosen.name)
     return ServedModel(
         servable=servable,
@@ -110,6 +110,7 @@ def load_model(
         folder=path,
         execution=execution,
         kept=kept,
+        measured=not chosen.prepare or ratio is not None,
     )
 
 
@@ -122,30 +123,6 @@ def _canary_of(manifest: Manifest) -> Canary:
     )
 
 
-def _on_the_faster(
-    servable: Servable,
-    compiling: Callable[[Progress], None],
-    choice: Choice | None,
-    on_xla: Callable[[], Servable],
-    progress: Progress,
-) -> Servable:
-    """Compile native code; return the model that runs it, or the same on XLA."""
-    ready = partial(compiling, progress)
-    if choice is not None and not choice.native_is_faster(ready):
-        LOG.info("%s: executed as xla, which is faster here", servable.key)
-        return on_xla()
-    ready()
-    return servable
-
-
-def _on_xla(
-    servable: Servable, config: ModelConfig, weights: Callable[[], Weights]
-) -> Servable:
-    backend = xla(config, weights())
-    move = partial(backend.advance, config)
-    return servable._replace(weights=backend.weights, advance=move, advance_rows=None)
-
-
 def compile_native(
     prepare: Callable[[Callable[[], None]], None],
     compiler: NativeCompiler | None,
@@ -155,3 +132,4 @@ def compile_native(
     if compiler is not None:
         compiler.wait(progress)
     prepare(partial(progress, "native code"))
+    mark_compiled()

@@ -51,9 +51,8 @@ class Servable(NamedTuple):
         version: Tells apart models of one name; empty where there is one.
         advance_rows: (weights, pool, rows[s], tokens, dt_ms, ticks) -> pool, logits;
             moves those rows of a pool in place. Without it `advance` is used.
-        prepare: Compiles code that several models share, and returns the model on the
-            backend that runs it. It calls its argument meanwhile with what it does,
-            which may raise to end the compilation.
+        prepare: Compiles code that several models share. It calls its argument
+            meanwhile with what it does, which may raise to end the compilation.
     """
 
     name: str
@@ -65,7 +64,7 @@ class Servable(NamedTuple):
     canary: Canary
     version: str = ""
     advance_rows: Advance | None = None
-    prepare: Callable[[Callable[[str], None]], Servable] | None = None
+    prepare: Callable[[Callable[[str], None]], None] | None = None
 
     @property
     def key(self) -> str:
@@ -86,6 +85,7 @@ class ServedModel:
         folder: The folder that the checkpoint was read from.
         execution: The backend that was asked for, one of `BACKENDS`.
         kept: The folder that keeps which backend is faster, if any does.
+        measured: Whether it is known which backend is faster.
     """
 
     servable: Servable
@@ -96,6 +96,7 @@ class ServedModel:
     folder: Path | None = None
     execution: str = "fastest"
     kept: Path | None = None
+    measured: bool = True
 
     @cached_property
     def name(self) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Final, Self
 
 from saccade.model.cpu_kernels.version import sources_version
@@ -28,24 +29,15 @@ ACCELERATORS: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0")
 class NativeCompiler:
     """A process that compiles the kernels; ended when the context is left."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Popen[bytes]) -> None:
         self._process = process
         self._percent = 0
 
     @classmethod
     def start(cls, folder: Path) -> Self:
         """Start a process that keeps the kernels' code in a folder."""
-        # The process finds modules exactly where this one does.
-        program = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; "
-        program += f"here.compile_into({str(folder)!r})"
-        command = [sys.executable, "-c", program]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,  # its end tells the process that this one has ended
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # what fails there is tried again here
-            env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
-        )
+        # What fails there is tried again here.
+        process = start_python(compile_into, str(folder))
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         return cls(process)
@@ -84,13 +76,20 @@ def worth_compiling(folder: Path, execution: str) -> bool:
     """
     return (
         execution == "fastest"
-        and not _mark(folder).exists()
+        and not compiled_mark(folder).exists()
         and not any(Path(device).exists() for device in ACCELERATORS)
         and (os.cpu_count() or 1) > 1
     )
 
 
-def _mark(folder: Path) -> Path:
+def mark_compiled() -> None:
+    """Note that this process's folder of machine code has that of the kernels."""
+    if folder := os.environ.get("NUMBA_CACHE_DIR"):
+        with suppress(OSError):  # nothing can be kept there
+            compiled_mark(Path(folder)).touch()
+
+
+def compiled_mark(folder: Path) -> Path:
     """Return the file that says that a folder has the code of these kernels."""
     try:
         numba = version("numba")
@@ -102,7 +101,8 @@ def _mark(folder: Path) -> Path:
 
 def compile_into(folder: str) -> None:
     """Compile the kernels and keep their code; this process was started for it."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["NUMBA_CACHE_DIR"] = folder  # numba has not been imported yet
+    end_with_parent()
     from saccade.model.cpu_kernels.handler import STEPS, prepare
 
     steps = 0
@@ -113,9 +113,33 @@ def compile_into(folder: str) -> None:
         os.write(1, bytes([min(99, 100 * steps // STEPS)]))
 
     prepare(progress)
-    _mark(Path(folder)).touch()
+    mark_compiled()
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
+def end_with_parent() -> None:
+    """End this process once its standard input does, with the process that began it."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def start_python(function: Callable[..., None], *arguments: str) -> Popen[bytes]:
+    """Start a Python process that finds modules exactly where this one does.
+
+    Args:
+        function: A function of a module, which the process calls; it calls
+            `end_with_parent` first.
+        arguments: The function's.
+    """
+    module = function.__module__
+    program = f"import sys; sys.path[:] = {sys.path!r}; import {module} as here; "
+    program += f"here.{function.__name__}(*{arguments!r})"
+    return Popen(
+        [sys.executable, "-c", program],
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+    )

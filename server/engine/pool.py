@@ -147,7 +147,7 @@ class Pool:
         """
         began_s = time.perf_counter()
         if self._servable.prepare:
-            self._servable = self._servable.prepare(progress)
+            self._servable.prepare(progress)
         executables, rows = compile_all(
             self._servable, self._slots, self._buckets, progress
         )

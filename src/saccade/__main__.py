@@ -29,6 +29,11 @@ COMMANDS: Final = {
         "terminal",
         "clients.commands.cli:classify",
     ),
+    "inspect": Command(
+        "say what a recording holds",
+        "terminal",
+        "clients.commands.cli:inspect",
+    ),
     "key": Command("make an API key", "server", "server.cli:key"),
     "demo": Command(
         "see it all: a server, a stream, a batch, metrics",

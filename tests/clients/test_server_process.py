@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,6 +24,8 @@ from saccade.model.events.simulator.camera import DEFAULT_SENSOR, simulate
 from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Events
 from tests.clients.untrained import TICK_EVENTS, save_untrained
+from tests.model.events.aedat_files import HEADER_31, aedat_31, packet_31
+from tests.model.events.test_recordings import csv_bytes
 
 EPOCH_US = 1_700_000_000_000_000
 
@@ -163,6 +166,51 @@ def test_saccade_classify_lists_its_files(server, capsys, tmp_path):
     assert second.split()[-1] == "208"
     assert classify([*files, "--url", server.url, "--json"]) == 0
     assert [row["pending"] for row in json.loads(capsys.readouterr().out)] == [8, 12]
+
+
+def test_files_without_an_answer_are_named_and_the_others_answered(
+    server, capsys, tmp_path
+):
+    good = [write_recording(tmp_path / f"{n}.bin", 100 * n + 20) for n in (1, 2)]
+    cut = tmp_path / "cut.bin"
+    cut.write_bytes(Path(good[0]).read_bytes()[:-2])
+    backwards = tmp_path / "backwards.csv"
+    backwards.write_text("t,x,y,p\n9,1,1,1\n3,1,1,1\n")
+    files = [good[0], str(cut), str(backwards), "nowhere.bin", good[1]]
+    assert classify([*files, "--url", server.url]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["file", *good]
+    assert f"{cut}: truncated: it ends inside an event" in err
+    assert f"{backwards}: " in err
+    assert "nowhere.bin: there is no such file" in err
+    wide = ["--truncated", "read", "--url", server.url, "--json"]
+    assert classify([*files, *wide]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in rows] == files
+    assert [row.get("events") for row in rows] == [112, 112, None, None, 208]
+    assert [name for name in files if name == rows[2]["file"] and rows[2]["error"]]
+
+
+def test_a_guessed_sensor_is_announced_and_every_camera_answered(
+    server, capsys, tmp_path
+):
+    rows = [(t, t % 100, 150, t % 2) for t in range(40)]
+    wide, two = tmp_path / "wide.csv", tmp_path / "two.aedat"
+    wide.write_bytes(csv_bytes(rows))
+    small = [(t, x, y % 100, p) for t, x, y, p in rows]
+    both = [packet_31(rows), packet_31(small[:24], source=2)]
+    header = HEADER_31.replace(b"DVS128", b"DAVIS240C\r\n#Source 2: DVS128")
+    two.write_bytes(aedat_31(both, header))
+    options = ["--url", server.url, "--camera", "all", "--json"]
+    assert classify([str(wide), str(two), *options]) == 0
+    out, err = capsys.readouterr()
+    assert f"{wide}: its sensor is guessed to be 40x151; --sensor WxH says it" in err
+    answers = {row["file"]: row["events"] + row["pending"] for row in json.loads(out)}
+    assert answers == {
+        str(wide): 40,
+        f"{two} [1 DAVIS240C]": 40,
+        f"{two} [2 DVS128]": 24,
+    }
 
 
 def test_a_server_that_cannot_start_shows_its_last_words(tmp_path):

@@ -65,6 +65,11 @@ class EvtDecoder(ABC):
 
     triggers: list[Trigger] | None = None
 
+    @property
+    @abstractmethod
+    def wraps(self) -> int:
+        """How many wraps of the clock were undone."""
+
     @abstractmethod
     def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words.
@@ -100,6 +105,11 @@ class Evt2Decoder(EvtDecoder):
         self._unwrapper = Unwrapper(EVT2_TIME_HIGH_BITS)
         self._jitter = JitterFilter(STEP_BACK_US)
         self._high: int | None = None
+
+    @property
+    def wraps(self) -> int:
+        """How many wraps of the clock were undone."""
+        return self._unwrapper.wraps
 
     def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words; see EvtDecoder."""
@@ -166,6 +176,11 @@ class Evt3Decoder(EvtDecoder):
         self._decoder.feed(_evt3(EVT3_TIME_HIGH, EVT3_TIME_LOW))
         self._unwrapper = Unwrapper(EVT3_TIME_HIGH_BITS, EVT3_HIGHS_BACK)
         self._jitter = JitterFilter(STEP_BACK_US)
+
+    @property
+    def wraps(self) -> int:
+        """How many wraps of the clock were undone."""
+        return self._unwrapper.wraps
 
     def decode(self, data: bytes | memoryview) -> Events:
         """Decode the next whole words; see EvtDecoder."""

@@ -74,7 +74,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     known = chip.sensor, origin
     if origin == "camera":
         known = choose_sensor(options, findings, lambda: scan(Findings()), known)
-    return Opened(*known, scan(findings), (chip.name,), findings)
+    return Opened(*known, scan(findings), (chip.name,), findings, "AEDAT 2 (jAER)")
 
 
 def _header(file: BinaryIO) -> Header:
@@ -159,6 +159,7 @@ def _decoded(
         t_us = unwrapper.unwrap(words[:, 1])
         change, skipped = chip.layout.sort_out(words[:, 0])
         findings.skipped.update(Counter(skipped))
+        findings.wraps = unwrapper.wraps
         yield _events(words[change, 0], t_us[change], chip)
 
 

@@ -107,7 +107,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     )
     cameras = tuple(dict.fromkeys([*names[chosen : chosen + 1], *names]))
     chunks = _decoded(path, source, options, findings)
-    return Opened(sensor, origin, chunks, cameras, findings)
+    return Opened(sensor, origin, chunks, cameras, findings, "AEDAT 3.1 (cAER)")
 
 
 def packets(path: Path) -> Iterator[Packet]:
@@ -183,6 +183,7 @@ def _decoded(
             if packet.kind == SPECIAL:
                 _note_special(path, file, packet, clock, findings)
                 continue
+            findings.wraps = max(findings.wraps, packet.epoch)
             for events in read_packet(path, file, packet):
                 events["t"] = clock.apply(events["t"])
                 yield events
@@ -200,8 +201,7 @@ def _note_special(
         for word, low in _words(path, file, packet, start).tolist():
             kind, t_us = word >> 1 & 0x7F, low + (packet.epoch << TIME_BITS)
             if kind == TIMESTAMP_RESET:
-                clock.reset()
-                findings.skipped["resets of the clock"] += 1
+                findings.resets += clock.reset()
             elif kind in TRIGGERS and len(findings.triggers) < MOST_TRIGGERS:
                 trigger = Trigger(clock.shift(t_us), 0, TRIGGERS[kind])
                 findings.triggers.append(trigger)

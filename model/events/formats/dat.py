@@ -56,10 +56,13 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         known = parse_sensor(path, header["width"], header["height"]), "header"
     scan = partial(_decoded, path, begin)
     sensor, origin = choose_sensor(options, findings, scan, known)
-    return Opened(sensor, origin, scan(), findings=findings)
+    name = "Prophesee DAT 2"
+    return Opened(sensor, origin, scan(findings), findings=findings, format=name)
 
 
-def _decoded(path: Path, begin: int) -> Iterator[Events]:
+def _decoded(
+    path: Path, begin: int, findings: Findings | None = None
+) -> Iterator[Events]:
     unwrapper = Unwrapper(TIME_BITS)
     with path.open("rb") as file:
         file.seek(begin)
@@ -72,4 +75,6 @@ def _decoded(path: Path, begin: int) -> Iterator[Events]:
             events["x"] = pixels & 0x3FFF
             events["y"] = pixels >> 14 & 0x3FFF
             events["p"] = pixels >> 28 & 1
+            if findings:
+                findings.wraps = unwrapper.wraps
             yield events

@@ -1,7 +1,6 @@
-"""Reader of AEDAT4 and Event Stream (.es) files, which the package `faery` decodes.
+"""Reader of Event Stream (.es) files, which the package `faery` decodes.
 
-An Event Stream file that was cut short ends at its last whole event, without an
-error. Of an AEDAT4 file's tracks only the first with events is read.
+A file that was cut short ends at its last whole event, without an error.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from saccade.model.events.types import Events, as_events
 
 
 def open_file(path: Path, options: ReadOptions) -> Opened:
-    """Open an AEDAT4 or Event Stream file.
+    """Open an Event Stream file.
 
     Raises:
         MalformedRecording: `faery` cannot read it.
@@ -28,19 +27,20 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         import faery
     except ImportError as error:
         raise ReaderMissing("faery") from error
-    with _errors_translated(path):
+    with errors_translated(path):
         stream = faery.events_stream_from_file(path)
         known = Sensor(*stream.dimensions())
     findings = Findings()
     sensor, origin = choose_sensor(
         options, findings, lambda: _chunks(path, iter(stream)), (known, "header")
     )
-    return Opened(sensor, origin, _chunks(path, iter(stream)), findings=findings)
+    chunks = _chunks(path, iter(stream))
+    return Opened(sensor, origin, chunks, findings=findings, format="Event Stream")
 
 
 def _chunks(path: Path, packets: Iterator[Events]) -> Iterator[Events]:
     while True:
-        with _errors_translated(path):
+        with errors_translated(path):
             packet = next(packets, None)
         if packet is None:
             return
@@ -48,7 +48,7 @@ def _chunks(path: Path, packets: Iterator[Events]) -> Iterator[Events]:
 
 
 @contextmanager
-def _errors_translated(path: Path) -> Iterator[None]:
+def errors_translated(path: Path) -> Iterator[None]:
     """Turn any error of `faery` into MalformedRecording.
 
     `faery` raises RuntimeError and bare Exception; a panic of its Rust code is a

@@ -40,7 +40,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
         end_early(path, "it ends inside an event", options, findings)
     scan = partial(_decoded, path)
     sensor, origin = choose_sensor(options, findings, scan, None, (SENSOR,))
-    return Opened(sensor, origin, scan(), findings=findings)
+    return Opened(sensor, origin, scan(), findings=findings, format="N-MNIST")
 
 
 def _decoded(path: Path) -> Iterator[Events]:

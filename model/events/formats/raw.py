@@ -24,7 +24,6 @@ from saccade.model.events.reading import (
     Findings,
     Opened,
     ReadOptions,
-    Trigger,
     end_early,
 )
 from saccade.model.events.sensor import Sensor
@@ -36,13 +35,17 @@ COMMON_SENSORS: Final = (Sensor(640, 480), Sensor(1280, 720))
 
 
 class Encoding(NamedTuple):
-    """A decoder of words, and the size of a word."""
+    """An encoding's name, the decoder of its words, and the size of a word."""
 
+    name: str
     decoder: Callable[[], EvtDecoder]
     word_bytes: int
 
 
-ENCODINGS: Final = {"2": Encoding(Evt2Decoder, 4), "3": Encoding(Evt3Decoder, 2)}
+ENCODINGS: Final = {
+    "2": Encoding("EVT2", Evt2Decoder, 4),
+    "3": Encoding("EVT3", Evt3Decoder, 2),
+}
 
 
 def open_file(path: Path, options: ReadOptions) -> Opened:
@@ -63,7 +66,8 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     known: Known = (geometry, "header") if geometry else None
     scan = partial(_decoded, path, begin, encoding)
     sensor, origin = choose_sensor(options, findings, scan, known, COMMON_SENSORS)
-    return Opened(sensor, origin, scan(findings.triggers), findings=findings)
+    name = f"{encoding.name} in a Prophesee RAW file"
+    return Opened(sensor, origin, scan(findings), findings=findings, format=name)
 
 
 def read_header(file: BinaryIO) -> dict[str, str]:
@@ -108,10 +112,10 @@ def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
 
 
 def _decoded(
-    path: Path, begin: int, encoding: Encoding, triggers: list[Trigger] | None = None
+    path: Path, begin: int, encoding: Encoding, findings: Findings | None = None
 ) -> Iterator[Events]:
     decoder, word_bytes = encoding.decoder(), encoding.word_bytes
-    decoder.triggers = triggers
+    decoder.triggers = findings.triggers if findings else None
     with path.open("rb") as file:
         file.seek(begin)
         while data := file.read(CHUNK_BYTES):
@@ -119,3 +123,5 @@ def _decoded(
                 yield decoder.decode(data[: len(data) - len(data) % word_bytes])
             except MalformedPayload as error:
                 raise MalformedRecording(path, str(error)) from error
+            if findings:
+                findings.wraps = decoder.wraps

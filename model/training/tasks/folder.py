@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from saccade.model.events.errors import EventsError
 from saccade.model.events.fit import Fit, fit
-from saccade.model.events.recordings import OPENERS, open_recording
+from saccade.model.events.reading import Origin, ReadOptions, WhenTruncated
+from saccade.model.events.recordings import OPENERS, Recording, open_recording
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import Events, check
+from saccade.model.events.tolerance import Invalid, Tolerance
+from saccade.model.events.types import Events
 from saccade.model.training.dataset import Samples, Task, gather, load_split
 from saccade.model.training.errors import (
     InvalidSetting,
@@ -30,39 +33,55 @@ Lay your recordings out by class and pass the folder as data_dir=FOLDER:
   FOLDER/test/<class>/<recording>     for saccade evaluate … split=test
 A recording is a file in any of these formats: {" ".join(sorted(OPENERS))}"""
 
+HIDDEN: Final = (".", "__")
+
+logger: Final = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class FolderSettings:
     """The task's settings.
 
     Attributes:
-        width: Of the sensor that the model is trained for.
+        width: Of the sensor that the model is trained for; None for the recordings'.
         height: Of the same sensor.
-        recorded: Width and height of the recordings; empty to take them from the files.
+        recorded: Width and height of the recordings whose files do not say it; empty
+            where the events' own bounds will do.
         fit: What to do with a recording of another geometry: reject, scale or crop.
+        truncated: What to do with a file that ends early: refuse, or read up to there.
+        invalid: What an event outside the sensor or out of order costs: its recording
+            (reject, an error), or itself alone (skip).
+        sort_within_us: Events that are late by no more are put in order, µs.
         validation_share: Share of train held out for validation, class by class.
     """
 
     name: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     recorded: list[int]
     fit: Fit
+    truncated: WhenTruncated
+    invalid: Invalid
+    sort_within_us: int
     validation_share: float
 
 
 def folder(
     values: Mapping[str, Any], data_dir: Path | None, system: SystemSettings
 ) -> Task:
-    """Return the task; the classes are the names of the folders in train."""
+    """Return the task; the classes are the names of the folders in train.
+
+    Folders and files whose names begin with a dot or two underscores, as a notebook or
+    an archive leaves them, are none.
+    """
     settings = build(FolderSettings, values, "task.")
     if len(settings.recorded) not in (0, 2):
         raise InvalidSetting("task.recorded", "it holds a width and a height, or none")
     train = _part(data_dir, "train")
-    labels = tuple(sorted(path.name for path in train.iterdir() if path.is_dir()))
+    labels = tuple(sorted(path.name for path in _visible(train) if path.is_dir()))
     if len(labels) < 2:
         raise MalformedDataSet(train, "holds fewer than two classes' folders")
-    sensor = Sensor(settings.width, settings.height)
+    sensor = _sensor(settings, train, labels)
     read = partial(_read, data_dir, settings, labels, sensor)
     load = partial(load_split, read, validation_share=settings.validation_share)
     return Task(settings.name, labels, sensor, f"recordings in {train.parent}", load)
@@ -75,6 +94,71 @@ def _part(data_dir: Path | None, name: str) -> Path:
     return folder
 
 
+def _visible(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        return iter(())
+    return (p for p in sorted(folder.iterdir()) if not p.name.startswith(HIDDEN))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return a class's recordings.
+
+    Raises:
+        MalformedDataSet: There is none.
+    """
+    files = [f for f in _visible(folder) if f.suffix.lower() in OPENERS]
+    if not files:
+        raise MalformedDataSet(folder, "holds no recording")
+    return files
+
+
+def _sensor(settings: FolderSettings, train: Path, labels: tuple[str, ...]) -> Sensor:
+    """Return the sensor that the model is trained for: as set, or the recordings'.
+
+    Raises:
+        InvalidSetting: Only a width or only a height is set, or files differ.
+    """
+    match settings.width, settings.height:
+        case int(width), int(height):
+            return Sensor(width, height)
+        case None, None:
+            files = (file for name in labels for file in _files(train / name))
+            return _common_sensor([_geometry(file, settings) for file in files])
+    raise InvalidSetting("task.width", "width and height are set together, or neither")
+
+
+class Geometry(NamedTuple):
+    """A recording's sensor, and where it is known from."""
+
+    file: Path
+    sensor: Sensor
+    origin: Origin
+
+
+def _geometry(file: Path, settings: FolderSettings) -> Geometry:
+    recording = _opened(file, settings)
+    return Geometry(file, recording.sensor, recording.origin)
+
+
+def _common_sensor(recordings: Sequence[Geometry]) -> Sensor:
+    """Return the one sensor that recordings' files name, or else their bounds."""
+    named = {r.sensor: r.file.name for r in recordings if r.origin != "guess"}
+    if len(named) > 1:
+        examples = ", ".join(f"{sensor} of {name}" for sensor, name in named.items())
+        reason = f"the recordings differ: {examples}; set it, and task.fit to scale"
+        raise InvalidSetting("task.width, task.height", reason)
+    if named:
+        return next(iter(named))
+    sensors = [recording.sensor for recording in recordings]
+    bounds = Sensor(max(s.width for s in sensors), max(s.height for s in sensors))
+    logger.warning(
+        "no recording says its sensor: %s is guessed from the events; "
+        "task.width and task.height set it",
+        bounds,
+    )
+    return bounds
+
+
 def _read(
     data_dir: Path | None,
     settings: FolderSettings,
@@ -84,24 +168,42 @@ def _read(
 ) -> Samples:
     folder, recordings = _part(data_dir, part), []
     for label, name in enumerate(labels):
-        files = [f for f in sorted((folder / name).glob("*")) if _readable(f)]
-        if not files:
-            raise MalformedDataSet(folder / name, "holds no recording")
+        files = _files(folder / name)
         recordings += [(_events(file, sensor, settings), label) for file in files]
     return gather(recordings)
 
 
-def _readable(file: Path) -> bool:
-    return file.suffix.lower() in OPENERS and not file.name.startswith(".")
+def _opened(
+    file: Path, settings: FolderSettings, sensor: Sensor | None = None
+) -> Recording:
+    """Open one recording; an error names its file."""
+    options = ReadOptions(
+        sensor=Sensor.from_list(settings.recorded) if settings.recorded else None,
+        model_sensor=sensor,
+        truncated=settings.truncated,
+    )
+    try:
+        return open_recording(file, options=options)
+    except EventsError as error:
+        raise MalformedDataSet(file, str(error)) from error
 
 
 def _events(file: Path, sensor: Sensor, settings: FolderSettings) -> Events:
     """Read one recording; an error names its file."""
-    declared = Sensor.from_list(settings.recorded) if settings.recorded else None
+    recording = _opened(file, settings, sensor)
+    tolerance = Tolerance(recording.sensor, settings.invalid, settings.sort_within_us)
     try:
-        recording = open_recording(file, declared)
         events = np.concatenate(list(recording.events))
-        check(events, recording.sensor, None)
-        return fit(events, recording.sensor, sensor, settings.fit)
+        valid = tolerance.whole(events)
+        fitted = fit(valid, recording.sensor, sensor, settings.fit)
     except EventsError as error:
         raise MalformedDataSet(file, str(error)) from error
+    if recording.origin == "guess":
+        text = "%s: its sensor is guessed to be %s; task.recorded says it"
+        logger.warning(text, file, recording.sensor)
+    for warning in recording.findings.warnings:
+        logger.warning("%s: %s", file, warning)
+    if (skipped := tolerance.skipped).events:
+        text = "%s: %d invalid events are left out; the first: %s"
+        logger.warning(text, file, skipped.events, skipped.first)
+    return fitted

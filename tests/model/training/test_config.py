@@ -88,3 +88,21 @@ def test_a_yes_is_no_number() -> None:
     values = {"scheme": "linear", "downsample": True, "timestep": "preceding"}
     with pytest.raises(InvalidSetting, match="True is no int"):
         build(TokenSettings, values)
+
+
+@pytest.mark.parametrize(
+    "name", ["数据", "données", "data (1)", "a=b", "it's", "a#b", "a,b", "[a]", "~x"]
+)
+def test_a_path_is_taken_as_it_is(name: str) -> None:
+    values = resolve("config", ["task=nmnist", f"data_dir=/d/{name}", f"resume={name}"])
+    assert (values["data_dir"], values["resume"]) == (f"/d/{name}", name)
+
+
+def test_a_path_in_hydras_quotes_or_null_is_what_hydra_makes_of_it() -> None:
+    values = resolve("config", ["task=nmnist", r"data_dir='it\'s'", "output_dir=null"])
+    assert (values["data_dir"], values["output_dir"]) == ("it's", None)
+
+
+def test_figures_are_no_setting_of_training() -> None:
+    with pytest.raises(UnknownSetting, match="figures"):
+        resolve("config", ["task=nmnist", "figures=somewhere"])

@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "height": 30,
     "recorded": [],
     "fit": "reject",
+    "truncated": "refuse",
     "validation_share": 0.25,
 }
 
@@ -175,3 +176,61 @@ def test_a_missing_folder_says_how_to_lay_recordings_out(tmp_path: Path) -> None
 def test_a_geometry_of_three_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"task\.recorded"):
         build(write_gestures(tmp_path, Sensor(40, 30)), recorded=[1, 2, 3])
+
+
+def test_the_recordings_say_the_sensor_where_no_setting_does(tmp_path: Path) -> None:
+    folder = write_mixed(tmp_path)
+    for file in folder.rglob("*"):
+        if file.suffix not in {".aedat", ".aedat2", ""} or file.name == "e.aedat2":
+            file.unlink() if file.is_file() else None
+    task = build(folder, width=None, height=None)
+    assert task.sensor == Sensor(128, 128)
+    assert len(task.load("test").events) == 2
+
+
+def test_a_sensor_guessed_from_the_events_is_announced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_gestures(tmp_path, Sensor(40, 30))
+    task = build(folder, width=None, height=None)
+    assert (task.sensor.width, task.sensor.height) == (40, 30)
+    assert "40x30 is guessed from the events" in caplog.text
+    caplog.clear()
+    assert len(task.load("test").events) == 12
+    assert not caplog.text, "the model's sensor holds all events"
+
+
+def test_recordings_of_two_sensors_are_named(tmp_path: Path) -> None:
+    folder = write_mixed(tmp_path)
+    for name in ("clap", "wave"):
+        for file in (folder / "train" / name).iterdir():
+            file.unlink()
+    raw = evt3_bytes([(0, 1, 2, 1)], b"% evt 3.0\n% geometry 640x480\n% end\n")
+    (folder / "train" / "wave" / "a.raw").write_bytes(raw)
+    data = aedat_31([packet_31([(0, 1, 2, 1)])])
+    (folder / "train" / "clap" / "b.aedat").write_bytes(data)
+    differ = r"recordings differ: 128x128 of b\.aedat, 640x480 of a\.raw"
+    with pytest.raises(InvalidSetting, match=differ):
+        build(folder, width=None, height=None)
+    with pytest.raises(InvalidSetting, match="set together"):
+        build(folder, width=None)
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", ".git"])
+def test_hidden_folders_are_no_classes(name: str, tmp_path: Path) -> None:
+    folder = write_gestures(tmp_path, Sensor(40, 30))
+    (folder / "train" / name).mkdir()
+    (folder / "train" / "wave" / "._0.csv").write_bytes(b"\0\5\26\7")
+    task = build(folder)
+    assert task.labels == ("clap", "point", "wave")
+    assert len(task.load("train").events) == 9
+
+
+def test_a_cut_recording_is_read_up_to_there_where_that_is_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write_mixed(tmp_path) / "test" / "clap" / "e.aedat2"
+    file.write_bytes(file.read_bytes()[:-3])
+    samples = build(tmp_path, **MIXED, truncated="read").load("test")
+    assert [events.size for events in samples.events[:7]] == [80] * 4 + [79] + [80] * 2
+    assert "e.aedat2: truncated" in caplog.text
