@@ -62,7 +62,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         metavar="NAME",
         help="which model to ask (default: the one for the source's sensor)",
     )
-    add_recording_options(parser)
+    add_reading_options(parser)
     parser.add_argument(
         "--fit",
         choices=get_args(Fit),
@@ -74,7 +74,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for what a recording's file may lack."""
+    """Add the options for what any recording's file may lack."""
     parser.add_argument(
         "--sensor",
         metavar="WxH",
@@ -87,6 +87,11 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         type=clock_bits,
         help="a recording's timestamps wrap after 2^N µs (not needed for RAW and DAT)",
     )
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options for reading recordings; `read_options` returns them."""
+    add_recording_options(parser)
     parser.add_argument(
         "--chip",
         metavar="NAME",

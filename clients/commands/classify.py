@@ -19,7 +19,7 @@ from saccade.clients.commands.arguments import (
     print_message,
     read_options,
 )
-from saccade.clients.commands.opening import Models, cameras_of, open_files, remarks
+from saccade.clients.commands.opening import Models, Remarks, cameras_of, open_files
 from saccade.clients.commands.tolerance import left_out
 from saccade.clients.display.text import answer_table
 from saccade.clients.errors import RequestRefused, UnplayableSource
@@ -107,8 +107,7 @@ def _cameras(
     """Yield a file's recording, or that of each of its cameras."""
     if name.startswith(SIMULATED):
         source = load(name, open_source(name))
-        card = models.choose(source.sensor, "header")
-        yield source._replace(model=card if isinstance(card, str) else card.name)
+        yield source._replace(model=models.name_for(source.sensor, "header"))
         return
     paths, bits = [Path(name)], options.clock_bits
     chosen = read_options(options)
@@ -116,8 +115,11 @@ def _cameras(
         recording, model = open_files(paths, each, bits, models)
         several = each.camera != chosen.camera and each.camera
         label = f"{name} [{each.camera}]" if several else name
+        remarks = Remarks(recording)
+        for remark in remarks.at_first():
+            print_message(COMMAND, f"{label}: {remark}")
         events = _all_events(recording.events)
-        for remark in remarks(recording):
+        for remark in remarks.at_last():
             print_message(COMMAND, f"{label}: {remark}")
         yield Loaded(label, recording.sensor, events, model)
 

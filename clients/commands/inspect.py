@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from saccade.clients.commands.arguments import (
-    add_recording_options,
+    add_reading_options,
     print_message,
     read_options,
 )
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="a recording")
-    add_recording_options(parser)
+    add_reading_options(parser)
     parser.add_argument(
         "--png",
         metavar="FILE",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.geometry import holds
-from saccade.model.events.reading import Findings, Origin, ReadOptions
+from saccade.model.events.reading import Origin, ReadOptions
 from saccade.model.events.recordings import Recording
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.split import open_split
@@ -41,9 +41,11 @@ class Models:
         """Return the user's model, or else the one for a recording's sensor.
 
         Where the sensor is a guess, that is the smallest that holds it; where none
-        suits, the server's first. A name that the server does not list is returned as
-        it is, for the server to refuse.
+        suits, the server's first. The user's name alone is returned where nothing has
+        to be known of the model, or where the server does not list it.
         """
+        if self.named is not None and origin != "guess":
+            return self.named
         self._cards = self._cards or self.list_models()
         if self.named is not None:
             return next((c for c in self._cards if c.name == self.named), self.named)
@@ -53,6 +55,11 @@ class Models:
             self.notify(f"asking {chosen.name}; --model chooses of {names}")
             self._told.add(chosen.name)
         return chosen
+
+    def name_for(self, sensor: Sensor, origin: Origin) -> str:
+        """Return the name of the model that `choose` returns."""
+        chosen = self.choose(sensor, origin)
+        return chosen if isinstance(chosen, str) else chosen.name
 
 
 def suitable(cards: Sequence[ModelCard], sensor: Sensor, origin: Origin) -> ModelCard:
@@ -97,12 +104,29 @@ def cameras_of(
     return [replace(options, camera=name) for name in found or (None,)]
 
 
-def remarks(recording: Recording, findings: Findings | None = None) -> Iterator[str]:
-    """Yield what a user should know of a recording, in words, once it was read."""
-    findings = findings or recording.findings
-    if recording.origin == "guess":
-        yield f"its sensor is guessed to be {recording.sensor}; --sensor WxH says it"
-    yield from findings.warnings
-    if findings.skipped:
-        counts = (f"{count:,} {kind}" for kind, count in findings.skipped.items())
-        yield f"skipped {', '.join(counts)}"
+@dataclass
+class Remarks:
+    """What a user should know of a recording, in words, each said once."""
+
+    recording: Recording
+    _told: int = 0
+
+    def at_first(self) -> Iterator[str]:
+        """Yield what is known once the recording is open: a guess, other cameras."""
+        if self.recording.origin == "guess":
+            sensor = self.recording.sensor
+            yield f"its sensor is guessed to be {sensor}; --sensor WxH says it"
+        yield from self._new_warnings()
+
+    def at_last(self) -> Iterator[str]:
+        """Yield what was met, once all events were read."""
+        yield from self._new_warnings()
+        skipped = self.recording.findings.skipped
+        if skipped:
+            counts = (f"{count:,} {kind}" for kind, count in skipped.items())
+            yield f"skipped {', '.join(counts)}"
+
+    def _new_warnings(self) -> Iterator[str]:
+        warnings = self.recording.findings.warnings
+        yield from warnings[self._told :]
+        self._told = len(warnings)

@@ -6,16 +6,20 @@ import argparse
 import asyncio
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Final, get_args
 
 from saccade.clients.commands import arguments
-from saccade.clients.commands.arguments import base_parser, choose_model, print_message
+from saccade.clients.commands.arguments import base_parser, print_message
+from saccade.clients.commands.opening import Remarks
 from saccade.clients.commands.playback import Playback, run
+from saccade.clients.commands.streams import Streamed, open_streams, run_together
 from saccade.clients.connection import LIVE_LAG_MS, Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
+from saccade.clients.display.statistics import Summary
 from saccade.clients.pacing import by_events, by_time
-from saccade.clients.sources import Source, open_source
+from saccade.clients.sources import Source
+from saccade.model.events.reading import Trigger
 from saccade.model.events.recordings import OPENERS
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import ReadoutWindow, WhenFull
@@ -39,13 +43,20 @@ examples:
   saccade stream sim:motions
   saccade stream digit.bin --model nmnist --speed 0.2
   saccade stream drive.raw --sensor 640x480 --speed max --json | tail -1
+  saccade stream part1.raw part2.raw part3.raw
+  saccade stream stereo.aedat4 --camera all
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = base_parser(COMMAND, DESCRIPTION, EPILOG)
-    parser.add_argument("source", metavar="SOURCE", help="a recording, or sim:motions")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="a recording, or sim:motions; several files continue one stream",
+    )
     _add_pace(parser)
     _add_scoring(parser)
     parser.add_argument(
@@ -114,17 +125,53 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command, and return its exit status."""
-    source = open_source(options.source, options.sensor, options.clock_bits)
+    streams = open_streams(options, _notify)
+    remarks = [Remarks(s.recording) if s.recording else None for s in streams]
+    views = [
+        choose_view(
+            as_json=options.json,
+            camera=s.camera,
+            triggers=s.recording.findings.triggers if s.recording else (),
+        )
+        for s in streams
+    ]
+    for stream, remark in zip(streams, remarks, strict=True):
+        _tell(stream, remark.at_first() if remark else ())
+    plays = [_play(*each, options) for each in zip(streams, views, strict=True)]
+    ends = asyncio.run(run_together(plays))
+    for stream, view, end, remark in zip(streams, views, ends, remarks, strict=True):
+        if not isinstance(end, BaseException):
+            view.finish(end)
+            _tell(stream, remark.at_last() if remark else ())
+    refused = 0
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+        refused += end.frames_refused
+    return 1 if refused else 0
+
+
+def _play(
+    stream: Streamed, view: View, options: argparse.Namespace
+) -> Coroutine[None, None, Summary]:
+    source = stream.source
     playback = Playback(
         url=options.url,
-        model=options.model
-        or source.model
-        or choose_model(options.url, source.sensor, _notify),
+        model=stream.model,
         source=source,
         frames=_frames(source, options),
         speed=options.speed,
     )
-    choices = Choices(
+    return run(playback, view, _choices(source, options), _notify)
+
+
+def _tell(stream: Streamed, remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        _notify(f"{stream.source.name}: {remark}")
+
+
+def _choices(source: Source, options: argparse.Namespace) -> Choices:
+    return Choices(
         sensor=source.sensor,
         fit=options.fit,
         report=options.report,
@@ -134,10 +181,6 @@ def execute(options: argparse.Namespace) -> int:
         invalid=options.invalid,
         sort_within_us=options.sort_within_us,
     )
-    view = choose_view(as_json=options.json)
-    summary = asyncio.run(run(playback, view, choices, _notify))
-    view.finish(summary)
-    return 1 if summary.frames_refused else 0
 
 
 def default_readout(source: Source) -> ReadoutWindow:
@@ -154,12 +197,23 @@ def default_lag_ms(source: Source, chosen: int | None) -> int | None:
     return chosen or None
 
 
-def choose_view(*, as_json: bool) -> View:
-    """Return the view that suits standard output."""
+def choose_view(
+    *,
+    as_json: bool,
+    camera: str | None = None,
+    triggers: Sequence[Trigger] = (),
+) -> View:
+    """Return the view that suits standard output.
+
+    Args:
+        as_json: Whether it is read by a program.
+        camera: The camera, where there are several.
+        triggers: The source's triggers, which may grow as events are read.
+    """
     if as_json:
-        return JsonView(sys.stdout)
-    if not sys.stdout.isatty():
-        return PlainView(sys.stdout)
+        return JsonView(sys.stdout, camera, triggers)
+    if camera is not None or not sys.stdout.isatty():
+        return PlainView(sys.stdout, camera)
     from rich.console import Console
 
     from saccade.clients.display.live import LiveView

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, Protocol, Self, TextIO
 
@@ -14,6 +16,7 @@ from saccade.clients.display.text import (
     percent,
     summary_lines,
 )
+from saccade.model.events.reading import Trigger
 from saccade.server.protocol.messages import Result
 
 LINE_EVERY_S: Final = 1.0
@@ -44,10 +47,14 @@ class View(Protocol):
 
 
 class PlainView:
-    """A view for logs: a line a second, and the summary."""
+    """A view for logs: a line a second, and the summary.
 
-    def __init__(self, out: TextIO) -> None:
+    Where there are several at once, every line begins with the camera's name.
+    """
+
+    def __init__(self, out: TextIO, camera: str | None = None) -> None:
         self._out = out
+        self._start = "" if camera is None else f"[{camera}] "
         self._next_s = 0.0
 
     def __enter__(self) -> Self:
@@ -64,21 +71,38 @@ class PlainView:
         if snapshot.label is None or snapshot.wall_s < self._next_s:
             return
         self._next_s = snapshot.wall_s + LINE_EVERY_S
-        self._out.write(snapshot_line(snapshot) + "\n")
+        self._out.write(f"{self._start}{snapshot_line(snapshot)}\n")
         self._out.flush()
 
     def finish(self, summary: Summary) -> None:
         """Write the summary."""
         for name, value in summary_lines(summary):
-            self._out.write(f"{name:<10} {value}\n")
+            self._out.write(f"{self._start}{name:<10} {value}\n")
         self._out.flush()
 
 
 class JsonView:
-    """A view for programs: a line of JSON for each result, then the summary."""
+    """A view for programs: a line of JSON for each result, then the summary.
 
-    def __init__(self, out: TextIO) -> None:
+    Where there are several at once, every line names the camera.
+
+    Args:
+        out: Receives the lines.
+        camera: The camera, where there are several.
+        triggers: The source's triggers, which may grow as events are read; each is
+            written before the first result after it.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        camera: str | None = None,
+        triggers: Sequence[Trigger] = (),
+    ) -> None:
         self._out = out
+        self._triggers = triggers
+        self._written = 0
+        self._named = {} if camera is None else {"camera": camera}
 
     def __enter__(self) -> Self:
         return self
@@ -87,18 +111,29 @@ class JsonView:
         self._out.flush()
 
     def add(self, result: Result) -> None:
-        """Write a result."""
+        """Write a result, after the triggers before it."""
+        self._write_triggers(result.t_us)
         self._write({"type": "result", **asdict(result)})
 
     def show(self, snapshot: Snapshot) -> None:
         """Do nothing: a program has every result."""
 
     def finish(self, summary: Summary) -> None:
-        """Write the summary."""
+        """Write the summary, after the last triggers."""
+        self._write_triggers(math.inf)
         self._write({"type": "summary", **asdict(summary)})
 
+    def _write_triggers(self, until_us: float) -> None:
+        """Write the triggers up to a time, each once."""
+        while self._written < len(self._triggers):
+            trigger = self._triggers[self._written]
+            if trigger.t_us > until_us:
+                return
+            self._write({"type": "trigger", **trigger._asdict()})
+            self._written += 1
+
     def _write(self, line: dict[str, object]) -> None:
-        self._out.write(json.dumps(line) + "\n")
+        self._out.write(json.dumps(line | self._named) + "\n")
 
 
 def snapshot_line(snapshot: Snapshot) -> str:

@@ -213,6 +213,48 @@ def test_a_guessed_sensor_is_announced_and_every_camera_answered(
     }
 
 
+def test_several_files_continue_one_stream(server, capsys, tmp_path):
+    parts = [tmp_path / f"{n}.csv" for n in range(3)]
+    for n, part in enumerate(parts):
+        rows = [(40 * n + t, t, n, 1) for t in range(40)]
+        part.write_bytes(csv_bytes(rows))
+    files = [str(part) for part in parts]
+    options = ["--url", server.url, "--speed", "max", "--json"]
+    assert stream([*files, *options]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["events_scored"], summary["events_pending"]) == (112, 8)
+    assert summary["stream_s"] == pytest.approx(111e-6)
+    assert stream([files[0], "sim:motions", *options]) == 1
+    assert "only files continue one stream" in capsys.readouterr().err
+
+
+def test_all_cameras_of_a_file_are_streamed_at_once(server, capsys, tmp_path):
+    rows = [(t, t % 100, t % 90, t % 2) for t in range(40)]
+    header = HEADER_31.replace(b"DVS128", b"DAVIS240C\r\n#Source 2: DVS128")
+    path = tmp_path / "two.aedat"
+    both = [packet_31(rows), packet_31(rows[:24], source=2)]
+    path.write_bytes(aedat_31(both, header))
+    options = ["--url", server.url, "--speed", "max", "--camera", "all", "--json"]
+    assert stream([str(path), *options]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    scored = {
+        line["camera"]: line["events_scored"] + line["events_pending"]
+        for line in lines
+        if line["type"] == "summary"
+    }
+    assert scored == {"1 DAVIS240C": 40, "2 DVS128": 24}
+    assert stream([str(path), *options[:4]]) == 0
+    assert "camera 1 DAVIS240C is read; the file also" in capsys.readouterr().err
+
+
+def test_a_guess_is_announced_before_the_stream(server, capsys, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(csv_bytes([(t, 200 + t, 5, 1) for t in range(40)]))
+    assert stream([str(path), "--url", server.url, "--speed", "max"]) == 0
+    told = "a.csv: its sensor is guessed to be 240x6; --sensor WxH says it"
+    assert told in capsys.readouterr().err
+
+
 def test_a_server_that_cannot_start_shows_its_last_words(tmp_path):
     with (
         ServerProcess(["--model", str(tmp_path / "nothing")]) as process,

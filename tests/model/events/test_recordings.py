@@ -148,6 +148,17 @@ class TestGeometry:
     def test_other_files_have_their_events_bounds(self, file, name):
         assert open_recording(file(name, WRITTEN[name])).sensor == BOUNDS
 
+    @pytest.mark.parametrize(
+        ("place", "sensor", "origin"),
+        [((33, 33), Sensor(34, 34), "header"), ((100, 9), Sensor(240, 180), "guess")],
+    )
+    def test_a_bin_file_is_of_n_mnist_where_its_pixels_hold_all_events(
+        self, file, place, sensor, origin
+    ):
+        path = file("a.bin", nmnist_bytes([(0, 1, 1, 1), (9, *place, 0)]))
+        recording = open_recording(path)
+        assert (recording.sensor, recording.origin) == (sensor, origin)
+
     @pytest.mark.parametrize("geometry", ["640", "0x480", "axb"])
     def test_a_malformed_geometry_is_refused(self, file, geometry):
         header = f"% evt 3.0\n% geometry {geometry}\n".encode()
@@ -176,6 +187,13 @@ class TestChunks:
     def test_the_wraps_of_a_dat_clock_are_undone(self, file):
         path = file("a.dat", dat_bytes([(2**32 - 1, 0, 0, 0), (1, 0, 0, 0)]))
         assert read_all(open_recording(path))["t"].tolist() == [0, 2]
+
+    def test_marks_of_an_overflow_in_a_bin_file_are_time_and_no_events(self, file):
+        rows = [(8_190, 1, 2, 1), (0, 0, 240, 0), (5, 3, 4, 0), (0, 0, 240, 0)]
+        path = file("a.bin", nmnist_bytes([*rows, (7, 5, 6, 1)]))
+        assert read_all(open_recording(path)).tolist() == [
+            (0, 1, 2, 1), (7, 3, 4, 0), (8_201, 5, 6, 1),
+        ]  # fmt: skip
 
     def test_columns_of_a_csv_may_come_in_any_order(self, file):
         data = b"y,on,extra,timestamp,x\n2,1,7,50,3\n"

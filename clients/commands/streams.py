@@ -1,0 +1,89 @@
+"""The streams of one `saccade stream`: a source, or each camera of a recording."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from saccade.clients.commands.arguments import read_options
+from saccade.clients.commands.opening import Models, cameras_of, open_files
+from saccade.clients.errors import UnplayableSource
+from saccade.clients.sources import SIMULATED, Source, open_source
+from saccade.model.events.recordings import Recording
+
+if TYPE_CHECKING:  # httpx is no part of the base install
+    from saccade.clients.http import ModelCard
+
+T = TypeVar("T")
+
+
+class Streamed(NamedTuple):
+    """A source to stream, the model to ask, and the recording that it plays.
+
+    `camera` is the recording's camera, where there are streams of several.
+    """
+
+    source: Source
+    model: str
+    recording: Recording | None = None
+    camera: str | None = None
+
+
+def open_streams(
+    options: argparse.Namespace, notify: Callable[[str], None]
+) -> list[Streamed]:
+    """Open what the command line names: files are one recording, continued.
+
+    Raises:
+        UnplayableSource: A simulated camera stands beside another source.
+        RecordingError: A file cannot be read.
+    """
+
+    def list_models() -> list[ModelCard]:
+        from saccade.clients import http
+
+        return http.models(options.url)
+
+    models = Models(list_models, options.model, notify)
+    if any(text.startswith(SIMULATED) for text in options.source):
+        return [_simulated(options.source, models)]
+    paths, bits = [Path(text) for text in options.source], options.clock_bits
+    chosen, streams = read_options(options), []
+    for each in cameras_of(paths, chosen, bits):
+        recording, model = open_files(paths, each, bits, models)
+        camera = each.camera if each.camera != chosen.camera else None
+        name = paths[0].name if camera is None else f"{paths[0].name} [{camera}]"
+        source = Source(name, recording.sensor, recording.events)
+        streams.append(Streamed(source, model, recording, camera))
+    return streams
+
+
+def _simulated(texts: Sequence[str], models: Models) -> Streamed:
+    if len(texts) > 1:
+        raise UnplayableSource(texts[0], "only files continue one stream")
+    source = open_source(texts[0])
+    if models.named is None and source.model is not None:
+        return Streamed(source, source.model)
+    return Streamed(source, models.name_for(source.sensor, "header"))
+
+
+async def run_together(runs: Sequence[Awaitable[T]]) -> list[T | BaseException]:
+    """Run streams at once, each to its own end; an interrupt reaches all of them.
+
+    Returns:
+        What each returned, or the exception that ended it.
+    """
+    tasks = [asyncio.ensure_future(run) for run in runs]
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        # The first interrupt ends the streams, whose scores are still to be shown.
+        current = asyncio.current_task()
+        assert current is not None
+        current.uncancel()
+        for task in tasks:
+            task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
