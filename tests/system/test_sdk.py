@@ -28,6 +28,7 @@ def test_every_example_of_the_page_runs_in_turn(server, capsys):
     printed = capsys.readouterr().out
     assert "event_outside_sensor 3 500" in printed
     assert "unknown_model" in printed
+    assert "1 event was skipped" in printed
     assert "no Saccade server answers at ws://127.0.0.1:9" in printed
 
 
