@@ -74,8 +74,8 @@ def execute(options: argparse.Namespace) -> int:
     chosen = read_options(options)
     for name in options.files:
         try:
-            reports += _inspect(Path(name), chosen, options)
-        except EventsError as error:
+            reports += _inspect(Path(name), chosen, options, len(reports))
+        except (EventsError, OSError) as error:
             failed = True
             reason = getattr(error, "reason", str(error))
             reports.append({"file": name, "error": reason})
@@ -89,9 +89,12 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _inspect(
-    path: Path, chosen: ReadOptions, options: argparse.Namespace
+    path: Path, chosen: ReadOptions, options: argparse.Namespace, place: int
 ) -> list[dict[str, Any]]:
-    """Return the report of a file, or one for each of its cameras."""
+    """Return the report of a file, or one for each of its cameras.
+
+    `place` numbers the pictures of several recordings.
+    """
     if not path.exists():
         raise MalformedRecording(path, "there is no such file")
     every = chosen.camera == ALL_CAMERAS
@@ -101,20 +104,21 @@ def _inspect(
         opened = open_recording(path, None, options.clock_bits, chosen)
         cameras = opened.cameras or [None]
     reports = []
-    for place, camera in enumerate(cameras):
+    for number, camera in enumerate(cameras, place):
         one = replace(chosen, camera=camera)
         recording = open_recording(path, None, options.clock_bits, one)
         inspection = Inspection(recording.sensor)
         for events in recording.events:
             inspection.add(events)
         if options.png:
-            _draw(inspection, _numbered(options.png, place))
+            _draw(inspection, _numbered(options.png, number))
         reports.append(_report(path, recording, inspection))
     return reports
 
 
-def _numbered(path: Path, place: int) -> Path:
-    return path.with_stem(f"{path.stem}-{place + 1}") if place else path
+def _numbered(path: Path, number: int) -> Path:
+    """Return the picture's path; from the second on, it ends in a number."""
+    return path.with_stem(f"{path.stem}-{number + 1}") if number else path
 
 
 def _draw(inspection: Inspection, path: Path) -> None:

@@ -81,3 +81,12 @@ def test_a_picture_shows_two_images_side_by_side(tmp_path):
     assert inspect([str(path), "--sensor", "40x30", "--png", str(png)]) == 0
     with Image.open(png) as image:
         assert (image.format, image.size) == ("PNG", (84, 30))
+
+
+def test_pictures_of_several_files_are_numbered(tmp_path, capsys):
+    path, png = tmp_path / "a.csv", tmp_path / "a.png"
+    path.write_bytes(csv_bytes(ROWS))
+    assert inspect([str(path), str(path), "--png", str(png)]) == 0
+    assert sorted(file.name for file in tmp_path.glob("*.png")) == ["a-2.png", "a.png"]
+    assert inspect([str(path), "--png", str(tmp_path / "gone" / "a.png")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err

@@ -186,18 +186,18 @@ class Evt3Decoder(EvtDecoder):
         """Decode the next whole words; see EvtDecoder."""
         _check_whole_words("evt3", data, EVT3_WORD_BYTES)
         words = np.frombuffer(data, "<u2")
-        highs = words[words >> 12 == 8] & 0xFFF
+        highs: Words = words.compress(words >> 12 == 8) & np.uint16(0xFFF)
         before = self._unwrapper.newest
         if before is not None and not self._edges(words):
             steps = _regular_steps(before, highs)
             if steps is not None:
                 self._unwrapper.resume(before + steps)
-                events = self._decoded(data)
+                decoded = self._feed(data)
                 # No event is older than one TIME_HIGH before the first.
                 least_us = (before << 12) - STEP_BACK_US
-                events["t"] = least_us + (events["t"] - least_us) % EVT3_US
-                events["t"] = self._jitter.apply(events["t"])
-                return events
+                t_us = decoded.timestamp.astype(np.int64) - least_us
+                t_us = least_us + (t_us & EVT3_US - 1)
+                return _as_events(decoded, self._jitter.apply(t_us))
         return self._recounted(words, data, highs)
 
     def _recounted(
@@ -211,23 +211,16 @@ class Evt3Decoder(EvtDecoder):
             edges = np.flatnonzero((words >> 12 == 10) & (times != NEVER_US))
             channels = words[edges] >> 8 & 0xF
             _add_triggers(self.triggers, times[edges], channels, words[edges])
-        which = np.repeat(np.arange(words.size), _events_in(words))
-        events = self._decoded(data)
-        events["t"] = times[which]
-        dated: Events = events[times[which] != NEVER_US]
+        t_us = times[np.repeat(np.arange(words.size), _events_in(words))]
+        dated: Events = _as_events(self._feed(data), t_us)[t_us != NEVER_US]
         dated["t"] = self._jitter.apply(dated["t"])
         return dated
 
-    def _decoded(self, data: bytes | memoryview) -> Events:
-        """Return the package's events, with its own time."""
+    def _feed(self, data: bytes | memoryview) -> Any:
         try:
-            decoded = self._decoder.feed(bytes(data))
+            return self._decoder.feed(bytes(data))
         except OSError as error:
             raise MalformedPayload("evt3", str(error)) from error
-        events = np.empty(len(decoded), EVENT_DTYPE)
-        events["t"], events["x"], events["y"] = decoded.timestamp, decoded.x, decoded.y
-        events["p"] = decoded.polarity
-        return events
 
     def _edges(self, words: Words) -> bool:
         """Return whether there are triggers to add."""
@@ -265,6 +258,14 @@ class Evt3Decoder(EvtDecoder):
             words += [EVT3_TIME_HIGH | t_us >> 12 & 0xFFF, EVT3_TIME_LOW | t_us & 0xFFF]
         self._decoder.feed(_evt3(*words))
         self._jitter.resume(newest_us)
+
+
+def _as_events(decoded: Any, t_us: Int64s) -> Events:
+    """Return the package's events, with other timestamps."""
+    events = np.empty(len(decoded), EVENT_DTYPE)
+    events["t"], events["x"], events["y"] = t_us, decoded.x, decoded.y
+    events["p"] = decoded.polarity
+    return events
 
 
 def _regular_steps(before: int, highs: Words) -> int | None:
