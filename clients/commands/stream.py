@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import math
 import sys
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Final, get_args
 
 from saccade.clients.commands import arguments
@@ -19,7 +19,7 @@ from saccade.clients.display.plain import JsonView, PlainView, View
 from saccade.clients.display.statistics import Summary
 from saccade.clients.pacing import by_events, by_time
 from saccade.clients.sources import Source
-from saccade.model.events.reading import Trigger
+from saccade.model.events.reading import Findings
 from saccade.model.events.recordings import OPENERS
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import ReadoutWindow, WhenFull
@@ -131,7 +131,7 @@ def execute(options: argparse.Namespace) -> int:
         choose_view(
             as_json=options.json,
             camera=s.camera,
-            triggers=s.recording.findings.triggers if s.recording else (),
+            findings=s.recording.findings if s.recording else None,
         )
         for s in streams
     ]
@@ -201,17 +201,17 @@ def choose_view(
     *,
     as_json: bool,
     camera: str | None = None,
-    triggers: Sequence[Trigger] = (),
+    findings: Findings | None = None,
 ) -> View:
     """Return the view that suits standard output.
 
     Args:
         as_json: Whether it is read by a program.
         camera: The camera, where there are several.
-        triggers: The source's triggers, which may grow as events are read.
+        findings: The recording's, which grow as events are read.
     """
     if as_json:
-        return JsonView(sys.stdout, camera, triggers)
+        return JsonView(sys.stdout, camera, findings)
     if camera is not None or not sys.stdout.isatty():
         return PlainView(sys.stdout, camera)
     from rich.console import Console

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -13,6 +13,7 @@ from saccade.clients.commands.opening import Models, cameras_of, open_files
 from saccade.clients.errors import UnplayableSource
 from saccade.clients.sources import SIMULATED, Source, open_source
 from saccade.model.events.recordings import Recording
+from saccade.model.events.types import Events
 
 if TYPE_CHECKING:  # httpx is no part of the base install
     from saccade.clients.http import ModelCard
@@ -56,9 +57,17 @@ def open_streams(
         recording, model = open_files(paths, each, bits, models)
         camera = each.camera if each.camera != chosen.camera else None
         name = paths[0].name if camera is None else f"{paths[0].name} [{camera}]"
-        source = Source(name, recording.sensor, recording.events)
+        source = Source(name, recording.sensor, as_the_file_counts(recording))
         streams.append(Streamed(source, model, recording, camera))
     return streams
+
+
+def as_the_file_counts(recording: Recording) -> Iterator[Events]:
+    """Yield a recording's events with the timestamps of its file's clock."""
+    for chunk in recording.events:
+        counted = chunk.copy()
+        counted["t"] += recording.findings.start_us or 0
+        yield counted
 
 
 def _simulated(texts: Sequence[str], models: Models) -> Streamed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, Protocol, Self, TextIO
 
@@ -16,7 +15,7 @@ from saccade.clients.display.text import (
     percent,
     summary_lines,
 )
-from saccade.model.events.reading import Trigger
+from saccade.model.events.reading import Findings
 from saccade.server.protocol.messages import Result
 
 LINE_EVERY_S: Final = 1.0
@@ -89,18 +88,18 @@ class JsonView:
     Args:
         out: Receives the lines.
         camera: The camera, where there are several.
-        triggers: The source's triggers, which may grow as events are read; each is
-            written before the first result after it.
+        findings: The recording's, which grow as events are read; each trigger is
+            written before the first result after it, in the clock of the file.
     """
 
     def __init__(
         self,
         out: TextIO,
         camera: str | None = None,
-        triggers: Sequence[Trigger] = (),
+        findings: Findings | None = None,
     ) -> None:
         self._out = out
-        self._triggers = triggers
+        self._findings = findings or Findings()
         self._written = 0
         self._named = {} if camera is None else {"camera": camera}
 
@@ -125,11 +124,13 @@ class JsonView:
 
     def _write_triggers(self, until_us: float) -> None:
         """Write the triggers up to a time, each once."""
-        while self._written < len(self._triggers):
-            trigger = self._triggers[self._written]
-            if trigger.t_us > until_us:
+        found = self._findings
+        while self._written < len(found.triggers):
+            trigger = found.triggers[self._written]
+            t_us = trigger.t_us + (found.start_us or 0)
+            if t_us > until_us:
                 return
-            self._write({"type": "trigger", **trigger._asdict()})
+            self._write({"type": "trigger", **trigger._replace(t_us=t_us)._asdict()})
             self._written += 1
 
     def _write(self, line: dict[str, object]) -> None:

@@ -16,7 +16,7 @@ from saccade.clients.display.live import (
 )
 from saccade.clients.display.plain import JsonView, PlainView
 from saccade.clients.display.statistics import Latency, Moment, Snapshot, Summary
-from saccade.model.events.reading import Trigger
+from saccade.model.events.reading import Findings, Trigger
 from tests.clients.scripted import result
 
 SNAPSHOT = Snapshot(
@@ -204,10 +204,11 @@ def test_a_program_gets_a_line_of_json_for_each_result_and_the_summary():
 
 
 def test_triggers_stand_between_the_results_in_order_of_time():
-    out, triggers = io.StringIO(), [Trigger(2_000, 0, True)]
-    with JsonView(out, triggers=triggers) as view:
+    out = io.StringIO()
+    findings = Findings(triggers=[Trigger(1_500, 0, True)], start_us=500)
+    with JsonView(out, findings=findings) as view:
         view.add(result(4))  # at 4,000 µs
-        triggers += [Trigger(7_000, 0, False), Trigger(9_000, 1, True)]
+        findings.triggers += [Trigger(6_500, 0, False), Trigger(8_500, 1, True)]
         view.add(result(8))
     view.finish(SUMMARY)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]

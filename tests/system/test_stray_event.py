@@ -50,3 +50,15 @@ def test_a_stray_event_that_is_skipped_costs_itself_alone(server, stray, capsys)
     assert (answer["skipped"], answer["label"]) == (1, summary["label"])
     assert answer["events"] == summary["events_scored"]
     assert "1 invalid event is left out; the first: event 12000 has" in captured.err
+
+
+def test_results_have_the_time_of_the_recording_s_clock(server, tmp_path, capsys):
+    start_us = 1_700_000_000_000_000
+    events = moving(1_000, start_us=start_us, step_us=50)
+    np.save(tmp_path / "epoch.npy", events)
+    play = [str(tmp_path / "epoch.npy"), *options(server, "--speed", "max", "--json")]
+    assert stream(play) == 0
+    *results, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    scored = [result["events"] for result in results]
+    assert [r["t_us"] for r in results] == [int(events["t"][n - 1]) for n in scored]
+    assert summary["stream_s"] < 1
