@@ -33,6 +33,8 @@ COMMAND: Final = "classify"
 BATCH_FILES: Final = 32
 BATCH_EVENTS: Final = 2_000_000
 """16 MB as packed records, well below the largest request that a server accepts."""
+MOST_EVENTS: Final = 1 << 24
+"""134 MB as packed records, more than any server accepts by default."""
 
 DESCRIPTION: Final = """\
 Classify whole recordings: each FILE gets one label, from all of its events, by the
@@ -118,19 +120,30 @@ def _cameras(
         remarks = Remarks(recording)
         for remark in remarks.at_first():
             print_message(COMMAND, f"{label}: {remark}")
-        events = _all_events(recording.events)
+        events = _all_events(label, recording.events)
         for remark in remarks.at_last():
             print_message(COMMAND, f"{label}: {remark}")
         yield Loaded(label, recording.sensor, events, model)
 
 
 def load(name: str, source: Source) -> Loaded:
-    """Read a whole source."""
-    return Loaded(name, source.sensor, _all_events(source.chunks))
+    """Read a whole source.
+
+    Raises:
+        UnplayableSource: It has more than MOST_EVENTS.
+    """
+    return Loaded(name, source.sensor, _all_events(name, source.chunks))
 
 
-def _all_events(chunks: Iterable[Events]) -> Events:
-    return np.concatenate([np.empty(0, EVENT_DTYPE), *chunks])
+def _all_events(name: str, chunks: Iterable[Events]) -> Events:
+    held, count = [np.empty(0, EVENT_DTYPE)], 0
+    for events in chunks:
+        held.append(events)
+        count += events.size
+        if count > MOST_EVENTS:
+            reason = f"it has more than {MOST_EVENTS:,} events, too many for a request"
+            raise UnplayableSource(name, f"{reason}; saccade stream takes it")
+    return np.concatenate(held)
 
 
 def _batches(recordings: Iterator[Loaded]) -> Iterator[list[Loaded]]:

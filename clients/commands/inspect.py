@@ -21,7 +21,7 @@ from saccade.clients.commands.opening import ALL_CAMERAS
 from saccade.clients.display.text import brief
 from saccade.model.events.errors import EventsError, MalformedRecording
 from saccade.model.events.inspection import MOST_HOT, US_PER_S, Inspection
-from saccade.model.events.reading import Origin, ReadOptions
+from saccade.model.events.reading import MOST_TRIGGERS, Origin, ReadOptions
 from saccade.model.events.recordings import Recording, open_recording
 
 COMMAND: Final = "inspect"
@@ -181,13 +181,18 @@ def _text(report: dict[str, Any]) -> str:
         ("starts at", f"{report['start_us']:,} µs of the file's clock"),
         ("rate", f"{rates[0]} events/s, {rates[1]} at the peak (10 ms)"),
         ("pixels", _pixels(report)),
-        ("triggers", f"{report['triggers']:,}" if report["triggers"] else ""),
+        ("triggers", _triggers(report["triggers"])),
         ("timing", _timing(report["timing"])),
         *(("hot pixel", _hot(pixel)) for pixel in report["hot_pixels"]),
         *(("skipped", f"{n:,} {kind}") for kind, n in report["skipped"].items()),
         *(("warning", warning) for warning in report["warnings"]),
     ]
     return "".join(f"{name:<10} {value}\n" for name, value in lines if value)
+
+
+def _triggers(count: int) -> str:
+    more = " or more" if count == MOST_TRIGGERS else ""
+    return f"{count:,}{more}" if count else ""
 
 
 def _pixels(report: dict[str, Any]) -> str:

@@ -97,7 +97,8 @@ def open_stored(
 
     Raises:
         MalformedRecording: The file is missing, empty or truncated.
-        UnsupportedRecording: No reader is there for the format.
+        UnsupportedRecording: No reader is there for the format, or no camera is the
+            caller's.
     """
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
@@ -111,6 +112,9 @@ def open_stored(
         opened = opener(path, options)
     except OSError as error:
         raise MalformedRecording(path, error.strerror or str(error)) from error
+    if not opened.cameras and options.camera not in (None, "1"):
+        reason = f"no camera is named {options.camera}; it holds one, without a name"
+        raise UnsupportedRecording(path, reason)
     if clock_bits is None:
         return opened
     return replace(opened, chunks=_unwrapped(opened.chunks, clock_bits))

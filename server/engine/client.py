@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from contextlib import suppress
+from threading import Lock
 from typing import Final, Protocol
 
 from saccade.model.tokens import PrecedingChunk, TokenChunk
@@ -261,14 +262,21 @@ class EngineClient:
         self._capacity = capacity
         self._open: Counter[str] = Counter()
         self._resident: dict[Lease, EngineStream] = {}
+        self._lock = Lock()
+        self._delivered: list[DeviceOutput] = []
+        self._woken = False
         self._allocators: defaultdict[str, SlotAllocator] = defaultdict(SlotAllocator)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine; its outputs are handled on this loop."""
 
         def deliver(outputs: list[DeviceOutput]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: the server has stopped
-                loop.call_soon_threadsafe(self.receive, outputs)
+            with self._lock:
+                self._delivered += outputs
+                wake, self._woken = not self._woken, True
+            if wake:
+                with suppress(RuntimeError):  # the loop is closed: the server stops
+                    loop.call_soon_threadsafe(self._receive_delivered)
 
         def wake() -> None:
             loop.call_soon(self.frontend.flush)
@@ -304,6 +312,13 @@ class EngineClient:
         self._open[model] += 1
         self.request_slot(stream)
         return stream
+
+    def _receive_delivered(self) -> None:
+        """Receive all that the device thread has delivered since the last time."""
+        with self._lock:
+            outputs, self._delivered = self._delivered, []
+            self._woken = False
+        self.receive(outputs)
 
     def receive(self, outputs: list[DeviceOutput]) -> None:
         """Pass the device thread's outputs on to their streams."""

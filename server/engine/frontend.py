@@ -33,6 +33,7 @@ from saccade.server.engine.errors import (
     UnknownServable,
 )
 from saccade.server.engine.leases import Lease, Leases
+from saccade.server.engine.merging import merged
 from saccade.server.engine.outputs import (
     Deliver,
     DeviceOutput,
@@ -343,7 +344,7 @@ class Frontend:
     def receive(self, outputs: list[DeviceOutput]) -> list[EngineOutput]:
         """Turn the engine's outputs into those of the streams that have a lease."""
         received: list[EngineOutput] = []
-        for output in outputs:
+        for output in merged(outputs):
             match output:
                 case PagesDone():
                     received += self._receive_pages(output)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from saccade.clients.commands import classify
 from saccade.clients.commands.opening import Models, open_files
+from saccade.clients.errors import UnplayableSource
 from saccade.clients.http import ModelCard
+from saccade.clients.sources import open_source
 from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.reading import ReadOptions
 from saccade.model.events.sensor import Sensor
@@ -68,3 +71,10 @@ def test_a_missing_file_is_named_before_a_server_is_asked(tmp_path):
             None,
             Models(unreachable, None, lambda text: None),
         )
+
+
+def test_a_recording_too_long_for_a_request_is_named_while_it_is_read(monkeypatch):
+    monkeypatch.setattr(classify, "MOST_EVENTS", 4_000)
+    source = open_source("sim:motions?seconds=60")
+    with pytest.raises(UnplayableSource, match="more than 4,000 events, too many"):
+        classify.load("a", source)

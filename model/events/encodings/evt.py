@@ -130,7 +130,7 @@ class Evt2Decoder(EvtDecoder):
             t_us = in_force[which[edges]] << EVT2_TIME_LOW_BITS | (
                 words[edges] >> 22 & 0x3F
             )
-            _add_triggers(self.triggers, t_us, words[edges] >> 8 & 0x1F, words[edges])
+            add_triggers(self.triggers, t_us, words[edges] >> 8 & 0x1F, words[edges])
         cd = words[is_event]
         t_us = in_force[which[is_event]] << EVT2_TIME_LOW_BITS | (cd >> 22 & 0x3F)
         events = np.empty(cd.size, EVENT_DTYPE)
@@ -210,7 +210,7 @@ class Evt3Decoder(EvtDecoder):
         if self.triggers is not None:
             edges = np.flatnonzero((words >> 12 == 10) & (times != NEVER_US))
             channels = words[edges] >> 8 & 0xF
-            _add_triggers(self.triggers, times[edges], channels, words[edges])
+            add_triggers(self.triggers, times[edges], channels, words[edges])
         t_us = times[np.repeat(np.arange(words.size), _events_in(words))]
         dated: Events = _as_events(self._feed(data), t_us)[t_us != NEVER_US]
         dated["t"] = self._jitter.apply(dated["t"])
@@ -315,7 +315,7 @@ def _events_in(words: Words) -> Int64s:
     return counts
 
 
-def _add_triggers(
+def add_triggers(
     triggers: list[Trigger],
     t_us: Int64s,
     channels: npt.NDArray[np.integer],

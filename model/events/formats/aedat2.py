@@ -33,6 +33,7 @@ from saccade.model.events.reading import (
     Opened,
     Origin,
     ReadOptions,
+    choose_camera,
     end_early,
 )
 from saccade.model.events.sensor import Sensor
@@ -62,7 +63,8 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
 
     Raises:
         MalformedRecording: The file ends inside an event.
-        UnsupportedRecording: The chip is none of CHIPS, or nearly no address is its.
+        UnsupportedRecording: The chip is none of CHIPS, or nearly no address is its;
+            or the camera is not the caller's.
     """
     with path.open("rb") as file:
         header = _header(file)
@@ -70,6 +72,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     if (path.stat().st_size - header.begin) % RECORD_BYTES:
         end_early(path, "it ends inside an event", options, findings)
     chip, origin = _chip(path, header, options, findings)
+    choose_camera(path, [chip.name], options, findings)
     scan = partial(_decoded, path, header.begin, chip)
     known = chip.sensor, origin
     if origin == "camera":

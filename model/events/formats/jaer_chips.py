@@ -164,8 +164,13 @@ MOST_FOREIGN: Final = 0.1
 
 
 def find_chip(name: str) -> Chip | None:
-    """Return the chip that a name begins with, as DAVIS240 for DAVIS240C, or None."""
+    """Return the chip that a name begins with, as DAVIS240 for DAVIS240C, or None.
+
+    A pair of cameras, which jAER merges into one file, is none.
+    """
     upper = name.upper()
+    if "STEREO" in upper:
+        return None
     for begin, same in OTHER_NAMES.items():
         upper = same.upper() if upper.startswith(begin) else upper
     alike = [chip for chip in CHIPS if upper.startswith(chip.name.upper())]

@@ -47,6 +47,8 @@ class FolderSettings:
         height: Of the same sensor.
         recorded: Width and height of the recordings whose files do not say it; empty
             where the events' own bounds will do.
+        chip: jAER's name of the camera's chip, for AEDAT 2 files that do not hold it.
+        camera: Which camera to read of files that hold several; None for the first.
         fit: What to do with a recording of another geometry: reject, scale or crop.
         truncated: What to do with a file that ends early: refuse, or read up to there.
         invalid: What an event outside the sensor or out of order costs: its recording
@@ -59,6 +61,8 @@ class FolderSettings:
     width: int | None
     height: int | None
     recorded: list[int]
+    chip: str | None
+    camera: str | None
     fit: Fit
     truncated: WhenTruncated
     invalid: Invalid
@@ -180,6 +184,8 @@ def _opened(
     options = ReadOptions(
         sensor=Sensor.from_list(settings.recorded) if settings.recorded else None,
         model_sensor=sensor,
+        chip=settings.chip,
+        camera=settings.camera,
         truncated=settings.truncated,
     )
     try:

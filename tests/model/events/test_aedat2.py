@@ -187,3 +187,8 @@ def test_a_cut_file_is_read_up_to_its_last_whole_event(tmp_path_factory, cut, ti
 def test_an_address_outside_the_chip_is_kept_for_the_check(path):
     recording = opened(path, davis240_2([*ROWS, (1_030, 3, -20, 1)]))
     assert rows(recording)[-1][2] > 180
+
+
+def test_a_pair_of_cameras_in_one_file_is_no_chip(path):
+    with pytest.raises(UnsupportedRecording, match="chip Tmpdiff128StereoPair"):
+        opened(path, dvs128_2(ROWS, "a.b.Tmpdiff128StereoPair"))

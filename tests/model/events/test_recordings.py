@@ -14,6 +14,7 @@ from saccade.model.events.errors import (
     UnsupportedRecording,
 )
 from saccade.model.events.formats import csv, dat, npy
+from saccade.model.events.reading import ReadOptions
 from saccade.model.events.recordings import OPENERS, open_recording
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, check
@@ -103,6 +104,14 @@ def test_clock_bits_undo_the_wraps_of_a_files_clock(tmp_path, name):
 def test_a_given_sensor_wins(file, name):
     sensor = Sensor(99, 98)
     assert open_recording(file(name, WRITTEN[name]), sensor).sensor == sensor
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_camera_is_not_ignored_where_a_file_names_none(file, name):
+    path = file(name, WRITTEN[name])
+    with pytest.raises(UnsupportedRecording, match="no camera is named left"):
+        open_recording(path, options=ReadOptions(camera="left"))
+    assert open_recording(path, options=ReadOptions(camera="1")).sensor
 
 
 def test_an_event_stream_file_is_read(tmp_path):

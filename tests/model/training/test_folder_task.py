@@ -19,7 +19,7 @@ from saccade.model.training.errors import (
     MissingDataSet,
 )
 from saccade.model.training.tasks import build_task
-from tests.model.events.aedat_files import aedat_31, dvs128_2, packet_31
+from tests.model.events.aedat_files import HEADER_31, aedat_31, dvs128_2, packet_31
 from tests.model.events.test_recordings import (
     csv_bytes,
     dat_bytes,
@@ -34,6 +34,8 @@ SETTINGS: dict[str, Any] = {
     "width": 40,
     "height": 30,
     "recorded": [],
+    "chip": None,
+    "camera": None,
     "fit": "reject",
     "truncated": "refuse",
     "invalid": "reject",
@@ -257,3 +259,21 @@ def test_a_cut_recording_is_read_up_to_there_where_that_is_set(
     samples = build(tmp_path, **MIXED, truncated="read").load("test")
     assert [events.size for events in samples.events[:7]] == [80] * 4 + [79] + [80] * 2
     assert "e.aedat2: truncated" in caplog.text
+
+
+def test_a_setting_chooses_the_camera_of_files_that_hold_several(
+    tmp_path: Path,
+) -> None:
+    folder = write_gestures(tmp_path, Sensor(40, 30))
+    header = HEADER_31.replace(b"DVS128", b"DAVIS240C\r\n#Source 2: DVS128")
+    rows = [(t, t, t, 1) for t in range(20)]
+    for split in ("train", "test"):
+        for name in ("wave", "clap", "point"):
+            for file in (folder / split / name).iterdir():
+                file.unlink()
+            parts = [packet_31(rows), packet_31(rows[:7], source=2)]
+            file = folder / split / name / "a.aedat"
+            file.write_bytes(aedat_31(parts, header))
+    task = build(folder, width=None, height=None, camera="2")
+    assert task.sensor == Sensor(128, 128)
+    assert [events.size for events in task.load("test").events] == [7, 7, 7]
