@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import saccade
 from saccade.clients.commands.cli import classify, stream
 from tests.clients.scripted import moving
 
@@ -62,3 +63,16 @@ def test_results_have_the_time_of_the_recording_s_clock(server, tmp_path, capsys
     scored = [result["events"] for result in results]
     assert [r["t_us"] for r in results] == [int(events["t"][n - 1]) for n in scored]
     assert summary["stream_s"] < 1
+
+
+def test_a_timestamp_far_in_the_future_costs_its_session_nothing_lasting(server):
+    events, url = moving(2_000, step_us=50), server.url.replace("http", "ws")
+    far = events[999:1000].copy()
+    far["t"] = 2**40
+    with saccade.blocking.connect(url, model="motions") as stream:
+        for part in (events[:1000], far, events[1000:]):
+            stream.send(part)
+        flushed = stream.flush()
+    assert flushed.events + flushed.pending == 2_001
+    assert flushed.t_us < 100_000
+    assert flushed.confidence > 0
