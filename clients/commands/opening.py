@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from saccade.clients.errors import RequestRefused
 from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.geometry import holds
 from saccade.model.events.reading import Origin, ReadOptions
@@ -43,12 +44,17 @@ class Models:
         Where the sensor is a guess, that is the smallest that holds it; where none
         suits, the server's first. The user's name alone is returned where nothing has
         to be known of the model, or where the server does not list it.
+
+        Raises:
+            RequestRefused: The server serves no model.
         """
         if self.named is not None and origin != "guess":
             return self.named
         self._cards = self._cards or self.list_models()
         if self.named is not None:
             return next((c for c in self._cards if c.name == self.named), self.named)
+        if not self._cards:
+            raise RequestRefused(200, None, "the server serves no model")
         chosen = suitable(self._cards, sensor, origin)
         if len(self._cards) > 1 and chosen.name not in self._told:
             names = ", ".join(card.name for card in self._cards)

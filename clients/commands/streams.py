@@ -44,8 +44,12 @@ def open_streams(
     """
 
     def list_models() -> list[ModelCard]:
-        from saccade.clients import http
-
+        try:
+            from saccade.clients import http
+        except ModuleNotFoundError:
+            if options.model is not None:
+                return []  # a sensor host has the base install
+            raise
         return http.models(options.url)
 
     models = Models(list_models, options.model, notify)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -386,14 +387,9 @@ class Frontend:
             return []
         submitted, open_tick, done = resident.exports.popleft()
         scored = resident.submitted - len(resident.pages)
-        pages = [resident.pages[k] for k in range(submitted - scored)]
-        count = len(pages) * model.shape.tick_events
-        whole = model.arena.events(np.array(pages, np.int32), count)
-        waiting = TokenChunk(
-            np.concatenate([whole.tokens, open_tick.tokens]),
-            np.concatenate([whole.dt_ms, open_tick.dt_ms]),
-            np.concatenate([whole.t_us, open_tick.t_us]),
-        )
+        count = submitted - scored
+        pages = np.fromiter(islice(resident.pages, count), np.int32, count)
+        waiting = model.arena.events(pages, count * model.shape.tick_events, open_tick)
         return [ExportedState(row.lease, RowState(row.leaves, waiting), done)]
 
     def _fill(

@@ -27,6 +27,9 @@ KEPT_BYTES: Final = 1 << 25
 """Memory that an arena without pages in use keeps from the system."""
 
 
+NO_CHUNK: Final = TokenChunk(
+    np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
+)
 NO_GAPS: Final = np.empty(0, np.float32)
 
 
@@ -122,20 +125,30 @@ class TickArena:
             *arrays, pages, begin, tick, tokens, dt_ms, t_us, before_us
         )
 
-    def events(self, pages: npt.NDArray[np.int32], count: int) -> TokenChunk:
+    def events(
+        self,
+        pages: npt.NDArray[np.int32],
+        count: int,
+        more: TokenChunk = NO_CHUNK,
+    ) -> TokenChunk:
         """Return a copy of the events of pages, the last of which may hold fewer.
 
         A page's last timestamp is exact, those before it are as exact as the gaps.
+
+        Args:
+            pages: The pages.
+            count: How many events they hold.
+            more: Events to follow them in the copy.
         """
-        chunk = TokenChunk(
-            np.empty(count, np.int32),
-            np.empty(count, np.float32),
-            np.empty(count, np.int64),
-        )
+        total = count + len(more.tokens)
+        tokens, dt_ms = np.empty(total, np.int32), np.empty(total, np.float32)
+        t_us = np.empty(total, np.int64)
         host_kernels.read_events(
-            self.words, self.floats, self.longs, pages, self.tick_events, *chunk
+            *(self.words, self.floats, self.longs, pages, self.tick_events),
+            *(tokens[:count], dt_ms[:count], t_us[:count]),
         )
-        return chunk
+        tokens[count:], dt_ms[count:], t_us[count:] = more
+        return TokenChunk(tokens, dt_ms, t_us)
 
     def scores(
         self, pages: npt.NDArray[np.int32]

@@ -172,6 +172,11 @@ class Session:
         return not (self.drained or self.ended)
 
     @property
+    def under_way(self) -> int:
+        """Events that have come and are neither scored nor dropped."""
+        return self._fresh.under_way
+
+    @property
     def events_sent(self) -> int:
         """Events that have come since the session began."""
         return self._conversation.ledger.sent.events

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot, encode
 from saccade.server.sessions.stores.store import Record, Store
 
+COPIED_EVENTS: Final = 1 << 16
+"""A snapshot copies the events under way; with more than these it is taken less often,
+so that many congested sessions do not spend the event loop's time on copies."""
+
 
 class SnapshotPolicy(NamedTuple):
     """How often snapshots are written, and how long they are kept.
 
     Attributes:
-        every_s: A session that has changed is saved this often; 0 keeps all sessions
+        every_s: A session that has changed is saved this often, or less often where
+            more than `COPIED_EVENTS` are under way; 0 keeps all sessions
             in memory alone, and none can be resumed.
         every_events: It is saved also once so many events have come.
         ttl_s: How long a session without a client is kept.
@@ -73,7 +78,10 @@ class SnapshotWriter:
         if self._session.revision == self._saved_revision:
             return waited_s >= self._policy.ttl_s / 2
         events = self._session.events_sent - self._saved_events
-        return waited_s >= self._policy.every_s or events >= self._policy.every_events
+        every_s = self._policy.every_s * max(
+            1.0, self._session.under_way / COPIED_EVENTS
+        )
+        return waited_s >= every_s or events >= self._policy.every_events
 
     async def save(self) -> None:
         """Save the session if it has changed, and renew its expiry in any case.

@@ -112,6 +112,22 @@ def test_a_sensor_host_needs_only_the_base_install():
     assert "no Saccade server answers" in done.stderr
 
 
+def test_a_sensor_host_streams_a_table_to_a_named_model(tmp_path):
+    table = tmp_path / "a.csv"
+    table.write_text("t,x,y,p\n0,1,2,1\n")
+    script = (
+        "import sys; sys.modules['httpx'] = None\n"
+        "from saccade.clients.commands import cli\n"
+        f"words = [{str(table)!r}, '--url', '127.0.0.1:1', '--model', 'm']\n"
+        "sys.exit(cli.stream(words))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "no Saccade server answers" in done.stderr, done.stderr
+    assert "a.csv: its sensor is guessed to be 2x3" in done.stderr
+
+
 def test_numbers_are_written_briefly():
     assert [brief(n) for n in (0, 7, 999, 999_600, 1_234_567, 5e9)] == [
         "0", "7", "999", "1 M", "1.23 M", "5 G",

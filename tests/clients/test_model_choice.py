@@ -6,7 +6,7 @@ import pytest
 
 from saccade.clients.commands import classify
 from saccade.clients.commands.opening import Models, open_files
-from saccade.clients.errors import UnplayableSource
+from saccade.clients.errors import RequestRefused, UnplayableSource
 from saccade.clients.http import ModelCard
 from saccade.clients.sources import open_source
 from saccade.model.events.errors import MalformedRecording
@@ -78,3 +78,8 @@ def test_a_recording_too_long_for_a_request_is_named_while_it_is_read(monkeypatc
     source = open_source("sim:motions?seconds=60")
     with pytest.raises(UnplayableSource, match="more than 4,000 events, too many"):
         classify.load("a", source)
+
+
+def test_a_server_without_models_is_said_to_have_none():
+    with pytest.raises(RequestRefused, match="serves no model"):
+        Models(list, None, lambda text: None).choose(Sensor(34, 34), "header")

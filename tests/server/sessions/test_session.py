@@ -32,7 +32,11 @@ from saccade.server.sessions.session_input import (
     QueueLimits,
     SessionInput,
 )
-from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
+from saccade.server.sessions.snapshot_writer import (
+    COPIED_EVENTS,
+    SnapshotPolicy,
+    SnapshotWriter,
+)
 from saccade.server.sessions.snapshots import Snapshot, decode, encode
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.store import Record
@@ -176,6 +180,21 @@ async def test_a_session_that_was_released_meanwhile_is_not_asked_for_a_snapshot
     record = await store.claim("k", 0.0)
     assert record is not None
     assert record.data == b""
+
+
+def test_a_session_with_much_under_way_is_saved_less_often() -> None:
+    now_s, client = [0.0], Client()
+    policy = SnapshotPolicy(every_s=1.0)
+    writer = SnapshotWriter(
+        MemoryStore(), ("k", 1), client.session, policy, lambda: now_s[0]
+    )
+    client.send(some_events(1))
+    now_s[0] = 1.0
+    assert writer.due()
+    client.session._fresh.came(4 * COPIED_EVENTS, 0.0)
+    assert not writer.due()
+    now_s[0] = 5.0
+    assert writer.due()
 
 
 @settings(max_examples=60)
