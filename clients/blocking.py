@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack
 
 from saccade.clients import connection
 from saccade.clients.connection import Choices
+from saccade.clients.errors import StreamClosed
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, SessionView
 from saccade.server.protocol.messages import Closed, Flushed, Result
@@ -30,6 +32,9 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._ending = False
+        self._lock = threading.Lock()
+        """Held while a coroutine is submitted: none comes after the loop's end."""
         self._thread = threading.Thread(
             target=self._run, name="saccade-client", daemon=True
         )
@@ -39,15 +44,27 @@ class LoopThread:
         return self
 
     def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end; an interrupt of the caller cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Run a coroutine to its end; an interrupt of the caller cancels it.
+
+        Raises:
+            StreamClosed: The thread has ended, or ends meanwhile.
+        """
+        with self._lock:
+            if self._ending:
+                coroutine.close()
+                raise StreamClosed
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise StreamClosed from None
         except BaseException:
             future.cancel()
             raise
@@ -101,7 +118,10 @@ class Stream(SessionView):
         return self
 
     def __next__(self) -> Result:
-        result = self._thread.run(_next(self._stream))
+        try:
+            result = self._thread.run(_next(self._stream))
+        except StreamClosed:
+            result = None  # the `with` block has ended in another thread
         if result is None:
             raise StopIteration
         return result
@@ -122,6 +142,8 @@ def connect(
     model: str,
     bounds: Bounds = DEFAULT_BOUNDS,
     reconnecting: Reconnecting = DEFAULT_RECONNECTING,
+    key: str | None = None,
+    wait_for_server_s: float | None = None,
     **choices: Unpack[Choices],
 ) -> Iterator[Stream]:
     """Open a session, and close it on leaving the context.
@@ -129,7 +151,13 @@ def connect(
     Takes and raises what `connection.connect` does.
     """
     opening = connection.open_stream(
-        url, model=model, bounds=bounds, reconnecting=reconnecting, **choices
+        url,
+        model=model,
+        bounds=bounds,
+        reconnecting=reconnecting,
+        key=key,
+        wait_for_server_s=wait_for_server_s,
+        **choices,
     )
     with LoopThread() as thread:
         stream = thread.run(opening)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import Final
+from http import HTTPStatus
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from saccade.clients.errors import InvalidChoice
 
 STREAM_PATH: Final = "/v1/stream"
 TO_WEBSOCKET: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -19,11 +22,28 @@ KEY_VARIABLE: Final = "SACCADE_KEY"
 CA_VARIABLE: Final = "SACCADE_CA"
 
 
+class Address(NamedTuple):
+    """Where a server is, and the API key to show it.
+
+    Attributes:
+        url: The server's address.
+        key: The key; None is that of the environment's SACCADE_KEY, if there is one.
+    """
+
+    url: str
+    key: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request."""
+        return authorization(self.key)
+
+
 def stream_url(url: str) -> str:
     """Return the websocket address of the server at `url`.
 
     Raises:
-        ValueError: `url` is no address of a server.
+        InvalidChoice: `url` is no address of a server.
     """
     parts = _parts(url)
     path = STREAM_PATH if parts.path in {"", "/"} else parts.path
@@ -42,14 +62,32 @@ def is_loopback(url: str) -> bool:
     return _parts(url).hostname in LOOPBACK
 
 
-def authorization() -> dict[str, str]:
-    """Return the header that shows the API key of `SACCADE_KEY`; none without a key.
+def authorization(key: str | None = None) -> dict[str, str]:
+    """Return the header that shows an API key; none without a key.
 
-    A key is a secret: it is read from the environment alone, so that it is in no
-    command line and no address.
+    A key is a secret: the commands read it from the environment alone, so that it is in
+    no command line and no address, and no error quotes it.
+
+    Args:
+        key: The key, whose surrounding blanks do not count; None: that of
+            `SACCADE_KEY`, if it is set.
+
+    Raises:
+        InvalidChoice: No header can carry the key.
     """
-    key = os.environ.get(KEY_VARIABLE)
+    name = KEY_VARIABLE if key is None else "key"
+    key = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
+    if not all("!" <= character <= "~" for character in key):
+        reason = "the API key holds blanks or other characters that no key has"
+        raise InvalidChoice(name, reason)
     return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def with_advice(detail: str, status: int) -> str:
+    """Add to the server's sentence what this client's user can do about it."""
+    if status != HTTPStatus.UNAUTHORIZED:
+        return detail
+    return f"{detail}; {KEY_VARIABLE} in the environment, or `key`, holds the key"
 
 
 def tls_context(url: str) -> ssl.SSLContext | None:
@@ -70,5 +108,6 @@ def tls_context(url: str) -> ssl.SSLContext | None:
 def _parts(url: str) -> SplitResult:
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     if parts.scheme not in TO_WEBSOCKET or not parts.hostname:
-        raise ValueError(f"{url!r} is no address such as ws://127.0.0.1:8000")
+        reason = f"{url!r} is no address such as ws://127.0.0.1:8000"
+        raise InvalidChoice("url", reason)
     return parts

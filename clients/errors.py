@@ -1,11 +1,13 @@
 """Errors of the client.
 
-ClientError
+ClientError (a SaccadeError, as the errors about events are)
+├── InvalidChoice        an argument is not one that the call takes
 ├── StreamError          the server refused a message or a session, with a code
 ├── ConnectionLost       the websocket closed before the session ended
 ├── ServerUnavailable    the server takes no new session for the moment
 ├── ServerUnreachable    no Saccade server answers at the address
 ├── StreamClosed         the caller used a stream after closing it
+├── WrongEncoding        events were sent on a stream of raw words, or the reverse
 ├── RequestRefused       a REST request was answered with a problem document
 ├── UnplayableSource     a source's name names nothing that can be played
 ├── LoadFailed           a load generator cannot send what it was asked to send
@@ -16,11 +18,28 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from saccade.model.events.errors import SaccadeError
 from saccade.server.protocol.messages import ErrorMessage
 
 
-class ClientError(Exception):
+class ClientError(SaccadeError):
     """Base class of what can go wrong between a client and its server."""
+
+
+@dataclass(eq=False)
+class InvalidChoice(ClientError, ValueError):
+    """An argument is not one that the call takes; nothing was sent.
+
+    Args:
+        name: The argument's name.
+        reason: What is wrong with it, and what to give.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -126,6 +145,24 @@ class StreamClosed(ClientError):
 
     def __str__(self) -> str:
         return "the stream is closed"
+
+
+@dataclass(eq=False)
+class WrongEncoding(ClientError):
+    """Events were sent on a stream that was opened for raw words, or the reverse."""
+
+    encoding: str
+
+    def __str__(self) -> str:
+        if self.encoding == "packed":
+            return (
+                "`send_raw` forwards a camera's own words, and this stream was opened "
+                "for events: use `send`, or open with encoding='evt2' or 'evt3'"
+            )
+        return (
+            f"`send` takes events, and this stream was opened for {self.encoding} "
+            "words: use `send_raw`, or open without `encoding`"
+        )
 
 
 @dataclass(eq=False)

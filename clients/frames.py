@@ -63,10 +63,10 @@ def split_raw(data: bytes) -> Iterator[Payload]:
 
 
 class Framer:
-    """Cuts one session's events into payloads, timed from the session's first event.
+    """Cuts one session's events into payloads, timed as the caller's clock counts.
 
-    A camera may count from its power-up or from 1970; payloads count from the
-    session's first event, so that every number stays small.
+    The wire has no time before 0. Where a session's first event is earlier, times are
+    sent from that event on, and `shift_us` is what its answers lack.
     """
 
     def __init__(self, largest: int, clock_bits: int | None = None) -> None:
@@ -75,20 +75,28 @@ class Framer:
         self._newest_us: int | None = None
         self.start_us: int | None = None
 
+    @property
+    def shift_us(self) -> int:
+        """The caller's timestamp of the wire's 0, µs; 0 for a clock from 0 on."""
+        return min(self.start_us or 0, 0)
+
     def frames(self, events: Events) -> Iterator[Payload]:
         """Yield events as payloads, in order.
 
-        Raises UnsortedEvents for an event before the session's first one; other
+        Raises UnsortedEvents for an event that the wire's clock cannot reach; other
         disorder is left to the server, which refuses single frames.
         """
         if not events.size:
             return
         if self._clock_bits is not None:
             events = self._counted_on(events, self._clock_bits)
-        start_us = self._started_us(events)
+        if self.start_us is None:
+            self.start_us = int(events["t"].min())
+        shift_us = self.shift_us
+        _check_reachable(events, shift_us)
         for piece in split(events, self._largest):
             base_us = int(piece["t"].min())
-            yield Payload(base_us - start_us, pack(piece, base_us), len(piece))
+            yield Payload(base_us - shift_us, pack(piece, base_us), len(piece))
 
     def _counted_on(self, events: Events, bits: int) -> Events:
         counted = events.copy()
@@ -96,16 +104,14 @@ class Framer:
         self._newest_us = int(counted["t"][-1])
         return counted
 
-    def _started_us(self, events: Events) -> int:
-        if self.start_us is None:
-            self.start_us = int(events["t"].min())
-        early = events["t"] < self.start_us
-        if early.any():
-            index = int(np.argmax(early))
-            raise UnsortedEvents(index, int(events["t"][index]), self.start_us)
-        return self.start_us
-
     def restart(self) -> None:
         """Let the next event start the clock anew."""
         self.start_us = None
         self._newest_us = None
+
+
+def _check_reachable(events: Events, shift_us: int) -> None:
+    early = events["t"] < shift_us
+    if early.any():
+        index = int(np.argmax(early))
+        raise UnsortedEvents(index, int(events["t"][index]), shift_us)

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
-from typing import Final, NamedTuple
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 import httpx
 import msgpack
+import numpy as np
 
-from saccade.clients.endpoint import authorization, is_loopback, rest_url, tls_context
-from saccade.clients.errors import RequestRefused, ServerUnreachable
-from saccade.model.events.encodings.packed import pack
+from saccade.clients.conversion import (
+    SensorLike,
+    to_events,
+    to_packable,
+    to_sensor,
+)
+from saccade.clients.endpoint import (
+    Address,
+    is_loopback,
+    rest_url,
+    tls_context,
+    with_advice,
+)
+from saccade.clients.errors import InvalidChoice, RequestRefused, ServerUnreachable
+from saccade.model.events.encodings.packed import Y_LIMIT, pack
 from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
+from saccade.model.events.tolerance import Invalid, Skipped, Sorter, Tolerance
 from saccade.model.events.types import Events
 
 TIMEOUT_S: Final = 120.0
 MSGPACK: Final = "application/msgpack"
+PACKABLE: Final = Sensor(1 << 16, Y_LIMIT)
+"""The events that a record can hold."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,8 @@ class Answer:
         events: How many events are in the scores.
         pending: How many events are in no score: less than a tick.
         logits: The scores, one a label.
+        skipped: How many invalid events were left out.
+        skipped_first: Why the first was, in words.
     """
 
     label: str | None
@@ -38,6 +56,26 @@ class Answer:
     events: int
     pending: int
     logits: list[float] | None
+    skipped: int = 0
+    skipped_first: str | None = None
+
+
+class ClassifyChoices(TypedDict, total=False):
+    """Options of `classify`.
+
+    sensor: the geometry of all recordings; by default the model's own.
+    fit: what to do where it is not the model's: `reject`, `scale` or `crop`.
+    invalid: `reject` refuses a recording that holds an event outside the sensor or out
+        of order; `skip` leaves the event out, and counts it in the answer.
+    sort_within_us: events that are late by no more are put in order before.
+    key: the API key; by default that of the environment's SACCADE_KEY.
+    """
+
+    sensor: SensorLike | None
+    fit: Fit
+    invalid: Invalid
+    sort_within_us: int
+    key: str | None
 
 
 class ModelCard(NamedTuple):
@@ -69,40 +107,73 @@ def models(url: str) -> list[ModelCard]:
 def classify(
     url: str,
     model: str,
-    recordings: Sequence[Events],
-    *,
-    sensor: Sensor,
-    fit: Fit = "reject",
+    recordings: Sequence[Any],
+    **choices: Unpack[ClassifyChoices],
 ) -> list[Answer]:
     """Classify whole recordings of one sensor, all in one request.
 
     Args:
         url: The server's address.
         model: The name of a served model.
-        recordings: Each recording's events, in time order; at most 71 minutes.
-        sensor: The geometry of all recordings.
-        fit: What to do where it is not the model's.
+        recordings: Each recording's events, in any form that `Stream.send` takes, in
+            time order; at most 71 minutes.
+        **choices: `sensor`, `fit`, `invalid`, `sort_within_us`, `key`: see
+            `ClassifyChoices`.
 
     Raises:
         ServerUnreachable: No server answers at `url`.
         RequestRefused: The server refused the request or one of the recordings.
         EventNotPackable: A recording is too long for one request.
+        EventsError: A recording holds no events, or some that cannot be sent.
+        InvalidChoice: `recordings` is one recording and no list of them, or a choice
+            is none.
     """
+    unknown = choices.keys() - ClassifyChoices.__annotations__.keys()
+    if unknown:
+        raise InvalidChoice(min(unknown), "is no choice of `classify`")
+    if hasattr(recordings, "dtype") or isinstance(recordings, Mapping):
+        raise InvalidChoice("recordings", "give a list of recordings: [events]")
+    sensor = choices.get("sensor")
+    prepared = [_prepared(given, choices) for given in recordings]
     body = {
         "model": model,
-        "sensor": list(astuple(sensor)),
-        "fit": fit,
-        "recordings": [{"data": _packed(events)} for events in recordings],
+        "sensor": None if sensor is None else list(astuple(to_sensor(sensor))),
+        "fit": choices.get("fit", "reject"),
+        "recordings": [{"data": _packed(events)} for events, _ in prepared],
     }
-    with _client(url) as client:
+    if choices.get("invalid", "reject") != "reject":
+        body["invalid"] = choices["invalid"]
+    with _client(url, choices.get("key")) as client:
         response = client.post(
             "/v1/classify",
             content=msgpack.packb(body),
             headers={"Content-Type": MSGPACK},
         )
         results = _checked(response).json()["results"]
-    names = [field.name for field in fields(Answer)]
-    return [Answer(**{name: result[name] for name in names}) for result in results]
+    left_out = [skipped for _, skipped in prepared]
+    return [_answer(*each) for each in zip(results, left_out, strict=True)]
+
+
+def _answer(result: dict[str, Any], skipped: Skipped) -> Answer:
+    """Return a recording's answer; `skipped` was left out before it was sent."""
+    names = [field.name for field in fields(Answer) if field.name in result]
+    answer = Answer(**{name: result[name] for name in names})
+    first = skipped.first or answer.skipped_first
+    return replace(answer, skipped=answer.skipped + skipped.events, skipped_first=first)
+
+
+def _prepared(given: Any, choices: ClassifyChoices) -> tuple[Events, Skipped]:
+    """Return a recording's events as they are sent, and what cannot be."""
+    skips = choices.get("invalid", "reject") == "skip"
+    sorter = Sorter(choices.get("sort_within_us", 0))
+    events, beyond = to_packable(given) if skips else (to_events(given), 0)
+    events = np.concatenate([sorter.take(events), sorter.rest()])
+    if not skips:
+        return events, Skipped()
+    tolerance = Tolerance(PACKABLE, "skip")
+    kept = tolerance.take(events)
+    first = "an event that no record can hold" if beyond else tolerance.skipped.first
+    return kept, Skipped(beyond + tolerance.skipped.events, first)
 
 
 def readiness(url: str) -> tuple[bool, str]:
@@ -134,14 +205,14 @@ def _packed(events: Events) -> bytes:
 
 
 @contextmanager
-def _client(url: str) -> Iterator[httpx.Client]:
+def _client(url: str, key: str | None = None) -> Iterator[httpx.Client]:
     base = rest_url(url)
     try:
         with httpx.Client(
             base_url=base,
             timeout=TIMEOUT_S,
             trust_env=not is_loopback(url),
-            headers=authorization(),
+            headers=Address(url, key).headers,
             verify=tls_context(base) or True,
         ) as client:
             yield client
@@ -155,9 +226,8 @@ def _checked(response: httpx.Response) -> httpx.Response:
         return response
     try:
         problem = response.json()
-        raise RequestRefused(
-            response.status_code, problem.get("code"), problem["detail"]
-        )
+        detail = with_advice(problem["detail"], response.status_code)
+        raise RequestRefused(response.status_code, problem.get("code"), detail)
     except (ValueError, KeyError, AttributeError):
         text = response.text[:200] or response.reason_phrase
         raise RequestRefused(response.status_code, None, text) from None

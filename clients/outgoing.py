@@ -43,11 +43,11 @@ class SendLog:
     their frames are sent nevertheless, empty, so that `seq` has no gaps.
     """
 
-    def __init__(self, *, resumable: bool) -> None:
+    def __init__(self, *, resumable: bool, seq: int = 0) -> None:
         self._resumable = resumable
         self._sent: deque[Entry] = deque()
         self._unsent: deque[Entry] = deque()
-        self._newest = Entry(Reset(0), 0, 0, 0)
+        self._newest = Entry(Reset(0), seq, 0, 0)
         self._discarded = self._newest
         self.kept_bytes = 0
         self.dropped_events = 0
@@ -66,6 +66,16 @@ class SendLog:
         )
         self._unsent.append(self._newest)
         self.kept_bytes += size
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Events and bytes of all frames so far, as the server counts them."""
+        return self._newest.total_events, self._newest.total_bytes
+
+    def count_from(self, events: int, size: int) -> None:
+        """Begin with the totals of an earlier client's frames; before any message."""
+        begun = self._newest._replace(total_events=events, total_bytes=size)
+        self._newest = self._discarded = begun
 
     @property
     def needs_connection(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from saccade.clients.errors import (
@@ -81,6 +81,17 @@ class Reconnecting:
     give_up_s: float = 120.0
     wait_for_server: bool = False
     on_wait: Callable[[Waiting], None] = log_waiting
+
+    def at_first(self, wait_for_server_s: float | None) -> Reconnecting:
+        """Return how to open a session where the first wait has a limit of its own.
+
+        Args:
+            wait_for_server_s: How long to wait for a server that does not answer yet,
+                s; None changes nothing.
+        """
+        if wait_for_server_s is None:
+            return self
+        return replace(self, wait_for_server=True, give_up_s=wait_for_server_s)
 
     def waits_s(self) -> Iterator[float]:
         """Yield one wait after another, s, each drawn at random below a growing bound.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
+from saccade.clients.conversion import to_events, to_packable
 from saccade.clients.errors import ClientError, StreamError, stream_error
 from saccade.clients.flow_control import Credit, LatencyLedger
 from saccade.clients.frames import Framer, Payload, largest_frame
@@ -30,6 +31,8 @@ from saccade.server.protocol.messages import (
 LATENCIES_KEPT: Final = 4096
 MAX_ENGINE_FAILURES: Final = 3
 """After more in a row, without a result between, the session itself is the cause."""
+
+Answer = TypeVar("Answer", Result, Flushed, Closed)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class StreamStats:
     they were read; `skipped_results` by this client. With `max_lag_ms`, `lag_ms` is the
     age of the oldest event that the server has not scored, and `window_events` the
     credit that it grants, both as of the newest acknowledgement; None otherwise.
+    `skipped_events` were invalid, and left out where that was chosen: by the server,
+    and `skipped_locally` by this client, where no record of the wire could hold them.
+    `first_refusal` is the server's sentence about the first frame that it refused.
+    `start_us` is the caller's timestamp of the first event; None before it.
     """
 
     frames: int = 0
@@ -72,16 +79,20 @@ class StreamStats:
     acked_events: int = 0
     dropped_events: int = 0
     dropped_locally: int = 0
+    skipped_events: int = 0
+    skipped_locally: int = 0
     refused_frames: int = 0
     refused_events: int = 0
+    first_refusal: str | None = None
     results: int = 0
     skipped_results: int = 0
     superseded_results: int = 0
     lag_ms: int | None = None
     window_events: int | None = None
+    start_us: int | None = None
     reconnects: int = 0
     latencies_ms: deque[float] = field(
-        default_factory=lambda: deque(maxlen=LATENCIES_KEPT)
+        default_factory=lambda: deque(maxlen=LATENCIES_KEPT), repr=False
     )
 
 
@@ -99,15 +110,22 @@ class Session:
         self.goaway: GoAway | None = None
         self.failure: ClientError | None = None
         self.suspended = False
+        self.encoding = opening.encoding
+        self._skips_invalid = opening.invalid == "skip"
+        self._skipped_by_server = 0
         self.drops_oldest = opening.when_full == "drop-oldest"
-        self.send_log = SendLog(resumable=opened.resume is not None)
+        resumable = opened.resume is not None
+        self.send_log = SendLog(resumable=resumable, seq=opened.seq)
+        self.caught_up = not opened.resumed
         self._bounds = bounds
         self._refusals: list[StreamError] = []
+        self._refusals_to_iterate: list[StreamError] = []
         self._engine_failures = 0
-        self._acked_seq = 0
+        self._sent_seq = opened.seq
+        self._acked_seq = opened.seq
         self._dropped_by_server = 0
         self._newest_request = 0
-        self._newest_refused = 0
+        self._newest_refused = opened.seq
         self._scored_events = 0
         self._resets_sent_again: set[int] = set()
         self._unanswered: set[int] = set()
@@ -118,17 +136,13 @@ class Session:
         # A crop leaves events out, and the events of a raw frame are not counted here:
         # the server then counts others than were sent.
         cropped = opening.fit == "crop" and opening.sensor not in {None, opened.sensor}
-        self._timed = opening.encoding == "packed" and not cropped
+        counted = opening.encoding == "packed" and not cropped
+        self._timed = counted and not opened.resumed
         self._ledger = LatencyLedger()
         self._framer = Framer(
             largest_frame(window_events, opened.window_bytes, opened.max_frame_bytes),
             opening.clock_bits,
         )
-
-    @property
-    def start_us(self) -> int | None:
-        """The caller's timestamp that the session counts from, µs."""
-        return self._framer.start_us
 
     @property
     def ended(self) -> bool:
@@ -141,8 +155,21 @@ class Session:
 
         The server never read what was sent while its `session_idle` was on the way.
         """
-        unread = self._acked_seq < self.stats.frames or self._unanswered
+        unread = self._acked_seq < self._sent_seq or self._unanswered
         return self.suspended and not (unread or self.send_log.needs_connection)
+
+    def convert(self, given: Any) -> Events:
+        """Return a caller's events; those that no record can hold may be skipped.
+
+        Raises:
+            EventsError: The value holds no events, or some that cannot be sent.
+        """
+        if not self._skips_invalid:
+            return to_events(given)
+        events, left_out = to_packable(given)
+        self.stats.skipped_locally += left_out
+        self._count_skipped()
+        return events
 
     def payloads(self, events: Events) -> Iterator[Payload]:
         """Cut events into payloads that the server's limits allow."""
@@ -166,8 +193,10 @@ class Session:
         stats.frames += 1
         stats.events += payload.events
         stats.bytes += len(payload.data)
-        self._ledger.add(stats.frames, payload.events, now_s)
-        frame = EventsFrame(stats.frames, payload.data, t_base_us=payload.t_base_us)
+        stats.start_us = self._framer.start_us
+        self._sent_seq += 1
+        self._ledger.add(self._sent_seq, payload.events, now_s)
+        frame = EventsFrame(self._sent_seq, payload.data, t_base_us=payload.t_base_us)
         self._credit.spend(payload.events, len(payload.data))
         self.send_log.append(frame, payload.events)
         if self.drops_oldest:
@@ -183,8 +212,9 @@ class Session:
         events, size = self.send_log.rewind(opened.seq)
         self._count_dropped()
         self._resets_sent_again = self.send_log.unsent_resets() - self._unanswered
+        newest_events, newest_size = self.send_log.totals
         self._credit.rewind(events, size)
-        self._credit.spend(self.stats.events - events, self.stats.bytes - size)
+        self._credit.spend(newest_events - events, newest_size - size)
 
     def new_request(self) -> int:
         """Return the id of a new request, whose reply will be in `replies`."""
@@ -194,12 +224,18 @@ class Session:
 
     def take_refusal(self) -> StreamError | None:
         """Return the first refusal since the last call, with the rest in `further`."""
-        if not self._refusals:
-            return None
-        first, *further = self._refusals
-        self._refusals = []
-        first.further = tuple(further)
-        return first
+        refusals, self._refusals = self._refusals, []
+        return _first(refusals)
+
+    @property
+    def readable(self) -> bool:
+        """Whether an iterator has something to yield, or a refusal to raise."""
+        return bool(self.results or self._refusals_to_iterate)
+
+    def take_refusal_to_iterate(self) -> StreamError | None:
+        """Return what `take_refusal` does, for the iterator: each sees all refusals."""
+        refusals, self._refusals_to_iterate = self._refusals_to_iterate, []
+        return _first(refusals)
 
     def receive(self, message: ServerMessage, now_s: float) -> None:
         """Apply one message of the server."""
@@ -211,7 +247,7 @@ class Session:
             case Flushed() | WasReset():
                 self._receive_reply(message)
             case Closed():
-                self.closed = message
+                self.closed = self._as_the_caller_counts(message)
             case ErrorMessage():
                 self._receive_error(message)
             case GoAway():
@@ -235,12 +271,22 @@ class Session:
         latency_ms = self._ledger.latency_ms(counted, now_s)
         if self._timed and latency_ms is not None:
             self.stats.latencies_ms.append(latency_ms)
-        self.results.append(result)
+        self.results.append(self._as_the_caller_counts(result))
         if len(self.results) > self._bounds.results:
             self.results.popleft()
             self.stats.skipped_results += 1
 
+    def _as_the_caller_counts(self, answer: Answer) -> Answer:
+        """Return an answer with its time by the caller's clock."""
+        shift_us = self._framer.shift_us
+        if not shift_us or answer.t_us is None:
+            return answer
+        return replace(answer, t_us=answer.t_us + shift_us)
+
     def _receive_ack(self, ack: Ack) -> None:
+        if not self.caught_up:
+            self._catch_up(ack)
+            return
         self._credit.acknowledge(ack.events, ack.bytes)
         self._acked_seq = max(self._acked_seq, ack.seq)
         self.stats.acked_events = max(self.stats.acked_events, ack.events)
@@ -251,6 +297,19 @@ class Session:
             self._credit.grant(min(ack.window_events, most))
         self._dropped_by_server = ack.dropped or 0
         self._count_dropped()
+        self._skipped_by_server = ack.skipped or 0
+        self._count_skipped()
+
+    def _catch_up(self, ack: Ack) -> None:
+        """Count on from an earlier client's totals, once all its frames are consumed.
+
+        Before, this client does not know what those under way count for.
+        """
+        if ack.seq >= self._sent_seq:
+            self._credit.rewind(ack.events, ack.bytes)
+            self._credit.acknowledge(ack.events, ack.bytes)
+            self.send_log.count_from(ack.events, ack.bytes)
+            self.caught_up = True
 
     def _receive_reply(self, reply: Flushed | WasReset) -> None:
         if isinstance(reply, Flushed):
@@ -260,6 +319,8 @@ class Session:
         if reply.id not in self._unanswered:
             return  # a repetition: it came before the connection was lost
         self._unanswered.discard(reply.id)
+        if isinstance(reply, Flushed):
+            reply = self._as_the_caller_counts(reply)
         self.replies[reply.id] = reply
         if isinstance(reply, WasReset):
             self._scored_events = 0
@@ -278,7 +339,9 @@ class Session:
                 return  # a repetition: it came before the connection was lost
             self._newest_refused = error.seq
         self._refusals.append(refusal)
+        self._refusals_to_iterate.append(replace(refusal))
         self.stats.refused_frames += 1
+        self.stats.first_refusal = self.stats.first_refusal or str(refusal)
         if error.seq is not None:
             self.stats.refused_events += self._ledger.discard(error.seq)
 
@@ -293,9 +356,22 @@ class Session:
             failed and self._engine_failures <= MAX_ENGINE_FAILURES
         )
 
+    def _count_skipped(self) -> None:
+        local = self.stats.skipped_locally
+        self.stats.skipped_events = self._skipped_by_server + local
+
     def _count_dropped(self) -> None:
         self.stats.dropped_locally = self.send_log.dropped_events
         self.stats.dropped_events = self.stats.dropped_locally + self._dropped_by_server
+
+
+def _first(refusals: list[StreamError]) -> StreamError | None:
+    """Return the first of some refusals, with the others in `further`."""
+    if not refusals:
+        return None
+    first, *further = refusals
+    first.further = tuple(further)
+    return first
 
 
 class SessionView:
@@ -320,8 +396,8 @@ class SessionView:
 
     @property
     def start_us(self) -> int | None:
-        """The caller's timestamp of `t_us` 0, once events were sent."""
-        return self._session.start_us
+        """The caller's timestamp of the first event, once events were sent."""
+        return self._session.stats.start_us
 
     @property
     def closed(self) -> Closed | None:

@@ -17,10 +17,11 @@ from websockets.exceptions import (
 )
 
 from saccade.clients.endpoint import (
-    authorization,
+    Address,
     is_loopback,
     stream_url,
     tls_context,
+    with_advice,
 )
 from saccade.clients.errors import (
     ClientError,
@@ -51,23 +52,25 @@ UNAVAILABLE_CLOSES: Final = {
 
 
 async def open_session(
-    url: str, opening: Open, reconnecting: Reconnecting
+    address: Address, opening: Open, reconnecting: Reconnecting
 ) -> tuple[ClientConnection, Opened]:
-    """Connect to the server at `url` and open a session; try again while it is busy.
+    """Connect to a server and open a session; try again while it is busy.
 
     Raises what `connection.connect` does.
     """
     attempts = Attempts(reconnecting)
     while True:
         try:
-            return await shake_hands(url, opening)
+            return await shake_hands(address, opening)
         except ClientError as failure:
             await attempts.wait(failure)
 
 
-async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened]:
-    """Connect to the server at `url` and open a session, trying once."""
-    websocket = await _connect(url)
+async def shake_hands(
+    address: Address, opening: Open
+) -> tuple[ClientConnection, Opened]:
+    """Connect to the server at `address` and open a session, trying once."""
+    websocket, url = await _connect(address), address.url
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await websocket.send(encode_client(opening))
@@ -83,18 +86,19 @@ async def shake_hands(url: str, opening: Open) -> tuple[ClientConnection, Opened
         raise
 
 
-async def _connect(url: str) -> ClientConnection:
-    address = stream_url(url)
+async def _connect(address: Address) -> ClientConnection:
+    url = address.url
+    stream = stream_url(url)
     proxy: Literal[True] | None = None if is_loopback(url) else True
     try:
         return await connect_websocket(
-            address,
+            stream,
             compression=None,
             max_size=LARGEST_MESSAGE,
             open_timeout=OPEN_TIMEOUT_S,
             proxy=proxy,
-            additional_headers=authorization(),
-            ssl=tls_context(address),
+            additional_headers=address.headers,
+            ssl=tls_context(stream),
         )
     except InvalidStatus as error:
         raise _refused(url, error) from None
@@ -112,7 +116,8 @@ def _refused(url: str, error: InvalidStatus) -> ClientError:
     status = response.status_code
     try:
         problem = json.loads(response.body or b"")
-        refused = RequestRefused(status, problem["code"], problem["detail"])
+        detail = with_advice(problem["detail"], status)
+        refused = RequestRefused(status, problem["code"], detail)
     except (ValueError, KeyError, TypeError):
         refused = None
     if status in UNAVAILABLE_STATUSES:

@@ -26,8 +26,9 @@ from saccade.model.events.encodings.packed import (
     check_base,
 )
 from saccade.model.events.fit import fit
+from saccade.model.events.tolerance import FAR_US, ClockPosition
 from saccade.model.events.types import EVENT_DTYPE, Events
-from saccade.model.ingest import Ingest, IngestConfig, NumpyIngest
+from saccade.model.ingest import Ingest, IngestConfig, IngestState, NumpyIngest
 from saccade.model.kept_code import compiled, part
 from saccade.model.tokens import Scheme, TimedTokens
 
@@ -44,6 +45,7 @@ assert set(_IS_LINEAR) == {*get_args(Scheme)}
 
 # Fields of a session's parameters, an array of int64.
 _WIDTH, _HEIGHT, _POLARITIES, _CLOCK_BITS, _PLANE, _LINEAR, _CROPS, _LAST = range(8)
+_FAR: Final = np.int64(FAR_US)
 
 
 @part
@@ -76,11 +78,14 @@ def _unwrap(t_us: Int64s, session: Int64s) -> None:
 
 
 @part
-def _unsorted(t_us: Int64s, last_us: int) -> bool:
-    """Return whether time runs backwards anywhere, or since `last_us`."""
+def _strays(t_us: Int64s, last_us: int) -> bool:
+    """Return whether time runs backwards or steps far, anywhere or since `last_us`."""
     found = bool(t_us[0] < last_us)
+    if last_us != NEVER_US:
+        found |= bool(t_us[0] - last_us > _FAR)
     for i in range(1, len(t_us)):
-        found |= bool(t_us[i] < t_us[i - 1])
+        step = t_us[i] - t_us[i - 1]
+        found |= bool((step < 0) | (step > _FAR))
     return found
 
 
@@ -111,7 +116,7 @@ def _finish(pixels: Int32s, t_us: Int64s, session: Int64s, table: Int32s) -> int
 
     Returns:
         How many events the fit keeps; `NOT_TAKEN`, with the session's parameters as
-        before, where an event is outside the sensor or out of order.
+        before, where an event is outside the sensor, out of order or far ahead.
     """
     if len(pixels) == 0:
         return 0
@@ -119,7 +124,7 @@ def _finish(pixels: Int32s, t_us: Int64s, session: Int64s, table: Int32s) -> int
         return NOT_TAKEN
     if session[_CLOCK_BITS]:
         _unwrap(t_us, session)
-    if _unsorted(t_us, session[_LAST]):
+    if _strays(t_us, session[_LAST]):
         return NOT_TAKEN
     session[_LAST] = t_us[-1]
     width = session[_WIDTH]
@@ -183,16 +188,22 @@ class CompiledIngest(Ingest):
         self._config = config
         self._take_records, self._take_events = prepare()
         self._session, self._table = _parameters(config), _table(config)
+        self._jumped_from_us: int | None = None
+        self._skipped = 0
 
     @property
-    def last_t_us(self) -> int | None:
-        """The newest event's timestamp, µs; None before the first."""
+    def state(self) -> IngestState:
+        """Where the stream is."""
         last_us = int(self._session[_LAST])
-        return None if last_us == NEVER_US else last_us
+        if last_us == NEVER_US:
+            return IngestState(skipped=self._skipped)
+        at = ClockPosition(last_us, self._jumped_from_us)
+        return IngestState(at, self._skipped)
 
-    def resume(self, last_t_us: int | None) -> None:
-        """Continue the stream whose newest timestamp is given; None begins anew."""
-        self._session[_LAST] = NEVER_US if last_t_us is None else last_t_us
+    def resume(self, state: IngestState) -> None:
+        """Continue the stream that has come so far; a new state begins anew."""
+        (last_us, self._jumped_from_us), self._skipped = state
+        self._session[_LAST] = NEVER_US if last_us is None else last_us
 
     def take_records(self, records: Records, t_base_us: int) -> TimedTokens:
         """Take the next frame as packed records; see `Ingest`."""
@@ -202,7 +213,7 @@ class CompiledIngest(Ingest):
         kept = self._take_records(records, t_base_us, session, table, tokens, t_us)
         if kept == NOT_TAKEN:
             return self._refer(lambda other: other.take_records(records, t_base_us))
-        return _first(kept, tokens, t_us)
+        return self._first(kept, tokens, t_us)
 
     def take_events(self, events: Events) -> TimedTokens:
         """Take the next frame as events; see `Ingest`."""
@@ -211,22 +222,23 @@ class CompiledIngest(Ingest):
         kept = self._take_events(events, session, table, tokens, t_us)
         if kept == NOT_TAKEN:
             return self._refer(lambda other: other.take_events(events))
-        return _first(kept, tokens, t_us)
+        return self._first(kept, tokens, t_us)
 
     def _refer(self, take: Callable[[NumpyIngest], TimedTokens]) -> TimedTokens:
         """Take by the reference a frame that the compiled code does not take."""
         reference = NumpyIngest(self._config)
-        reference.resume(self.last_t_us)
+        reference.resume(self.state)
         chunk = take(reference)
-        self.resume(reference.last_t_us)
+        self.resume(reference.state)
         return chunk
 
-
-def _first(kept: int, tokens: Int32s, t_us: Int64s) -> TimedTokens:
-    """Return the first events, in memory of their own where others are dropped."""
-    if kept == len(tokens):
-        return TimedTokens(tokens, t_us)
-    return TimedTokens(tokens[:kept].copy(), t_us[:kept].copy())
+    def _first(self, kept: int, tokens: Int32s, t_us: Int64s) -> TimedTokens:
+        """Return the first events, in memory of their own where others are dropped."""
+        if len(tokens):
+            self._jumped_from_us = None  # the events confirm the step before them
+        if kept == len(tokens):
+            return TimedTokens(tokens, t_us)
+        return TimedTokens(tokens[:kept].copy(), t_us[:kept].copy())
 
 
 def _parameters(config: IngestConfig) -> Int64s:

@@ -70,6 +70,7 @@ class PrecedingChunk(NamedTuple):
     def with_gaps(self) -> TokenChunk:
         """Return the events with their timesteps."""
         gaps_us = np.diff(self.t_us, prepend=np.int64(self.before_us))
+        np.maximum(gaps_us, 0, out=gaps_us)  # time came back from a false step
         dt_ms = (gaps_us / 1000.0).astype(np.float32)
         return TokenChunk(self.tokens, dt_ms, self.t_us)
 
@@ -220,6 +221,7 @@ class GapCounter:
             )
         earlier = np.concatenate([before_us, t_us[:-1]])
         gaps_us = t_us[len(t_us) - len(earlier) :] - earlier
+        np.maximum(gaps_us, 0, out=gaps_us)
         dt_ms = (gaps_us / 1000.0).astype(np.float32)
         return TokenChunk(np.concatenate([before, tokens[:-1]]), dt_ms, earlier)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import FastAPI
 
@@ -17,7 +16,7 @@ from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.ingest import prepare_ingest
-from saccade.server.sessions.registry import SessionRegistry
+from saccade.server.sessions.registry import POLL_S, SAVING, SessionRegistry
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.sqlite import SqliteStore
@@ -37,7 +36,6 @@ from saccade.server.transport.websocket import stream_routes
 if TYPE_CHECKING:
     from saccade.server.engine.engine import Engine
 
-LOG: Final = logging.getLogger(__name__)
 ROUTES: Final = (
     stream_routes,
     classify_routes,
@@ -184,18 +182,6 @@ def create_store(settings: Settings) -> Store:
             return RedisStore(settings.store_url)
 
 
-def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start what runs as long as the server; if it ends before, the log says why."""
-
-    def log_failure(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            LOG.error("%r has ended", work, exc_info=error)
-
-    task = asyncio.create_task(work)
-    task.add_done_callback(log_failure)
-    return task
-
-
 def create_app(service: Service) -> App:
     """Put routes and a guard around a service; the engine starts with the app."""
     return Guard(
@@ -214,24 +200,22 @@ async def running(service: Service) -> AsyncIterator[None]:
     The engine is this process's own.
     """
     from saccade.server.engine.engine import Engine
-    from saccade.server.reloading import Reloading
+    from saccade.server.reloading import RELOADING, Reloading
 
     assert isinstance(service.engine, Engine)
     service.streams.start(asyncio.get_running_loop())
-    background = [in_background(service.registry.run())]
+    service.background.repeat(SAVING, POLL_S, service.registry.look)
     if service.settings.reload_s > 0:
         reloading = Reloading(
             service.catalogue,
             service.engine,
             service.metrics,
             service.streams.open_streams,
-            service.settings.reload_s,
             service.settings.session_ttl_s,
         )
-        background.append(in_background(reloading.run()))
+        service.background.repeat(RELOADING, service.settings.reload_s, reloading.look)
     yield
-    for task in background:
-        task.cancel()
+    service.background.stop()
     await service.registry.close()
     await asyncio.to_thread(service.engine.stop)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Final, Protocol, TypeAlias
 
 from saccade.model.checkpoint import CheckpointError
@@ -20,6 +22,7 @@ from saccade.server.engine.loading import load_model
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 
 LOG: Final = logging.getLogger(__name__)
+RELOADING: Final = "the look for new versions of the models"
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 """Each file of a folder: its path, when it was written (ns), its bytes."""
@@ -46,7 +49,6 @@ class Reloading:
         engine: Loads and unloads versions.
         observer: Receives what becomes of new versions.
         streams: Returns the number of streams of a version, by its key.
-        every_s: Seconds between two looks.
         idle_s: Seconds for which an old version without streams is kept.
     """
 
@@ -56,14 +58,12 @@ class Reloading:
         engine: Engine,
         observer: ReloadObserver,
         streams: Callable[[str], int],
-        every_s: float,
         idle_s: float,
     ) -> None:
         self._catalogue = catalogue
         self._engine = engine
         self._observer = observer
         self._streams = streams
-        self._every_s = every_s
         self._idle_s = idle_s
         folders = {m.folder: m.name for m in catalogue.current.values() if m.folder}
         self._names: dict[Path, str] = folders
@@ -71,20 +71,29 @@ class Reloading:
         self._seen = dict(self._served)
         self._last_used_s: dict[str, float] = {}
 
-    async def run(self) -> None:
-        """Look for new and for unused versions at intervals, until cancelled."""
-        while True:
-            await asyncio.sleep(self._every_s)
-            for folder, name in self._names.items():
+    async def look(self) -> None:
+        """Take over new versions, and unload those without use; to be repeated.
+
+        Raises:
+            ExceptionGroup: A folder could not be looked at, or read; the others were.
+        """
+        failures: list[Exception] = []
+        for folder, name in self._names.items():
+            try:
                 if await asyncio.to_thread(self._settled, folder):
                     await self._replace(folder, name)
-            self._retire(time.monotonic())
+            except Exception as error:
+                self._observer.not_reloaded(name)
+                failures.append(error)
+        self._retire(time.monotonic())
+        if failures:
+            raise ExceptionGroup(_reasons(failures), failures)
 
     def _settled(self, folder: Path) -> bool:
         """Return whether a folder has changed, and not since the last look."""
         stamp, before = stamp_of(folder), self._seen[folder]
         self._seen[folder] = stamp
-        if stamp != before or stamp == self._served[folder]:
+        if stamp != before or stamp == self._served.get(folder):
             return False
         self._served[folder] = stamp
         return True
@@ -100,12 +109,12 @@ class Reloading:
             if model.content_hash == self._catalogue.current[name].content_hash:
                 return
             await self._promote(model)
-        except (CheckpointError, EngineError, WrongName, OSError) as error:
+        except (CheckpointError, EngineError, WrongName) as error:
             LOG.error("%s is not reloaded: %s", folder, error)
             self._observer.not_reloaded(name)
-        except Exception:
-            LOG.exception("%s is not reloaded", folder)
-            self._observer.not_reloaded(name)
+        except BaseException:
+            del self._served[folder]  # nothing is known of the version: look again
+            raise
 
     async def _promote(self, model: ServedModel) -> None:
         known = self._catalogue.version(model.name, model.content_hash)
@@ -139,12 +148,27 @@ class WrongName(Exception):
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Return the paths, times and sizes of a folder's files."""
-    stamps = []
-    for path in sorted(folder.rglob("*")):
+    """Return the paths, times and sizes of a folder's files; nothing without folder.
+
+    Raises:
+        OSError: The folder cannot be looked at now.
+    """
+    stamps: list[tuple[str, int, int]] = []
+    try:
+        with os.scandir(folder) as entries:
+            paths = sorted(Path(entry.path) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    for path in paths:
         try:
             status = path.stat()
-        except OSError:  # removed since the folder was listed
+        except FileNotFoundError:  # removed since the folder was listed
             continue
+        if S_ISDIR(status.st_mode):
+            stamps += stamp_of(path)
         stamps.append((str(path), status.st_mtime_ns, status.st_size))
     return tuple(stamps)
+
+
+def _reasons(failures: list[Exception]) -> str:
+    return "; ".join(f"{type(each).__name__}: {each}" for each in failures)

@@ -18,6 +18,7 @@ import uvicorn
 
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
+from saccade.server.logs import JOURNAL
 from saccade.server.progress import ProgressLine
 from saccade.server.settings import Settings
 from saccade.server.starting import Starting
@@ -140,6 +141,7 @@ async def run(
         await serving
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
+    JOURNAL.info("has stopped")
     return 0
 
 
@@ -218,6 +220,7 @@ def say_ready(models: Iterable[str], address: str, started_s: float) -> None:
         f"Saccade serves {names} on {address} (ready in {seconds:.1f} s)\n"
     )
     sys.stdout.flush()
+    JOURNAL.info("serves %s on %s", names, address)
 
 
 async def stop_on_signal(server: uvicorn.Server, loading: Task[Service]) -> None:
@@ -231,6 +234,7 @@ async def stop_on_signal(server: uvicorn.Server, loading: Task[Service]) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
     await signals.get()
+    JOURNAL.info("stops: a signal came")
     if not loading.done():
         server.should_exit = True
         return

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, get_args
 
+from saccade.clients.commands.tolerance import add_tolerance_options
 from saccade.clients.endpoint import stream_url
 from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
@@ -68,6 +69,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         default="scale",
         help="what to do if the sensor is not the model's (default: %(default)s)",
     )
+    add_tolerance_options(parser)
     return parser
 
 

@@ -26,6 +26,7 @@ from saccade.clients.commands.opening import (
     guessed,
     open_files,
 )
+from saccade.clients.commands.tolerance import left_out
 from saccade.clients.display.text import answer_table
 from saccade.clients.errors import RequestRefused, UnplayableSource
 from saccade.clients.http import Answer
@@ -179,6 +180,8 @@ def _ask(options: argparse.Namespace, batch: list[Loaded]) -> list[Outcome]:
             [recording.events for recording in batch],
             sensor=batch[0].sensor,
             fit=options.fit,
+            invalid=options.invalid,
+            sort_within_us=options.sort_within_us,
         )
     except (RequestRefused, EventsError) as error:
         if len(batch) == 1:
@@ -201,6 +204,8 @@ def _report(outcomes: list[Outcome], *, as_json: bool) -> None:
     for outcome in outcomes:
         if outcome.answer is None:
             print_message(COMMAND, f"{outcome.name}: {outcome.error}")
+        elif (remark := left_out(outcome.answer)) is not None:
+            print_message(COMMAND, f"{outcome.name}: {remark}")
 
 
 def _row(outcome: Outcome) -> dict[str, object]:

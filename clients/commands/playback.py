@@ -153,9 +153,22 @@ async def _close(stream: Stream) -> None:
 
 
 async def _receive(stream: Stream, tally: Tally, view: View) -> None:
-    async for result in stream:
-        tally.add(result)
-        view.add(result)
+    """Show each result; refusals, which `stats` counts, do not stop it."""
+    while not await _show_until_refused(stream, tally, view):
+        pass
+
+
+async def _show_until_refused(stream: Stream, tally: Tally, view: View) -> bool:
+    """Return whether the stream has ended, rather than a frame been refused."""
+    try:
+        async for result in stream:
+            tally.add(result)
+            view.add(result)
+    except StreamError as error:
+        if error.fatal:
+            raise
+        return False
+    return True
 
 
 async def _draw(tally: Tally, view: View) -> None:

@@ -18,6 +18,7 @@ from saccade.clients.connection import LIVE_LAG_MS, Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
 from saccade.clients.display.statistics import Summary
 from saccade.clients.sources import Source
+from saccade.model.events.reading import Findings
 from saccade.model.events.recordings import OPENERS
 from saccade.server.protocol.messages import ReadoutWindow, WhenFull
 
@@ -107,7 +108,10 @@ def execute(options: argparse.Namespace) -> int:
     """Run the command, and return its exit status."""
     streams = open_streams(options, _notify)
     remarks = [Remarks(s.source.findings, s.guess) for s in streams]
-    views = [choose_view(as_json=options.json, camera=s.camera) for s in streams]
+    views = [
+        choose_view(as_json=options.json, camera=s.camera, findings=s.source.findings)
+        for s in streams
+    ]
     for stream, remark in zip(streams, remarks, strict=True):
         _tell(stream, remark.at_first())
     plays = [_play(*each, options) for each in zip(streams, views, strict=True)]
@@ -116,10 +120,12 @@ def execute(options: argparse.Namespace) -> int:
         if not isinstance(end, BaseException):
             view.finish(end)
             _tell(stream, remark.at_last())
+    refused = 0
     for end in ends:
         if isinstance(end, BaseException):
             raise end
-    return 0
+        refused += end.frames_refused
+    return 1 if refused else 0
 
 
 async def _play(stream: Streamed, view: View, options: argparse.Namespace) -> Summary:
@@ -144,6 +150,8 @@ def choose(source: Source, options: argparse.Namespace) -> Choices:
         readout=options.half_life or default_readout(source),
         when_full=options.when_full or source.when_full,
         max_lag_ms=default_lag_ms(source, options.max_lag_ms),
+        invalid=options.invalid,
+        sort_within_us=options.sort_within_us,
     )
     if source.raw is not None:
         choices["encoding"] = source.raw.encoding
@@ -166,10 +174,21 @@ def default_lag_ms(source: Source, chosen: int | None) -> int | None:
     return chosen or None
 
 
-def choose_view(*, as_json: bool, camera: str | None = None) -> View:
-    """Return the view that suits standard output; `camera` is one of several."""
+def choose_view(
+    *,
+    as_json: bool,
+    camera: str | None = None,
+    findings: Findings | None = None,
+) -> View:
+    """Return the view that suits standard output.
+
+    Args:
+        as_json: Whether it is read by a program.
+        camera: The camera, where there are several.
+        findings: The recording's, which grow as events are read.
+    """
     if as_json:
-        return JsonView(sys.stdout, camera)
+        return JsonView(sys.stdout, camera, findings)
     if camera is not None or not sys.stdout.isatty():
         return PlainView(sys.stdout, camera)
     from rich.console import Console

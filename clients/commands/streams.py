@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -25,7 +25,9 @@ from saccade.clients.sources import (
     open_raw_words,
     open_source,
 )
+from saccade.model.events.recordings import Recording
 from saccade.model.events.sensor import Sensor
+from saccade.model.events.types import Events
 
 if TYPE_CHECKING:  # httpx is no part of the base install
     from saccade.clients.http import ModelCard
@@ -78,13 +80,20 @@ def open_streams(
         source = Source(
             name,
             recording.sensor,
-            recording.events,
+            as_the_file_counts(recording),
             findings=recording.findings,
             raw=open_raw_words(paths) if options.raw else None,
         )
-        guess = guessed(recording)
-        streams.append(Streamed(source, model, guess, camera))
+        streams.append(Streamed(source, model, guessed(recording), camera))
     return streams
+
+
+def as_the_file_counts(recording: Recording) -> Iterator[Events]:
+    """Yield a recording's events with the timestamps of its file's clock."""
+    for chunk in recording.events:
+        counted = chunk.copy()
+        counted["t"] += recording.findings.start_us or 0
+        yield counted
 
 
 def _alone(texts: Sequence[str], sensor: Sensor | None, models: Models) -> Streamed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import Final, Protocol, Self, TextIO
 
@@ -14,6 +15,7 @@ from saccade.clients.display.text import (
     percent,
     summary_lines,
 )
+from saccade.model.events.reading import Findings
 from saccade.server.protocol.messages import Result
 
 LINE_EVERY_S: Final = 1.0
@@ -82,10 +84,23 @@ class JsonView:
     """A view for programs: a line of JSON for each result, then the summary.
 
     Where there are several at once, every line names the camera.
+
+    Args:
+        out: Receives the lines.
+        camera: The camera, where there are several.
+        findings: The recording's, which grow as events are read; each trigger is
+            written before the first result after it, in the clock of the file.
     """
 
-    def __init__(self, out: TextIO, camera: str | None = None) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        camera: str | None = None,
+        findings: Findings | None = None,
+    ) -> None:
         self._out = out
+        self._findings = findings or Findings()
+        self._written = 0
         self._named = {} if camera is None else {"camera": camera}
 
     def __enter__(self) -> Self:
@@ -95,15 +110,28 @@ class JsonView:
         self._out.flush()
 
     def add(self, result: Result) -> None:
-        """Write a result."""
+        """Write a result, after the triggers before it."""
+        self._write_triggers(result.t_us)
         self._write({"type": "result", **asdict(result)})
 
     def show(self, snapshot: Snapshot) -> None:
         """Do nothing: a program has every result."""
 
     def finish(self, summary: Summary) -> None:
-        """Write the summary."""
+        """Write the summary, after the last triggers."""
+        self._write_triggers(math.inf)
         self._write({"type": "summary", **asdict(summary)})
+
+    def _write_triggers(self, until_us: float) -> None:
+        """Write the triggers up to a time, each once."""
+        found = self._findings
+        while self._written < len(found.triggers):
+            trigger = found.triggers[self._written]
+            t_us = trigger.t_us + (found.start_us or 0)
+            if t_us > until_us:
+                return
+            self._write({"type": "trigger", **trigger._replace(t_us=t_us)._asdict()})
+            self._written += 1
 
     def _write(self, line: dict[str, object]) -> None:
         self._out.write(json.dumps(line | self._named) + "\n")

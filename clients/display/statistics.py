@@ -122,6 +122,10 @@ class Summary:
     agreement: float | None
     """The part of the results whose label was the true one then; None if unknown."""
     interrupted: bool
+    first_refusal: str | None = None
+    """The server's sentence about the first frame that it refused."""
+    events_skipped: int = 0
+    """Invalid events that were left out, where that was chosen."""
 
 
 class Tally:
@@ -150,7 +154,8 @@ class Tally:
         """Count a result."""
         self._latest = result
         truth = self._truth.at(result.t_us)
-        self._history.append(result.t_us, result.label, result.confidence, truth)
+        played_us = self._played_us(result.t_us)
+        self._history.append(played_us, result.label, result.confidence, truth)
         if truth is not None:
             self._with_truth += 1
             self._correct += result.label == truth
@@ -166,7 +171,7 @@ class Tally:
             label=None if result is None else result.label,
             confidence=0.0 if result is None else result.confidence,
             truth=None if result is None else self._truth.at(result.t_us),
-            stream_s=0.0 if result is None else result.t_us * 1e-6,
+            stream_s=0.0 if result is None else self._played_us(result.t_us) * 1e-6,
             wall_s=now_s - self._began_s,
             events=stats.events,
             events_per_s=self._rate(now_s),
@@ -194,9 +199,11 @@ class Tally:
             events_refused=stats.refused_events,
             events_dropped=stats.dropped_events,
             frames_refused=stats.refused_frames,
+            first_refusal=stats.first_refusal,
+            events_skipped=stats.skipped_events,
             label=closed.label,
             confidence=closed.confidence,
-            stream_s=(closed.t_us or 0) * 1e-6,
+            stream_s=self._played_us(closed.t_us) * 1e-6,
             wall_s=wall_s,
             events_per_s=stats.events / wall_s if wall_s > 0 else 0.0,
             latency_p50_ms=None if latency is None else latency.p50_ms,
@@ -206,6 +213,10 @@ class Tally:
             agreement=self._correct / self._with_truth if self._with_truth else None,
             interrupted=interrupted,
         )
+
+    def _played_us(self, t_us: int | None) -> int:
+        """Return the time from the first event to a timestamp of the source, µs."""
+        return 0 if t_us is None else t_us - (self._stats.start_us or 0)
 
     def _rate(self, now_s: float) -> float:
         consumed = self._stats.acked_events

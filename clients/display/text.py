@@ -112,6 +112,10 @@ def summary_lines(summary: Summary) -> list[tuple[str, str]]:
     if s.events_refused or s.frames_refused:
         refused = f"{s.events_refused:,} events in {s.frames_refused:,} frames"
         lines.append(("refused", refused))
+    if s.first_refusal is not None:
+        lines.append(("first", s.first_refusal))
+    if s.events_skipped:
+        lines.append(("skipped", f"{s.events_skipped:,} invalid"))
     if s.events_dropped:
         lines.append(("dropped", f"{s.events_dropped:,} events, to keep up"))
     spans = f"{clock(s.stream_s)} of events in {clock(s.wall_s)}"

@@ -1,6 +1,6 @@
 """Errors about events, and about the files and payloads that hold events.
 
-EventsError (a ValueError)
+EventsError (a SaccadeError and a ValueError)
 ├── NotEvents              an array lacks an event's fields
 ├── UnsortedEvents         time runs backwards
 ├── EventOutsideSensor     a coordinate or polarity is out of range
@@ -21,7 +21,11 @@ from pathlib import Path
 from saccade.model.events.sensor import Sensor
 
 
-class EventsError(ValueError):
+class SaccadeError(Exception):
+    """The base of all that the SDK raises: about events, and about the server."""
+
+
+class EventsError(SaccadeError, ValueError):
     """The base of every error about events."""
 
 

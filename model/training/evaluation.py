@@ -50,10 +50,11 @@ class Predictions:
 
     Attributes:
         labels: The true classes, (n,).
-        logits: The final scores, (n, c).
+        logits: The final scores, (n, c); zeros where there are none.
         trajectories: The scores over time; empty if the recordings were not streamed.
         events: Of all recordings, padding not counted.
         events_per_s: Speed, without batches that compiled a new shape.
+        unanswered: The recordings shorter than a tick, which have no scores, by index.
     """
 
     labels: Integers
@@ -61,6 +62,14 @@ class Predictions:
     trajectories: list[ScoreTrajectory]
     events: int
     events_per_s: float
+    unanswered: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Whether each recording has scores, (n,)."""
+        found = np.ones(self.labels.size, np.bool_)
+        found[self.unanswered] = False
+        return found
 
 
 Predictor = Callable[[ModelConfig, Variables, Iterable[Batch]], Predictions]
@@ -102,7 +111,7 @@ def predict_whole(
         rows = (batch.tokens, batch.dt_ms, batch.lengths)
         return np.asarray(predict(variables, *map(jnp.asarray, rows)), np.float64), []
 
-    return _collect(score, batches)
+    return _collect(score, batches, config.tick_events)
 
 
 def predict_streams(
@@ -124,7 +133,7 @@ def predict_streams(
         ]
         return logits[:, -1], trajectories
 
-    return _collect(score, batches)
+    return _collect(score, batches, config.tick_events)
 
 
 def _stream(
@@ -154,8 +163,8 @@ def _jitted(advance: Callable[..., Any], config: ModelConfig) -> Callable[..., A
     return jax.jit(partial(advance, config), donate_argnums=1)
 
 
-def _collect(score: Scoring, batches: Iterable[Batch]) -> Predictions:
-    labels, logits, trajectories = [], [], []
+def _collect(score: Scoring, batches: Iterable[Batch], tick_events: int) -> Predictions:
+    labels, logits, trajectories, short = [], [], [], []
     throughput, events = Throughput(), 0
     for batch in batches:
         real = np.flatnonzero(batch.weights)
@@ -165,7 +174,8 @@ def _collect(score: Scoring, batches: Iterable[Batch]) -> Predictions:
         throughput.add(batch.tokens.shape, held, time.perf_counter() - began_s)
         events += held
         labels.append(batch.targets[real].argmax(-1))
-        logits.append(scored[real])
+        short.append(batch.lengths[real] < tick_events)
+        logits.append(np.where(short[-1][:, None], 0.0, scored[real]))
         trajectories += [over_time[row] for row in real] if over_time else []
     return Predictions(
         np.concatenate(labels),
@@ -173,6 +183,7 @@ def _collect(score: Scoring, batches: Iterable[Batch]) -> Predictions:
         trajectories,
         events,
         throughput.rate(events),
+        np.flatnonzero(np.concatenate(short)),
     )
 
 
@@ -214,23 +225,27 @@ class Evaluation:
 
     @property
     def score(self) -> Score:
-        """Accuracy and loss; every sample counts once."""
+        """Accuracy and loss; a sample without an answer counts as wrong."""
         truth, logits = self.predictions.labels, self.predictions.logits
-        right = int((logits.argmax(-1) == truth).sum())
+        right = int(((logits.argmax(-1) == truth) & self.predictions.answered).sum())
         losses = -log_softmax(logits)[np.arange(truth.size), truth]
         return Score(
             accuracy=right / truth.size,
             samples=int(truth.size),
             ci95=wilson(right, truth.size),
             loss=float(losses.mean()),
+            unanswered=int(self.predictions.unanswered.size),
         )
 
     @property
     def confusion(self) -> Integers:
-        """Number of samples of each class (row) by predicted class (column)."""
-        size = len(self.labels)
-        predicted = self.predictions.logits.argmax(-1)
-        pairs = self.predictions.labels * size + predicted
+        """Number of samples of each class (row) by predicted class (column).
+
+        Samples without an answer are left out.
+        """
+        size, answered = len(self.labels), self.predictions.answered
+        predicted = self.predictions.logits[answered].argmax(-1)
+        pairs = self.predictions.labels[answered] * size + predicted
         return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
     @property
@@ -240,7 +255,7 @@ class Evaluation:
         rows = zip(
             self.labels,
             np.diag(confusion).tolist(),
-            confusion.sum(axis=1).tolist(),
+            np.bincount(self.predictions.labels, minlength=len(self.labels)).tolist(),
             confusion.sum(axis=0).tolist(),
             strict=True,
         )

@@ -29,12 +29,14 @@ class Score(NamedTuple):
         samples: Number of samples.
         ci95: Wilson's 95% interval of the accuracy.
         loss: Mean cross-entropy, nats.
+        unanswered: Samples too short for an answer; in `accuracy` they are wrong.
     """
 
     accuracy: float
     samples: int
     ci95: tuple[float, float]
     loss: float
+    unanswered: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -49,14 +51,18 @@ class Score(NamedTuple):
         """
         low, high = map(float, values["ci95"])
         accuracy, loss = float(values["accuracy"]), float(values["loss"])
-        return cls(accuracy, int(values["samples"]), (low, high), loss)
+        unanswered = int(values.get("unanswered", 0))
+        return cls(accuracy, int(values["samples"]), (low, high), loss, unanswered)
 
     def accuracy_of(self, samples: str) -> str:
         """Return the accuracy as text, with a noun for the samples."""
         low, high = self.ci95
+        short = (
+            f"; {self.unanswered} too short for an answer" if self.unanswered else ""
+        )
         return (
             f"{self.accuracy:.1%} of {self.samples} {samples} "
-            f"(95% interval {low:.1%} to {high:.1%})"
+            f"(95% interval {low:.1%} to {high:.1%}{short})"
         )
 
     def __str__(self) -> str:

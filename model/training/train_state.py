@@ -113,14 +113,19 @@ def make_predict(config: ModelConfig) -> Predict:
 
 @cache
 def make_eval_step(config: ModelConfig) -> EvalStep:
-    """Return the compiled function that tallies a batch without dropout."""
+    """Return the compiled function that tallies a batch without dropout.
+
+    A row shorter than a tick has no answer, and is not correct.
+    """
     predict = make_predict(config)
 
     def eval_step(variables: Variables, batch: Batch) -> Tally:
         rows = Rows(*map(jnp.asarray, batch))
         logits = predict(variables, rows.tokens, rows.dt_ms, rows.lengths)
         value = cross_entropy(logits, rows.targets, rows.weights)
-        return _tally(value, logits, rows)
+        answered = rows.weights * (rows.lengths >= config.tick_events)
+        correct = count_correct(logits, rows.targets, answered)
+        return _tally(value, logits, rows)._replace(correct=correct)
 
     return jax.jit(eval_step)
 

@@ -30,9 +30,15 @@ class ModelHealth:
 
 @dataclass(frozen=True)
 class Health:
-    """Every model's state at one moment."""
+    """Every model's state at one moment.
+
+    Attributes:
+        models: The states, by model.
+        concerns: What else does not work, and is tried again; no reason not to serve.
+    """
 
     models: Mapping[str, ModelHealth]
+    concerns: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -65,7 +71,7 @@ class Health:
             return self
         hung = ModelHealth("failed", f"the device has not answered for {seconds:.0f} s")
         ready = {name for name, model in self.models.items() if model.state == "ready"}
-        return Health({**self.models, **dict.fromkeys(ready, hung)})
+        return replace(self, models={**self.models, **dict.fromkeys(ready, hung)})
 
 
 class HasHealth(Protocol):

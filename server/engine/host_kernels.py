@@ -88,7 +88,8 @@ def fill_pages(
 ) -> None:
     """Write events to pages, one after another, from place `begin` of the first.
 
-    Without timesteps each event gets the gap before it, from the time `before_us` on.
+    Without timesteps each event gets the gap before it, from the time `before_us` on;
+    where time came back from a false step, none.
     """
     place, k, i = begin, 0, 0
     while i < len(tokens):
@@ -100,9 +101,10 @@ def fill_pages(
             for j in range(count):
                 floats[page, first + j] = dt_ms[i + j]
         else:
-            floats[page, first] = (t_us[i] - before_us) / 1000.0
+            floats[page, first] = max(0, t_us[i] - before_us) / 1000.0
             for j in range(1, count):
-                floats[page, first + j] = (t_us[i + j] - t_us[i + j - 1]) / 1000.0
+                gap_us = max(0, t_us[i + j] - t_us[i + j - 1])
+                floats[page, first + j] = gap_us / 1000.0
         i += count
         before_us = t_us[i - 1]
         longs[page, tick] = before_us

@@ -26,6 +26,7 @@ from saccade.server.protocol.errors import (
     MalformedMessage,
     UnsupportedProtocol,
     clip,
+    kind_of,
 )
 from saccade.server.protocol.fields import (
     Map,
@@ -161,7 +162,7 @@ def _parse(data: Wire) -> tuple[str, Map]:
     """Return a message's type and its fields, unchecked."""
     raw = _parse_text(data) if isinstance(data, str) else _parse_binary(data)
     if type(raw) is not dict:
-        raise MalformedMessage(f"it is not a map but {type(raw).__name__}")
+        raise MalformedMessage(f"it is not a map but {kind_of(raw)}")
     name = raw.pop("type", None)
     if type(name) is not str:
         raise MalformedMessage("it has no 'type' that is a string")
@@ -218,7 +219,7 @@ def _record(name: str, records: dict[str, Record[Any]]) -> Record[Any]:
 def _check_version(raw: Map) -> None:
     """Refuse another version for that, before its fields are found unknown."""
     version = raw.get("protocol", PROTOCOL_VERSION)
-    if type(version) is int and version != PROTOCOL_VERSION:
+    if type(version) in {int, float} and version != PROTOCOL_VERSION:
         raise UnsupportedProtocol(version, PROTOCOL_VERSION)
 
 
@@ -233,6 +234,7 @@ def _read_events(raw: Map, text_encoding: Encoding | None) -> EventsFrame:
         raise InvalidField("seq", "is missing")
     seq = _EVENTS.parse("seq", raw["seq"])
     try:
+        raw = {name: value for name, value in raw.items() if value is not None}
         if text_encoding is not None:
             raw = _with_binary_data(raw, text_encoding)
         frame: EventsFrame = _EVENTS.read(raw)
@@ -332,10 +334,12 @@ def _table(rows: list[Any]) -> _Table:
         table = _within_range(flat)
         if table is not None:
             return table
-    for index, row in enumerate(rows):
-        for (name, column), value in zip(_COLUMNS.items(), row, strict=True):
-            column.parse(value, f"events[{index}].{name}")
-    raise AssertionError("the quick check and the slow one disagree")
+    values = [
+        column.parse(value, f"events[{index}].{name}")
+        for index, row in enumerate(rows)
+        for (name, column), value in zip(_COLUMNS.items(), row, strict=True)
+    ]
+    return np.array(values, np.int64).reshape(-1, len(_COLUMNS))
 
 
 def _within_range(flat: list[int]) -> _Table | None:

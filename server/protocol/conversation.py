@@ -50,11 +50,15 @@ from saccade.server.protocol.scan import scan
 class Feed:
     """A frame's tokens for the engine; fewer than its events after a crop.
 
-    `size` is the bytes of `data` that the events came in.
+    Attributes:
+        chunk: The tokens.
+        size: The bytes of `data` that the events came in.
+        skipped: The frame's invalid events, which were left out.
     """
 
     chunk: TimedTokens
     size: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ class ConversationState(NamedTuple):
         acked: The frames that were acknowledged.
         kept: How many of the frames' events were for the engine.
         dropped: How many of those were dropped; None where the policy drops none.
+        skipped: How many of the frames' events were invalid and left out; None where
+            the client did not choose that.
         reader: The state of the frame reader.
     """
 
@@ -115,6 +121,7 @@ class ConversationState(NamedTuple):
     acked: Counts = Counts()
     kept: int = 0
     dropped: int | None = None
+    skipped: int | None = None
     reader: ReaderState = ReaderState()
 
 
@@ -211,7 +218,7 @@ class Conversation:
         self.begin(tokenization)
         self._frames.import_state(state.reader)
         self.ledger = Ledger.resume(state.sent, state.acked, state.kept)
-        self.ledger.dropped = state.dropped
+        self.ledger.dropped, self.ledger.skipped = state.dropped, state.skipped
         self._resumed = True
 
     def export_state(self) -> ConversationState:
@@ -222,8 +229,14 @@ class Conversation:
             acked=ledger.acked,
             kept=ledger.kept,
             dropped=ledger.dropped,
+            skipped=ledger.skipped,
             reader=self._frames.export_state(),
         )
+
+    @property
+    def skipped(self) -> int | None:
+        """Events left out since open or reset; None where they refuse their frames."""
+        return None if self.ledger.skipped is None else self._frames.skipped
 
     def write(self, message: ServerMessage) -> Wire:
         """Encode an answer in the form that the client used to open."""
@@ -274,6 +287,7 @@ class Conversation:
                 _check_raw_fields(message)
                 self._open = message
                 self.ledger.dropped = 0 if message.when_full == "drop-oldest" else None
+                self.ledger.skipped = 0 if message.invalid == "skip" else None
                 self.stage = Stage.OPENING
             case Reset():
                 self._frames.reset()
@@ -291,6 +305,7 @@ class Conversation:
             raise FrameTooLarge(size, limits.max_frame_bytes, seq=frame.seq)
         count = size // RECORD_BYTES
         reader = self._frames
+        before = reader.skipped
         try:
             payload = reader.decode(frame)
             count = len(payload)
@@ -302,7 +317,10 @@ class Conversation:
                 raise
             return self._refused(error, events=count, size=size)
         self.ledger.add(events=count, size=size, kept=len(chunk.tokens))
-        return [Feed(chunk, size)]
+        skipped = reader.skipped - before
+        if skipped:
+            self.ledger.skip(skipped)
+        return [Feed(chunk, size, skipped)]
 
     def _refuse_unread(self, error: ProtocolError) -> list[Request]:
         """Refuse a message that could not be decoded: one frame, or the session.

@@ -435,9 +435,28 @@ def quotable(value: Any) -> Fact | None:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         return clip(value)
-    if isinstance(value, (bytes, list, dict)):
-        return f"{type(value).__name__} of length {len(value)}"
-    return type(value).__name__
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, (list, dict)):
+        return f"{kind_of(value)} of {len(value)}"
+    return kind_of(value)
+
+
+_KINDS: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a float",
+    str: "a string",
+    bytes: "binary",
+    list: "an array",
+    dict: "a map",
+}
+
+
+def kind_of(value: Any) -> str:
+    """Return the name of a parsed value's type, as msgpack and JSON have it."""
+    return _KINDS.get(type(value), "an extension type")
 
 
 def clip(text: str, characters: int = QUOTED_CHARACTERS) -> str:

@@ -29,7 +29,7 @@ from typing import (
 )
 
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.errors import Fact, InvalidField, quotable
+from saccade.server.protocol.errors import Fact, InvalidField, kind_of, quotable
 
 T = TypeVar("T")
 Map: TypeAlias = dict[str, Any]
@@ -65,6 +65,8 @@ class GoesWith(NamedTuple):
     values: tuple[str, ...]
 
 
+EXACT: Final = 2.0**53
+"""Up to here a float holds every integer."""
 _OMITTED: Final = object()
 Omitted: TypeAlias = Annotated[T, _OMITTED]
 """A field that is not written while it has its default.
@@ -73,22 +75,15 @@ A reader of an older version, which does not know the field, can then read the r
 """
 
 
-_KINDS: Final = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a float",
-    str: "a string",
-    bytes: "binary",
-    list: "an array",
-    dict: "a map",
-}
-
-
 def integer(low: int, high: int) -> FieldType:
-    """Declare an integer within both bounds; a bool is none."""
+    """Declare an integer within both bounds; a bool is none.
+
+    A whole float is one, as far as floats are exact: JavaScript has no other numbers.
+    """
 
     def parse(value: Any, field: str) -> int:
+        if type(value) is float and abs(value) <= EXACT and value.is_integer():
+            value = int(value)
         if type(value) is not int:
             raise wrong_type(value, field, "an integer")
         if not low <= value <= high:
@@ -234,7 +229,7 @@ _OF_PYTHON: Final = {bool: BOOLEAN, bytes: BINARY, Sensor: SENSOR}
 
 def wrong_type(value: Any, field: str, wanted: str) -> InvalidField:
     """Return the error of a field that holds another type than the one wanted."""
-    kind = _KINDS.get(type(value), type(value).__name__)
+    kind = kind_of(value)
     if type(value) is float and not math.isfinite(value):
         kind = str(value)
     return InvalidField(field, f"must be {wanted}, not {kind}", value)
@@ -258,7 +253,7 @@ class Column(NamedTuple):
 class Record(Generic[T]):
     """Reads and writes one dataclass as a map.
 
-    A field without a default is required; one whose default is None takes null.
+    A field without a default is required; any other may be null, which is its default.
 
     Args:
         kind: The dataclass.
@@ -276,7 +271,6 @@ class Record(Generic[T]):
         self._parsers = {name: column.type.parse for name, column in columns}
         self._writers = {n: c.type.write for n, c in columns if c.type.write}
         self._required = tuple(n for n, c in columns if c.default is MISSING)
-        self._nullable = frozenset(n for n, c in columns if c.default is None)
         self._omitted = {n: c.default for n, c in columns if c.omitted}
         self._rules = {name: column.rule for name, column in columns if column.rule}
 
@@ -292,7 +286,7 @@ class Record(Generic[T]):
             if parse is None:
                 reason = f"is unknown{did_you_mean(name, self._names)}"
                 raise InvalidField(prefix + name, reason, value)
-            if value is not None or name not in self._nullable:
+            if value is not None or name in self._required:
                 values[name] = parse(value, prefix + name)
         for name in self._required:
             if name not in values:

@@ -24,7 +24,7 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
-from saccade.model.ingest import IngestConfig
+from saccade.model.ingest import IngestConfig, IngestState
 from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
@@ -47,6 +47,11 @@ _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
 """The decoder of each encoding, where one lives as long as the session."""
 assert set(_DECODERS) == {*get_args(Encoding)}
 
+HEADER: Final = (
+    "the data begins with a RAW file's header; leave out the lines that begin with '%'"
+)
+HEADER_BYTES: Final = 24
+
 Payload: TypeAlias = npt.NDArray[Any]
 """A frame's events, one item each: records as they came, or what a decoder made."""
 
@@ -55,11 +60,11 @@ class ReaderState(NamedTuple):
     """All that the reading of the next frame depends on.
 
     Attributes:
-        last_t_us: The newest event's timestamp, None before the first.
+        ingest: Where the stream's time is, and how many events were left out.
         decoder: The state of a raw decoder; empty for packed records.
     """
 
-    last_t_us: int | None = None
+    ingest: IngestState = IngestState()
     decoder: DecoderState = ()
 
 
@@ -93,26 +98,41 @@ class FrameReader:
             raise InvalidField("encoding", reason, opening.encoding) from None
         source = opening.sensor or tokenization.sensor
         try:
-            config = IngestConfig(source, tokenization, opening.fit, opening.clock_bits)
+            config = IngestConfig(
+                source,
+                tokenization,
+                opening.fit,
+                opening.clock_bits,
+                opening.invalid,
+            )
         except SensorMismatch as error:
             raise SensorRefused(error.source, error.target) from None
         self._ingest = new_ingest(config)
+        self._encoding = opening.encoding
+        self._decoder_is_new = True
+
+    @property
+    def skipped(self) -> int:
+        """Invalid events that were left out since open or reset."""
+        return self._ingest.state.skipped
 
     def reset(self) -> None:
         """Forget the time and the decoder's state."""
         self._decoder = self._new_decoder() if self._new_decoder else None
-        self._ingest.resume(None)
+        self._decoder_is_new = True
+        self._ingest.resume(IngestState())
 
     def export_state(self) -> ReaderState:
         """Return what another reader needs to go on with this session."""
         decoder = self._decoder.export_state() if self._decoder else ()
-        return ReaderState(self._ingest.last_t_us, decoder)
+        return ReaderState(self._ingest.state, decoder)
 
     def import_state(self, state: ReaderState) -> None:
         """Go on from another reader's state; for a new reader only."""
-        self._ingest.resume(state.last_t_us)
+        self._ingest.resume(state.ingest)
         if self._decoder:
             self._decoder.import_state(state.decoder)
+            self._decoder_is_new = False
 
     def decode(self, frame: EventsFrame) -> Payload:
         """Return a frame's events as they came, an item each.
@@ -127,6 +147,9 @@ class FrameReader:
             raise InvalidField("t_base_us", reason, frame.t_base_us)
         try:
             if self._decoder:
+                if self._decoder_is_new and _begins_a_file(frame.data):
+                    raise MalformedPayload(self._encoding, HEADER)
+                self._decoder_is_new = self._decoder_is_new and not frame.data
                 return self._decoder.decode(frame.data)
             return records(frame.data)
         except MalformedPayload as error:
@@ -137,8 +160,10 @@ class FrameReader:
 
         Raises:
             FrameUndecodable: The frame's time base would overflow int64.
-            FrameOutsideSensor: An event lies outside the declared sensor.
-            FrameUnsorted: Time runs backwards in the frame, or since the last.
+            FrameOutsideSensor: An event lies outside the declared sensor, and is not
+                to be skipped.
+            FrameUnsorted: Time runs backwards in the frame, or since the last, and
+                that is not to be skipped.
         """
         try:
             if self._decoder:
@@ -146,6 +171,16 @@ class FrameReader:
             return self._ingest.take_records(payload, frame.t_base_us)
         except EventsError as error:
             raise to_wire_error(error, frame.seq) from None
+
+
+def _begins_a_file(data: bytes | memoryview) -> bool:
+    """Return whether raw data begins with the lines of a RAW file's header.
+
+    A word may begin with the same byte, but not two dozen in a row hold text.
+    """
+    first = bytes(data[:HEADER_BYTES])
+    text = all(byte in b"\r\n\t" or 0x20 <= byte < 0x7F for byte in first)
+    return first.startswith(b"%") and len(first) == HEADER_BYTES and text
 
 
 def to_wire_error(error: EventsError, seq: int) -> ProtocolError:

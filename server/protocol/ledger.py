@@ -38,6 +38,8 @@ class Ledger:
         kept: How many of the frames' events were for the engine.
         dropped: How many of those were dropped, acknowledged yet or not; None where
             the client's policy drops none.
+        skipped: How many events were invalid and left out, acknowledged yet or not;
+            None where the client did not choose that.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,8 @@ class Ledger:
         self.acked = Counts()
         self.durable_seq = 0
         self.dropped: int | None = None
-        self._reported: tuple[Counts, int, int | None] = (self.acked, 0, None)
+        self.skipped: int | None = None
+        self._reported: tuple[object, ...] = (self.acked, 0, None, None)
         self.kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
@@ -84,6 +87,11 @@ class Ledger:
         assert self.dropped is not None, "the client did not choose this"
         self.dropped += events
 
+    def skip(self, events: int) -> None:
+        """Count invalid events that were left out."""
+        assert self.skipped is not None, "the client did not choose this"
+        self.skipped += events
+
     def settles(self, waiting: int) -> bool:
         """Return whether `settle` would acknowledge another frame."""
         return bool(self._waiting) and self._waiting[0][0] <= self.kept - waiting
@@ -102,7 +110,7 @@ class Ledger:
         consumed = self.kept - waiting
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        reported = self.acked, self.durable_seq, self.dropped
+        reported = self.acked, self.durable_seq, self.dropped, self.skipped
         if reported == self._reported:
             return None
         self._reported = reported
@@ -110,4 +118,5 @@ class Ledger:
 
     def ack(self) -> Ack:
         """Return the acknowledgement of the present counts, sent before or not."""
-        return Ack(*self.acked, self.durable_seq, self.dropped)
+        counts = (*self.acked, self.durable_seq, self.dropped)
+        return Ack(*counts, skipped=self.skipped)

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from saccade.model.events.fit import Fit
 from saccade.model.events.sensor import Sensor
+from saccade.model.events.tolerance import Invalid
 from saccade.server.protocol.errors import (
     MESSAGE_CHARACTERS,
     Fact,
@@ -92,6 +93,7 @@ class Open:
     when_full: Omitted[WhenFull] = "block"
     results: Omitted[Results] = "all"
     max_lag_ms: Omitted[Annotated[int | None, integer(*LAGS_MS)]] = None
+    invalid: Omitted[Invalid] = "reject"
     resume: Omitted[Name | None] = None
 
 
@@ -178,6 +180,7 @@ class Ack:
     """The newest frame that is consumed, with cumulative counts since open.
 
     `lag_ms` and `window_events` are None where the session has no `max_lag_ms`.
+    `skipped` is None where invalid events refuse their frames, here and below.
     """
 
     type: ClassVar[str] = "ack"
@@ -188,6 +191,7 @@ class Ack:
     dropped: Omitted[Count | None] = None
     lag_ms: Omitted[Count | None] = None
     window_events: Omitted[Count | None] = None
+    skipped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,7 @@ class Flushed:
     label: Text | None = None
     confidence: Confidence | None = None
     dropped: Omitted[Count | None] = None
+    skipped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,7 @@ class Closed:
     label: Text | None = None
     confidence: Confidence | None = None
     dropped: Omitted[Count | None] = None
+    skipped: Omitted[Count | None] = None
 
 
 @dataclass(frozen=True, slots=True)

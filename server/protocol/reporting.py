@@ -190,6 +190,21 @@ def result(
     return Result(seq, ticks, events, t_us, *scores(logits, labels), dropped)
 
 
+class LeftOut(NamedTuple):
+    """The events that are in no score, by why; None where the client chose otherwise.
+
+    Attributes:
+        dropped: To make room for newer ones.
+        skipped: Since they were invalid.
+    """
+
+    dropped: int | None = None
+    skipped: int | None = None
+
+
+NOTHING: Final = LeftOut()
+
+
 def flushed(
     tick: Tick | None,
     labels: Sequence[str],
@@ -197,10 +212,10 @@ def flushed(
     id: int,
     seq: int,
     pending: int,
-    dropped: int | None = None,
+    left_out: LeftOut = NOTHING,
 ) -> Flushed:
     """Write the answer to a flush from the newest tick, None before the first."""
-    return Flushed(id, seq, *_so_far(tick, labels, pending), dropped)
+    return Flushed(id, seq, *_so_far(tick, labels, pending), *left_out)
 
 
 def closed(
@@ -209,10 +224,10 @@ def closed(
     *,
     seq: int,
     pending: int,
-    dropped: int | None = None,
+    left_out: LeftOut = NOTHING,
 ) -> Closed:
     """Write the final scores from the newest tick, None before the first."""
-    return Closed(seq, *_so_far(tick, labels, pending), dropped)
+    return Closed(seq, *_so_far(tick, labels, pending), *left_out)
 
 
 _SoFar: TypeAlias = tuple[

@@ -54,6 +54,8 @@ POLL_S: Final = 0.05
 
 SWEEP_S: Final = 5.0
 
+SAVING: Final = "the saving of sessions"
+
 FIXED_FIELDS: Final = tuple(
     field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
 )
@@ -138,6 +140,7 @@ class SessionRegistry:
         self._live: dict[str, LiveSession] = {}
         self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._swept_s = clock()
 
     @property
     def ttl_ms(self) -> int:
@@ -227,18 +230,15 @@ class SessionRegistry:
         """Save every session and free its slot."""
         await asyncio.gather(*[self.detach(live) for live in [*self._live.values()]])
 
-    async def run(self) -> None:
-        """Save sessions when they are due, and sweep the store, until cancelled."""
-        swept_s = self._clock()
-        while True:
-            await asyncio.sleep(POLL_S)
-            for live in [*self._live.values()]:
-                writer = live.writer if live.ending is None else None
-                if writer is not None and writer.due():
-                    self._start(self._save(live, writer))
-            if self._clock() - swept_s >= SWEEP_S:
-                swept_s = self._clock()
-                self._start(self._counted(self._store.sweep(swept_s)))
+    async def look(self) -> None:
+        """Save sessions that are due, and sweep the store; every `POLL_S`."""
+        for live in [*self._live.values()]:
+            writer = live.writer if live.ending is None else None
+            if writer is not None and writer.due():
+                self._start(self._save(live, writer))
+        if self._clock() - self._swept_s >= SWEEP_S:
+            self._swept_s = self._clock()
+            self._start(self._counted(self._store.sweep(self._swept_s)))
 
     async def close(self) -> None:
         """Wait for what is being saved, and close the store."""
@@ -338,6 +338,9 @@ class SessionRegistry:
             await work
         except StoreError as error:
             self._count_failure(error)
+        except Exception:  # a fault of a library's: the session goes on unsaved
+            LOG.exception("the store of sessions failed")
+            self._observer.not_kept()
 
     def _count_failure(self, error: StoreError) -> None:
         LOG.error("%s", error)

@@ -34,7 +34,14 @@ from saccade.server.protocol.messages import (
     ServerMessage,
     WasReset,
 )
-from saccade.server.protocol.reporting import Reporter, Tick, closed, flushed, result
+from saccade.server.protocol.reporting import (
+    LeftOut,
+    Reporter,
+    Tick,
+    closed,
+    flushed,
+    result,
+)
 from saccade.server.sessions.freshness import Freshness
 from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, Lead
 from saccade.server.sessions.observer import SessionObserver, Unobserved
@@ -235,6 +242,8 @@ class Session:
             self._send_result(self._reported)
         self._give(self._clock())
         self.acknowledge()
+        if handle.resumed:
+            self.repeat()  # what the client counts from, were it nothing
 
     def feed(self, chunk: TimedTokens, size: int) -> None:
         """Take a frame's events, and do all that follows from it."""
@@ -288,6 +297,7 @@ class Session:
                 self._input.whole_ticks,
                 self._input.pending,
                 self._if_dropping(self._input.dropped),
+                self._conversation.skipped,
             )
         )
         self._answer_flushes()
@@ -321,7 +331,9 @@ class Session:
                 self.model.labels,
                 seq=self._conversation.ledger.acked.seq,
                 pending=self._input.pending,
-                dropped=self._if_dropping(self._input.dropped),
+                left_out=LeftOut(
+                    self._if_dropping(self._input.dropped), self._conversation.skipped
+                ),
             )
         )
 
@@ -467,7 +479,7 @@ class Session:
         window = self._fresh.window
         self._withhold(self._conversation.limits.window_events - window)
         counts = ack.seq, ack.events, ack.bytes, ack.durable_seq, ack.dropped
-        return Ack(*counts, lag_ms, window)
+        return Ack(*counts, lag_ms, window, ack.skipped)
 
     def _withhold(self, events: int) -> None:
         """Note how much less the client may have under way than by its window."""
@@ -527,6 +539,6 @@ class Session:
                     id=flush.id,
                     seq=flush.seq,
                     pending=flush.pending,
-                    dropped=flush.dropped,
+                    left_out=LeftOut(flush.dropped, flush.skipped),
                 )
             )

@@ -14,7 +14,9 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.events.tolerance import ClockPosition
 from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.model.ingest import IngestState
 from saccade.model.tokens import TimedTokens, TokenChunk
 from saccade.server.engine.outputs import RowState
 from saccade.server.protocol.codec import (
@@ -54,6 +56,7 @@ class PendingFlush(NamedTuple):
     ticks: int
     pending: int
     dropped: int | None = None
+    skipped: int | None = None
 
 
 class HostState(NamedTuple):
@@ -120,7 +123,10 @@ def encode(snapshot: Snapshot) -> bytes:
             "acked": conversation.acked,
             "kept": conversation.kept,
             "dropped": conversation.dropped,
-            "last_t_us": conversation.reader.last_t_us,
+            "skipped": conversation.skipped,
+            "last_t_us": conversation.reader.ingest.at.last_us,
+            "jumped_from_us": conversation.reader.ingest.at.jumped_from_us,
+            "left_out": conversation.reader.ingest.skipped,
             "decoder": conversation.reader.decoder,
             "newest": [_array(column) for column in input.newest],
             "submitted": input.submitted,
@@ -157,7 +163,10 @@ def decode(data: bytes) -> Snapshot:
 
 
 def _read(raw: dict[str, Any]) -> Snapshot:
-    reader = ReaderState(raw["last_t_us"], tuple(raw["decoder"]))
+    # Earlier servers know of no false steps, and leave nothing out.
+    at = ClockPosition(raw["last_t_us"], raw.get("jumped_from_us"))
+    ingest = IngestState(at, raw.get("left_out", 0))
+    reader = ReaderState(ingest, tuple(raw["decoder"]))
     sent, acked = Counts(*raw["sent"]), Counts(*raw["acked"])
     opening = decode_client(raw["opening"])
     assert isinstance(opening, Open)
@@ -171,7 +180,7 @@ def _read(raw: dict[str, Any]) -> Snapshot:
         model_hash=raw["model_hash"],
         holder=raw["holder"],
         conversation=ConversationState(
-            sent, acked, raw["kept"], raw["dropped"], reader
+            sent, acked, raw["kept"], raw["dropped"], raw.get("skipped"), reader
         ),
         input=_input(raw),
         row=row,

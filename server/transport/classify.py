@@ -27,13 +27,13 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from saccade.model.events.encodings.packed import unpack
-from saccade.model.events.errors import EventsError
+from saccade.model.events.errors import EventOutsideSensor, EventsError
 from saccade.model.events.fit import Fit, fit
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, check
+from saccade.model.events.tolerance import Invalid, Skipped, Tolerance
+from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import (
-    FrameOutsideSensor,
     InvalidField,
     ProtocolError,
 )
@@ -54,8 +54,8 @@ from saccade.server.transport.routes import ModelDescription, describe
 from saccade.server.transport.service import Service
 
 Time: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Coordinate: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
-Polarity: TypeAlias = Annotated[int, Field(ge=0, le=1)]
+Pixel: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Wider than any sensor, since an event outside may be one to skip."""
 
 
 def _bytes_of(value: Any) -> Any:
@@ -85,9 +85,9 @@ class Columns(Body):
     """One recording as columns, all of one length, in time order."""
 
     t: Annotated[list[Time], FailFast()] = Field(description="µs")
-    x: Annotated[list[Coordinate], FailFast()]
-    y: Annotated[list[Coordinate], FailFast()]
-    p: Annotated[list[Polarity], FailFast()]
+    x: Annotated[list[Pixel], FailFast()]
+    y: Annotated[list[Pixel], FailFast()]
+    p: Annotated[list[Pixel], FailFast()]
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -97,11 +97,25 @@ class Columns(Body):
             raise PydanticCustomError("lengths", text, {"lengths": str(lengths)})
         return self
 
-    def events(self) -> Events:
-        """Return the recording's events."""
+    def events(self, invalid: Invalid) -> Events:
+        """Return the recording's events.
+
+        One to be skipped has the largest values, which are outside every sensor.
+
+        Raises:
+            EventOutsideSensor: A value is none of a sensor's, and not to be skipped.
+        """
         events = np.empty(len(self.t), EVENT_DTYPE)
         for name, column in self:
-            events[name] = column
+            wide = np.array(column, np.int64)
+            if name != "t":
+                limit = int(np.iinfo(EVENT_DTYPE[name]).max)
+                beyond = (wide < 0) | (wide > limit)
+                if beyond.any() and invalid == "reject":
+                    index = int(np.argmax(beyond))
+                    raise EventOutsideSensor(index, name, int(wide[index]), limit + 1)
+                wide[beyond] = limit
+            events[name] = wide
         return events
 
 
@@ -114,7 +128,7 @@ class Packed(Body):
         WithJsonSchema({"type": "string", "format": "byte"}),
     ]
 
-    def events(self) -> Events:
+    def events(self, _: Invalid) -> Events:
         """Return the recording's events.
 
         Raises:
@@ -158,11 +172,20 @@ class ClassifyRequest(Body):
         | None
     ) = Field(None, description="[width, height], or [width, height, polarities]")
     fit: Fit = "reject"
+    invalid: Invalid = Field(
+        "reject", description="what an event outside the sensor or out of order costs"
+    )
+    sort_within_us: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="events that are late by no more are put in order before"
+    )
     recordings: Annotated[list[Recording], FailFast()] = Field(min_length=1)
 
 
 class RecordingScores(BaseModel):
-    """The scores of one recording; `pending` events after the last tick have none."""
+    """The scores of one recording; `pending` events after the last tick have none.
+
+    `skipped` invalid events were left out, `skipped_first` says why the first was.
+    """
 
     label: str | None = None
     confidence: float | None = None
@@ -170,6 +193,8 @@ class RecordingScores(BaseModel):
     events: int
     ticks: int
     pending: int
+    skipped: int = 0
+    skipped_first: str | None = None
 
 
 class ClassifyResponse(ModelDescription):
@@ -266,7 +291,10 @@ def parse_body(
         request = ClassifyRequest.model_validate(raw)
     except ValidationError as error:
         raise from_validation(error) from None
-    events = [events_of(each, number) for number, each in enumerate(request.recordings)]
+    events = [
+        events_of(each, number, request.invalid)
+        for number, each in enumerate(request.recordings)
+    ]
     request.recordings.clear()  # lists take some ten times the memory of events
     return request, events
 
@@ -284,10 +312,10 @@ def check_count(count: int, limit: int) -> None:
         raise Problem(413, "batch_too_large", detail, field="recordings", value=count)
 
 
-def events_of(recording: Columns | Packed, number: int) -> Events:
+def events_of(recording: Columns | Packed, number: int, invalid: Invalid) -> Events:
     """Return a recording's events, or raise the problem that names the recording."""
     try:
-        return recording.events()
+        return recording.events(invalid)
     except EventsError as error:
         raise from_events(error, number) from None
 
@@ -300,18 +328,9 @@ def from_validation(error: ValidationError) -> Problem:
     detail = f"{where}: {first['msg']}"
     absent = first["type"] in {"missing", "unknown_field"}  # the input is the whole map
     value = None if absent else first["input"]
-    column = field.partition(".")[2]
-    if column in {"x", "y", "p"} and first["type"] in _OUTSIDE:
-        return Problem(
-            422, FrameOutsideSensor.code, detail, recording=first["loc"][1],
-            field=column, index=index, value=value,
-        )  # fmt: skip
     return Problem(
         422, InvalidField.code, detail, field=field, index=index, value=value
     )
-
-
-_OUTSIDE: Final = {"greater_than_equal", "less_than_equal"}
 
 
 def _place_of(error: ErrorDetails) -> tuple[str, int | None]:
@@ -358,7 +377,7 @@ async def score_all(
         for number, events in enumerate(recordings)
     ]
 
-    async def score(events: Events) -> RecordingScores:
+    async def score(events: Events, skipped: Skipped) -> RecordingScores:
         async with concurrency:
             result = await classify(
                 service.streams, model, once(events), service.limits.window_events
@@ -366,9 +385,10 @@ async def score_all(
         metrics = service.metrics.model(model.name)
         metrics.recordings.inc()
         metrics.events_received.inc(len(events))
-        return scores_of(result, model)
+        metrics.events_skipped.inc(skipped.events)
+        return scores_of(result, model, skipped)
 
-    tasks = [asyncio.create_task(score(events)) for events in fitted]
+    tasks = [asyncio.create_task(score(*each)) for each in fitted]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
@@ -379,12 +399,13 @@ async def score_all(
 
 def fit_events(
     events: Events, request: ClassifyRequest, model: ServedModel, number: int
-) -> Events:
-    """Check one recording and fit it to the model's sensor."""
+) -> tuple[Events, Skipped]:
+    """Check one recording and fit it to the model's sensor; say what was left out."""
     sensor = request.sensor or model.sensor
+    tolerance = Tolerance(sensor, request.invalid, request.sort_within_us)
     try:
-        check(events, sensor, None)
-        return fit(events, sensor, model.sensor, request.fit)
+        valid = tolerance.whole(events)
+        return fit(valid, sensor, model.sensor, request.fit), tolerance.skipped
     except EventsError as error:
         raise from_events(error, number) from None
 
@@ -394,11 +415,18 @@ async def once(events: Events) -> AsyncIterator[Events]:
     yield events
 
 
-def scores_of(result: Classification, model: ServedModel) -> RecordingScores:
+def scores_of(
+    result: Classification, model: ServedModel, skipped: Skipped
+) -> RecordingScores:
     """Write one recording's scores."""
     top: dict[str, Any] = {}
     if result.logits is not None:
         top = scores(result.logits, model.labels)._asdict()
     return RecordingScores(
-        **top, events=result.events, ticks=result.ticks, pending=result.pending
+        **top,
+        events=result.events,
+        ticks=result.ticks,
+        pending=result.pending,
+        skipped=skipped.events,
+        skipped_first=skipped.first,
     )

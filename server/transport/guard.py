@@ -2,17 +2,21 @@
 
 Where there are keys, every request but those for health needs one. A browser names in
 `Origin` the page that makes a request; a page of another origin than the server's own
-is refused unless the settings name the origin.
+is refused unless the settings name the origin. A page that is named may read the
+answers (CORS).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 
+from saccade.server.logs import log_refusal
 from saccade.server.settings import is_loopback
 from saccade.server.transport.auth import Keys, TicketOffice
 from saccade.server.transport.problems import Problem
@@ -24,6 +28,12 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
 STREAM: Final = "/v1/stream"
+PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding",
+    "Access-Control-Max-Age": "600",
+}
+"""What a page of a named origin may ask for."""
 HOLDER: Final = "saccade.holder"
 """The key of a scope under which the name of the API key's holder stands."""
 
@@ -55,13 +65,23 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with its problem."""
+        headers = Headers(scope=scope) if scope["type"] != "lifespan" else Headers({})
+        if scope["type"] == "http" and headers.get("origin", "") in self._origins:
+            send = partial(_send_readable, headers["origin"], send)
+            if _is_preflight(scope, headers):
+                await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
+                return
         guarded = scope["type"] in {"http", "websocket"}
         if guarded and scope["path"] not in WITHOUT_KEY:
-            problem = await self._problem(scope, Headers(scope=scope))
+            problem = await self._problem(scope, headers) or _misdirected(scope)
             if problem is not None:
                 self._count_refusal(problem.code)
+                what = f"{scope.get('method', 'websocket')} {scope['path']}"
+                log_refusal(scope.get("client"), what, problem.code, str(problem))
                 await _refuse(problem, scope, receive, send)
                 return
+        if scope.get("method") == "HEAD":
+            scope = {**scope, "method": "GET"}  # the socket's side leaves the body out
         await self._app(scope, receive, send)
 
     async def _problem(self, scope: Scope, headers: Headers) -> Problem | None:
@@ -74,9 +94,18 @@ class Guard:
             )
         if not self._keys:
             return None
-        holder = await self._holder(scope, headers)
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        ticket = query.get("ticket", [""])[0]
+        if scheme.lower() == "bearer":
+            holder = self._keys.holder(key.strip())
+            detail = "this server does not know the key that was shown"
+        elif scope["type"] == "websocket" and ticket:
+            holder = await self._tickets.use(ticket)
+            detail = "the ticket was used, is too old, or is not this server's"
+        else:
+            holder, detail = None, "a key is needed: Authorization: Bearer KEY"
         if holder is None:
-            detail = "a key is needed: Authorization: Bearer KEY"
             return Problem(401, "unauthorized", detail)
         scope[HOLDER] = holder
         return None
@@ -94,14 +123,34 @@ class Guard:
             bool(self._keys) or is_loopback(urlsplit(origin).hostname or "")
         )
 
-    async def _holder(self, scope: Scope, headers: Headers) -> str | None:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self._keys.holder(key.strip())
-        if scope["type"] == "websocket" and scope["path"] == STREAM:
-            query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-            return await self._tickets.use(query.get("ticket", [""])[0])
-        return None
+
+def _misdirected(scope: Scope) -> Problem | None:
+    """Return the answer to a websocket elsewhere, or to a request for the websocket."""
+    if scope["type"] == "websocket" and scope["path"] != STREAM:
+        detail = f"there is no websocket here: it is at {STREAM}"
+        return Problem(404, "no_such_route", detail)
+    if scope["type"] == "http" and scope["path"] == STREAM:
+        detail = "this is a websocket: ask for it with Upgrade: websocket"
+        return Problem(426, "upgrade_required", detail)
+    return None
+
+
+def _is_preflight(scope: Scope, headers: Headers) -> bool:
+    asks = "access-control-request-method" in headers
+    return scope["method"] == "OPTIONS" and asks
+
+
+async def _send_readable(
+    origin: str, send: Send, message: MutableMapping[str, Any]
+) -> None:
+    """Send a message of an answer that a page of this origin may read."""
+    if message["type"] == "http.response.start":
+        headers = MutableHeaders(raw=[*message.get("headers", ())])
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Expose-Headers"] = "Retry-After"
+        headers.add_vary_header("Origin")
+        message = {**message, "headers": headers.raw}
+    await send(message)
 
 
 async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,6 +158,8 @@ async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) 
     response = problem.response()
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 426:
+        response.headers["Upgrade"] = "websocket"
     if scope["type"] == "http":
         await response(scope, receive, send)
         return

@@ -51,6 +51,9 @@ class ModelMetrics:
         self.events_dropped = counter(
             "events_dropped", "Events dropped to make room for newer ones"
         )
+        self.events_skipped = counter(
+            "events_skipped", "Invalid events left out, where clients chose that"
+        )
         self.events_late = counter(
             "events_late", "Events scored later than their session's max_lag_ms"
         )
@@ -159,6 +162,11 @@ class Metrics:
             "model",
             "outcome",
         )
+        self._background_failures = counter(
+            "background_failures",
+            "Failures of background work, which is tried again",
+            "work",
+        )
         self._snapshots = counter("snapshots", "Times a session was saved")
         self._store_failures = counter(
             "session_store_failures",
@@ -215,6 +223,10 @@ class Metrics:
     def count_rate_pause(self) -> None:
         """Count a connection whose credit is held back for a while."""
         self._rate_pauses.inc()
+
+    def count_background_failure(self, work: str) -> None:
+        """Count a failure of background work."""
+        self._background_failures.labels(work).inc()
 
     def kept(self) -> None:
         """Count a session that was saved."""

@@ -18,6 +18,7 @@ from saccade.model.events.errors import (
     SensorMismatch,
     UnsortedEvents,
 )
+from saccade.server.logs import log_refusal
 from saccade.server.protocol import errors as wire
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -30,6 +31,7 @@ TITLES: Final = {
     413: "Too large",
     415: "Unsupported media type",
     422: "Refused",
+    426: "A websocket",
     429: "Too much",
     500: "Server error",
     503: "Not available",
@@ -129,9 +131,11 @@ def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:
         count_refusal: Receives the code of each `Problem`.
     """
 
-    async def answer_problem(_: Request, error: Exception) -> Response:
+    async def answer_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
         count_refusal(error.code)
+        what = f"{request.method} {request.url.path}"
+        log_refusal(request.client, what, error.code, str(error))
         return error.response()
 
     async def answer_http(request: Request, error: Exception) -> Response:

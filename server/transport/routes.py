@@ -217,14 +217,19 @@ def probe_routes(service: Service) -> APIRouter:
 
 
 def report(service: Service, response: Response, *, well: bool) -> HealthReport:
-    """Answer a probe with the state of each model; 503 where it fails."""
+    """Answer a probe with the state of each model; 503 where it fails.
+
+    What serves and has concerns is `amber`, and well.
+    """
     health = service.engine.health
+    concerns = (*health.concerns, *service.background.concerns)
     response.status_code = 200 if well else 503
+    reason = "the server is stopping" if service.draining else health.reason
     return HealthReport(
-        status="ok" if well else "unavailable",
+        status=("amber" if concerns else "ok") if well else "unavailable",
         models={
             model.name: health.models[model.key].state
             for model in service.catalogue.current.values()
         },
-        reason="the server is stopping" if service.draining else health.reason,
+        reason="; ".join([*([reason] if reason else []), *concerns]),
     )

@@ -51,7 +51,7 @@ class SendQueue:
     Args:
         capacity: Messages that wait before results are replaced, and the most answers
             that may wait.
-        count_refusal: Receives the code of each error that is sent.
+        note_refusal: Receives each error that ends the connection.
 
     Attributes:
         most_results: Results that wait before they are replaced.
@@ -61,10 +61,12 @@ class SendQueue:
     """
 
     def __init__(
-        self, capacity: int, count_refusal: Callable[[str], None] = lambda _: None
+        self,
+        capacity: int,
+        note_refusal: Callable[[ProtocolError], None] = lambda _: None,
     ) -> None:
         self._capacity = capacity
-        self._count_refusal = count_refusal
+        self._note_refusal = note_refusal
         self._queue: deque[_Place] = deque()
         self._newest: dict[type[ServerMessage], _Place] = {}
         self._results = 0
@@ -119,7 +121,7 @@ class SendQueue:
     def fail(self, error: ProtocolError) -> None:
         """Add an error and end with its close code."""
         if self.ending is None:
-            self._count_refusal(error.code)
+            self._note_refusal(error)
             self.put(error_message(error))
             self.end(Ending(error.close_code, error.code))
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from saccade.server.background import Background
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
@@ -43,9 +44,13 @@ class Service:
     quotas: KeyQuotas
     tickets: TicketOffice = field(default_factory=Tickets)
     elsewhere: Elsewhere = field(default_factory=Alone)
+    background: Background = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
+
+    def __post_init__(self) -> None:
+        self.background = Background(self.metrics.count_background_failure)
 
     def model(self, name: str) -> ServedModel:
         """Return a model that new sessions may use.

@@ -27,7 +27,7 @@ from fastapi import APIRouter
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from saccade.model.tokens import TimedTokens
+from saccade.server.logs import log_refusal
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import (
     Conversation,
@@ -100,7 +100,7 @@ class Connection:
 
     def __init__(self, socket: Socket, service: Service) -> None:
         most = service.settings.outbox_messages
-        self.queue = SendQueue(most, service.metrics.count_refusal)
+        self.queue = SendQueue(most, self._note_refusal)
         self._socket = socket
         self._service = service
         self._conversation = Conversation(service.limits)
@@ -189,15 +189,13 @@ class Connection:
         match request:
             case Open():
                 self._begin(partial(self._open, request))
-            case Feed(chunk, size):
-                events = len(chunk.tokens)
-                self._metrics.events_received.inc(events)
-                self._feed(chunk, size)
+            case Feed():
+                self._feed(request)
                 live = self._conversation.ledger.dropped is not None
                 if self._session.congested and not live:
                     self._begin(self._wait_for_room)
             case Reply(message):
-                self._service.metrics.count_refusal(message.code)
+                self._note("a frame", message.code, message.message)
                 self._session.refuse(message)
             case Repeat():
                 self._session.repeat()
@@ -210,12 +208,24 @@ class Connection:
                 self._closing = isinstance(request, Close)
                 self._begin(partial(self._conclude, request))
 
-    def _feed(self, chunk: TimedTokens, size: int) -> None:
+    def _note_refusal(self, error: ProtocolError) -> None:
+        """Count and log an error that ends the connection."""
+        self._note("a session", error.code, str(error))
+
+    def _note(self, what: str, code: str, reason: str) -> None:
+        self._service.metrics.count_refusal(code)
+        log_refusal(self._socket.scope.get("client"), what, code, reason)
+
+    def _feed(self, feed: Feed) -> None:
         """Give a frame's events to the session, and charge the key for them.
 
         A live source need not wait for credit: above its key's rate its events are
         dropped, and those that are dropped are not charged.
         """
+        chunk, size = feed.chunk, feed.size
+        self._metrics.events_received.inc(len(chunk.tokens))
+        if feed.skipped:
+            self._metrics.events_skipped.inc(feed.skipped)
         live = self._conversation.ledger.dropped is not None
         self._throttle.charge(events=len(chunk.tokens))
         if live and self._throttle.owed_s > WINDOW_S:

@@ -79,17 +79,20 @@ def encode_outputs(outputs: list[DeviceOutput]) -> bytes:
     return encode(OUTPUTS, list(outputs))
 
 
-def health_to_plain(health: Health) -> dict[str, list[str]]:
+def health_to_plain(health: Health) -> list[Any]:
     """Return a health as msgpack takes it."""
-    return {
+    models = {
         name: [model.state, model.reason, model.compiling]
         for name, model in health.models.items()
     }
+    return [models, list(health.concerns)]
 
 
-def health_from_plain(plain: dict[str, list[Any]]) -> Health:
+def health_from_plain(plain: list[Any]) -> Health:
     """Return the health that `health_to_plain` wrote."""
-    return Health({name: ModelHealth(*facts) for name, facts in plain.items()})
+    models, concerns = plain
+    states = {name: ModelHealth(*facts) for name, facts in models.items()}
+    return Health(states, tuple(concerns))
 
 
 def _to_extension(value: Any) -> Any:

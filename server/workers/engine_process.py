@@ -13,10 +13,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from saccade.server.background import Background
 from saccade.server.engine.health import Health
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import DeviceOutput
@@ -34,6 +36,7 @@ from saccade.server.workers.peer import Peer
 
 LOG: Final = logging.getLogger(__name__)
 WATCH_S: Final = 0.05
+TELLING: Final = "the report of the engine's health"
 HEADER_BYTES: Final = 1 << 16
 
 
@@ -138,6 +141,39 @@ def take_pages(
                 LOG.exception("a worker's pages cannot be mapped")
 
 
+class News:
+    """Notices each change of an engine's health and models once.
+
+    Args:
+        health: Returns every model's state now, and what else concerns.
+        facts: Returns what workers know of the models.
+    """
+
+    def __init__(
+        self, health: Callable[[], Health], facts: Callable[[], list[ModelFacts]]
+    ) -> None:
+        self._read_health = health
+        self._read_facts = facts
+        self._health: Health | None = None
+        self._facts: list[ModelFacts] = []
+
+    def health(self) -> Health | None:
+        """Return the health where it has changed."""
+        now = self._read_health()
+        if now == self._health:
+            return None
+        self._health = now
+        return now
+
+    def facts(self) -> list[ModelFacts] | None:
+        """Return the facts where they have changed."""
+        now = self._read_facts()
+        if now == self._facts:
+            return None
+        self._facts = now
+        return now
+
+
 class EngineProcess:
     """The engine and its channels, from loading to the end.
 
@@ -176,28 +212,32 @@ class EngineProcess:
 
     async def _serve(self, peer: Peer, models: list[ServedModel]) -> None:
         from saccade.server.app import create_engine
-        from saccade.server.reloading import Reloading
+        from saccade.server.reloading import RELOADING, Reloading
 
         self._catalogue = Catalogue(models)
         self._metrics = metrics = Metrics(models)
         engine = create_engine(self._settings, models, metrics)
         metrics.watch(engine)
-        channels = Channels(engine.device, lambda: engine.health, self._facts)
+        background = Background(metrics.count_background_failure)
+
+        def health() -> Health:
+            return replace(engine.health, concerns=background.concerns)
+
+        channels = Channels(engine.device, health, self._facts)
         self._listen_for_pages(engine.device.add_arena)
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(
             channels.new, str(self._sockets / CHANNEL)
         )
         engine.start(_drop)
-        watching = [asyncio.create_task(self._watch(engine, channels, peer))]
+        news = News(health, self._facts)
+        background.repeat(TELLING, WATCH_S, partial(self._tell, news, channels, peer))
         if self._settings.reload_s > 0:
-            every_s, ttl_s = self._settings.reload_s, self._settings.session_ttl_s
             parts = (self._catalogue, engine, metrics, channels.streams)
-            reloading = Reloading(*parts, every_s, ttl_s)
-            watching.append(asyncio.create_task(reloading.run()))
+            reloading = Reloading(*parts, self._settings.session_ttl_s)
+            background.repeat(RELOADING, self._settings.reload_s, reloading.look)
         await self._ended.wait()
-        for task in watching:
-            task.cancel()
+        background.stop()
         server.close()
         await asyncio.to_thread(engine.stop)
 
@@ -212,20 +252,14 @@ class EngineProcess:
         )
         thread.start()
 
-    async def _watch(self, engine: Any, channels: Channels, peer: Peer) -> None:
+    async def _tell(self, news: News, channels: Channels, peer: Peer) -> None:
         """Send every change of health and models to the workers and the supervisor."""
-        health: Health | None = None
-        facts: list[ModelFacts] = []
-        while True:
-            if engine.health != health:  # of a new model before the model
-                health = engine.health
-                plain = channel.health_to_plain(health)
-                channels.send_all(channel.HEALTH, plain)
-                peer.tell("health", plain, [*self._catalogue.current])
-            if self._facts() != facts:
-                facts = self._facts()
-                channels.send_all(channel.MODELS, [list(each) for each in facts])
-            await asyncio.sleep(WATCH_S)
+        if (health := news.health()) is not None:  # of a new model before the model
+            plain = channel.health_to_plain(health)
+            channels.send_all(channel.HEALTH, plain)
+            peer.tell("health", plain, [*self._catalogue.current])
+        if (facts := news.facts()) is not None:
+            channels.send_all(channel.MODELS, [list(each) for each in facts])
 
     def _facts(self) -> list[ModelFacts]:
         current = self._catalogue.current.values()

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from saccade.server.app import read_keys
 from saccade.server.engine.health import Health, ModelHealth
+from saccade.server.logs import JOURNAL
 from saccade.server.serving import CannotServe, say_ready, show_progress, until, url
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.settings import Settings
@@ -141,6 +142,7 @@ class Supervisor:
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
         self._stopping = True
+        JOURNAL.info("stops: a signal came")
         ending = asyncio.create_task(self._end(keeping))
         again = asyncio.create_task(signals.get())
         await asyncio.wait({ending, again}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +151,7 @@ class Supervisor:
         for task in (ending, again, signalled, *keeping):
             task.cancel()
         await asyncio.gather(*keeping, ending, return_exceptions=True)
+        JOURNAL.info("has stopped")
         if self._stop.done():
             raise CannotServe(self._stop.result())
         return 0
@@ -239,7 +242,7 @@ class Supervisor:
         self._usage.setdefault(index, {}).update(lasting)
         self._tell_others(index, "usage", index, usage)
 
-    def _hear_health(self, plain: dict[str, list[str]], models: list[str]) -> None:
+    def _hear_health(self, plain: list[Any], models: list[str]) -> None:
         self._health = health_from_plain(plain)
         self._models = models
         self._engine.up = self._engine.up or self._health.ready

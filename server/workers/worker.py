@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -17,7 +18,6 @@ from saccade.server.app import (
     backlog_events,
     create_app,
     create_store,
-    in_background,
 )
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
@@ -26,6 +26,7 @@ from saccade.server.engine.model_registry import Catalogue
 from saccade.server.event_loop import run_loop
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
+from saccade.server.sessions.registry import POLL_S, SAVING
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
 from saccade.server.starting import Starting
 from saccade.server.transport.metrics import Metrics
@@ -39,6 +40,7 @@ from saccade.server.workers.peer import Handler, Listener, Peer
 from saccade.server.workers.shared import OtherWorkers, RemoteStore, RemoteTickets
 
 USAGE_S: Final = 0.05
+REPORTING: Final = "the report of what keys use"
 """Time between two reports of what keys have used; their rates are shared so often."""
 
 
@@ -93,12 +95,13 @@ class Worker:
             return
         async with _running(service, engine):
             engine.on_lost = service.disconnect_all
-            reporting = in_background(self._report_usage(service, engine))
+            service.background.repeat(
+                REPORTING, USAGE_S, partial(self._report_usage, engine)
+            )
             service.quotas.changed = self._tell_usage
             self._front.app = create_app(service)
             self._supervisor.tell("up")
             await asyncio.wait({serving})
-            reporting.cancel()
 
     def _assemble(self, engine: RemoteEngine, facts: list[ModelFacts]) -> Service:
         settings = self._settings
@@ -130,11 +133,9 @@ class Worker:
             return RemoteStore(self._supervisor)
         return create_store(self._settings)
 
-    async def _report_usage(self, service: Service, engine: RemoteEngine) -> None:
-        while True:
-            await asyncio.sleep(USAGE_S)
-            self._tell_usage()
-            engine.report_streams()
+    async def _report_usage(self, engine: RemoteEngine) -> None:
+        self._tell_usage()
+        engine.report_streams()
 
     def _tell_usage(self) -> None:
         if self._service is not None and (usage := self._service.quotas.take_usage()):
@@ -219,9 +220,9 @@ class ModelChanges:
 async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None]:
     """Run what saves sessions, and the link to the engine, as long as it lasts."""
     service.streams.start(asyncio.get_running_loop())
-    saving = in_background(service.registry.run())
+    service.background.repeat(SAVING, POLL_S, service.registry.look)
     yield
-    saving.cancel()
+    service.background.stop()
     await service.registry.close()
     engine.close()
 

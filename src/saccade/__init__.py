@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from saccade.clients.errors import (
         ClientError as ClientError,
         ConnectionLost as ConnectionLost,
+        InvalidChoice as InvalidChoice,
         RequestRefused as RequestRefused,
         ServerUnavailable as ServerUnavailable,
         ServerUnreachable as ServerUnreachable,
         StreamClosed as StreamClosed,
         StreamError as StreamError,
+        WrongEncoding as WrongEncoding,
     )
     from saccade.clients.http import classify as classify
     from saccade.clients.reconnecting import (
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         EventNotPackable as EventNotPackable,
         EventsError as EventsError,
         NotEvents as NotEvents,
+        SaccadeError as SaccadeError,
         UnsortedEvents as UnsortedEvents,
     )
     from saccade.model.events.sensor import Sensor as Sensor
@@ -47,9 +50,10 @@ _NAMES: Final = {
     "clients.http": "classify",
     "clients.session": "Bounds",
     "clients.reconnecting": "NEVER Reconnecting",
-    "clients.errors": "ClientError ConnectionLost RequestRefused ServerUnavailable "
-    "ServerUnreachable StreamClosed StreamError",
-    "model.events.errors": "EventNotPackable EventsError NotEvents UnsortedEvents",
+    "clients.errors": "ClientError ConnectionLost InvalidChoice RequestRefused "
+    "ServerUnavailable ServerUnreachable StreamClosed StreamError WrongEncoding",
+    "model.events.errors": "EventNotPackable EventsError NotEvents SaccadeError "
+    "UnsortedEvents",
     "model.events.sensor": "Sensor",
     "server.protocol.messages": "ReadoutWindow Report",
 }

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from saccade.clients.blocking import LoopThread, connect
-from saccade.clients.errors import ServerUnreachable, StreamError
+from saccade.clients.errors import ServerUnreachable, StreamClosed, StreamError
 from saccade.server.protocol.messages import (
     Ack,
     ErrorMessage,
@@ -39,6 +39,37 @@ def test_the_blocking_sdk_has_the_same_names(served):
         assert stream.close() == FINAL
         assert list(stream) == []
     assert stream.stats.events == 4
+
+
+def test_a_thread_that_iterates_ends_with_the_stream(served):
+    async def script(peer):
+        await peer.open()
+        await peer.send(result(4))
+        await peer.finish()
+
+    seen, ended = [], threading.Event()
+
+    def iterate(stream):
+        seen.extend(found.events for found in stream)
+        ended.set()
+
+    for _ in range(5):
+        with connect(served(script), model="toy") as stream:
+            thread = threading.Thread(target=iterate, args=(stream,))
+            thread.start()
+        thread.join()
+        assert list(stream) == []
+    assert ended.is_set()
+    assert seen == [4] * 5
+
+
+def test_a_stream_that_has_ended_says_so(served):
+    with connect(served(one_tick), model="toy") as stream:
+        stream.send(moving(4))
+        stream.flush()
+    for call in (stream.flush, lambda: stream.send(moving(1)), stream.received):
+        with pytest.raises(StreamClosed):
+            call()
 
 
 def test_leaving_the_context_closes_the_session(served):

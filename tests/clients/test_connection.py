@@ -7,13 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
 from saccade.clients.connection import connect
 from saccade.clients.errors import (
     ConnectionLost,
+    RequestRefused,
     ServerUnreachable,
     StreamClosed,
     StreamError,
+    WrongEncoding,
 )
 from saccade.clients.session import Bounds
 from saccade.model.events.encodings.packed import unpack
@@ -32,7 +36,14 @@ from saccade.server.protocol.messages import (
     WasReset,
     error_message,
 )
-from tests.clients.scripted import FINAL, moving, result, scripted, streaming
+from tests.clients.scripted import (
+    FINAL,
+    moving,
+    opened,
+    result,
+    scripted,
+    streaming,
+)
 
 EPOCH_US = 1_700_000_000_000_000
 
@@ -55,7 +66,7 @@ async def test_a_session_opens_sends_receives_and_closes():
         assert (first.label, first.events) == ("left", 4)
         assert await stream.close() == FINAL
     decoded = unpack(frames[0].data, frames[0].t_base_us)
-    assert np.array_equal(decoded["t"] + stream.start_us, events["t"])
+    assert np.array_equal(decoded["t"], events["t"])
     assert np.array_equal(decoded["x"], events["x"])
     assert len(stream.stats.latencies_ms) == 1
 
@@ -130,6 +141,163 @@ async def test_a_refused_frame_is_raised_from_the_next_send_and_the_session_goes
         assert not refused.value.fatal
         assert stream.stats.refused_events == 3
         await stream.send(moving(3))
+
+
+async def test_a_refusal_ends_neither_task_in_silence():
+    """A sender that ends with a refusal leaves no iterator waiting for ever."""
+
+    async def script(peer):
+        await peer.open()
+        await peer.expect(EventsFrame)
+        await peer.send(result(4))
+        await peer.send(ErrorMessage("unsorted_events", "no", fatal=False, seq=1))
+        await peer.finish()
+
+    async with streaming(script) as stream:
+        await stream.send(moving(3))
+        assert (await anext(stream)).events == 4
+        with pytest.raises(StreamError, match="unsorted_events"):
+            await anext(stream)
+        with pytest.raises(StreamError, match="unsorted_events"):
+            await stream.send(moving(3))
+        assert stream.stats.first_refusal == "no (unsorted_events)"
+
+
+async def test_answers_have_the_caller_s_time():
+    async def script(peer):
+        await peer.open()
+        assert (await peer.expect(EventsFrame)).t_base_us == 0
+        await peer.send(result(4))
+        request = await peer.expect(Flush)
+        await peer.send(Flushed(request.id, 1, 1, 4, 0, 4000))
+        await peer.finish()
+
+    async with streaming(script) as stream:
+        await stream.send(moving(4, start_us=-100))
+        assert (await anext(stream)).t_us == 3900
+        assert (await stream.flush()).t_us == 3900
+        assert (await stream.close()).t_us == 3900
+
+
+async def test_events_and_raw_words_each_need_their_own_stream():
+    async def script(peer):
+        await peer.open()
+        await peer.finish()
+
+    async with streaming(script) as stream:
+        with pytest.raises(WrongEncoding, match="use `send`"):
+            await stream.send_raw(b"")
+    async with streaming(script, encoding="evt3", sensor=(640, 480)) as stream:
+        with pytest.raises(WrongEncoding, match="use `send_raw`"):
+            await stream.send(moving(1))
+
+
+async def test_another_process_s_session_goes_on_where_it_was():
+    """Frames are numbered on, and the credit counts from the server's totals."""
+    seen = []
+
+    async def script(peer):
+        token = "token"
+        assert (await peer.expect(Open)).resume == token
+        await peer.send(
+            opened(resume=token, resumed=True, seq=7, window_events=8, window_bytes=64)
+        )
+        await peer.send(Flushed(1, 7, 0, 0, 0))
+        await peer.send(ErrorMessage("unsorted_events", "old", fatal=False, seq=6))
+        await peer.send(Ack(5, 500, 4000))
+        await peer.send(Ack(7, 520, 4160))
+        seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(4)])
+        await peer.send(Ack(11, 528, 4224, durable_seq=9))
+        seen.extend([(await peer.expect(EventsFrame)).seq for _ in range(2)])
+        peer.socket.transport.abort()
+
+    async def script_again(peer):
+        await peer.open(resume="token", resumed=True, seq=12, window_events=8)
+        await peer.send(Ack(12, 530, 4240))
+        seen.append((await peer.expect(EventsFrame)).seq)
+        await peer.finish()
+
+    async with streaming(script, script_again, resume="token") as stream:
+        await stream.send(moving(12))
+    assert seen == [8, 9, 10, 11, 12, 13, 13]
+    assert stream.stats.refused_frames == 0
+
+
+async def test_invalid_events_are_left_out_and_counted_where_that_was_chosen():
+    sent = []
+
+    async def script(peer):
+        assert (await peer.open()).invalid == "skip"
+        frame = await peer.expect(EventsFrame)
+        sent.extend(unpack(frame.data, frame.t_base_us)["x"].tolist())
+        await peer.send(Ack(1, 4, 32, skipped=2))
+        await peer.send(result(4))
+        await peer.finish()
+
+    events = moving(5).astype([("t", "<i8"), ("x", "<i4"), ("y", "<i4"), ("p", "<i4")])
+    events["x"] = [0, 1300, -1, 3, 4]
+    async with streaming(script, invalid="skip") as stream:
+        await stream.send(events)
+        await anext(stream)
+        assert stream.stats.skipped_events == 3
+        assert stream.stats.skipped_locally == 1
+    assert sent == [0, 1300, 3, 4]
+
+
+async def test_slightly_unsorted_events_are_sorted_before_they_are_sent():
+    sent = []
+
+    async def script(peer):
+        await peer.open()
+        for _ in range(2):
+            frame = await peer.expect(EventsFrame)
+            sent.append(unpack(frame.data, frame.t_base_us)["t"].tolist())
+        request = await peer.expect(Flush)
+        await peer.send(Flushed(request.id, 2, 0, 0, 4))
+        frame = await peer.expect(EventsFrame)
+        sent.append(unpack(frame.data, frame.t_base_us)["t"].tolist())
+        await peer.finish()
+
+    events = moving(8)
+    async with streaming(script, sort_within_us=20) as stream:
+        await stream.send(events[[0, 2, 1, 4]])
+        await stream.send(events[[3]])
+        await stream.flush()
+        await stream.send(events[[5]])
+    assert sent == [[0, 10, 20], [30, 40], [50]]
+
+
+async def test_a_server_that_does_not_answer_yet_can_be_waited_for(unused_tcp_port):
+    async def script(peer):
+        await peer.open()
+        await peer.finish()
+
+    async def stream():
+        url = f"ws://127.0.0.1:{unused_tcp_port}"
+        async with connect(url, model="toy", wait_for_server_s=60) as stream:
+            return stream.opened.model
+
+    opening = asyncio.create_task(stream())
+    await asyncio.sleep(0.05)
+    async with scripted(script, port=unused_tcp_port):
+        assert await opening == "toy"
+
+
+async def test_a_key_is_shown_and_its_lack_named():
+    keys = []
+
+    def refuse(socket):
+        keys.append(socket.request.headers.get("Authorization"))
+        body = b'{"code": "unauthorized", "detail": "a key is needed"}'
+        return Response(401, "Unauthorized", Headers(), body)
+
+    async def script(peer):
+        await peer.open()
+
+    with pytest.raises(RequestRefused, match="SACCADE_KEY"):
+        async with streaming(script, handshakes=[refuse], key="k1 "):
+            pass
+    assert keys == ["Bearer k1"]
 
 
 async def test_a_refusal_that_no_call_has_raised_is_raised_on_leaving():
@@ -251,7 +419,7 @@ async def test_a_reset_starts_time_and_counts_anew():
         await stream.send(moving(4, start_us=5))
         await anext(stream)
         assert stream.start_us == 5
-    assert bases == [0]
+    assert bases == [5]
     assert len(stream.stats.latencies_ms) == 1
 
 
@@ -322,5 +490,5 @@ async def test_any_structured_array_of_events_can_be_sent():
     events["on"] = [True, False]
     async with streaming(script) as stream:
         await stream.send(events)
-    assert sent[0]["t"].tolist() == [0, 2]
+    assert sent[0]["t"].tolist() == [7, 9]
     assert sent[0]["p"].tolist() == [1, 0]

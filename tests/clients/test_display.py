@@ -16,6 +16,7 @@ from saccade.clients.display.live import (
 )
 from saccade.clients.display.plain import JsonView, PlainView
 from saccade.clients.display.statistics import Latency, Moment, Snapshot, Summary
+from saccade.model.events.reading import Findings, Trigger
 from tests.clients.scripted import result
 
 SNAPSHOT = Snapshot(
@@ -200,3 +201,23 @@ def test_a_program_gets_a_line_of_json_for_each_result_and_the_summary():
     first, last = map(json.loads, out.getvalue().splitlines())
     assert (first["type"], first["label"], first["events"]) == ("result", "left", 4)
     assert (last["type"], last["events_sent"]) == ("summary", 4325)
+
+
+def test_triggers_stand_between_the_results_in_order_of_time():
+    out = io.StringIO()
+    findings = Findings(triggers=[Trigger(1_500, 0, True)], start_us=500)
+    with JsonView(out, findings=findings) as view:
+        view.add(result(4))  # at 4,000 µs
+        findings.triggers += [Trigger(6_500, 0, False), Trigger(8_500, 1, True)]
+        view.add(result(8))
+    view.finish(SUMMARY)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["type"], line.get("t_us")) for line in lines] == [
+        ("trigger", 2_000),
+        ("result", 4_000),
+        ("trigger", 7_000),
+        ("result", 8_000),
+        ("trigger", 9_000),
+        ("summary", None),
+    ]
+    assert lines[0] == {"type": "trigger", "t_us": 2_000, "channel": 0, "rising": True}

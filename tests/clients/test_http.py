@@ -56,6 +56,20 @@ def answering():
         server.server_close()
 
 
+def test_what_no_record_can_hold_is_left_out_where_that_was_chosen(answering):
+    url = answering(200, json.dumps({"results": [ANSWER | {"skipped": 2}]}).encode())
+    events = moving(6)
+    events["y"][1], events["t"][2] = 40_000, 2**62
+    events[[4, 5]] = events[[5, 4]]
+    choices = {"invalid": "skip", "sort_within_us": 10}
+    (answer,) = rest.classify(url, "nmnist", [events], sensor=(34, 34), **choices)
+    ((_, body),) = answering.asked
+    sent = msgpack.unpackb(body)
+    assert sent["invalid"] == "skip"
+    assert answer.skipped >= 3
+    assert answer.skipped_first
+
+
 def test_a_batch_is_one_request_of_packed_records(answering):
     url = answering(200, json.dumps({"results": [ANSWER, ANSWER]}).encode())
     recordings = [moving(5, start_us=10**15), moving(0)]

@@ -18,7 +18,7 @@ from saccade.model.events.errors import EventsError, MalformedPayload
 from saccade.model.events.fit import POLICIES
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE
-from saccade.model.ingest import Ingest, IngestConfig, NumpyIngest
+from saccade.model.ingest import Ingest, IngestConfig, IngestState, NumpyIngest
 from saccade.model.tokens import SCHEMES, Tokenization
 
 pytest.importorskip("numba", reason="without numba, NumPy takes the frames")
@@ -42,9 +42,9 @@ def configs(draw: Any) -> IngestConfig:
     if policy != "reject":
         width, height = draw(sides), draw(sides)
     source = Sensor(width, height, draw(st.integers(1, target.polarities)))
-    return IngestConfig(
-        source, tokenization, policy, draw(st.none() | st.sampled_from([16, 20, 48]))
-    )
+    bits = draw(st.none() | st.sampled_from([16, 20, 48]))
+    invalid: Any = draw(st.sampled_from(["reject", "skip"]))
+    return IngestConfig(source, tokenization, policy, bits, invalid)
 
 
 def records(
@@ -73,9 +73,9 @@ def outcome(ingest: Ingest, take: str, *frame: Any) -> Any:
     try:
         tokens, t_us = getattr(ingest, take)(*frame)
     except EventsError as error:
-        return type(error), vars(error), ingest.last_t_us
+        return type(error), vars(error), ingest.state
     assert (tokens.dtype, t_us.dtype) == (np.int32, np.int64)
-    return tokens.tolist(), t_us.tolist(), ingest.last_t_us
+    return tokens.tolist(), t_us.tolist(), ingest.state
 
 
 @settings(max_examples=150)
@@ -92,11 +92,11 @@ def test_packed_records_have_one_outcome_whatever_is_wrong_with_them(
     for count, faults in frames:
         base_us = int(max(0, base_us + rng.integers(-10, 2**18)))
         frame = records(config, rng, count, faults), base_us
-        before = compiled.last_t_us
+        before = compiled.state
         found = outcome(compiled, "take_records", *frame)
         assert found == outcome(reference, "take_records", *frame)
         if isinstance(found[0], type):
-            assert compiled.last_t_us == before
+            assert compiled.state == before
 
 
 @settings(max_examples=150)
@@ -141,7 +141,7 @@ def test_a_base_that_overflows_is_malformed(kind: Any) -> None:
     ingest = kind(IngestConfig(tokenization.sensor, tokenization))
     with pytest.raises(MalformedPayload, match="overflows"):
         ingest.take_records(np.zeros(1, RECORD_DTYPE), 2**63 - 2**32 + 1)
-    assert ingest.last_t_us is None
+    assert ingest.state == IngestState()
 
 
 def test_events_beyond_what_a_packed_record_holds_are_taken() -> None:
@@ -149,7 +149,8 @@ def test_events_beyond_what_a_packed_record_holds_are_taken() -> None:
     ingest = CompiledIngest(IngestConfig(tall.sensor, tall))
     events = np.array([(5, 0, 39_999, 1)], EVENT_DTYPE)
     tokens, t_us = ingest.take_events(events)
-    assert (tokens.tolist(), t_us.tolist(), ingest.last_t_us) == ([79_999], [5], 5)
+    assert (tokens.tolist(), t_us.tolist()) == ([79_999], [5])
+    assert ingest.state.at.last_us == 5
 
 
 USE = """

@@ -105,6 +105,18 @@ def test_epoch_timestamps_keep_their_microseconds() -> None:
     assert chunk.dt_ms.tolist() == [0.0, np.float32(0.001)]
 
 
+@pytest.mark.parametrize(
+    ("timestep", "gaps_ms"), [("preceding", [0, 1, 0]), ("following", [1, 0])]
+)
+def test_no_gap_is_negative_where_time_comes_back_from_a_false_step(
+    timestep: Any, gaps_ms: list[float]
+) -> None:
+    tokenizer = Tokenizer(Tokenization("linear", SENSOR), timestep)
+    parts = [stream((5, 0, 0, 0), (1_005, 0, 0, 0)), stream((10, 1, 0, 0))]
+    chunks = [tokenizer.feed(part) for part in parts]
+    assert np.concatenate([each.dt_ms for each in chunks]).tolist() == gaps_ms
+
+
 def test_after_a_reset_the_next_event_has_no_predecessor() -> None:
     tokenizer = Tokenizer(Tokenization("linear", SENSOR), "preceding")
     tokenizer.feed(stream((1000, 1, 0, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 import saccade
+from tests.clients.scripted import moving
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "sdk.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BLOCK, FLAGS = r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+BLOCKS = re.findall(BLOCK, PAGE, FLAGS)
 LISTED = "ws://127.0.0.1:8000"
 
 
@@ -25,7 +28,40 @@ def test_every_example_of_the_page_runs_in_turn(server, capsys):
     printed = capsys.readouterr().out
     assert "event_outside_sensor 3 500" in printed
     assert "unknown_model" in printed
+    assert "1 event was skipped" in printed
     assert "no Saccade server answers at ws://127.0.0.1:9" in printed
+
+
+README = Path(__file__).parents[2].joinpath("README.md").read_text("utf-8")
+
+
+def camera(*, stray: bool):
+    """Yield ten arrays of events of a 640x480 sensor; one may hold a stray event."""
+    for part in range(10):
+        events = moving(2_000, start_us=200_000 * part, step_us=100)
+        if stray and part == 5:
+            events["x"][7] = 700
+        yield events
+
+
+def forward_of_the_readme(server) -> Any:
+    (code,) = [b for b in re.findall(BLOCK, README, FLAGS) if "def forward(" in b]
+    page: dict[str, Any] = {}
+    code = code.replace(LISTED, server.url.replace("http", "ws"))
+    exec(compile(code, "README.md", "exec"), page)
+    return page["forward"]
+
+
+def test_the_readme_s_example_streams_a_camera(server, capsys):
+    asyncio.run(forward_of_the_readme(server)(camera(stray=False)))
+    assert len(capsys.readouterr().out.splitlines()) == 20_000 // 64
+
+
+def test_the_readme_s_example_ends_with_the_reason_where_a_frame_is_refused(server):
+    with pytest.raises(ExceptionGroup) as ended:
+        asyncio.run(forward_of_the_readme(server)(camera(stray=True)))
+    assert ended.value.subgroup(saccade.StreamError)
+    assert "x is 700" in str(ended.value.exceptions[0])
 
 
 @pytest.mark.parametrize("name", saccade.__all__)

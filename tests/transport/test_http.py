@@ -8,6 +8,8 @@ import httpx
 import msgpack
 import pytest
 from pydantic import ValidationError
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
@@ -279,3 +281,55 @@ def test_the_metrics_count_what_happened(serve: Any) -> None:
     assert float(samples['saccade_batches_total{model="toy"}']) >= 2
     assert float(samples['saccade_compile_seconds{model="toy"}']) > 0
     assert float(samples['saccade_batch_seconds_count{model="toy"}']) >= 2
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/models", "/metrics"])
+def test_the_head_of_an_answer_can_be_asked_for(server: Any, path: str) -> None:
+    answer = httpx.head(server.base + path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_request_for_the_websocket_is_told_to_upgrade(server: Any) -> None:
+    answer = httpx.get(f"{server.base}/v1/stream")
+    assert problem(answer)["code"] == "upgrade_required"
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+
+
+def test_a_websocket_elsewhere_is_told_where_it_is(server: Any) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server.base.replace("http", "ws") + "/v1/streams")
+    response = refused.value.response
+    document = json.loads(response.body or b"")
+    assert (response.status_code, document["code"]) == (404, "no_such_route")
+    assert "/v1/stream" in document["detail"]
+
+
+def test_a_stray_event_costs_a_recording_itself_alone(server: Any) -> None:
+    events = some_events(41)
+    body = {"model": "toy", "recordings": [columns(events), columns(events[:4])]}
+    wanted = post(server, body).json()["results"]
+    stray = columns(events)
+    for name, value in {"t": 0, "x": -1, "y": 70_000, "p": 9}.items():
+        for place in (5, 20):
+            for other in stray:
+                value_there = stray[other][place]
+                stray[other].insert(place, value if other == name else value_there)
+    body["recordings"][0] = stray
+    assert problem(post(server, body))["code"] == "event_outside_sensor"
+    found = post(server, body | {"invalid": "skip"}).json()["results"]
+    first = found[0].pop("skipped_first")
+    assert "event 5 has" in first
+    assert found[0].pop("skipped") == 8
+    assert found[0] | {"skipped": 0, "skipped_first": None} == wanted[0]
+    assert found[1] == wanted[1]
+
+
+def test_a_recording_that_is_a_little_unsorted_is_sorted(server: Any) -> None:
+    events = some_events(40)
+    events["t"] = range(40)
+    body = {"model": "toy", "recordings": [columns(events)]}
+    wanted = post(server, body).json()["results"]
+    events[[10, 11, 12]] = events[[12, 11, 10]]
+    body = {"model": "toy", "recordings": [columns(events)]}
+    assert problem(post(server, body))["code"] == "unsorted_events"
+    assert post(server, body | {"sort_within_us": 2}).json()["results"] == wanted

@@ -22,7 +22,14 @@ def described(server: Any) -> dict[str, Any]:
 def test_the_body_of_a_request_and_every_refusal_are_described(server: Any) -> None:
     route = described(server)["paths"]["/v1/classify"]["post"]
     schema = route["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"model", "sensor", "fit", "recordings"}
+    assert set(schema["properties"]) == {
+        "model",
+        "sensor",
+        "fit",
+        "invalid",
+        "sort_within_us",
+        "recordings",
+    }
     refusals = {int(status) for status in route["responses"]} - {200}
     assert refusals == {400, 401, 403, 404, 413, 415, 422, 429, 500, 503}
 

@@ -13,6 +13,7 @@ import pytest
 
 from saccade.model.checkpoint import MANIFEST, WEIGHTS
 from saccade.model.events.types import EVENT_DTYPE, Events
+from saccade.server import reloading
 from saccade.server.engine.loading import load_model
 from saccade.server.protocol.messages import Ack
 from tests.clients.untrained import save_untrained
@@ -126,6 +127,54 @@ def miss_the_canary(folder: Path, scratch: Path) -> None:
 
 def rename(folder: Path, _: Path) -> None:
     save_untrained(folder, "other", LABELS, SIDE, seed=1)
+
+
+def test_a_folder_that_is_replaced_by_rm_and_cp_is_found_again(
+    serve: Any, folder: Path, tmp_path: Path
+) -> None:
+    server: Server = serve(
+        load_model(folder), buckets=((1, 4),), reload_s=0.005, session_ttl_s=1.0
+    )
+    first, copy = served(server), tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for _ in range(100):
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder)
+    replace(folder, seed=1)
+    wait_until(lambda: served(server) != first)
+
+
+def test_a_look_that_fails_is_counted_and_health_is_amber_until_it_succeeds(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, failing = served(server), [True]
+    original = reloading.stamp_of
+
+    def stamp_of(path: Path) -> reloading.Stamp:
+        if failing[0]:
+            raise OSError(24, "Too many open files")
+        return original(path)
+
+    monkeypatch.setattr(reloading, "stamp_of", stamp_of)
+
+    def status() -> str:
+        answer = httpx.get(f"{server.base}/healthz")
+        assert answer.status_code == 200
+        report = answer.json()
+        assert report["status"] == "ok" or "Too many open files" in report["reason"]
+        return str(report["status"])
+
+    wait_until(lambda: status() == "amber")
+    assert httpx.get(f"{server.base}/readyz").status_code == 200
+    failures = server.service.metrics.registry.get_sample_value(
+        "saccade_background_failures_total", {"work": reloading.RELOADING}
+    )
+    assert failures is not None
+    assert failures >= 3
+    failing[0] = False
+    wait_until(lambda: status() == "ok")
+    replace(folder, seed=1)
+    wait_until(lambda: served(server) != first)
 
 
 SPOILT = {

@@ -183,6 +183,16 @@ def test_coming_back_otherwise_is_refused(
         assert second.of(ErrorMessage)[0].code == code
 
 
+def test_an_ack_follows_a_resume_even_of_a_session_without_frames(serve: Any) -> None:
+    server = serve()
+    with server.client() as client:
+        opened = client.open()
+        drop(client)
+    with server.client() as client:
+        come_back(client, opened)
+        assert client.hear_until(Ack).seq == 0
+
+
 def test_a_client_that_hangs_up_on_purpose_ends_its_session(serve: Any) -> None:
     server = serve(**FAST)
     with server.client() as first:

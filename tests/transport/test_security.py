@@ -163,6 +163,37 @@ def test_a_page_of_another_origin_is_refused(
         assert status_of_handshake(stream_url(server), **headers) == 403
 
 
+def test_a_page_of_a_named_origin_can_fetch_a_ticket(serve: Any) -> None:
+    origin = "https://app.example"
+    server = serve(origins=(origin,), keys=LINES)
+    url = server.base + "/v1/tickets"
+    asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    allowed = httpx.options(url, headers=asking)
+    assert allowed.status_code == 204
+    assert allowed.headers["access-control-allow-origin"] == origin
+    assert "Authorization" in allowed.headers["access-control-allow-headers"]
+    assert "POST" in allowed.headers["access-control-allow-methods"]
+    for key, status in (({}, 401), (bearer("ann"), 200)):
+        answer = httpx.post(url, headers={"Origin": origin, **key})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == origin
+    asking["Origin"] = "https://evil.example"
+    assert httpx.options(url, headers=asking).status_code == 403
+    asking = {"Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in httpx.options(url).headers
+
+
+def test_a_missing_a_wrong_and_a_used_secret_are_told_apart(guarded: Any) -> None:
+    url = guarded.base + "/v1/models"
+    told = httpx.get(url).json()["detail"]
+    assert "a key is needed" in told
+    wrong = {"Authorization": "Bearer saccade_guess"}
+    assert "does not know the key" in httpx.get(url, headers=wrong).json()["detail"]
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{stream_url(guarded)}?ticket=used", compression=None)
+    assert b"ticket" in (refused.value.response.body or b"")
+
+
 def test_a_page_of_the_server_s_own_is_welcome_on_loopback_only(serve: Any) -> None:
     server = serve()
     own = {"Origin": server.base}

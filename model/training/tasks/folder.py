@@ -16,7 +16,8 @@ from saccade.model.events.fit import Fit, fit
 from saccade.model.events.reading import Origin, ReadOptions, WhenTruncated
 from saccade.model.events.recordings import OPENERS, Recording, open_recording
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import Events, check
+from saccade.model.events.tolerance import Invalid, Tolerance
+from saccade.model.events.types import Events
 from saccade.model.training.dataset import Samples, Task, gather, load_split
 from saccade.model.training.errors import (
     InvalidSetting,
@@ -50,6 +51,9 @@ class FolderSettings:
         camera: Which camera to read of files that hold several; None for the first.
         fit: What to do with a recording of another geometry: reject, scale or crop.
         truncated: What to do with a file that ends early: refuse, or read up to there.
+        invalid: What an event outside the sensor or out of order costs: its recording
+            (reject, an error), or itself alone (skip).
+        sort_within_us: Events that are late by no more are put in order, µs.
         validation_share: Share of train held out for validation, class by class.
     """
 
@@ -61,6 +65,8 @@ class FolderSettings:
     camera: str | None
     fit: Fit
     truncated: WhenTruncated
+    invalid: Invalid
+    sort_within_us: int
     validation_share: float
 
 
@@ -191,10 +197,11 @@ def _opened(
 def _events(file: Path, sensor: Sensor, settings: FolderSettings) -> Events:
     """Read one recording; an error names its file."""
     recording = _opened(file, settings, sensor)
+    tolerance = Tolerance(recording.sensor, settings.invalid, settings.sort_within_us)
     try:
         events = np.concatenate(list(recording.events))
-        check(events, recording.sensor, None)
-        fitted = fit(events, recording.sensor, sensor, settings.fit)
+        valid = tolerance.whole(events)
+        fitted = fit(valid, recording.sensor, sensor, settings.fit)
     except EventsError as error:
         raise MalformedDataSet(file, str(error)) from error
     if recording.origin == "guess":
@@ -202,4 +209,7 @@ def _events(file: Path, sensor: Sensor, settings: FolderSettings) -> Events:
         logger.warning(text, file, recording.sensor)
     for warning in recording.findings.warnings:
         logger.warning("%s: %s", file, warning)
+    if (skipped := tolerance.skipped).events:
+        text = "%s: %d invalid events are left out; the first: %s"
+        logger.warning(text, file, skipped.events, skipped.first)
     return fitted

@@ -65,6 +65,26 @@ def made(
     return Evaluation("test", "streaming", ("left", "right", "none"), found, "a1b2")
 
 
+def test_a_recording_shorter_than_a_tick_is_no_prediction_and_counts_as_wrong(
+    both,
+) -> None:
+    for found in both:
+        lengths = np.concatenate([b.lengths[b.weights > 0] for b in batches()])
+        assert found.unanswered.tolist() == np.flatnonzero(lengths < 16).tolist()
+        assert len(found.unanswered) == 1
+        assert not found.logits[found.unanswered].any()
+    result = made([0, 0, 1, 1], [0, 0, 1, 0], [])
+    result.predictions.unanswered = np.array([1])
+    result.predictions.logits[1] = 0.0
+    assert result.score.accuracy == 2 / 4
+    assert "50.0% of 4 samples" in str(result.score)
+    assert "; 1 too short for an answer)" in str(result.score)
+    assert result.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert [row.samples for row in result.classes] == [2, 2, 0]
+    assert [row.recall for row in result.classes] == [0.5, 0.5, None]
+    assert result.to_dict()["unanswered"] == 1
+
+
 def test_streaming_scores_every_sample_as_batches_do(both) -> None:
     whole, streams = both
     assert whole.labels.tolist() == streams.labels.tolist()

@@ -38,6 +38,8 @@ SETTINGS: dict[str, Any] = {
     "camera": None,
     "fit": "reject",
     "truncated": "refuse",
+    "invalid": "reject",
+    "sort_within_us": 0,
     "validation_share": 0.25,
 }
 
@@ -68,6 +70,27 @@ def test_classes_are_the_folders_in_alphabetical_order(tmp_path: Path) -> None:
     assert task.labels == ("clap", "point", "wave")
     sizes = [len(task.load(split).events) for split in ("train", "validation", "test")]
     assert sizes == [9, 3, 12]
+
+
+def test_a_stray_event_is_skipped_or_rejected_as_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_gestures(tmp_path, Sensor(40, 30))
+    events = make_events(50, 0, Sensor(40, 30))
+    events["x"][20] = 41
+    events[[30, 31]] = events[[31, 30]]
+    events["t"][30] = events["t"][31] + 1
+    np.save(folder / "test" / "clap" / "0.npy", events)
+    (folder / "test" / "clap" / "0.csv").unlink()
+    with pytest.raises(MalformedDataSet, match="x = 41"):
+        build(folder, recorded=[40, 30]).load("test")
+    samples = build(folder, recorded=[40, 30], invalid="skip").load("test")
+    assert sorted({len(each) for each in samples.events}) == [48, 50]
+    assert (
+        "2 invalid events are left out; the first: event 20 has x = 41" in caplog.text
+    )
+    sorting = build(folder, recorded=[40, 30], invalid="skip", sort_within_us=1)
+    assert sorted({len(each) for each in sorting.load("test").events}) == [49, 50]
 
 
 def test_recordings_of_another_sensor_are_fitted_as_declared(tmp_path: Path) -> None:

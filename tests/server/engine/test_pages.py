@@ -45,6 +45,14 @@ def test_pages_hold_the_events_that_were_written_however_they_were_cut(
             assert column.tolist() == expected.tolist()
 
 
+def test_no_gap_is_negative_where_time_comes_back_from_a_false_step() -> None:
+    arena = TickArena(TICK, CLASSES, 10)
+    pages = arena.take(2)[::-1].copy()
+    t_us = np.array([1_005, 10, 2_010, 15], np.int64)
+    arena.fill(pages, 0, PrecedingChunk(numbered(4), t_us, 5))
+    assert arena.events(pages, 4).dt_ms.tolist() == [1, 0, 2, 0]
+
+
 def test_columns_of_a_wider_array_are_taken_as_well() -> None:
     arena = TickArena(TICK, CLASSES, 10)
     wide = np.zeros(3, [("t", "<i8"), ("x", "<u2")])

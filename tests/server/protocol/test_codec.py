@@ -20,6 +20,7 @@ from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
     MalformedMessage,
+    ProtocolError,
     UnsupportedProtocol,
 )
 from saccade.server.protocol.messages import (
@@ -66,6 +67,32 @@ def test_both_forms_hold_the_same_map(message):
 
 def test_open_needs_no_more_than_a_model():
     assert decode_client('{"type":"open","model":"nmnist"}') == Open("nmnist")
+
+
+@pytest.mark.parametrize("seq", ["3", "3.0", "3e0"])
+def test_what_javascript_writes_for_an_integer_is_one(seq):
+    text = f'{{"type":"events","seq":{seq},"t_base_us":8.0,"data":null,"events":[]}}'
+    frame = decode_client(text)
+    assert (frame.seq, type(frame.seq), frame.t_base_us) == (3, int, 8)
+
+
+def test_null_stands_for_a_field_s_default():
+    text = '{"type":"open","model":"m","fit":null,"report":null,"protocol":null}'
+    assert decode_client(text) == Open("m")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("null", "not a map but null"),
+        ("[1]", "not a map but an array"),
+        ('{"type":"open","model":[1,2]}', "must be a string, not an array"),
+    ],
+)
+def test_errors_name_types_as_the_wire_has_them(text, told):
+    with pytest.raises(ProtocolError, match=told) as refused:
+        decode_client(text)
+    assert refused.value.facts().get("value") in {None, "an array of 2"}
 
 
 def test_null_stands_for_the_models_own_sensor():
@@ -196,7 +223,7 @@ def test_a_message_longer_than_the_limit_is_not_looked_at():
     assert (caught.value.value, caught.value.limit) == (len(wire), len(wire) - 1)
 
 
-@pytest.mark.parametrize("seq", [0, -1, 2**53 + 1, True, 1.0, "1", None])
+@pytest.mark.parametrize("seq", [0, -1, 2**53 + 1, True, 1.5, "1", None])
 def test_a_frame_whose_seq_cannot_be_acknowledged_ends_the_session(seq):
     with pytest.raises(InvalidField) as caught:
         decode_client(msgpack.packb({"type": "events", "seq": seq, "data": b""}))
@@ -209,8 +236,8 @@ def test_a_frame_whose_seq_cannot_be_acknowledged_ends_the_session(seq):
     [
         ({"t_base_us": -1, "data": bytes(16)}, "t_base_us", 16),
         ({"t_base_us": 2**62 + 1, "data": bytes(16)}, "t_base_us", 16),
-        ({"t_base_us": 0.0, "data": bytes(16)}, "t_base_us", 16),
-        ({"t_base_us": None, "data": bytes(16)}, "t_base_us", 16),
+        ({"t_base_us": 0.5, "data": bytes(16)}, "t_base_us", 16),
+        ({"t_base_us": 2.0**60, "data": bytes(16)}, "t_base_us", 16),
         ({"data": "AAAA"}, "data", 0),
         ({"data": [1, 2]}, "data", 0),
         ({}, "data", 0),

@@ -56,6 +56,21 @@ def test_one_decoder_lives_as_long_as_its_session():
     assert fed(conversation, second) == [6402]
 
 
+@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+def test_a_raw_file_s_header_is_not_read_as_words(encoding):
+    conversation = opened(Open("nmnist", sensor=SENSOR, encoding=encoding))
+    header = b"% date 2024-01-01 12:00:00\n% evt 3.0\n% end\n" + bytes(4)
+    with pytest.raises(FrameUndecodable, match="lines that begin with '%'"):
+        conversation.receive(EventsFrame(1, header))
+
+
+def test_a_word_may_begin_as_a_header_does():
+    conversation = raw()
+    words = evt2(time_high(ord("%") << 6), *[brighter(6402, 3, 4)] * 8)
+    assert words.startswith(b"%")
+    assert len(fed(conversation, EventsFrame(1, words))) == 8
+
+
 def test_raw_frames_count_the_events_decoded():
     conversation = raw()
     words = (time_high(6400), *(brighter(6401, 3, 4),) * 3)

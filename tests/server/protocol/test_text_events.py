@@ -66,7 +66,7 @@ def test_an_empty_list_is_an_empty_frame():
         ([[0, 1, 2, 1], [1, 1, 2, 1, 0]], "events[1]"),
         ([[0, 1, 2, 1], [float("nan"), 1, 2, 1]], "events[1].t"),
         ([[0, float("inf"), 2, 1]], "events[0].x"),
-        ([[0.0, 1, 2, 1]], "events[0].t"),
+        ([[0.5, 1, 2, 1]], "events[0].t"),
         ([[0, 1, 2, True]], "events[0].p"),
         ([[0, 1, 2, None]], "events[0].p"),
         ([[-1, 1, 2, 1]], "events[0].t"),
