@@ -173,7 +173,7 @@ class Tally:
             truth=None if result is None else self._truth.at(result.t_us),
             stream_s=0.0 if result is None else self._played_us(result.t_us) * 1e-6,
             wall_s=now_s - self._began_s,
-            events=stats.events,
+            events=stats.events or stats.acked_events,
             events_per_s=self._rate(now_s),
             latency=_latency(list(stats.latencies_ms)[-RECENT_LATENCIES:]),
             waiting=stats.events - stats.dropped_locally - stats.acked_events,
@@ -193,7 +193,8 @@ class Tally:
         return Summary(
             source=self._source,
             model=self._opened.model,
-            events_sent=stats.events,
+            # Of forwarded words only the server counts the events.
+            events_sent=stats.events or closed.events + closed.pending,
             events_scored=closed.events,
             events_pending=closed.pending,
             events_refused=stats.refused_events,

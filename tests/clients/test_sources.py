@@ -68,9 +68,9 @@ def test_what_cannot_be_played_says_why(text, reason):
 
 
 def test_a_file_of_another_kind_says_what_can_be_read(tmp_path):
-    (tmp_path / "notes.txt").write_text("no events")
+    (tmp_path / "notes.pdf").write_text("no events")
     with pytest.raises(UnplayableSource, match=r"\.bin"):
-        open_source(str(tmp_path / "notes.txt"))
+        open_source(str(tmp_path / "notes.pdf"))
 
 
 def test_a_timeline_knows_what_happens_between_its_marks():

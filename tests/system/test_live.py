@@ -59,6 +59,7 @@ def test_forwarded_bytes_are_scored_as_their_events_and_so_is_standard_input(
     for other in (forwarded, piped):
         assert other["label"] == decoded["label"] == "left"
         assert other["events_scored"] == decoded["events_scored"]
+        assert other["events_sent"] == scene.size
     assert forwarded["confidence"] == pytest.approx(decoded["confidence"], abs=1e-6)
 
 
