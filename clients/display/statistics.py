@@ -190,11 +190,12 @@ class Tally:
         stats = self._stats
         latency = _latency(list(stats.latencies_ms))
         wall_s = now_s - self._began_s
+        # Of forwarded words only the server counts the events.
+        sent = stats.events or closed.events + closed.pending
         return Summary(
             source=self._source,
             model=self._opened.model,
-            # Of forwarded words only the server counts the events.
-            events_sent=stats.events or closed.events + closed.pending,
+            events_sent=sent,
             events_scored=closed.events,
             events_pending=closed.pending,
             events_refused=stats.refused_events,
@@ -206,7 +207,7 @@ class Tally:
             confidence=closed.confidence,
             stream_s=self._played_us(closed.t_us) * 1e-6,
             wall_s=wall_s,
-            events_per_s=stats.events / wall_s if wall_s > 0 else 0.0,
+            events_per_s=sent / wall_s if wall_s > 0 else 0.0,
             latency_p50_ms=None if latency is None else latency.p50_ms,
             latency_p99_ms=None if latency is None else latency.p99_ms,
             results=stats.results,
