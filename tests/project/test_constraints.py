@@ -20,8 +20,8 @@ LINES = [
     if line and not line.startswith("#")
 ]
 EXTRAS = (
-    "model", "server", "train", "recordings", "hdf5", "ros", "dv", "cameras", "terminal",
-    "redis", "wandb", "dev",
+    "model", "server", "train", "recordings", "hdf5", "ros", "dv", "cameras",
+    "terminal", "redis", "wandb", "dev",
 )  # fmt: skip
 """All but `cuda`, whose libraries are NVIDIA's and not tested by CI."""
 
