@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.clients.pacing import Pacer, by_events, by_time, play
+from saccade.clients.pacing import Pacer, by_events, by_time, limited, play
 from tests.clients.scripted import FakeTime, moving
 
 
@@ -92,3 +92,15 @@ def test_frames_by_time_do_not_depend_on_how_the_chunks_were_cut(
     assert np.array_equal(np.concatenate([events[:0], *frames]), events)
     for piece in frames:
         assert len(set((piece["t"] - events["t"][0]) // frame_us)) == 1
+
+
+@given(
+    count=st.integers(1, 100), frame_us=st.integers(700, 20_000), most=st.integers(1, 9)
+)
+def test_frames_by_time_may_be_limited_in_events_too(count, frame_us, most):
+    events = moving(count, step_us=700)
+    frames = list(limited(by_time([events], frame_us), most))
+    assert np.array_equal(np.concatenate(frames), events)
+    for piece in frames:
+        assert 1 <= len(piece) <= most
+        assert piece["t"][-1] - piece["t"][0] < frame_us
