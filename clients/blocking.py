@@ -95,7 +95,7 @@ class Stream(SessionView):
         self._thread.run(self._stream.send(events))
 
     def send_raw(self, data: bytes) -> None:
-        """Forward a camera's own bytes to a stream opened as evt2 or evt3."""
+        """Forward a camera's own bytes to a stream opened in its encoding."""
         self._thread.run(self._stream.send_raw(data))
 
     def flush(self) -> Flushed:

@@ -60,7 +60,7 @@ class Choices(TypedDict, total=False):
     sensor: the geometry of the events to come; by default the model's own. A `Sensor`,
         `(width, height)` or `"640x480"`.
     fit: what to do where it is not the model's: `reject`, `scale` or `crop`.
-    encoding: `packed` for `send`; `evt2` or `evt3` for `send_raw`.
+    encoding: `packed` for `send`; `evt2`, `evt21` or `evt3` for `send_raw`.
     report: which ticks send a result; every tick by default. A `Report`, `"tick"`,
         `("ms", 100)` or `{"every": "ms", "n": 100}`.
     readout: what the scores average over; the whole session by default. A
@@ -161,7 +161,7 @@ class Stream(SessionView):
             await self._send_events(self._sorter.take(records))
 
     async def send_raw(self, data: bytes) -> None:
-        """Forward a camera's own bytes to a stream opened as evt2 or evt3.
+        """Forward a camera's own bytes to a stream opened in its encoding.
 
         Args:
             data: Whole words, without a file's header; any number of them.

@@ -110,14 +110,15 @@ class EventNotPackable(EventsError):
 
 @dataclass(eq=False)
 class ReaderMissing(EventsError):
-    """A format needs a package that is not installed."""
+    """A format needs a package that is not installed; `extra` installs it."""
 
     package: str
+    extra: str = "recordings"
 
     def __str__(self) -> str:
         return (
             f"reading this needs the package {self.package}: "
-            "install saccade[recordings]"
+            f"install saccade[{self.extra}]"
         )
 
 

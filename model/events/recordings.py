@@ -21,9 +21,11 @@ from saccade.model.events.formats import (
     csv,
     dat,
     faery,
+    hdf5,
     nmnist,
     npy,
     raw,
+    ros,
 )
 from saccade.model.events.reading import (
     Findings,
@@ -71,7 +73,7 @@ def open_recording(
     """Open a recording by its suffix.
 
     Args:
-        path: The file.
+        path: The file; or a ROS 2 bag's folder.
         sensor: The geometry, where the file lacks it or has it wrong; short for
             `options.sensor`.
         clock_bits: The file holds the counts of a clock that wraps after
@@ -100,11 +102,12 @@ def open_stored(
         UnsupportedRecording: No reader is there for the format, or no camera is the
             caller's.
     """
-    opener = OPENERS.get(path.suffix.lower())
+    is_bag = (path / "metadata.yaml").is_file()
+    opener = ros.open_file if is_bag else OPENERS.get(path.suffix.lower())
     if opener is None:
         reason = f"no reader for {path.suffix or 'no suffix'}; {', '.join(OPENERS)}"
         raise UnsupportedRecording(path, reason)
-    if not path.is_file():
+    if not path.is_file() and not is_bag:
         raise MalformedRecording(path, "no such file")
     try:
         if not path.stat().st_size:
@@ -185,13 +188,20 @@ OPENERS: Final[dict[str, Opener]] = {
     ".aedat": _open_aedat,
     ".aedat2": _open_aedat,
     ".aedat4": _open_aedat,
+    ".bag": ros.open_file,
     ".bin": nmnist.open_file,
     ".csv": csv.open_file,
     ".dat": dat.open_file,
+    ".db3": ros.open_file,
     ".es": faery.open_file,
+    ".h5": hdf5.open_file,
+    ".hdf5": hdf5.open_file,
+    ".mcap": ros.open_file,
     ".npy": npy.open_file,
     ".npz": npy.open_file,
     ".raw": raw.open_file,
+    ".tsv": csv.open_file,
+    ".txt": csv.open_file,
 }
 """The reader of each suffix, in lower case; the one list of formats."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from saccade.model.events.encodings.evt import (
     Evt3Decoder,
     EvtDecoder,
 )
+from saccade.model.events.encodings.evt21 import Evt21Decoder
 from saccade.model.events.encodings.packed import records
 from saccade.model.events.errors import (
     EventOutsideSensor,
@@ -38,6 +40,8 @@ from saccade.server.protocol.messages import Encoding, EventsFrame, Open
 _DECODERS: Final[dict[Encoding, Callable[[], EvtDecoder] | None]] = {
     "packed": None,
     "evt2": Evt2Decoder,
+    "evt21": Evt21Decoder,
+    "evt21-legacy": partial(Evt21Decoder, is_legacy=True),
     "evt3": Evt3Decoder,
 }
 """The decoder of each encoding, where one lives as long as the session."""

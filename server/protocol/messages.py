@@ -39,7 +39,7 @@ LAGS_MS: Final = (1, 2**16)
 CLOCK_BITS: Final = (16, 48)
 """The shortest and the longest clock that wraps, in bits of µs."""
 
-Encoding: TypeAlias = Literal["packed", "evt2", "evt3"]
+Encoding: TypeAlias = Literal["packed", "evt2", "evt21", "evt21-legacy", "evt3"]
 Every: TypeAlias = Literal["tick", "events", "ms", "change", "flush"]
 Window: TypeAlias = Literal["session", "half_life"]
 WhenFull: TypeAlias = Literal["block", "drop-oldest"]

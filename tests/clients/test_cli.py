@@ -98,7 +98,7 @@ def test_a_sensor_host_needs_only_the_base_install():
     script = (
         "import sys; sys.modules.update(dict.fromkeys("
         "['jax', 'flax', 'fastapi', 'rich', 'httpx', 'faery', 'evt3',"
-        " 'prometheus_client']))\n"
+        " 'h5py', 'rosbags', 'prometheus_client']))\n"
         "from saccade.clients import blocking, connection\n"
         "from saccade.clients.commands import cli\n"
         "from saccade.clients.sources import open_source\n"

@@ -19,7 +19,10 @@ LINES = [
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-EXTRAS = ("model", "server", "train", "recordings", "terminal", "redis", "wandb", "dev")
+EXTRAS = (
+    "model", "server", "train", "recordings", "hdf5", "ros", "terminal", "redis",
+    "wandb", "dev",
+)  # fmt: skip
 """All but `cuda`, whose libraries are NVIDIA's and not tested by CI."""
 
 

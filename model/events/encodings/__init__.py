@@ -1,1 +1,1 @@
-"""Event encodings: the packed record of the wire, and Prophesee's EVT2 and EVT3."""
+"""Event encodings: the wire's packed record; Prophesee's EVT2, EVT2.1, EVT3 and ECF."""

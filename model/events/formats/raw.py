@@ -1,4 +1,4 @@
-"""Reader of Prophesee's RAW files: a text header, then EVT2 or EVT3 words.
+"""Reader of Prophesee's RAW files: a text header, then EVT2, EVT2.1 or EVT3 words.
 
 A header line begins with "% "; the header ends at "% end" or at the first line
 without that beginning. The encoding stands in `evt` or `format`, the geometry in
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from saccade.model.events.encodings.evt import Evt2Decoder, Evt3Decoder, EvtDecoder
+from saccade.model.events.encodings.evt21 import Evt21Decoder, looks_legacy
 from saccade.model.events.errors import (
     MalformedPayload,
     MalformedRecording,
@@ -44,8 +45,13 @@ class Encoding(NamedTuple):
 
 ENCODINGS: Final = {
     "2": Encoding("EVT2", Evt2Decoder, 4),
+    "21": Encoding("EVT2.1", Evt21Decoder, 8),
+    "21 legacy": Encoding("EVT2.1", partial(Evt21Decoder, is_legacy=True), 8),
     "3": Encoding("EVT3", Evt3Decoder, 2),
 }
+"""The decoder of each encoding, by its version in the header without the point."""
+ORDER_BYTES: Final = 1 << 12
+"""How many bytes show the order of EVT2.1's halves, where the header does not."""
 
 
 def open_file(path: Path, options: ReadOptions) -> Opened:
@@ -53,12 +59,12 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
 
     Raises:
         MalformedRecording: The header has no encoding, or the last word is cut.
-        UnsupportedRecording: The encoding is neither EVT2 nor EVT3.
+        UnsupportedRecording: The encoding is none of EVT2, EVT2.1 and EVT3.
     """
     with path.open("rb") as file:
         header = read_header(file)
         begin = file.tell()
-    encoding = _encoding(path, header)
+        encoding = _encoding(path, header, file.read(ORDER_BYTES))
     findings = Findings()
     if (path.stat().st_size - begin) % encoding.word_bytes:
         end_early(path, "it ends inside a word", options, findings)
@@ -90,25 +96,42 @@ def read_header(file: BinaryIO) -> dict[str, str]:
         header[key.lower()] = value.strip()
 
 
-def _encoding(path: Path, header: dict[str, str]) -> Encoding:
+def _encoding(path: Path, header: dict[str, str], first: bytes) -> Encoding:
+    """Return the encoding that the header names; `first` are the first words."""
     name = header.get("evt") or header.get("format", "").partition(";")[0]
     if not name:
         raise MalformedRecording(path, "its header names no encoding (% evt 3.0)")
-    version = name.upper().removeprefix("EVT").removesuffix(".0")
+    version = name.upper().removeprefix("EVT").removesuffix(".0").replace(".", "")
+    if version == "21" and _is_legacy(header, first):
+        version = "21 legacy"
     if version not in ENCODINGS:
-        raise UnsupportedRecording(path, f"encoding {name}; EVT2 and EVT3 are read")
+        reason = f"encoding {name}; EVT2, EVT2.1 and EVT3 are read"
+        raise UnsupportedRecording(path, reason)
     return ENCODINGS[version]
 
 
+def _is_legacy(header: dict[str, str], first: bytes) -> bool:
+    """Whether the halves of EVT2.1's words are swapped: the header says it, or they."""
+    order = header.get("endianness") or _format_fields(header).get("endianness")
+    if order is None:
+        return looks_legacy(first[: len(first) // 8 * 8])
+    return order == "legacy"
+
+
 def _geometry(path: Path, header: dict[str, str]) -> Sensor | None:
-    entries = header.get("format", "").split(";")[1:]
-    fields = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    fields = _format_fields(header)
     width, height = fields.get("width"), fields.get("height")
     if "geometry" in header:
         width, _, height = header["geometry"].partition("x")
     if width is None or height is None:
         return None
     return parse_sensor(path, width, height)
+
+
+def _format_fields(header: dict[str, str]) -> dict[str, str]:
+    """Return the fields of a header's format, such as EVT3;height=720;width=1280."""
+    entries = header.get("format", "").split(";")[1:]
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def _decoded(

@@ -105,7 +105,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return a class's recordings.
+    """Return a class's recordings; a .txt beside others is taken for a note.
 
     Raises:
         MalformedDataSet: There is none.
@@ -113,7 +113,7 @@ def _files(folder: Path) -> list[Path]:
     files = [f for f in _visible(folder) if f.suffix.lower() in OPENERS]
     if not files:
         raise MalformedDataSet(folder, "holds no recording")
-    return files
+    return [f for f in files if f.suffix.lower() != ".txt"] or files
 
 
 def _sensor(settings: FolderSettings, train: Path, labels: tuple[str, ...]) -> Sensor:

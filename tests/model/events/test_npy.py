@@ -31,6 +31,14 @@ def test_a_numpy_array_is_read(tmp_path, extension, time):
     ]
 
 
+@pytest.mark.parametrize("name", ["event_data", "arr_0"])
+def test_a_usual_name_is_found_among_others(tmp_path, name):
+    path = tmp_path / "a.npz"
+    events = np.array(ROWS, EVENT_DTYPE)
+    np.savez(path, **{name: events, "label": np.array(3), "image": np.zeros((2, 4))})
+    assert len(next(open_recording(path).events)) == len(ROWS)
+
+
 def test_a_truncated_array_is_malformed(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.array(ROWS, EVENT_DTYPE))
@@ -48,7 +56,7 @@ def test_a_truncated_archive_is_malformed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((2, 4)), np.zeros(4), np.array([{}], object)]
+    "array", [np.zeros((2, 3)), np.zeros(4), np.array([{}], object)]
 )
 def test_other_arrays_are_malformed(tmp_path, array):
     path = tmp_path / "a.npy"

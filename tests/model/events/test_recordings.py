@@ -148,6 +148,14 @@ class TestGeometry:
         path = file("a.raw", encode([(0, *place, 1)]))
         assert open_recording(path).sensor == sensor
 
+    @pytest.mark.parametrize("on", [0, 1])
+    def test_a_dat_header_may_leave_the_version_out(self, file, on):
+        rows = [(t, x, y, p & on) for t, x, y, p in ROWS]
+        words = [(t, p << 17 | y << 9 | x) for t, x, y, p in rows]
+        data = b"% Data\n\x00\x08" + np.array(words, "<u4").tobytes()
+        rebased = [(t - 1_000, *rest) for t, *rest in rows]
+        assert read_all(open_recording(file("a.dat", data))).tolist() == rebased
+
     def test_a_dat_header_may_give_the_geometry(self, file):
         header = b"% Version 2\n% Height 240\n% Width 304\n"
         path = file("a.dat", dat_bytes(ROWS, header))
@@ -230,7 +238,7 @@ MALFORMED = {
     "a.npy": (b"not numpy's", "not a .npy array"),
     "a.npz": (b"not a zip", "not a readable .npz"),
     "a.es": (b"not an event stream", "bad magic number"),
-    "a.aedat4": (b"#!AER-DAT4.0\r\n", "fill whole buffer"),
+    "a.aedat4": (b"#!AER-DAT4.0\r\n", "header is cut or damaged"),
 }
 
 
@@ -246,8 +254,8 @@ def test_a_malformed_file_is_named_with_the_reason(file, name):
 UNSUPPORTED = {
     "a.mp4": (b"film", "no reader for .mp4"),
     "noname": (b"?", "no reader"),
-    "a.raw": (evt2_bytes(ROWS, b"% evt 2.1\n"), "encoding 2.1"),
-    "a.dat": (dat_bytes(ROWS, b"% Version 1\n"), "DAT version 1"),
+    "a.raw": (evt2_bytes(ROWS, b"% evt 4.0\n"), "encoding 4.0"),
+    "a.dat": (dat_bytes(ROWS, b"% Version 3\n"), "DAT version 3"),
     "b.dat": (dat_bytes(ROWS, kind=b"\x0e\x08"), "type 14"),
     "a.aedat": (b"#!AER-DAT1.0\r\n# old", "AEDAT 1"),
 }

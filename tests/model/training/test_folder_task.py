@@ -119,6 +119,13 @@ def test_a_class_without_recordings_is_named(tmp_path: Path) -> None:
         build(folder, recorded=[40, 30]).load("test")
 
 
+def test_a_text_file_beside_recordings_is_a_note(tmp_path: Path) -> None:
+    folder = write_gestures(tmp_path, Sensor(40, 30))
+    before = build(folder, recorded=[40, 30]).load("test").labels.tolist()
+    (folder / "test" / "wave" / "README.txt").write_text("filmed on a Tuesday")
+    assert build(folder, recorded=[40, 30]).load("test").labels.tolist() == before
+
+
 def write_mixed(folder: Path) -> Path:
     """Write the same kind of events in every format that a camera's software writes."""
     for split, seed in (("train", 0), ("test", 50)):

@@ -87,7 +87,7 @@ def test_without_a_declared_clock_a_wrap_is_time_that_runs_backwards():
     assert refused(conversation, frame(2, 0)) == "unsorted_events"
 
 
-@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+@pytest.mark.parametrize("encoding", ["evt2", "evt21", "evt3"])
 def test_a_raw_encoding_declares_no_clock(encoding):
     conversation = Conversation(Limits())
     message = Open("nmnist", sensor=SENSOR, encoding=encoding, clock_bits=24)

@@ -153,7 +153,7 @@ def test_damaged_texts_raise_nothing_but_a_protocol_error(wire):
         ),
         max_size=6,
     ),
-    st.sampled_from(["packed", "evt2", "evt3"]),
+    st.sampled_from(["packed", "evt2", "evt21", "evt3"]),
 )
 def test_any_conversation_ends_with_a_typed_error_or_goes_on(wires, encoding):
     conversation = Conversation(Limits())

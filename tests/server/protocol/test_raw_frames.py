@@ -40,7 +40,7 @@ def raw() -> Conversation:
     return opened(Open("nmnist", sensor=SENSOR, encoding="evt2"))
 
 
-@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+@pytest.mark.parametrize("encoding", ["evt2", "evt21", "evt3"])
 def test_a_raw_encoding_needs_its_sensor_declared(encoding):
     with pytest.raises(InvalidField) as caught:
         Conversation(Limits()).receive(Open("nmnist", encoding=encoding))

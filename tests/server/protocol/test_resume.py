@@ -66,12 +66,14 @@ def test_what_was_under_way_is_acknowledged_in_one():
     assert second.ledger.settle(0) == Ack(4, 4, 32, durable_seq=3)
 
 
-@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+@pytest.mark.parametrize("encoding", ["evt2", "evt21", "evt3"])
 def test_a_raw_decoder_goes_on_between_two_words(encoding):
     high, low, event = (0x8001, 0x6005, 0x2003)
     words = [np.array([high, low], "<u2"), np.array([event], "<u2")]
     if encoding == "evt2":
         words = [np.array([0x8 << 28 | 1], "<u4"), np.array([5 << 22], "<u4")]
+    if encoding == "evt21":
+        words = [np.array([0x8 << 60 | 1 << 32], "<u8"), np.array([5 << 54 | 1], "<u8")]
     opening = Open("nmnist", sensor=SENSOR, encoding=encoding)
     first = opened(opening)
     assert fed(first, EventsFrame(1, words[0].tobytes())) == []

@@ -101,7 +101,7 @@ def test_a_list_and_data_do_not_go_together():
     assert caught.value.field == "data"
 
 
-@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+@pytest.mark.parametrize("encoding", ["evt2", "evt21", "evt3"])
 def test_a_list_stands_for_packed_records_only(encoding):
     with pytest.raises(InvalidField, match=f"opened with {encoding}"):
         decode_client(listed([[0, 1, 2, 1]]), encoding=encoding)
