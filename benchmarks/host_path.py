@@ -28,7 +28,8 @@ from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Batch, Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
 from saccade.server.protocol.messages import Ack, Open, Report, ServerMessage
-from saccade.server.sessions.session import Session, SessionHandle
+from saccade.server.sessions.handle import SessionHandle
+from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot
 from saccade.server.transport.send_queue import SendQueue
 

@@ -157,7 +157,7 @@ class WrongEncoding(ClientError):
         if self.encoding == "packed":
             return (
                 "`send_raw` forwards a camera's own words, and this stream was opened "
-                "for events: use `send`, or open with encoding='evt2' or 'evt3'"
+                "for events: use `send`, or open with encoding='evt3' (or evt2, evt21)"
             )
         return (
             f"`send` takes events, and this stream was opened for {self.encoding} "

@@ -31,7 +31,8 @@ from saccade.server.protocol.errors import (
     UnknownSession,
 )
 from saccade.server.protocol.messages import Open
-from saccade.server.sessions.session import MessageSink, Session, SessionHandle
+from saccade.server.sessions.handle import MessageSink, SessionHandle
+from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
 from saccade.server.sessions.snapshots import (
     Snapshot,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +22,14 @@ from saccade.server.engine.errors import EngineError
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.engine.outputs import RowState, TickScores
 from saccade.server.protocol.conversation import Conversation
-from saccade.server.protocol.errors import InternalError, ProtocolError
+from saccade.server.protocol.errors import InternalError
 from saccade.server.protocol.messages import (
     Ack,
     ErrorMessage,
     Flush,
     Open,
-    Opened,
     Reset,
     Result,
-    ServerMessage,
     WasReset,
 )
 from saccade.server.protocol.reporting import (
@@ -43,6 +41,7 @@ from saccade.server.protocol.reporting import (
     result,
 )
 from saccade.server.sessions.freshness import Freshness
+from saccade.server.sessions.handle import MessageSink, SessionHandle, opened
 from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, Lead
 from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.pending_replies import PendingReplies
@@ -58,59 +57,6 @@ from saccade.server.sessions.wire_errors import to_wire_error
 
 LEAD: Final = 0.4
 """The part of the allowed lag that ticks may take from the engine's input to scores."""
-
-
-class MessageSink(Protocol):
-    """The connection to one client, as its session uses it."""
-
-    def put(self, message: ServerMessage) -> None:
-        """Queue a message for the client."""
-
-    def fail(self, error: ProtocolError) -> None:
-        """Send the error that ends the session here."""
-
-    def progressed(self) -> None:
-        """Check again what waits for the session: ticks were scored."""
-
-
-class SessionHandle(NamedTuple):
-    """A session's name, and the token that its client may resume it with.
-
-    Attributes:
-        session: The session's name.
-        token: The resume token; None where no snapshots are kept.
-        ttl_ms: For how long the token is good after a connection was lost.
-        resumed: Whether the client has just come back.
-        holder: Holder of the client's API key; empty where there are no keys.
-    """
-
-    session: str
-    token: str | None = None
-    ttl_ms: int = 0
-    resumed: bool = False
-    holder: str = ""
-
-
-def opened(
-    handle: SessionHandle, model: ServedModel, conversation: Conversation
-) -> Opened:
-    """Return the message that begins a session, or continues one."""
-    limits = conversation.limits
-    return Opened(
-        session=handle.session,
-        model=model.name,
-        model_hash=model.content_hash,
-        labels=list(model.labels),
-        sensor=model.sensor,
-        tick_events=model.tick_events,
-        window_events=limits.window_events,
-        window_bytes=limits.window_bytes,
-        max_frame_bytes=limits.max_frame_bytes,
-        resume=handle.token,
-        resume_ttl_ms=handle.ttl_ms,
-        resumed=handle.resumed,
-        seq=conversation.ledger.sent.seq,
-    )
 
 
 class Session:

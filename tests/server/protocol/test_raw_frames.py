@@ -56,7 +56,7 @@ def test_one_decoder_lives_as_long_as_its_session():
     assert fed(conversation, second) == [6402]
 
 
-@pytest.mark.parametrize("encoding", ["evt2", "evt3"])
+@pytest.mark.parametrize("encoding", ["evt2", "evt21", "evt3"])
 def test_a_raw_file_s_header_is_not_read_as_words(encoding):
     conversation = opened(Open("nmnist", sensor=SENSOR, encoding=encoding))
     header = b"% date 2024-01-01 12:00:00\n% evt 3.0\n% end\n" + bytes(4)

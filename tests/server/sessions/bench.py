@@ -23,7 +23,8 @@ from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.messages import EventsFrame, Open, Result, ServerMessage
-from saccade.server.sessions.session import Session, SessionHandle
+from saccade.server.sessions.handle import SessionHandle
+from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot
 from tests.faults import Fault
 from tests.toy import Recorder, toy_model

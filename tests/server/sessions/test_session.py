@@ -26,7 +26,8 @@ from saccade.server.protocol.messages import (
     WasReset,
 )
 from saccade.server.protocol.reporting import scores_of
-from saccade.server.sessions.session import Session, SessionHandle
+from saccade.server.sessions.handle import SessionHandle
+from saccade.server.sessions.session import Session
 from saccade.server.sessions.session_input import (
     InputState,
     QueueLimits,
