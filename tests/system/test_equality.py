@@ -12,7 +12,7 @@ import pytest
 from saccade.clients import http
 from saccade.clients.connection import connect
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE, by_events, play
-from saccade.model.events.formats.nmnist import read
+from saccade.model.events.recordings import open_recording
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 from saccade.server.protocol.messages import Closed, Report
@@ -36,7 +36,8 @@ def recording(request: pytest.FixtureRequest) -> Events:
     """Return a simulated scene as 34×34 pixels, and a real digit if it is here."""
     if request.param == "simulated":
         return filmed("nmnist")
-    return read(request.getfixturevalue("shared") / DIGIT)
+    recording = open_recording(request.getfixturevalue("shared") / DIGIT)
+    return np.concatenate([*recording.events])
 
 
 async def stream(url: str, events: Events, frame: int, speed: float) -> Closed:

@@ -36,10 +36,12 @@ EVT3_WORD_BYTES: Final = 2
 EVT3_ADDR_Y: Final = 0x0 << 12
 EVT3_ADDR_X: Final = 0x2 << 12
 EVT3_VECT_BASE_X: Final = 0x3 << 12
+EVT3_VECT_12: Final = 0x4 << 12
 EVT3_VECT_8: Final = 0x5 << 12
 EVT3_TIME_LOW: Final = 0x6 << 12
 EVT3_TIME_HIGH: Final = 0x8 << 12
 EVT3_LAST_COLUMN: Final = 0x7FF
+EVT3_VECT_12_COLUMNS: Final = 12
 EVT3_TIME_HIGH_BITS: Final = 12
 EVT3_US: Final = 1 << 24
 """The clock of EVT3 wraps after this."""
@@ -232,8 +234,8 @@ class Evt3Decoder(EvtDecoder):
         The vector moves the column, which is then put back.
         """
         probe = self._decoder.feed(_evt3(EVT3_ADDR_X, EVT3_VECT_8 | 1))
-        column, p = min(int(probe.x[1]), EVT3_LAST_COLUMN), int(probe.polarity[1])
-        self._decoder.feed(_evt3(EVT3_VECT_BASE_X | p << 11 | column))
+        base = _vector_base(int(probe.x[1]), int(probe.polarity[1]))
+        self._decoder.feed(_evt3(*base))
         return probe
 
     def export_state(self) -> DecoderState:
@@ -243,8 +245,7 @@ class Evt3Decoder(EvtDecoder):
         """
         probe, high = self._probe(), self._unwrapper.newest
         t_us = UNKNOWN if high is None else high << 12 | int(probe.timestamp[1]) & 0xFFF
-        column = min(int(probe.x[1]), EVT3_LAST_COLUMN)
-        state = t_us, int(probe.y[1]), column, int(probe.polarity[1])
+        state = t_us, int(probe.y[1]), int(probe.x[1]), int(probe.polarity[1])
         return () if state == NEW_EVT3 else (*state, self._jitter.newest_us)
 
     def import_state(self, state: DecoderState) -> None:
@@ -252,12 +253,22 @@ class Evt3Decoder(EvtDecoder):
         if not state:
             return
         t_us, y, column, p, newest_us = state
-        words = [EVT3_ADDR_Y | y, EVT3_VECT_BASE_X | p << 11 | column]
+        words = [EVT3_ADDR_Y | y, *_vector_base(column, p)]
         if t_us != UNKNOWN:
             self._unwrapper.resume(t_us >> 12)
             words += [EVT3_TIME_HIGH | t_us >> 12 & 0xFFF, EVT3_TIME_LOW | t_us & 0xFFF]
         self._decoder.feed(_evt3(*words))
         self._jitter.resume(newest_us)
+
+
+def _vector_base(column: int, p: int) -> list[int]:
+    """Return the words that put the next vector's column and polarity.
+
+    Vectors have moved a column beyond what one word holds, if vectors move it there.
+    """
+    vectors = max(0, -(-(column - EVT3_LAST_COLUMN) // EVT3_VECT_12_COLUMNS))
+    first = column - vectors * EVT3_VECT_12_COLUMNS
+    return [EVT3_VECT_BASE_X | p << 11 | first, *vectors * [EVT3_VECT_12]]
 
 
 def _as_events(decoded: Any, t_us: Int64s) -> Events:
