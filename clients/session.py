@@ -64,7 +64,8 @@ class StreamStats:
     `dropped_events` were dropped to make room for newer ones, by the server or, where
     the server does not know of them, by this client: `dropped_locally`.
     `superseded_results` were left out by the server, since results came faster than
-    they were read; `skipped_results` by this client. With `max_lag_ms`, `lag_ms` is the
+    they were read; `skipped_results` by this client; `lost_results` were on their way
+    when a connection was lost. With `max_lag_ms`, `lag_ms` is the
     age of the oldest event that the server has not scored, and `window_events` the
     credit that it grants, both as of the newest acknowledgement; None otherwise.
     `skipped_events` were invalid, and left out where that was chosen: by the server,
@@ -87,6 +88,7 @@ class StreamStats:
     results: int = 0
     skipped_results: int = 0
     superseded_results: int = 0
+    lost_results: int = 0
     lag_ms: int | None = None
     window_events: int | None = None
     start_us: int | None = None
@@ -127,6 +129,7 @@ class Session:
         self._newest_request = 0
         self._newest_refused = opened.seq
         self._scored_events = 0
+        self._reported_by_server: int | None = None
         self._resets_sent_again: set[int] = set()
         self._unanswered: set[int] = set()
         window_events = min(
@@ -209,6 +212,7 @@ class Session:
         self.stats.reconnects += 1
         self.goaway = None
         self.suspended = False
+        self._reported_by_server = opened.results
         events, size = self.send_log.rewind(opened.seq)
         self._count_dropped()
         self._resets_sent_again = self.send_log.unsent_resets() - self._unanswered
@@ -261,8 +265,23 @@ class Session:
             self.failure = failure
 
     def _receive_result(self, result: Result, now_s: float) -> None:
-        if self._resets_sent_again or result.events <= self._scored_events:
-            return  # a repetition, or of the stream before a reset
+        # Others are a repetition, or of the stream before a reset.
+        if not self._resets_sent_again and result.events > self._scored_events:
+            self._take_result(result, now_s)
+        self._count_lost()
+
+    def _count_lost(self) -> None:
+        """Count the results that the server reported and no connection has brought.
+
+        The first result after a return is the newest that the server has reported.
+        """
+        if self._reported_by_server is not None:
+            stats = self.stats
+            known = stats.results + stats.superseded_results + stats.lost_results
+            stats.lost_results += max(0, self._reported_by_server - known)
+            self._reported_by_server = None
+
+    def _take_result(self, result: Result, now_s: float) -> None:
         self._scored_events = result.events
         self._engine_failures = 0
         self.stats.results += 1

@@ -211,7 +211,9 @@ class Tally:
             latency_p50_ms=None if latency is None else latency.p50_ms,
             latency_p99_ms=None if latency is None else latency.p99_ms,
             results=stats.results,
-            results_skipped=stats.skipped_results + stats.superseded_results,
+            results_skipped=stats.skipped_results
+            + stats.superseded_results
+            + stats.lost_results,
             agreement=self._correct / self._with_truth if self._with_truth else None,
             interrupted=interrupted,
         )

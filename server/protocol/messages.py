@@ -137,7 +137,10 @@ ClientMessage: TypeAlias = Open | EventsFrame | Flush | Reset | Close
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The session's model and limits, and the token that resumes the session."""
+    """The session's model and limits, and the token that resumes the session.
+
+    `results` counts what a session that is resumed has reported since `open`.
+    """
 
     type: ClassVar[str] = "opened"
     session: Name
@@ -153,6 +156,7 @@ class Opened:
     resume_ttl_ms: Count = 0
     resumed: bool = False
     seq: Count = 0
+    results: Omitted[Count] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ class Session:
         self._snapshots_awaited: list[OnSnapshot] = []
         self._last: Tick | None = None
         self._reported: Tick | None = None
+        self._results = 0
         self.ended = False
         self.revision = 0
         """Raised by each change that a snapshot would show."""
@@ -163,6 +164,7 @@ class Session:
         self._opening = snapshot.opening
         self._reporter.resume(snapshot.position)
         self._last, self._reported = snapshot.last, snapshot.reported
+        self._results = snapshot.results
         ticks = 0 if self._last is None else self._last.ticks
         self._input.import_state(snapshot.input, ticks)
         under_way = self._input.ahead + self._input.queued
@@ -181,7 +183,8 @@ class Session:
         """Send `opened`, and to a client that came back the newest replies again."""
         self.handle = handle
         begun = opened(handle, self.model, self._conversation)
-        self._send(replace(begun, window_events=self._fresh.window))
+        window, results = self._fresh.window, self._results
+        self._send(replace(begun, window_events=window, results=results))
         for reply in self._replies.newest:
             self._send(reply)
         if self._reported is not None:
@@ -401,6 +404,7 @@ class Session:
                 position=self._reporter.position,
                 last=self._last,
                 reported=self._reported,
+                results=self._results,
                 flushes=flushes,
                 replies=replies,
             )
@@ -450,6 +454,7 @@ class Session:
         self, scores: TickScores, first: int, chosen: npt.NDArray[np.int64]
     ) -> None:
         """Send the scores of some ticks; no flush is due before the last of them."""
+        self._results += len(chosen)
         ledger, labels = self._conversation.ledger, self.model.labels
         whole = len(chosen) == len(scores.t_us)
         columns = scores[1:5]

@@ -81,6 +81,7 @@ class Snapshot:
         position: The reporter's state.
         last: The newest tick.
         reported: The newest tick that was reported to the client.
+        results: How many results were reported to the client since `open`.
         flushes: Flushes without an answer.
         replies: The newest replies, which may not have reached the client.
     """
@@ -95,6 +96,7 @@ class Snapshot:
     position: Position = None
     last: Tick | None = None
     reported: Tick | None = None
+    results: int = 0
     flushes: tuple[PendingFlush, ...] = ()
     replies: tuple[Reply, ...] = ()
 
@@ -138,6 +140,7 @@ def encode(snapshot: Snapshot) -> bytes:
             "position": snapshot.position,
             "last": _tick(snapshot.last),
             "reported": _tick(snapshot.reported),
+            "results": snapshot.results,
             "flushes": snapshot.flushes,
             "replies": [encode_server(m, text=False) for m in snapshot.replies],
         }
@@ -187,6 +190,7 @@ def _read(raw: dict[str, Any]) -> Snapshot:
         position=raw["position"],
         last=None if raw["last"] is None else Tick(*raw["last"]),
         reported=None if raw["reported"] is None else Tick(*raw["reported"]),
+        results=raw.get("results", 0),
         flushes=tuple(PendingFlush(*flush) for flush in raw["flushes"]),
         replies=tuple(_reply(reply) for reply in raw["replies"]),
     )

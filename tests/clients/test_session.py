@@ -5,7 +5,13 @@ from dataclasses import replace
 from saccade.clients.errors import ConnectionLost, StreamError
 from saccade.clients.session import Bounds, Session
 from saccade.model.events.sensor import Sensor
-from saccade.server.protocol.messages import Ack, Closed, ErrorMessage, Open
+from saccade.server.protocol.messages import (
+    Ack,
+    Closed,
+    ErrorMessage,
+    Open,
+    Result,
+)
 from tests.clients.scripted import moving, opened, result
 
 
@@ -42,6 +48,37 @@ def test_refusals_are_returned_together_and_once():
     assert (first.seq, [other.seq for other in first.further]) == (1, [2, 3])
     assert session.take_refusal() is None
     assert (session.stats.refused_frames, session.stats.refused_events) == (3, 4)
+
+
+def scored(ticks, **fields):
+    scores = [0.5, 0.5], "left", 0.5
+    return Result(ticks, ticks, 4 * ticks, ticks, *scores, **fields)
+
+
+def test_results_that_a_lost_connection_took_with_it_are_counted():
+    session = Session(Open("toy"), opened(resume="token"))
+    sent(session, 40)
+    for heard in (scored(1), scored(4, superseded=2)):
+        session.receive(heard, 0.0)
+    session.resume(opened(resume="token", resumed=True, results=9))
+    session.receive(scored(9), 0.0)  # the newest; five to eight were on their way
+    stats = session.stats
+    assert (stats.results, stats.superseded_results, stats.lost_results) == (3, 2, 4)
+    session.resume(opened(resume="token", resumed=True, results=9))
+    session.receive(scored(9), 0.0)  # came before
+    session.receive(scored(10), 0.0)
+    assert (stats.results, stats.lost_results) == (4, 4)
+
+
+def test_a_server_that_fell_back_to_a_snapshot_has_lost_no_scored():
+    session = Session(Open("toy"), opened(resume="token"))
+    sent(session, 40)
+    for ticks in range(1, 7):
+        session.receive(scored(ticks), 0.0)
+    session.resume(opened(resume="token", resumed=True, results=3))
+    for ticks in range(3, 9):
+        session.receive(scored(ticks), 0.0)
+    assert (session.stats.results, session.stats.lost_results) == (8, 0)
 
 
 def test_the_first_reason_for_the_end_counts():

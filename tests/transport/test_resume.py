@@ -148,6 +148,23 @@ def test_answers_that_may_be_lost_are_said_again(serve: Any) -> None:
         assert second.hear_until(Result).label == first.of(Result)[-1].label
 
 
+def test_a_session_that_is_resumed_says_how_many_results_there_were(
+    serve: Any, kept: dict[str, Any]
+) -> None:
+    server = serve(**kept)
+    with server.client() as first:
+        opened = first.open(report=Report("tick"))
+        assert opened.results == 0
+        first.send(some_events(9))
+        while len(first.of(Result)) < 4:
+            first.hear_until(Result)
+        drop(first)
+    with server.client() as second:
+        again = come_back(second, opened, report=Report("tick"))
+        assert again.results == 4
+        assert second.hear_until(Result) == first.of(Result)[-1]
+
+
 def test_the_last_word_can_be_asked_for_again(serve: Any) -> None:
     server, events = serve(**FAST), some_events(12)
     with server.client() as first:
