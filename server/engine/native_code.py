@@ -85,8 +85,10 @@ def worth_compiling(folder: Path, execution: str) -> bool:
 def mark_compiled() -> None:
     """Note that this process's folder of machine code has that of the kernels."""
     if folder := os.environ.get("NUMBA_CACHE_DIR"):
-        with suppress(OSError):  # nothing can be kept there
-            compiled_mark(Path(folder)).touch()
+        mark = compiled_mark(Path(folder))
+        if not mark.exists():
+            with suppress(OSError):  # nothing can be kept there
+                mark.touch()
 
 
 def compiled_mark(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from saccade.model.events.tolerance import FAR_US
 from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import Conversation, Feed, Limits, Reply
@@ -40,8 +41,10 @@ class Session:
                 case Open():
                     self.conversation.begin(TOKENIZATION)
                 case Feed(TimedTokens(tokens, t_us)):
-                    known = [] if self.newest_us is None else [self.newest_us]
-                    assert (np.diff(np.concatenate([known, t_us])) >= 0).all()
+                    assert (np.diff(t_us) >= 0).all()
+                    if self.newest_us is not None and len(t_us):
+                        back_us = self.newest_us - int(t_us[0])
+                        assert back_us <= 0 or back_us > FAR_US, "a far step is undone"
                     assert ((tokens >= 0) & (tokens < TOKENIZATION.num_tokens)).all()
                     self.taken += 1
                     if len(t_us):
