@@ -49,6 +49,8 @@ EVT3_HIGHS_BACK: Final = 256
 """How far TIME_HIGH may step back across zero; a larger step is one forwards."""
 UNKNOWN: Final = -1
 """The time before the first TIME_HIGH."""
+LOW_HALF: Final = 1 << 11
+"""Half the range of TIME_LOW: a larger step back of it is a wrap."""
 NEW_EVT3: Final = (UNKNOWN, 0, 0, 0)
 """The time, row, column and polarity of a new decoder."""
 
@@ -160,9 +162,9 @@ class Evt3Decoder(EvtDecoder):
 
     The package `evt3` decodes the words. Its time is right only while TIME_HIGH counts
     on by one: where words were lost, or before the first TIME_HIGH, the time is counted
-    here. TIME_HIGH is unwrapped by half its range, so lost words may be of 8 s. A
-    TIME_LOW that steps back within its TIME_HIGH stays a step back; several libraries
-    make it a wrap. A row or a column that no word has set yet is 0.
+    here. TIME_HIGH is unwrapped by half its range, so lost words may be of 8 s. So is
+    TIME_LOW within its TIME_HIGH: some writers leave out all TIME_HIGH but the first.
+    A smaller step back stays one. A row or a column that no word has set yet is 0.
 
     Raises:
         ReaderMissing: `evt3` is not installed.
@@ -178,6 +180,7 @@ class Evt3Decoder(EvtDecoder):
         self._decoder.feed(_evt3(EVT3_TIME_HIGH, EVT3_TIME_LOW))
         self._unwrapper = Unwrapper(EVT3_TIME_HIGH_BITS, EVT3_HIGHS_BACK)
         self._jitter = JitterFilter(STEP_BACK_US)
+        self._low = 0
 
     @property
     def wraps(self) -> int:
@@ -189,8 +192,10 @@ class Evt3Decoder(EvtDecoder):
         _check_whole_words("evt3", data, EVT3_WORD_BYTES)
         words = np.frombuffer(data, "<u2")
         highs: Words = words.compress(words >> 12 == 8) & np.uint16(0xFFF)
-        before = self._unwrapper.newest
-        if before is not None and not self._edges(words):
+        before, low = self._unwrapper.newest, self._low
+        lows, regular = _lows(words, low)
+        self._low = int(lows[-1]) if lows.size else low
+        if before is not None and regular and not self._edges(words):
             steps = _regular_steps(before, highs)
             if steps is not None:
                 self._unwrapper.resume(before + steps)
@@ -200,15 +205,18 @@ class Evt3Decoder(EvtDecoder):
                 t_us = decoded.timestamp.astype(np.int64) - least_us
                 t_us = least_us + (t_us & EVT3_US - 1)
                 return _as_events(decoded, self._jitter.apply(t_us))
-        return self._recounted(words, data, highs)
+        return self._recounted(words, data, highs, low)
 
     def _recounted(
-        self, words: Words, data: bytes | memoryview, highs: Words
+        self, words: Words, data: bytes | memoryview, highs: Words, low: int
     ) -> Events:
         """Decode words whose time the package does not count right."""
         before = self._unwrapper.newest
-        low = int(self._probe().timestamp[0]) & 0xFFF
-        times = _times(words, before, self._unwrapper.unwrap(highs), low)
+        whole = self._unwrapper.unwrap(highs)
+        times, added = _times(words, before, whole, low)
+        newest = self._unwrapper.newest
+        if newest is not None and added:
+            self._unwrapper.resume(newest + added)
         if self.triggers is not None:
             edges = np.flatnonzero((words >> 12 == 10) & (times != NEVER_US))
             channels = words[edges] >> 8 & 0xF
@@ -244,7 +252,7 @@ class Evt3Decoder(EvtDecoder):
         The time is UNKNOWN before the first TIME_HIGH.
         """
         probe, high = self._probe(), self._unwrapper.newest
-        t_us = UNKNOWN if high is None else high << 12 | int(probe.timestamp[1]) & 0xFFF
+        t_us = UNKNOWN if high is None else high << 12 | self._low
         state = t_us, int(probe.y[1]), int(probe.x[1]), int(probe.polarity[1])
         return () if state == NEW_EVT3 else (*state, self._jitter.newest_us)
 
@@ -256,6 +264,7 @@ class Evt3Decoder(EvtDecoder):
         words = [EVT3_ADDR_Y | y, *_vector_base(column, p)]
         if t_us != UNKNOWN:
             self._unwrapper.resume(t_us >> 12)
+            self._low = t_us & 0xFFF
             words += [EVT3_TIME_HIGH | t_us >> 12 & 0xFFF, EVT3_TIME_LOW | t_us & 0xFFF]
         self._decoder.feed(_evt3(*words))
         self._jitter.resume(newest_us)
@@ -295,10 +304,33 @@ def _regular_steps(before: int, highs: Words) -> int | None:
     return total if total < 1 << EVT3_TIME_HIGH_BITS - 1 else None
 
 
-def _times(words: Words, before: int | None, highs: Int64s, low: int) -> Int64s:
-    """Return the time at each word, (n,), µs; NEVER_US before the first TIME_HIGH.
+def _lows(words: Words, low: int) -> tuple[Words, bool]:
+    """Return the low bits that words set, and whether none of them is a wrap.
 
-    A TIME_HIGH sets the low bits to 0, as in the package.
+    A TIME_HIGH sets them to 0, as in the package.
+
+    Args:
+        words: The words, (n,).
+        low: The low bits before them.
+    """
+    kinds = words >> 12
+    setting = words.compress((kinds == 6) | (kinds == 8))
+    lows: Words = setting & np.uint16(0xFFF)
+    lows[setting >> 12 == 8] = 0
+    if not lows.size:
+        return lows, True
+    back = lows[:-1].astype(np.int32) - lows[1:]
+    first_wraps = low - int(lows[0]) > LOW_HALF and setting[0] >> 12 == 6
+    wraps = (back > LOW_HALF) & (setting[1:] >> 12 == 6)
+    return lows, not (first_wraps or wraps.any())
+
+
+def _times(
+    words: Words, before: int | None, highs: Int64s, low: int
+) -> tuple[Int64s, int]:
+    """Return the time at each word, and the wraps of TIME_LOW after the last TIME_HIGH.
+
+    The time is (n,), µs; NEVER_US before the first TIME_HIGH.
 
     Args:
         words: The words, (n,).
@@ -308,12 +340,18 @@ def _times(words: Words, before: int | None, highs: Int64s, low: int) -> Int64s:
     """
     is_high, is_low = words >> 12 == 8, words >> 12 == 6
     in_force = np.concatenate([[NEVER_US if before is None else before], highs])
-    high = in_force[np.cumsum(is_high)]
+    place = np.cumsum(is_high)
+    high = in_force[place]
     sets_low = is_high | is_low
-    lows = np.where(is_low, words & 0xFFF, 0)[sets_low]
-    low_in_force = np.concatenate([[low], lows])[np.cumsum(sets_low)]
-    times: Int64s = np.where(high == NEVER_US, NEVER_US, high << 12 | low_in_force)
-    return times
+    lows = np.concatenate([[low], np.where(is_low, words & 0xFFF, 0)[sets_low]])
+    wrapped = np.zeros(words.size, np.int64)
+    wrapped[sets_low] = is_low[sets_low] & (lows[:-1] - lows[1:] > LOW_HALF)
+    wraps = np.cumsum(wrapped)
+    wraps -= np.concatenate([[0], wraps[is_high]])[place]  # those since its TIME_HIGH
+    low_in_force = lows[np.cumsum(sets_low)]
+    known = high != NEVER_US
+    times: Int64s = np.where(known, high + wraps << 12 | low_in_force, NEVER_US)
+    return times, int(wraps[-1]) if words.size and known[-1] else 0
 
 
 def _events_in(words: Words) -> Int64s:

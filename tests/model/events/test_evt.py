@@ -185,6 +185,18 @@ class TestEvt3:
         t_us = Evt3Decoder().decode(data)["t"]
         assert -(512 << 12) < t_us[1] - t_us[0] <= 0
 
+    @pytest.mark.parametrize("cut", [0, 4, 6, 8, 100])
+    def test_time_goes_on_where_a_writer_leaves_out_time_high(self, cut):
+        t_us = np.arange(0, 40_000, 700)
+        words = [*evt3_time(5 << 12), 3]
+        for each in t_us.tolist():
+            words += [0x6 << 12 | each & 0xFFF, evt3_event(1)]
+        decoder, data = Evt3Decoder(), evt3(*words)
+        events = decode_in_parts(decoder, data, [cut, 2 * cut], 2)
+        assert (events["t"] - (5 << 12)).tolist() == t_us.tolist()
+        after = decoder.decode(evt3(*evt3_time((5 << 12) + 50_000), evt3_event(1)))
+        assert after["t"].tolist() == [(5 << 12) + 50_000]
+
     def test_a_row_before_the_first_time_counts(self):
         data = evt3(9, 0x3 << 12 | 1 << 11 | 30, *evt3_time(5), 0x5 << 12 | 1)
         assert Evt3Decoder().decode(data).tolist() == [(5, 30, 9, 1)]
