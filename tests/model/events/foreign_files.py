@@ -105,6 +105,7 @@ FORMATS: Final[dict[str, Format]] = {
     "faery's evt3": Format(".raw", partial(_faery, version="evt3")),
     "expelliarmus' dat": Format(".dat", partial(_expelliarmus, encoding="dat")),
     "expelliarmus' evt2": Format(".raw", partial(_expelliarmus, encoding="evt2")),
+    "expelliarmus' evt3": Format(".raw", partial(_expelliarmus, encoding="evt3")),
     "h5py's columns": Format(".h5", partial(write_columns, **hdf5plugin.Blosc())),
     "h5py's table": Format(".h5", partial(write_table, order="txyp", dtype="u4")),
     "h5py's records": Format(".hdf5", partial(write_metavision, mode=None)),
@@ -119,10 +120,7 @@ FORMATS: Final[dict[str, Format]] = {
     ),
     "mcap's mcap": Format(".mcap", _mcap),
 }
-"""Each format of each writer that is not ours.
-
-Without expelliarmus' EVT3, which has one TIME_HIGH for a whole file: no camera's has.
-"""
+"""Each format of each writer that is not ours."""
 
 
 def write(folder: Path, name: str, events: Any) -> Path:
