@@ -12,9 +12,11 @@ from typing import Final
 import jax
 import numpy as np
 
-from saccade.model.backends import BACKENDS, xla
+from saccade.model.backends import BACKENDS, Backend, xla
 from saccade.model.checkpoint import load
 from saccade.model.classifier import fold, init_carry
+from saccade.model.config import ModelConfig
+from saccade.model.inference import Weights
 from saccade.model.manifest import Manifest
 from saccade.server.engine.backend_choice import kept_ratio
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
@@ -77,13 +79,7 @@ def load_model(
     manifest = checkpoint.manifest
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config = manifest.config
-    chosen = BACKENDS[execution](config, fold(config, variables))
-    ratio = None
-    if kept is not None and chosen.prepare:
-        ratio = kept_ratio(config, kept)
-    if ratio is not None and ratio < 1.0:
-        LOG.info("%s: XLA is %.1f times faster here", manifest.name, 1 / ratio)
-        chosen = xla(config, fold(config, variables))
+    chosen, measured = _faster(config, fold(config, variables), execution, kept)
     servable = Servable(
         name=manifest.name,
         tick_events=config.tick_events,
@@ -110,8 +106,22 @@ def load_model(
         folder=path,
         execution=execution,
         kept=kept,
-        measured=not chosen.prepare or ratio is not None,
+        measured=measured,
     )
+
+
+def _faster(
+    config: ModelConfig, weights: Weights, execution: str, kept: Path | None
+) -> tuple[Backend, bool]:
+    """Return the backend to run, and whether it is known which one is faster here."""
+    chosen = BACKENDS[execution](config, weights)
+    if not chosen.prepare:
+        return chosen, True
+    ratio = None if kept is None else kept_ratio(config, kept)
+    if ratio is None or ratio >= 1.0:
+        return chosen, ratio is not None
+    LOG.info("XLA is %.1f times faster here than native code", 1 / ratio)
+    return xla(config, weights), True
 
 
 def _canary_of(manifest: Manifest) -> Canary:
