@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import faery
 import hdf5plugin
 import numpy as np
-from expelliarmus import Wizard
 from rosbags.rosbag2 import StoragePlugin
 
 from saccade.model.events.formats.raw import read_header
@@ -44,6 +44,8 @@ def _faery(path, events, **options):
 
 
 def _expelliarmus(path, events, encoding):
+    from expelliarmus import Wizard
+
     dtype = [("t", "i8"), ("x", "i2"), ("y", "i2"), ("p", "u1")]
     Wizard(encoding=encoding).save(path, events.astype(dtype))
 
@@ -103,9 +105,6 @@ FORMATS: Final[dict[str, Format]] = {
     "faery's es": Format(".es", _faery),
     "faery's evt2": Format(".raw", partial(_faery, version="evt2")),
     "faery's evt3": Format(".raw", partial(_faery, version="evt3")),
-    "expelliarmus' dat": Format(".dat", partial(_expelliarmus, encoding="dat")),
-    "expelliarmus' evt2": Format(".raw", partial(_expelliarmus, encoding="evt2")),
-    "expelliarmus' evt3": Format(".raw", partial(_expelliarmus, encoding="evt3")),
     "h5py's columns": Format(".h5", partial(write_columns, **hdf5plugin.Blosc())),
     "h5py's table": Format(".h5", partial(write_table, order="txyp", dtype="u4")),
     "h5py's records": Format(".hdf5", partial(write_metavision, mode=None)),
@@ -121,6 +120,15 @@ FORMATS: Final[dict[str, Format]] = {
     "mcap's mcap": Format(".mcap", _mcap),
 }
 """Each format of each writer that is not ours."""
+
+if find_spec("expelliarmus"):  # it has no wheels for Python from 3.12 on
+    FORMATS["expelliarmus' dat"] = Format(
+        ".dat", partial(_expelliarmus, encoding="dat")
+    )
+    for encoding in ("evt2", "evt3"):
+        FORMATS[f"expelliarmus' {encoding}"] = Format(
+            ".raw", partial(_expelliarmus, encoding=encoding)
+        )
 
 
 def write(folder: Path, name: str, events: Any) -> Path:
