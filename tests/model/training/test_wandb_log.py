@@ -23,7 +23,7 @@ from tests.model.training.test_loop import TINY
 OFFLINE = ["logging=wandb", "logging.mode=offline"]
 
 
-START_S = 240.0
+START_S = 480.0
 
 
 @contextmanager
