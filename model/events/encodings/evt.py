@@ -214,9 +214,6 @@ class Evt3Decoder(EvtDecoder):
         before = self._unwrapper.newest
         whole = self._unwrapper.unwrap(highs)
         times, added = _times(words, before, whole, low)
-        newest = self._unwrapper.newest
-        if newest is not None and added:
-            self._unwrapper.resume(newest + added)
         if self.triggers is not None:
             edges = np.flatnonzero((words >> 12 == 10) & (times != NEVER_US))
             channels = words[edges] >> 8 & 0xF
@@ -224,7 +221,16 @@ class Evt3Decoder(EvtDecoder):
         t_us = times[np.repeat(np.arange(words.size), _events_in(words))]
         dated: Events = _as_events(self._feed(data), t_us)[t_us != NEVER_US]
         dated["t"] = self._jitter.apply(dated["t"])
+        newest = self._unwrapper.newest
+        if newest is not None and added:
+            self._go_on_from(newest + added)
         return dated
+
+    def _go_on_from(self, high: int) -> None:
+        """Set TIME_HIGH, without wraps, here and in the package."""
+        self._unwrapper.resume(high)
+        time = EVT3_TIME_HIGH | high & 0xFFF, EVT3_TIME_LOW | self._low
+        self._decoder.feed(_evt3(*time))
 
     def _feed(self, data: bytes | memoryview) -> Any:
         try:
@@ -261,12 +267,10 @@ class Evt3Decoder(EvtDecoder):
         if not state:
             return
         t_us, y, column, p, newest_us = state
-        words = [EVT3_ADDR_Y | y, *_vector_base(column, p)]
+        self._decoder.feed(_evt3(EVT3_ADDR_Y | y, *_vector_base(column, p)))
         if t_us != UNKNOWN:
-            self._unwrapper.resume(t_us >> 12)
             self._low = t_us & 0xFFF
-            words += [EVT3_TIME_HIGH | t_us >> 12 & 0xFFF, EVT3_TIME_LOW | t_us & 0xFFF]
-        self._decoder.feed(_evt3(*words))
+            self._go_on_from(t_us >> 12)
         self._jitter.resume(newest_us)
 
 
