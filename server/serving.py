@@ -23,6 +23,7 @@ from saccade.server.progress import ProgressLine
 from saccade.server.settings import Settings
 from saccade.server.starting import Starting
 from saccade.server.transport.coalescing import CoalescingProtocol
+from saccade.server.transport.page import App, Page
 
 if TYPE_CHECKING:
     from saccade.server.engine.model_registry import ServedModel
@@ -173,10 +174,10 @@ async def serve_loaded(
             stack.pop_all()  # nothing is waited for
 
 
-def configuration(app: object, settings: Settings) -> uvicorn.Config:
-    """Return the configuration of uvicorn for the application."""
+def configuration(app: App, settings: Settings) -> uvicorn.Config:
+    """Return the configuration of uvicorn for the application and the page."""
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        Page(app),
         ws=CoalescingProtocol,
         ws_per_message_deflate=False,
         # Above our own limit, so that a frame too large gets a typed error first.
