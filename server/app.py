@@ -31,6 +31,7 @@ from saccade.server.transport.problems import answer_errors
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.routes import model_routes, probe_routes, session_routes
 from saccade.server.transport.service import Service
+from saccade.server.transport.watch import watch_routes
 from saccade.server.transport.websocket import stream_routes
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ ROUTES: Final = (
     classify_routes,
     model_routes,
     session_routes,
+    watch_routes,
     probe_routes,
 )
 

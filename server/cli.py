@@ -25,7 +25,7 @@ from saccade.server.serving import (
     set_environment,
 )
 from saccade.server.settings import Settings, help_text, option
-from saccade.server.transport.auth import digest_of, new_key
+from saccade.server.transport.auth import OPERATOR, digest_of, new_key
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
@@ -59,11 +59,17 @@ def key(argv: Sequence[str] | None = None) -> int:
     """Make an API key; print the line for the server's file, and the key itself."""
     options = argparse.ArgumentParser(prog="saccade key", description=key.__doc__)
     options.add_argument("name", help="name of the key's holder")
-    name = options.parse_args(argv).name
+    options.add_argument(
+        "--operator",
+        action="store_true",
+        help="the holder may see and watch the sessions of all keys",
+    )
+    parsed = options.parse_args(argv)
+    name, role = parsed.name, f":{OPERATOR}" if parsed.operator else ""
     if ":" in name or "#" in name or "," in name:
         options.error("a name has no ':', ',' or '#'")
     secret = new_key()
-    sys.stdout.write(f"{name}:{digest_of(secret)}\n")
+    sys.stdout.write(f"{name}:{digest_of(secret)}{role}\n")
     sys.stderr.write(f"the key, shown only now (SACCADE_KEY): {secret}\n")
     return 0
 

@@ -82,11 +82,15 @@ class Settings:
         help="listen where others can reach the server, though there are no keys",
     )
     keys_file: Path | None = setting(
-        None, "API keys' hashes, NAME:SHA256 a line (see saccade key)"
+        None, "API keys' hashes, NAME:SHA256[:operator] a line (see saccade key)"
     )
     keys: tuple[str, ...] = setting((), "more API keys' hashes", option=False)
     origins: tuple[str, ...] = setting(
         (), "origins of the web pages that may use the server, as https://host:port,..."
+    )
+    no_watch: bool = setting(
+        default=False,
+        help="let no session be watched, not even by the holder of its key",
     )
     tls_cert: Path | None = setting(
         None, "certificate for https and wss, as PEM, with its chain"

@@ -146,6 +146,11 @@ def _encode_result(message: Result) -> bytes:
 
 def _encode(message: ClientMessage | ServerMessage, *, text: bool) -> Wire:
     raw = {"type": message.type, **_RECORDS[type(message)].write(message)}
+    return write_message(raw, text=text)
+
+
+def write_message(raw: Map, *, text: bool) -> Wire:
+    """Write a message's map, as msgpack or as JSON text."""
     if text:
         return json.dumps(
             raw, separators=(",", ":"), allow_nan=False, default=_bytes_as_base64

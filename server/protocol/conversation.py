@@ -12,7 +12,7 @@ No socket and no clock. The caller's loop:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -28,7 +28,7 @@ from saccade.server.protocol.errors import (
     SequenceGap,
     UnexpectedMessage,
 )
-from saccade.server.protocol.frames import FrameReader, ReaderState
+from saccade.server.protocol.frames import FrameReader, Payload, ReaderState
 from saccade.server.protocol.ingest import NewIngest, fastest
 from saccade.server.protocol.ledger import Counts, Ledger
 from saccade.server.protocol.messages import (
@@ -79,6 +79,10 @@ Request: TypeAlias = Open | Feed | Flush | Reset | Close | Reply | Repeat
 `Open`: find the model, call `begin` or `resume`, and send `Opened`. `Flush`, `Reset`
 and `Close`: do so, then send the answer.
 """
+
+
+Tap: TypeAlias = Callable[[Payload, int, TimedTokens], None]
+"""Receives a frame that was taken: its events, their time base and their tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,9 @@ class Conversation:
     Args:
         limits: What the session may have under way.
         new_ingest: The way from frames to tokens; the fastest where none is given.
+
+    Attributes:
+        tap: Receives each frame that is taken, as the session is watched.
     """
 
     def __init__(self, limits: Limits, new_ingest: NewIngest | None = None) -> None:
@@ -155,6 +162,7 @@ class Conversation:
         self._new_ingest = new_ingest or fastest()
         self.stage = Stage.NEW
         self.ledger = Ledger()
+        self.tap: Tap | None = None
         self._text: bool | None = None
         self._open: Open | None = None
         self._reader: FrameReader | None = None
@@ -320,6 +328,8 @@ class Conversation:
         skipped = reader.skipped - before
         if skipped:
             self.ledger.skip(skipped)
+        if self.tap is not None:
+            self.tap(payload, frame.t_base_us, chunk)
         return [Feed(chunk, size, skipped)]
 
     def _refuse_unread(self, error: ProtocolError) -> list[Request]:

@@ -15,7 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -47,6 +47,7 @@ from saccade.server.sessions.stores.store import (
     StoreError,
     StoreUnavailable,
 )
+from saccade.server.sessions.watching import Watches
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ SWEEP_S: Final = 5.0
 SAVING: Final = "the saving of sessions"
 
 FIXED_FIELDS: Final = tuple(
-    field.name for field in fields(Open) if field.name not in {"protocol", "resume"}
+    one.name for one in fields(Open) if one.name not in {"protocol", "resume"}
 )
 """Fields of `open` that must be the same when the session is resumed."""
 
@@ -88,6 +89,7 @@ class LiveSession:
         session: The session.
         sink: Its client's connection.
         writer: Saves it; None without a record.
+        watches: Its watchers.
         ending: The task that saves it, or its end, once it is not live any more.
     """
 
@@ -95,7 +97,11 @@ class LiveSession:
     session: Session
     sink: MessageSink
     writer: SnapshotWriter | None
+    watches: Watches = field(init=False)
     ending: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.watches = Watches(self.session)
 
 
 class RegistryObserver(Protocol):
@@ -205,12 +211,21 @@ class SessionRegistry:
 
     def held_by(self, holder: str) -> list[LiveSession]:
         """Return the live sessions of an API key's holder."""
-        live = [one for one in self._live.values() if one.ending is None]
-        return [one for one in live if one.session.handle.holder == holder]
+        return [one for one in self.all() if one.session.handle.holder == holder]
+
+    def named(self, name: str) -> LiveSession | None:
+        """Return the live session of a name, if it has a client here."""
+        named = (one for one in self.all() if one.session.handle.session == name)
+        return next(named, None)
+
+    def all(self) -> list[LiveSession]:
+        """Return the live sessions of everybody."""
+        return [one for one in self._live.values() if one.ending is None]
 
     def detach(self, live: LiveSession) -> asyncio.Task[None]:
         """Save a session that has lost its client, and free its slot."""
         if live.ending is None:
+            live.watches.end("closed" if live.writer is None else "away")
             live.ending = self._start(self._detach(live))
         return live.ending
 
@@ -321,6 +336,7 @@ class SessionRegistry:
         last: Callable[[SnapshotWriter], Coroutine[Any, Any, None]],
     ) -> None:
         if live.ending is None:
+            live.watches.end("closed")
             live.session.release()
             del self._live[live.key]
             live.ending = self._start(self._write_last(live.writer, last))
@@ -372,6 +388,6 @@ def check(snapshot: Snapshot, request: OpenRequest, model: ServedModel) -> None:
         raise UnknownSession
     if opening.model == first.model and snapshot.model_hash != model.content_hash:
         raise ModelChanged(model.name, snapshot.model_hash, model.content_hash)
-    for field in FIXED_FIELDS:
-        if getattr(first, field) != getattr(opening, field):
-            raise InvalidField(field, "is not what the session was opened with")
+    for name in FIXED_FIELDS:
+        if getattr(first, name) != getattr(opening, name):
+            raise InvalidField(name, "is not what the session was opened with")

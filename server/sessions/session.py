@@ -80,13 +80,13 @@ class Session:
         observer: SessionObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._conversation = conversation
+        self.conversation = conversation
         self.model = model
         self._tick_events = model.tick_events
         self._sink = sink
         self._send = sink.put
         self._half_life_ms = opening.readout.half_life_ms or float("inf")
-        self._opening = opening
+        self.opening = opening
         self.handle = SessionHandle("")
         self._reporter = Reporter(opening.report, model.tick_events)
         self._limits = QUEUE_LIMITS[opening.when_full](conversation.limits)
@@ -101,7 +101,7 @@ class Session:
         self._withheld = 0
         self._replies = PendingReplies()
         self._snapshots_awaited: list[OnSnapshot] = []
-        self._last: Tick | None = None
+        self.newest: Tick | None = None
         self._reported: Tick | None = None
         self._results = 0
         self.ended = False
@@ -126,7 +126,7 @@ class Session:
     @property
     def events_sent(self) -> int:
         """Events that have come since the session began."""
-        return self._conversation.ledger.sent.events
+        return self.conversation.ledger.sent.events
 
     @property
     def congested(self) -> bool:
@@ -134,7 +134,7 @@ class Session:
 
         Where the oldest events are dropped, only flushes make so many wait.
         """
-        ledger, limits = self._conversation.ledger, self._conversation.limits
+        ledger, limits = self.conversation.ledger, self.conversation.limits
         if ledger.dropped is not None:
             return self._input.unscored > limits.window_events
         return limits.exceeded_by(ledger.pending)
@@ -150,7 +150,7 @@ class Session:
         Raises:
             ProtocolError: The sensor does not fit, or the engine has no place.
         """
-        self._conversation.begin(self.model.tokenization)
+        self.conversation.begin(self.model.tokenization)
         self._open_stream(client, None)
 
     def resume(
@@ -159,13 +159,13 @@ class Session:
         """Continue from a snapshot of this model; otherwise as `begin`."""
         self.model, self._input = model, SessionInput(model, self._limits)
         self._tick_events = model.tick_events
-        self._conversation.resume(model.tokenization, snapshot.conversation)
+        self.conversation.resume(model.tokenization, snapshot.conversation)
         self._open_stream(client, snapshot.row)
-        self._opening = snapshot.opening
+        self.opening = snapshot.opening
         self._reporter.resume(snapshot.position)
-        self._last, self._reported = snapshot.last, snapshot.reported
+        self.newest, self._reported = snapshot.last, snapshot.reported
         self._results = snapshot.results
-        ticks = 0 if self._last is None else self._last.ticks
+        ticks = 0 if self.newest is None else self.newest.ticks
         self._input.import_state(snapshot.input, ticks)
         under_way = self._input.ahead + self._input.queued
         self._fresh.came(under_way, self._clock())
@@ -182,7 +182,7 @@ class Session:
     def send_opened(self, handle: SessionHandle) -> None:
         """Send `opened`, and to a client that came back the newest replies again."""
         self.handle = handle
-        begun = opened(handle, self.model, self._conversation)
+        begun = opened(handle, self.model, self.conversation)
         window, results = self._fresh.window, self._results
         self._send(replace(begun, window_events=window, results=results))
         for reply in self._replies.newest:
@@ -235,18 +235,18 @@ class Session:
 
     def flush(self, request: Flush) -> None:
         """Answer for exactly the events so far, now or once they are scored."""
-        if self._conversation.ledger.dropped is not None:
+        if self.conversation.ledger.dropped is not None:
             self._drop(self._excess())
         self._input.submit_all()
         self._lead.given(self._input.whole_ticks, self._clock())
         self._replies.add_flush(
             PendingFlush(
                 request.id,
-                self._conversation.ledger.sent.seq,
+                self.conversation.ledger.sent.seq,
                 self._input.whole_ticks,
                 self._input.pending,
                 self._if_dropping(self._input.dropped),
-                self._conversation.skipped,
+                self.conversation.skipped,
             )
         )
         self._answer_flushes()
@@ -258,7 +258,7 @@ class Session:
         self._fresh.reset()
         self._lead.reset()
         self._reporter.reset()
-        self._last = self._reported = None
+        self.newest = self._reported = None
         self._cancel_snapshots()
         self._reply(WasReset(request.id))
 
@@ -269,19 +269,19 @@ class Session:
 
     def repeat(self) -> None:
         """Acknowledge a frame that had come before."""
-        self._send(self._with_lag(self._conversation.ledger.ack()))
+        self._send(self._with_lag(self.conversation.ledger.ack()))
 
     def close(self) -> None:
         """Send the final scores; every whole tick must be scored before."""
         assert self.drained
         self._send(
             closed(
-                self._last,
+                self.newest,
                 self.model.labels,
-                seq=self._conversation.ledger.acked.seq,
+                seq=self.conversation.ledger.acked.seq,
                 pending=self._input.pending,
                 left_out=LeftOut(
-                    self._if_dropping(self._input.dropped), self._conversation.skipped
+                    self._if_dropping(self._input.dropped), self.conversation.skipped
                 ),
             )
         )
@@ -335,7 +335,7 @@ class Session:
 
     def _drop_overdue(self, now_s: float) -> None:
         """Drop the waiting ticks that would be scored too late."""
-        if self._conversation.ledger.dropped is not None:
+        if self.conversation.ledger.dropped is not None:
             late = self._fresh.overdue(self._input.ahead, now_s)
             self._drop(min(late, self._input.droppable))
 
@@ -353,7 +353,7 @@ class Session:
         """Count waiting events that were dropped behind those that the engine has."""
         if events:
             self._fresh.dropped(self._input.ahead, events)
-            self._conversation.ledger.drop(events)
+            self.conversation.ledger.drop(events)
             self._observer.dropped(events)
 
     def _pass_flushes(self, scores: TickScores, first: int, end: int) -> None:
@@ -367,7 +367,7 @@ class Session:
         if ticks > self._input.ticks:
             self._input.scored(ticks - self._input.ticks)
             t_us, events = int(scores.t_us[k]), ticks * self._tick_events
-            self._last = Tick(ticks, events, t_us, scores.logits[k])
+            self.newest = Tick(ticks, events, t_us, scores.logits[k])
             self.acknowledge()
 
     def failed(self, error: EngineError) -> None:
@@ -381,7 +381,7 @@ class Session:
         The engine's half comes after the scores of all ticks that are in it, and of no
         other: at that moment reports, flushes and replies are of the same moment too.
         """
-        host = HostState(self._conversation.export_state(), self._input.export_state())
+        host = HostState(self.conversation.export_state(), self._input.export_state())
         self._snapshots_awaited.append(done)
         self._input.stream.export(partial(self._complete_snapshot, done, host))
 
@@ -396,13 +396,13 @@ class Session:
             Snapshot(
                 session=self.handle.session,
                 holder=self.handle.holder,
-                opening=self._opening,
+                opening=self.opening,
                 model_hash=self.model.content_hash,
                 conversation=host.conversation,
                 input=host.input,
                 row=row,
                 position=self._reporter.position,
-                last=self._last,
+                last=self.newest,
                 reported=self._reported,
                 results=self._results,
                 flushes=flushes,
@@ -412,12 +412,12 @@ class Session:
 
     def mark_durable(self, seq: int) -> None:
         """Acknowledge that everything up to a frame is in a saved snapshot."""
-        self._conversation.ledger.durable_seq = seq
+        self.conversation.ledger.durable_seq = seq
         self.acknowledge()
 
     def acknowledge(self) -> None:
         """Acknowledge what is scored; the open tick too, where nothing is before it."""
-        ack = self._conversation.ledger.settle(self._input.waiting)
+        ack = self.conversation.ledger.settle(self._input.waiting)
         if ack is not None:
             self._send(self._with_lag(ack))
 
@@ -427,7 +427,7 @@ class Session:
             return ack
         lag_ms = round(1000 * self._fresh.lag_s(self._clock()))
         window = self._fresh.window
-        self._withhold(self._conversation.limits.window_events - window)
+        self._withhold(self.conversation.limits.window_events - window)
         counts = ack.seq, ack.events, ack.bytes, ack.durable_seq, ack.dropped
         return Ack(*counts, lag_ms, window, ack.skipped)
 
@@ -447,7 +447,7 @@ class Session:
 
     def _reply(self, message: Reply) -> None:
         self.revision += 1
-        self._replies.add_sent(self._conversation.ledger.sent.seq, message)
+        self._replies.add_sent(self.conversation.ledger.sent.seq, message)
         self._send(message)
 
     def _report(
@@ -455,7 +455,7 @@ class Session:
     ) -> None:
         """Send the scores of some ticks; no flush is due before the last of them."""
         self._results += len(chosen)
-        ledger, labels = self._conversation.ledger, self.model.labels
+        ledger, labels = self.conversation.ledger, self.model.labels
         whole = len(chosen) == len(scores.t_us)
         columns = scores[1:5]
         lists = ((part if whole else part[chosen]).tolist() for part in columns)
@@ -470,22 +470,22 @@ class Session:
             dropped = self._if_dropping(self._input.dropped_behind)
             score = logits, labels[top], confidence, dropped
             self._send(Result(ledger.acked.seq, ticks, events, t_us, *score))
-        self._last = self._reported = Tick(ticks, events, t_us, scores.logits[k])
+        self.newest = self._reported = Tick(ticks, events, t_us, scores.logits[k])
 
     def _send_result(self, tick: Tick) -> None:
-        seq = self._conversation.ledger.acked.seq
+        seq = self.conversation.ledger.acked.seq
         dropped = self._if_dropping(self._input.dropped_behind)
         self._send(result(tick, self.model.labels, seq=seq, dropped=dropped))
 
     def _if_dropping(self, dropped: int) -> int | None:
         """Return the wire's `dropped`: None under a policy that never drops."""
-        return None if self._conversation.ledger.dropped is None else dropped
+        return None if self.conversation.ledger.dropped is None else dropped
 
     def _answer_flushes(self) -> None:
         for flush in self._replies.take_due(self._input.ticks):
             self._reply(
                 flushed(
-                    self._last,
+                    self.newest,
                     self.model.labels,
                     id=flush.id,
                     seq=flush.seq,

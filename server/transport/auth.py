@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 PREFIX: Final = "saccade_"
+OPERATOR: Final = "operator"
 DIGEST_CHARACTERS: Final = 64
 TICKET_S: Final = 30.0
 MOST_TICKETS: Final = 10_000
@@ -29,10 +30,12 @@ class Keys:
 
     Args:
         digests: For each name, its key's SHA-256 in hexadecimal.
+        operators: The names of the holders that may see the sessions of all.
     """
 
-    def __init__(self, digests: dict[str, str]) -> None:
+    def __init__(self, digests: dict[str, str], operators: Iterable[str] = ()) -> None:
         self._digests = digests
+        self._operators = frozenset(operators)
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -41,20 +44,33 @@ class Keys:
     def read(cls, file: Path | None, lines: Iterable[str]) -> Self:
         """Read `NAME:SHA256` lines, those of a file first; `#` begins a comment.
 
+        `:operator` at a line's end makes the key an operator's.
+
         Raises:
             ValueError: The file cannot be read, or a line is no such pair; the line
                 itself is not quoted, since it may hold a key by mistake.
         """
         digests: dict[str, str] = {}
+        operators = set()
         for number, line in enumerate([*_file_lines(file), *lines], start=1):
             text = line.partition("#")[0].strip()
             if not text:
                 continue
-            name, _, digest = text.partition(":")
-            if not (name and _is_digest(digest)):
+            name, _, rest = text.partition(":")
+            digest, _, role = rest.partition(":")
+            if not (name and _is_digest(digest) and role in {"", OPERATOR}):
                 raise ValueError(f"key {number} is not NAME:SHA256; see `saccade key`")
             digests[name] = digest
-        return cls(digests)
+            operators -= {name}
+            operators |= {name} if role else set()
+        return cls(digests, operators)
+
+    def sees_all(self, holder: str) -> bool:
+        """Return whether a holder may see the sessions of all, as an operator.
+
+        Where there are no keys, everybody may.
+        """
+        return not self._digests or holder in self._operators
 
     def holder(self, key: str) -> str | None:
         """Return the name of a key's holder; None for an unknown key.

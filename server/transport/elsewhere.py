@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from saccade.server.sessions.watch_desk import Collected, WatchRequest
+
 
 class Elsewhere(Protocol):
     """Asks all other processes of the server."""
@@ -18,6 +20,21 @@ class Elsewhere(Protocol):
 
     async def take_over(self, key: str, holder: str) -> None:
         """End a session's connection there, and wait until the session is saved."""
+
+    async def watch(
+        self, name: str, request: WatchRequest, *, first: bool
+    ) -> Collected | None:
+        """Collect for a watcher of a session there, under the watch's name.
+
+        Returns:
+            What is new, perhaps nothing yet; None where there is no such session.
+
+        Raises:
+            TooManyWatchers: There is no room for another.
+        """
+
+    async def stop_watch(self, name: str) -> None:
+        """End a watch there."""
 
     async def exposition(self, own: CollectorRegistry) -> bytes:
         """Return the metrics of all processes in Prometheus' text format."""
@@ -35,6 +52,15 @@ class Alone:
         return False
 
     async def take_over(self, key: str, holder: str) -> None:
+        """Find no session."""
+
+    async def watch(
+        self, name: str, request: WatchRequest, *, first: bool
+    ) -> Collected | None:
+        """Find no session."""
+        return None
+
+    async def stop_watch(self, name: str) -> None:
         """Find no session."""
 
     async def exposition(self, own: CollectorRegistry) -> bytes:

@@ -8,6 +8,7 @@ answers (CORS).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -28,6 +29,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
 STREAM: Final = "/v1/stream"
+WATCH: Final = re.compile(r"/v1/sessions/[^/]+/watch")
 PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding",
@@ -78,7 +80,7 @@ class Guard:
                 self._count_refusal(problem.code)
                 what = f"{scope.get('method', 'websocket')} {scope['path']}"
                 log_refusal(scope.get("client"), what, problem.code, str(problem))
-                await _refuse(problem, scope, receive, send)
+                await refuse(problem, scope, receive, send)
                 return
         if scope.get("method") == "HEAD":
             scope = {**scope, "method": "GET"}  # the socket's side leaves the body out
@@ -126,10 +128,12 @@ class Guard:
 
 def _misdirected(scope: Scope) -> Problem | None:
     """Return the answer to a websocket elsewhere, or to a request for the websocket."""
-    if scope["type"] == "websocket" and scope["path"] != STREAM:
+    path = scope["path"]
+    has_websocket = path == STREAM or WATCH.fullmatch(path) is not None
+    if scope["type"] == "websocket" and not has_websocket:
         detail = f"there is no websocket here: it is at {STREAM}"
         return Problem(404, "no_such_route", detail)
-    if scope["type"] == "http" and scope["path"] == STREAM:
+    if scope["type"] == "http" and has_websocket:
         detail = "this is a websocket: ask for it with Upgrade: websocket"
         return Problem(426, "upgrade_required", detail)
     return None
@@ -153,7 +157,7 @@ async def _send_readable(
     await send(message)
 
 
-async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request, or a websocket's handshake, with a problem document."""
     response = problem.response()
     if problem.status == 401:

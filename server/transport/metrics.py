@@ -173,6 +173,7 @@ class Metrics:
             "Times that the store of sessions failed",
         )
         self._resumed = counter("sessions_resumed", "Clients that came back")
+        self.watchers = self._create(Gauge, "watchers", "Watchers of sessions now")
         self._rate_pauses = counter(
             "rate_pauses",
             "Times that a key's rate began to hold a connection's credit back",

@@ -16,6 +16,7 @@ from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.signal import Signal
+from saccade.server.sessions.watch_desk import WatchDesk
 from saccade.server.settings import Settings
 from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.elsewhere import Alone, Elsewhere
@@ -45,12 +46,14 @@ class Service:
     tickets: TicketOffice = field(default_factory=Tickets)
     elsewhere: Elsewhere = field(default_factory=Alone)
     background: Background = field(init=False)
+    desk: WatchDesk = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
 
     def __post_init__(self) -> None:
         self.background = Background(self.metrics.count_background_failure)
+        self.desk = WatchDesk(self.registry)
 
     def model(self, name: str) -> ServedModel:
         """Return a model that new sessions may use.

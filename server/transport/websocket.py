@@ -294,6 +294,8 @@ class Connection:
             return  # the rest is never scored here
         if isinstance(request, Reset):
             self._session.reset(request)
+            assert self._live is not None
+            self._live.watches.reset()
         else:
             self._session.close()
             self.queue.end(DONE)

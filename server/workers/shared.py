@@ -13,6 +13,11 @@ from saccade.server.sessions.stores.store import (
     Store,
     StoreUnavailable,
 )
+from saccade.server.sessions.watch_desk import (
+    Collected,
+    TooManyWatchers,
+    WatchRequest,
+)
 from saccade.server.workers.merged_metrics import families_of, merged_exposition
 from saccade.server.workers.peer import CallFailed, Handler, Peer, PeerError
 
@@ -131,6 +136,23 @@ class OtherWorkers:
     async def take_over(self, key: str, holder: str) -> None:
         """End a session's connection there, and wait until the session is saved."""
         await self._supervisor.call("ask_others", "take_over", [key, holder])
+
+    async def watch(
+        self, name: str, request: WatchRequest, *, first: bool
+    ) -> Collected | None:
+        """Collect for a watcher of a session there; see `Elsewhere`."""
+        arguments = [name, list(request), first]
+        answers = await self._supervisor.call("ask_others", "watch", arguments)
+        for answer in answers:
+            if answer is not None:
+                if answer[0] is None:
+                    raise TooManyWatchers
+                return Collected(*answer)
+        return None
+
+    async def stop_watch(self, name: str) -> None:
+        """End a watch there."""
+        await self._supervisor.call("ask_others", "stop_watch", [name])
 
     async def exposition(self, own: CollectorRegistry) -> bytes:
         """Return the metrics of all processes in Prometheus' text format."""

@@ -28,6 +28,7 @@ from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
+from saccade.server.sessions.watch_desk import TooManyWatchers, WatchRequest
 from saccade.server.starting import Starting
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import Usage
@@ -61,6 +62,8 @@ class Worker:
             "sessions": self._sessions,
             "delete": self._delete,
             "take_over": self._take_over,
+            "watch": self._watch,
+            "stop_watch": self._stop_watch,
             "metrics": self._metrics,
             "drain": self._drain,
         }
@@ -170,6 +173,21 @@ class Worker:
         await asyncio.shield(self._service.registry.detach(live))
         self._tell_usage()
         return True
+
+    async def _watch(self, name: str, request: list[Any], first: bool) -> Any:  # noqa: FBT001
+        """Collect for another worker's watcher; a None inside says: no room."""
+        if self._service is None:
+            return None
+        asked = WatchRequest(*request)
+        try:
+            found = await self._service.desk.answer(name, asked, first=first)
+        except TooManyWatchers:
+            return [None, True]
+        return None if found is None else list(found)
+
+    async def _stop_watch(self, name: str) -> None:
+        if self._service is not None:
+            self._service.desk.stop(name)
 
     async def _metrics(self) -> list[Family]:
         if self._service is None:

@@ -1,0 +1,258 @@
+"""Watching a session: its events, thinned, and its newest scores, for a view of it.
+
+A watch costs the session one entry in a list for each frame. All else is done when the
+watcher's connection collects what there is, some 30 times a second, from what has come
+meanwhile; the watched session never waits, and what a watcher is too slow for is
+dropped, the oldest first, and counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from saccade.model.events.clock import unwrap_sorted
+from saccade.model.events.encodings.packed import OFFSET_LIMIT_US, RECORD_DTYPE
+from saccade.model.tokens import TimedTokens
+from saccade.server.protocol.frames import Payload
+from saccade.server.protocol.messages import Open
+from saccade.server.protocol.reporting import Tick, scores
+from saccade.server.protocol.watching import (
+    Reason,
+    WatchedEvents,
+    WatchedReset,
+    WatchedResult,
+    WatchEnded,
+    Watching,
+    WatchMessage,
+)
+from saccade.server.sessions.session import Session
+
+PERIOD_S: Final = 1 / 30
+"""The least time between two collections."""
+LONGEST_BURST_S: Final = 0.25
+"""Time whose unused share of the rate may be used later."""
+PENDING_EVENTS: Final = 1 << 20
+"""Events that may wait to be thinned; a watcher that collects has far fewer."""
+PENDING_FRAMES: Final = 1 << 14
+
+Int64s = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint32]
+
+
+class _Frame(NamedTuple):
+    """A frame as it came.
+
+    Attributes:
+        payload: Packed records or events, shape (n,).
+        t_base_us: Added to a record's offset.
+        first_us: Where the clock wraps, time without wraps at the frame's beginning.
+    """
+
+    payload: Payload
+    t_base_us: int
+    first_us: int
+
+
+class _Thinned(NamedTuple):
+    """Some of the events of consecutive frames, shape (n,), and of how many."""
+
+    t_us: Int64s
+    pixels: Pixels
+    of: int
+
+
+class Watch:
+    """What one watcher has not collected yet of a session.
+
+    All calls are on the event loop of the session.
+
+    Args:
+        session: The session, begun.
+        max_events_per_s: The most events that the watcher is to receive.
+        now_s: The time by the clock of `collect`.
+    """
+
+    def __init__(self, session: Session, max_events_per_s: int, now_s: float) -> None:
+        self._session = session
+        self._opening: Open = session.opening
+        self._sensor = session.opening.sensor or session.model.sensor
+        self._rate = max_events_per_s
+        self._collected_s = now_s
+        self._budget = 0.0
+        self._frames: deque[_Frame] = deque()
+        self._events = 0
+        self._missed = 0
+        self._shown: Tick | None = None
+        self._first_us = 0
+        self._waiting: list[WatchMessage] = [self._beginning()]
+        self._ending: Reason | None = None
+        self.ended = False
+
+    def take(self, payload: Payload, t_base_us: int, chunk: TimedTokens) -> None:
+        """Take a frame that the session has taken; see `Conversation.tap`."""
+        if self._opening.clock_bits is not None and len(chunk.t_us):
+            self._first_us = int(chunk.t_us[0])
+        self._frames.append(_Frame(payload, t_base_us, self._first_us))
+        self._events += len(payload)
+        while self._events > PENDING_EVENTS or len(self._frames) > PENDING_FRAMES:
+            dropped = len(self._frames.popleft().payload)
+            self._events -= dropped
+            self._missed += dropped
+
+    def reset(self) -> None:
+        """Note that the session begins anew: what came before is not shown any more."""
+        self._frames.clear()
+        self._events = 0
+        self._shown = None
+        self._waiting = [m for m in self._waiting if isinstance(m, Watching)]
+        self._waiting.append(WatchedReset())
+
+    def end(self, reason: Reason) -> None:
+        """Note that the session is closed, or has no client here any more."""
+        self._ending = self._ending or reason
+
+    def collect(self, now_s: float) -> list[WatchMessage]:
+        """Return what is new since the last call, the oldest first.
+
+        After the end of the session they include the last one, and `ended` is true.
+
+        Args:
+            now_s: Seconds, never backwards.
+        """
+        messages, self._waiting = self._waiting, []
+        burst_s = min(now_s - self._collected_s, LONGEST_BURST_S)
+        self._collected_s = now_s
+        most = self._rate * LONGEST_BURST_S + 1
+        self._budget = min(self._budget + self._rate * burst_s, most)
+        if self._events and self._budget >= 1:
+            messages += self._take_events(int(self._budget))
+        newest = self._session.newest
+        if newest is not None and newest is not self._shown:
+            self._shown = newest
+            messages.append(self._result(newest))
+        if self._ending is not None and not self.ended:
+            self.ended = True
+            messages.append(WatchEnded(self._ending))
+        return messages
+
+    def _beginning(self) -> Watching:
+        model, opening = self._session.model, self._opening
+        return Watching(
+            self._session.handle.session,
+            model.name,
+            model.content_hash,
+            list(model.labels),
+            self._sensor,
+            model.sensor,
+            opening.fit,
+            model.tick_events,
+            self._rate,
+        )
+
+    def _result(self, tick: Tick) -> WatchedResult:
+        ticks, events, t_us, logits = tick
+        found = scores(logits, self._session.model.labels)
+        return WatchedResult(ticks, events, t_us, *found)
+
+    def _take_events(self, most: int) -> list[WatchMessage]:
+        frames, self._frames, self._events = [*self._frames], deque(), 0
+        t_us, pixels, of = thinned(frames, most, self._opening.clock_bits)
+        if self._opening.invalid == "skip":
+            t_us, pixels = self._inside(t_us, pixels)
+        if not len(t_us):
+            return []
+        self._budget -= len(t_us)
+        base_us = int(t_us.min())
+        kept = t_us - base_us < OFFSET_LIMIT_US  # a pause of an hour cuts the rest off
+        records = np.empty(int(kept.sum()), RECORD_DTYPE)
+        records["offset_us"], records["pixel"] = (t_us - base_us)[kept], pixels[kept]
+        return [WatchedEvents(base_us, records.tobytes(), of, self._missed)]
+
+    def _inside(self, t_us: Int64s, pixels: Pixels) -> tuple[Int64s, Pixels]:
+        """Leave out the events outside the sensor, which the session skips too."""
+        sensor = self._sensor
+        inside = (pixels & 0xFFFF) < sensor.width
+        inside &= ((pixels >> 16) & 0x7FFF) < sensor.height
+        inside &= (pixels >> 31) < sensor.polarities
+        return t_us[inside], pixels[inside]
+
+
+def thinned(frames: list[_Frame], most: int, clock_bits: int | None) -> _Thinned:
+    """Return at most so many events of some frames, evenly spaced among all.
+
+    Args:
+        frames: At least one.
+        most: At least 1.
+        clock_bits: The clock of the events wraps after 2^clock_bits µs.
+    """
+    ends = np.cumsum([len(frame.payload) for frame in frames])
+    of = int(ends[-1])
+    picked = np.arange(min(most, of)) * of // max(min(most, of), 1)
+    columns = _columns(np.concatenate([frame.payload for frame in frames])[picked])
+    t_us, pixels = columns
+    frame_of = np.searchsorted(ends, picked, side="right")
+    t_us += np.array([frame.t_base_us for frame in frames], np.int64)[frame_of]
+    if clock_bits is not None:
+        for index in np.unique(frame_of):
+            of_one = frame_of == index
+            first_us = frames[index].first_us
+            t_us[of_one] = unwrap_sorted(t_us[of_one], clock_bits, first_us)
+    return _Thinned(t_us, pixels, of)
+
+
+def _columns(payload: npt.NDArray[Any]) -> tuple[Int64s, Pixels]:
+    """Return times, from each frame's base, and pixels as packed records hold them."""
+    if payload.dtype == RECORD_DTYPE:
+        return payload["offset_us"].astype(np.int64), payload["pixel"].astype(np.uint32)
+    x, y, p = (payload[name].astype(np.uint32) for name in ("x", "y", "p"))
+    return payload["t"].astype(np.int64), p << 31 | (y & 0x7FFF) << 16 | x
+
+
+class Watches:
+    """The watchers of one session, as its connection serves them.
+
+    Args:
+        session: The session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._all: list[Watch] = []
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, watch: Watch) -> None:
+        """Have a watch receive the session's frames from now on."""
+        self._all.append(watch)
+        self._tap()
+
+    def remove(self, watch: Watch) -> None:
+        """End a watch whose watcher is gone."""
+        if watch in self._all:
+            self._all.remove(watch)
+            self._tap()
+
+    def reset(self) -> None:
+        """Note that the session was reset."""
+        for watch in self._all:
+            watch.reset()
+
+    def end(self, reason: Reason) -> None:
+        """Note that the session is closed, or has no client here any more."""
+        for watch in self._all:
+            watch.end(reason)
+        self._all.clear()
+        self._tap()
+
+    def _tap(self) -> None:
+        conversation = self._session.conversation
+        conversation.tap = self._take if self._all else None
+
+    def _take(self, payload: Payload, t_base_us: int, chunk: TimedTokens) -> None:
+        for watch in self._all:
+            watch.take(payload, t_base_us, chunk)
