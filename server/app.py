@@ -27,9 +27,11 @@ from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.guard import App, Guard
 from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.overview import overview_routes
 from saccade.server.transport.problems import answer_errors
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.routes import model_routes, probe_routes, session_routes
+from saccade.server.transport.sampler import SAMPLE_S, SAMPLING
 from saccade.server.transport.service import Service
 from saccade.server.transport.watch import watch_routes
 from saccade.server.transport.websocket import stream_routes
@@ -43,6 +45,7 @@ ROUTES: Final = (
     model_routes,
     session_routes,
     watch_routes,
+    overview_routes,
     probe_routes,
 )
 
@@ -207,6 +210,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     assert isinstance(service.engine, Engine)
     service.streams.start(asyncio.get_running_loop())
     service.background.repeat(SAVING, POLL_S, service.registry.look)
+    service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
     if service.settings.reload_s > 0:
         reloading = Reloading(
             service.catalogue,

@@ -33,6 +33,11 @@ class Latencies:
         self._counts[bisect_left(LATENCIES_S, seconds)] += 1
         self._sum_s += seconds
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Observations up to each bound and above the one before; the last, beyond."""
+        return tuple(self._counts)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return each bound with the number of observations up to it."""
         found, total = [], 0

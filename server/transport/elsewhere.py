@@ -36,6 +36,9 @@ class Elsewhere(Protocol):
     async def stop_watch(self, name: str) -> None:
         """End a watch there."""
 
+    async def overview(self, holder: str, *, everyone: bool) -> list[dict[str, Any]]:
+        """Return the parts of the overview there; see `overview.own_part`."""
+
     async def exposition(self, own: CollectorRegistry) -> bytes:
         """Return the metrics of all processes in Prometheus' text format."""
 
@@ -62,6 +65,10 @@ class Alone:
 
     async def stop_watch(self, name: str) -> None:
         """Find no session."""
+
+    async def overview(self, holder: str, *, everyone: bool) -> list[dict[str, Any]]:
+        """Return no parts."""
+        return []
 
     async def exposition(self, own: CollectorRegistry) -> bytes:
         """Return this process's metrics."""

@@ -93,6 +93,11 @@ class ModelMetrics:
             "sessions_ashore", "Old name of saccade_sessions_swapped_out"
         )
 
+    @property
+    def latency_counts(self) -> tuple[int, ...]:
+        """How many latencies fell below each bound and above the one before."""
+        return self._latency.counts
+
     def scored(self, latency_s: float, lag_s: float, late: int) -> None:
         """Count how long the events of a session's newest ticks took."""
         self._latency.observe(latency_s)
@@ -112,6 +117,11 @@ class ModelMetrics:
     def withheld(self, events: int) -> None:
         """Count a change of the credit that sessions lack."""
         self.credit_withheld.inc(events)
+
+
+def value_of(metric: Counter | Gauge) -> float:
+    """Return the value of a metric that is bound to its labels."""
+    return float(next(iter(metric.collect())).samples[0].value)
 
 
 class EngineUse(Protocol):

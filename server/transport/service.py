@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,7 @@ from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import KeyQuotas
+from saccade.server.transport.sampler import Sampler
 from saccade.server.transport.send_queue import Ending, SendQueue
 
 RESTART: Final = Ending(1012, "the server stops, or a part of it has")
@@ -47,6 +49,7 @@ class Service:
     elsewhere: Elsewhere = field(default_factory=Alone)
     background: Background = field(init=False)
     desk: WatchDesk = field(init=False)
+    sampler: Sampler = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
@@ -54,6 +57,13 @@ class Service:
     def __post_init__(self) -> None:
         self.background = Background(self.metrics.count_background_failure)
         self.desk = WatchDesk(self.registry)
+        self.sampler = Sampler(self.metrics, lambda: self.catalogue.current)
+        self._started_s = time.monotonic()
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the process was ready to serve."""
+        return time.monotonic() - self._started_s
 
     def model(self, name: str) -> ServedModel:
         """Return a model that new sessions may use.

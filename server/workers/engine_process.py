@@ -27,6 +27,7 @@ from saccade.server.event_loop import run_loop
 from saccade.server.serving import CannotServe, compile_beside, load_served
 from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.overview import devices_here
 from saccade.server.workers import channel
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.framing import FrameProtocol
@@ -194,7 +195,7 @@ class EngineProcess:
     async def run(self, supervisor: socket.socket) -> int:
         """Load, serve the workers until the supervisor says stop; return the status."""
         peer = Peer(
-            {"metrics": self._families},
+            {"metrics": self._families, "overview": self._overview},
             {"stop": self._ended.set},
             end_with_supervisor,
         )
@@ -268,6 +269,10 @@ class EngineProcess:
             *(ModelFacts.of(model, current=True) for model in current),
             *(ModelFacts.of(model, current=False) for model in old),
         ]
+
+    async def _overview(self, holder: str, everyone: bool) -> dict[str, Any]:  # noqa: FBT001
+        """Return the engine's part of the overview, which is nobody's."""
+        return {"devices": devices_here()}
 
     async def _families(self) -> list[Any]:
         return [] if self._metrics is None else families_of(self._metrics.registry)

@@ -154,6 +154,12 @@ class OtherWorkers:
         """End a watch there."""
         await self._supervisor.call("ask_others", "stop_watch", [name])
 
+    async def overview(self, holder: str, *, everyone: bool) -> list[dict[str, Any]]:
+        """Return the parts of the overview there, the engine process's too."""
+        arguments = [holder, everyone]
+        parts = await self._supervisor.call("ask_others", "overview", arguments)
+        return [*parts]
+
     async def exposition(self, own: CollectorRegistry) -> bytes:
         """Return the metrics of all processes in Prometheus' text format."""
         answers = await self._supervisor.call("ask_others", "metrics", [])

@@ -220,7 +220,7 @@ class Supervisor:
 
     async def _ask_others(self, index: int, name: str, arguments: list[Any]) -> Any:
         asked = [one for one in self._workers if one.assignment.index != index]
-        if name == "metrics":
+        if name in {"metrics", "overview"}:
             asked.append(self._engine)
         return await ask_all(self._peers(asked), name, *arguments)
 

@@ -31,8 +31,10 @@ from saccade.server.sessions.stores.store import Store, StoreUnavailable
 from saccade.server.sessions.watch_desk import TooManyWatchers, WatchRequest
 from saccade.server.starting import Starting
 from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.overview import own_part
 from saccade.server.transport.rate_limits import Usage
 from saccade.server.transport.routes import delete, described
+from saccade.server.transport.sampler import SAMPLE_S, SAMPLING
 from saccade.server.transport.service import Service
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.link import ModelFacts, RemoteEngine
@@ -64,6 +66,7 @@ class Worker:
             "take_over": self._take_over,
             "watch": self._watch,
             "stop_watch": self._stop_watch,
+            "overview": self._overview,
             "metrics": self._metrics,
             "drain": self._drain,
         }
@@ -189,6 +192,11 @@ class Worker:
         if self._service is not None:
             self._service.desk.stop(name)
 
+    async def _overview(self, holder: str, everyone: bool) -> dict[str, Any]:  # noqa: FBT001
+        if self._service is None:
+            return {"devices": []}
+        return own_part(self._service, holder, everyone=everyone)
+
     async def _metrics(self) -> list[Family]:
         if self._service is None:
             return []
@@ -239,6 +247,7 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     """Run what saves sessions, and the link to the engine, as long as it lasts."""
     service.streams.start(asyncio.get_running_loop())
     service.background.repeat(SAVING, POLL_S, service.registry.look)
+    service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
     yield
     service.background.stop()
     await service.registry.close()
