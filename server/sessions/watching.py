@@ -82,7 +82,8 @@ class Watch:
         self._sensor = session.opening.sensor or session.model.sensor
         self._rate = max_events_per_s
         self._collected_s = now_s
-        self._budget = 0.0
+        self._most = max(max_events_per_s * LONGEST_BURST_S, 1.0)
+        self._budget = self._most
         self._frames: deque[_Frame] = deque()
         self._events = 0
         self._missed = 0
@@ -126,8 +127,8 @@ class Watch:
         messages, self._waiting = self._waiting, []
         burst_s = min(now_s - self._collected_s, LONGEST_BURST_S)
         self._collected_s = now_s
-        most = self._rate * LONGEST_BURST_S + 1
-        self._budget = min(self._budget + self._rate * burst_s, most)
+        earned = self._budget + self._rate * burst_s
+        self._budget = min(earned, self._most)
         if self._events and self._budget >= 1:
             messages += self._take_events(int(self._budget))
         newest = self._session.newest

@@ -8,9 +8,14 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
+from msgpack import unpackb
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from saccade.clients import http
 from saccade.clients.commands.server_process import ServerProcess
@@ -21,6 +26,7 @@ from tests.system.survivors import (
     recordings,
     streamed,
 )
+from tests.wire import client_of
 
 SESSIONS = 4
 ENGINE, WORKER = "saccade-engine", "saccade-worker-"
@@ -82,6 +88,42 @@ def test_metrics_are_those_of_all_workers(server):
     assert samples["saccade_events_received_total"] == 12_000
     assert 11_000 < samples["saccade_events_scored_total"] <= 12_000
     assert samples["saccade_batches_total"] > 0
+
+
+def test_a_session_is_watched_whichever_worker_serves_it(server):
+    events = recordings(1, 4_000)[0]
+    with client_of(server.url) as client, ExitStack() as stack:
+        session = client.open("nmnist").session
+        url = f"{server.url.replace('http', 'ws')}/v1/sessions/{session}/watch"
+        watchers = [stack.enter_context(connect(url)) for _ in range(8)]
+        for watcher in watchers:  # a worker has them all by a chance of 1 in 128
+            assert unpackb(watcher.recv())["session"] == session
+        client.send(events)
+        closed = client.finish()
+        for watcher in watchers:
+            heard = [unpackb(message) for message in watcher]
+            shown = [each for each in heard if each["type"] == "events"]
+            assert sum(len(each["data"]) // 8 for each in shown) == 4_000
+            newest = [each for each in heard if each["type"] == "result"][-1]
+            assert newest["ticks"] == closed.ticks
+            assert newest["logits"] == pytest.approx(closed.logits)
+            assert heard[-1] == {"type": "ended", "reason": "closed"}
+        unknown = url.replace(session, "nobody")
+        with pytest.raises(InvalidStatus, match="404"), connect(unknown):
+            pass
+
+
+def test_the_overview_is_of_all_workers(server):
+    with ExitStack() as stack:
+        clients = [stack.enter_context(client_of(server.url)) for _ in range(6)]
+        names = {client.open("nmnist").session for client in clients}
+        seen = httpx.get(server.url + "/v1/overview").json()
+        assert {each["session"] for each in seen["sessions"]} == names
+        assert seen["totals"]["sessions"] == 6
+        assert seen["workers"] == 2
+        assert [each["platform"] for each in seen["devices"]] == ["cpu"]
+        for client in clients:
+            client.finish()
 
 
 async def test_sessions_end_as_if_worker_and_engine_had_lived_on(server):
