@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import get_args
 
 import msgpack
+import numpy as np
 import pytest
 
-from saccade.model.events.encodings.packed import unpack
+from saccade.model.events.encodings.packed import pack, unpack
+from saccade.model.events.types import EVENT_DTYPE
 from saccade.server.protocol import errors
 from saccade.server.protocol.codec import (
     CLIENT_RECORDS,
@@ -31,6 +33,11 @@ from saccade.server.protocol.messages import (
     Report,
     Window,
     error_message,
+)
+from saccade.server.protocol.watching import (
+    WATCH_RECORDS,
+    WatchedEvents,
+    encode_watched,
 )
 
 LEAVES = ProtocolError.__subclasses__()
@@ -156,6 +163,26 @@ def test_each_table_of_fields_is_what_the_messages_declare(title, records, row):
         kind: [row(name, column) for name, column in record.columns.items()]
         for kind, record in records.items()
     }
+
+
+def test_each_table_of_a_watchers_messages_is_what_the_messages_declare():
+    parts = re.split(
+        r"^#### `(\w+)`\n", section("Watching a session"), flags=re.MULTILINE
+    )[1:]
+    found = {
+        name: [row[:-1] for row in rows(body)]
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+    assert found == {
+        kind: [server_row(name, column) for name, column in record.columns.items()]
+        for kind, record in WATCH_RECORDS.items()
+    }
+
+
+def test_the_example_of_watched_events_is_what_is_written():
+    (text,) = re.findall(r"`(\{\"type\":\"events\".*?\"of\".*?\})`", PAGE)
+    data = pack(np.array([(1000, 3, 5, 0)], EVENT_DTYPE), 1000)
+    assert encode_watched(WatchedEvents(1000, data, 7), text=True) == text
 
 
 def test_the_fields_of_report_and_readout_are_what_their_messages_declare():
