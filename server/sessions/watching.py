@@ -210,7 +210,8 @@ def _columns(payload: npt.NDArray[Any]) -> tuple[Int64s, Pixels]:
     if payload.dtype == RECORD_DTYPE:
         return payload["offset_us"].astype(np.int64), payload["pixel"].astype(np.uint32)
     x, y, p = (payload[name].astype(np.uint32) for name in ("x", "y", "p"))
-    return payload["t"].astype(np.int64), p << 31 | (y & 0x7FFF) << 16 | x
+    pixels: Pixels = p << np.uint32(31) | (y & np.uint32(0x7FFF)) << np.uint32(16) | x
+    return payload["t"].astype(np.int64), pixels
 
 
 class Watches:

@@ -51,7 +51,7 @@ class Keys:
                 itself is not quoted, since it may hold a key by mistake.
         """
         digests: dict[str, str] = {}
-        operators = set()
+        operators: set[str] = set()
         for number, line in enumerate([*_file_lines(file), *lines], start=1):
             text = line.partition("#")[0].strip()
             if not text:

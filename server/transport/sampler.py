@@ -112,6 +112,6 @@ def percentile(counts: list[int], part: float) -> float | None:
     wanted, below, low = part * sum(counts), 0, LATENCIES_S[0] / 2
     for bound, count in zip(LATENCIES_S, counts, strict=False):
         if count and below + count >= wanted:
-            return low * float((bound / low) ** ((wanted - below) / count))
+            return float(low * (bound / low) ** ((wanted - below) / count))
         below, low = below + count, bound
     return LATENCIES_S[-1] if sum(counts) else None
