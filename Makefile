@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SOURCE ?=
+OPEN ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -11,13 +12,14 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 
 help:
 	@echo "make demo [SOURCE=recording]   see it all: a server, a stream, a batch, metrics"
+	@echo "make demo OPEN=1               the same, and leave the server running for its page"
 	@echo "make serve                     run the server on 127.0.0.1:8000"
 	@echo "make test                      the default tests (about 8 minutes on 2 slow cores)"
 	@echo "make test-slow                 the rest of the tests"
 	@echo "make check                     lint, types, import contracts and the default tests"
 
 demo: $(VENV)/.for-use
-	$(BIN)/saccade demo $(SOURCE)
+	$(BIN)/saccade demo $(if $(OPEN),--open) $(SOURCE)
 
 serve: $(VENV)/.for-use
 	$(BIN)/saccade serve

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from textwrap import indent
 from typing import Final
@@ -42,11 +42,19 @@ from saccade.model.events.simulator.scenes import MOTIONS
 
 SCENE_US: Final = 500_000
 FRAME_US: Final = 10_000
+POLL_S: Final = 0.2
 
 DESCRIPTION: Final = """\
 Start a server, stream a simulated camera (or a recording) through its websocket,
-classify a batch through REST, show the server's metrics, and stop it again.
+classify a batch through REST, show the server's metrics, and stop it again. With
+--open the server and its web page stay until Ctrl-C.
 """
+
+
+INVITATION: Final = (
+    "The page that shows it live: `make demo OPEN=1`, or `saccade serve` and then "
+    "http://127.0.0.1:8000/"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
         default=12,
         metavar="N",
         help="how long the simulated camera films (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="keep the server running in the end, for its web page",
     )
     parser.add_argument(
         "--seed", type=int, help="makes the simulated scenes the same again"
@@ -91,7 +104,11 @@ def execute(options: argparse.Namespace) -> int:
                 steps.classify_file(server.url, model, load(name, opened()))
             steps.classify_scenes(server.url, seed)
             steps.measure(server.url)
+            if options.open:
+                steps.keep(server)
             steps.stop(server)
+            if not options.open:
+                steps.write(INVITATION)
         except ServerFailed:
             raise
         except (ClientError, EventsError) as error:
@@ -156,6 +173,19 @@ class Steps:
         """Show the throughput that the server has measured."""
         self._announce("Throughput, from /metrics")
         self.write(throughput_table(http.metrics(url)))
+
+    def keep(self, server: ServerProcess) -> None:
+        """Leave the server running until an interrupt.
+
+        Raises:
+            ServerFailed: The server has ended by itself.
+        """
+        self._announce("Leaving the server running, for its page")
+        self.write(f"open {server.url}/ in a browser; Ctrl-C stops the server")
+        with suppress(KeyboardInterrupt):
+            while server.running:
+                time.sleep(POLL_S)
+            raise ServerFailed("the server has ended", server.log())
 
     def stop(self, server: ServerProcess) -> None:
         """Stop the server."""

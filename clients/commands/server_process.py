@@ -73,6 +73,11 @@ class ServerProcess:
         raise ServerFailed(reason, self.log())
 
     @property
+    def running(self) -> bool:
+        """Whether the server's process has not ended."""
+        return self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """Id of the server's process."""
         return self._process.pid

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from saccade.model.events.simulator.scenes import MOTIONS
@@ -61,6 +62,20 @@ def test_the_demonstration_shows_everything_and_ends_well(environment, tmp_path)
         "nothing is left running",
     ):  # fmt: skip
         assert expected in out
+    assert out.rstrip().endswith("http://127.0.0.1:8000/")
+
+
+def test_the_server_and_its_page_can_be_left_running(environment):
+    demo = begin(environment, "--seconds", "1", "--open")
+    lines = iter(demo.stdout.readline, "")
+    address = next(line.split()[1] for line in lines if "in a browser" in line)
+    assert "<!doctype html>" in httpx.get(address).text.lower()
+    demo.send_signal(signal.SIGINT)
+    out, _ = demo.communicate(timeout=300)
+    assert demo.returncode == 0, out
+    assert "nothing is left running" in out
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the server under /proc")

@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,78 @@ def test_a_page_of_a_named_origin_can_fetch_a_ticket(serve: Any) -> None:
     assert httpx.options(url, headers=asking).status_code == 403
     asking = {"Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in httpx.options(url).headers
+
+
+def test_a_page_of_a_named_origin_may_use_every_route(serve: Any) -> None:
+    origin = "https://app.example"
+    server = serve(origins=(origin,), keys=LINES)
+    for path, (methods, _) in documented().items():
+        for method in [] if methods == "websocket" else methods.split(", "):
+            asking = {
+                "Origin": origin,
+                "Access-Control-Request-Method": method,
+                "Access-Control-Request-Headers": "authorization, content-type",
+            }
+            allowed = httpx.options(server.base + path, headers=asking)
+            assert allowed.status_code == 204, path
+            assert method in allowed.headers["access-control-allow-methods"]
+            assert "access-control-allow-credentials" not in allowed.headers
+            headers = {"Origin": origin, **bearer("ann")}
+            answer = httpx.request(method, server.base + path, headers=headers)
+            assert answer.headers["access-control-allow-origin"] == origin, path
+            assert "Origin" in answer.headers["vary"]
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+def test_markup_in_names_and_labels_stays_a_string_of_json(serve: Any) -> None:
+    model = replace(toy_model(), labels=(HOSTILE, "down"))
+    server = serve(model)
+    with connect(stream_url(server), compression=None) as socket:
+        client = Client(socket, text=True)
+        assert client.open().labels[0] == HOSTILE
+        answers = [
+            httpx.get(server.base + path)
+            for path in (
+                "/v1/models", "/v1/overview", "/v1/sessions", "/metrics",
+                f"/v1/sessions/{HOSTILE}", f"/{HOSTILE}", f"/web/{HOSTILE}",
+                f"/?{HOSTILE}",
+            )
+        ]  # fmt: skip
+        body = {"model": HOSTILE, "recordings": [{HOSTILE: HOSTILE}]}
+        answers.append(httpx.post(server.base + "/v1/classify", json=body))
+        client.finish()
+    for answer in answers:
+        kind = answer.headers["content-type"].partition(";")[0]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        if kind == "text/html":
+            assert "alert(1)" not in answer.text, answer.url
+            assert "content-security-policy" in answer.headers
+        else:
+            json_or_metrics = {"application/json", "application/problem+json"}
+            assert kind in json_or_metrics | {"text/plain"}, answer.url
+    assert answers[0].json()["models"][0]["labels"] == [HOSTILE, "down"]
+
+
+def test_an_operator_is_named_by_its_line_alone() -> None:
+    digest = digest_of(new_key())
+    keys = Keys.read(None, [f"ann:{digest}", f"olga:{digest}:operator"])
+    assert keys.sees_all("olga")
+    assert not keys.sees_all("ann")
+    assert not keys.sees_all("")
+    assert Keys.read(None, []).sees_all("")
+    again = Keys.read(None, [f"olga:{digest}:operator", f"olga:{digest}"])
+    assert not again.sees_all("olga"), "the last line of a name stands"
+    for line in (f"ann:{digest}:root", f"ann:{digest}:operator:x"):
+        with pytest.raises(ValueError, match="key 1"):
+            Keys.read(None, [line])
+
+
+def test_an_operator_s_key_is_made_by_the_command() -> None:
+    command = [sys.executable, "-m", "saccade", "key", "olga", "--operator"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert Keys.read(None, [made.stdout]).sees_all("olga")
 
 
 def test_a_missing_a_wrong_and_a_used_secret_are_told_apart(guarded: Any) -> None:
