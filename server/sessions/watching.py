@@ -9,7 +9,8 @@ dropped, the oldest first, and counted.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,18 +44,9 @@ Int64s = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint32]
 
 
-class _Frame(NamedTuple):
-    """A frame as it came.
-
-    Attributes:
-        payload: Packed records or events, shape (n,).
-        t_base_us: Added to a record's offset.
-        first_us: Where the clock wraps, time without wraps at the frame's beginning.
-    """
-
-    payload: Payload
-    t_base_us: int
-    first_us: int
+_Frame: TypeAlias = tuple[Payload, int, int]
+"""A frame as it came: packed records or events, shape (n,); what is added to a record's
+offset, µs; where the clock wraps, the first event's time without wraps, µs."""
 
 
 class _Thinned(NamedTuple):
@@ -81,6 +73,7 @@ class Watch:
         self._opening: Open = session.opening
         self._sensor = session.opening.sensor or session.model.sensor
         self._rate = max_events_per_s
+        self._wraps = session.opening.clock_bits is not None
         self._collected_s = now_s
         self._most = max(max_events_per_s * LONGEST_BURST_S, 1.0)
         self._budget = self._most
@@ -95,12 +88,12 @@ class Watch:
 
     def take(self, payload: Payload, t_base_us: int, chunk: TimedTokens) -> None:
         """Take a frame that the session has taken; see `Conversation.tap`."""
-        if self._opening.clock_bits is not None and len(chunk.t_us):
+        if self._wraps and len(chunk.t_us):
             self._first_us = int(chunk.t_us[0])
-        self._frames.append(_Frame(payload, t_base_us, self._first_us))
+        self._frames.append((payload, t_base_us, self._first_us))
         self._events += len(payload)
         while self._events > PENDING_EVENTS or len(self._frames) > PENDING_FRAMES:
-            dropped = len(self._frames.popleft().payload)
+            dropped = len(self._frames.popleft()[0])
             self._events -= dropped
             self._missed += dropped
 
@@ -186,26 +179,36 @@ def thinned(frames: list[_Frame], most: int, clock_bits: int | None) -> _Thinned
     """Return at most so many events of some frames, evenly spaced among all.
 
     Args:
-        frames: At least one.
+        frames: At least one; all records, or all events.
         most: At least 1.
         clock_bits: The clock of the events wraps after 2^clock_bits µs.
     """
-    ends = np.cumsum([len(frame.payload) for frame in frames])
+    payloads, bases_us, firsts_us = zip(*frames, strict=True)
+    ends = np.cumsum([len(payload) for payload in payloads])
     of = int(ends[-1])
     picked = np.arange(min(most, of)) * of // max(min(most, of), 1)
-    columns = _columns(np.concatenate([frame.payload for frame in frames])[picked])
-    t_us, pixels = columns
+    t_us, pixels = _columns(_joined(payloads)[picked])
     frame_of = np.searchsorted(ends, picked, side="right")
-    t_us += np.array([frame.t_base_us for frame in frames], np.int64)[frame_of]
+    t_us += np.array(bases_us, np.int64)[frame_of]
     if clock_bits is not None:
         for index in np.unique(frame_of):
             of_one = frame_of == index
-            first_us = frames[index].first_us
-            t_us[of_one] = unwrap_sorted(t_us[of_one], clock_bits, first_us)
+            t_us[of_one] = unwrap_sorted(t_us[of_one], clock_bits, firsts_us[index])
     return _Thinned(t_us, pixels, of)
 
 
-def _columns(payload: npt.NDArray[Any]) -> tuple[Int64s, Pixels]:
+def _joined(payloads: Sequence[Payload]) -> Payload:
+    """Return the frames' events in one array.
+
+    To join bytes takes a tenth of the time that NumPy takes to concatenate records.
+    """
+    dtype = payloads[0].dtype
+    if dtype == RECORD_DTYPE:
+        return np.frombuffer(b"".join(each.data for each in payloads), dtype)
+    return np.concatenate(payloads)
+
+
+def _columns(payload: Payload) -> tuple[Int64s, Pixels]:
     """Return times, from each frame's base, and pixels as packed records hold them."""
     if payload.dtype == RECORD_DTYPE:
         return payload["offset_us"].astype(np.int64), payload["pixel"].astype(np.uint32)
@@ -252,8 +255,8 @@ class Watches:
         self._tap()
 
     def _tap(self) -> None:
-        conversation = self._session.conversation
-        conversation.tap = self._take if self._all else None
+        one = self._all[0].take if len(self._all) == 1 else self._take
+        self._session.conversation.tap = one if self._all else None
 
     def _take(self, payload: Payload, t_base_us: int, chunk: TimedTokens) -> None:
         for watch in self._all:
