@@ -128,7 +128,8 @@ export class Session {
   /** @type {Map<string, Set<(detail: any) => void>>} */ #listeners = new Map();
   /** @type {Error[]} */ #refusals = [];
   /** @type {(() => void)[]} */ #waiting = [];
-  /** @type {{events: number, seq: number, own: number, at: number}[]} */ #timed = [];
+  /** @type {{events: number, at: number}[]} */ #timed = [];
+  #timedEvents = 0;
   #iterated = false;
   #polling = false;
 
@@ -255,7 +256,7 @@ export class Session {
     this.stats.events += events;
     this.stats.bytes += data.length;
     this.#append({ type: "events", t_base_us: tBaseUs, data }, events);
-    this.#timed.push({ seq: this.#log.seq, events: 0, own: events, at: performance.now() });
+    this.#timed.push({ events: (this.#timedEvents += events), at: performance.now() });
     if (this.#timed.length > RESULTS_KEPT) this.#timed.shift();
     if (this.options.whenFull === "drop-oldest") this.#log.dropPayloads(this.#mostKept);
   }
@@ -283,6 +284,7 @@ export class Session {
   async #ask(type) {
     this.#raise();
     const id = ++this.#requests;
+    if (type === "reset") [this.#timed, this.#timedEvents] = [[], 0];
     /** @type {any} */
     let answer = null;
     this.#unanswered.set(id, (found) => (answer = found));
@@ -412,7 +414,7 @@ export class Session {
     this.#engineFailures = 0;
     this.stats.results += 1;
     this.stats.supersededResults += result.superseded ?? 0;
-    this.#time(result.seq);
+    this.#time(result.events + (result.dropped ?? 0));
     if (this.#iterated || !this.#listeners.get("result")?.size) this.#results.push(result);
     if (this.#results.length > RESULTS_KEPT) {
       this.#results.shift();
@@ -421,9 +423,9 @@ export class Session {
     this.#emit("result", result);
   }
 
-  /** Note how long the frame before an open one took; the frame of a result is `seq` or the next. @param {number} seq */
-  #time(seq) {
-    while (this.#timed.length && this.#timed[0].seq < seq) this.#timed.shift();
+  /** Note how long the frame with the last scored event took. @param {number} events  scored or dropped since the last reset */
+  #time(events) {
+    while (this.#timed.length && this.#timed[0].events < events) this.#timed.shift();
     const frame = this.#timed[0];
     if (!frame) return;
     this.stats.latenciesMs.push(performance.now() - frame.at);

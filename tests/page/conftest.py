@@ -16,7 +16,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    Request,
+    sync_playwright,
+)
 
 from saccade.clients.commands.server_process import ServerProcess
 
@@ -25,7 +32,7 @@ SCREENSHOTS = REPOSITORY / "outputs" / "screenshots"
 
 FLAGS = (
     "--no-sandbox",
-    "--use-angle=swiftshader",
+    "--disable-gpu",  # composed on the CPU: through GL it shows 5 pictures a second
     "--enable-unsafe-swiftshader",  # WebGL on the CPU
     "--disable-quic",
     "--no-first-run",
@@ -46,22 +53,28 @@ def server() -> Iterator[ServerProcess]:
 
 
 @contextmanager
-def chromium(arguments: Sequence[str] = ()) -> Iterator[Browser]:
+def chromium(driver: Playwright, arguments: Sequence[str] = ()) -> Iterator[Browser]:
     """Start Chromium without a window, or skip the test where it is missing."""
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if executable is None:
         pytest.skip("no chromium here (apt install chromium, or set CHROMIUM)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=[*FLAGS, *arguments]
-        )
-        yield browser
-        browser.close()
+    browser = driver.chromium.launch(
+        executable_path=executable, args=[*FLAGS, *arguments]
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Playwright]:
+    """What starts browsers; a process has one."""
+    with sync_playwright() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
+def browser(driver: Playwright) -> Iterator[Browser]:
+    with chromium(driver) as started:
         yield started
 
 
