@@ -1,0 +1,110 @@
+/** One source before one model: its events go to the views and to a session. */
+
+import { connect } from "../saccade.js";
+import { softmax } from "./timeline.js";
+
+/** @typedef {import("./sources/source.js").Source} Source */
+/** @typedef {import("./sources/source.js").Events} Events */
+/** @typedef {import("./sources/source.js").Sink} Sink */
+
+/**
+ * @typedef {object} Views
+ * @property {(events: Events) => void} events
+ * @property {(t_us: number, p: number[]) => void} scores
+ * @property {() => void} cleared
+ * @property {(text: string) => void} told  a sentence, or nothing
+ * @property {() => void} finished  a recording has been played and scored to its end
+ */
+
+const REPORT_MS = 20;
+
+/** Runs a source until it is stopped. */
+export class Live {
+  /** @type {import("../saccade.js").Session | null} */ session = null;
+  events = 0;
+  stopped = false;
+
+  /** @param {URL} server @param {any} model @param {Source} source @param {Views} views @param {import("../saccade.js").Access} access */
+  constructor(server, model, source, views, access) {
+    this.server = server;
+    this.model = model;
+    this.source = source;
+    this.views = views;
+    this.access = access;
+  }
+
+  /** Open the session, and start the source. */
+  async start() {
+    if (!this.source.scored) await this.#connect();
+    if (this.stopped) return this.stop();
+    await this.source.start(this.#sink());
+  }
+
+  async #connect() {
+    const { source } = this;
+    const session = await connect(this.server, {
+      ...this.access,
+      model: this.model.model,
+      sensor: source.sensor,
+      fit: "scale",
+      report: { every: "ms", n: REPORT_MS },
+      halfLifeMs: source.halfLifeMs,
+      whenFull: source.live ? "drop-oldest" : "block",
+      results: source.live ? "latest" : "all",
+      invalid: "skip",
+    });
+    session.on("result", (result) => this.views.scores(Number(result.t_us), softmax(result.logits)));
+    session.on("reconnecting", () => this.views.told("The connection is lost; trying to come back. Nothing is forgotten."));
+    session.on("reconnected", () => this.views.told(""));
+    session.on("failed", (error) => !this.stopped && this.views.told(`${error.message}. Choose the source again for a new session.`));
+    this.session = session;
+  }
+
+  /** @returns {Sink} */
+  #sink() {
+    return {
+      events: async (events) => {
+        if (this.stopped) return;
+        this.events += events.t.length;
+        this.views.events(events);
+        await this.#send(events);
+      },
+      ended: () => void this.#finish(),
+      failed: (error) => this.views.told(error.message),
+      scores: ({ t_us, logits }) => this.views.scores(Number(t_us), softmax(logits)),
+      rewound: () => {
+        this.views.cleared();
+        void this.session?.reset().catch(() => {});
+      },
+    };
+  }
+
+  /** @param {Events} events */
+  async #send(events) {
+    try {
+      await this.session?.send(events);
+    } catch (error) {
+      if (!this.stopped) this.views.told(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /** Show the final scores of a recording. */
+  async #finish() {
+    if (this.session && !this.stopped) {
+      try {
+        const { t_us, logits } = await this.session.flush();
+        if (logits) this.views.scores(Number(t_us), softmax(logits));
+      } catch (error) {
+        if (!this.stopped) this.views.told(/** @type {Error} */ (error).message);
+      }
+    }
+    if (!this.stopped) this.views.finished();
+  }
+
+  /** End source and session. */
+  stop() {
+    this.stopped = true;
+    this.source.stop();
+    this.session?.abort();
+  }
+}

@@ -1,0 +1,77 @@
+/** Opening a session, and when to try again: both at first and after a loss. */
+
+import { dial } from "./connection.js";
+import { ConnectionLost, ServerUnavailable, ServerUnreachable, StreamError, streamError } from "./errors.js";
+
+/** @typedef {import("./connection.js").Access} Access */
+/** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {import("./session.js").Opened} Opened */
+
+const TEMPORARY = new Set(["not_ready", "slots_exhausted", "rate_exceeded"]);
+const CUT_OFF = new Set([1000, 1005, 1006, 1011, 1014]);
+const FIRST_WAIT_MS = 100;
+const LONGEST_WAIT_MS = 5000;
+
+/**
+ * Dial, and open or resume a session.
+ *
+ * @param {string | URL} url @param {any} opening @param {Access} access
+ * @returns {Promise<{connection: Connection, opened: Opened}>}
+ */
+export async function open(url, opening, access) {
+  const connection = await dial(url, "v1/stream", access);
+  const answer = new Promise((resolve, reject) => {
+    connection.onMessage = (message) => {
+      if (message.type === "opened") resolve(message);
+      if (message.type === "error") reject(streamError(message));
+    };
+    connection.onClose = reject;
+  });
+  connection.send(opening);
+  try {
+    return { connection, opened: await answer };
+  } catch (error) {
+    connection.onClose = () => {};
+    connection.close();
+    throw error;
+  }
+}
+
+/** The attempts to open a session, or to resume it after one loss. */
+export class Attempts {
+  #bound = FIRST_WAIT_MS;
+  #count = 0;
+  #giveUpAt = 0;
+
+  /** @param {number} giveUpS @param {AbortSignal | undefined} signal */
+  constructor(giveUpS, signal) {
+    this.giveUpS = giveUpS;
+    this.signal = signal;
+  }
+
+  /**
+   * Wait until the next attempt is due; throw the failure where it cannot pass.
+   *
+   * @param {unknown} failure @param {boolean} resuming @param {number} [atLeastMs]
+   */
+  async wait(failure, resuming, atLeastMs = 0) {
+    this.signal?.throwIfAborted();
+    if (!mayPass(failure, resuming)) throw failure;
+    const now = performance.now();
+    this.#giveUpAt ||= now + 1000 * this.giveUpS;
+    const asked = failure instanceof ServerUnavailable ? failure.retryAfterMs : 0;
+    const wait = Math.max(atLeastMs, asked) + this.#bound * (this.#count++ ? 0.5 + Math.random() / 2 : Math.random());
+    this.#bound = Math.min(2 * this.#bound, LONGEST_WAIT_MS);
+    if (now + wait > this.#giveUpAt) throw failure;
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    this.signal?.throwIfAborted();
+    return this.#count;
+  }
+}
+
+/** Return whether a later attempt may succeed. @param {unknown} failure @param {boolean} resuming */
+function mayPass(failure, resuming) {
+  if (failure instanceof StreamError) return TEMPORARY.has(failure.code) || (resuming && failure.code === "too_many_sessions");
+  if (failure instanceof ConnectionLost) return resuming || CUT_OFF.has(failure.closeCode);
+  return failure instanceof ServerUnavailable || (resuming && failure instanceof ServerUnreachable);
+}

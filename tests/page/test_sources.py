@@ -1,0 +1,250 @@
+"""The page's sources before real models: what is drawn, dropped or filmed is named."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+from saccade.clients.commands.server_process import ServerProcess
+from saccade.model.events.recordings import open_recording
+from saccade.model.events.simulator.camera import simulate
+from tests.page.conftest import Visit, chromium, visiting
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
+
+RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
+DIGITS = Path(__file__).parents[2].parent / "shared" / "nmnist-small" / "Test"
+STROKES = 10
+STEP_S = 0.016
+DRAG = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+TURNED = {"clockwise": 1, "counter-clockwise": -1}
+ZOOMED = {"expanding": (0.12, 0.9), "contracting": (0.9, 0.12)}
+
+
+def way_of(motion: str) -> tuple[str, list[tuple[float, float]]]:
+    """Return how to drag, and the pointer's way in half sides from the centre."""
+    parts = np.linspace(0, 1, 18)
+    if motion in DRAG:
+        right, down = DRAG[motion]
+        ways = 1.6 * parts - 0.8
+        way = [(right * part, down * part) for part in ways.tolist()]
+        return "move", way
+    if motion in TURNED:
+        angles = TURNED[motion] * 2.0 * parts
+        return "turn", [(0.7 * math.cos(a), 0.7 * math.sin(a)) for a in angles.tolist()]
+    begin, end = ZOOMED[motion]
+    radii = begin * (end / begin) ** parts
+    return "zoom", [(radius, 0.0) for radius in radii.tolist()]
+
+
+COLLECT = """() => {
+  window.labelsSeen = [];
+  const label = document.getElementById("label");
+  const note = () => window.labelsSeen.push(label.textContent);
+  new MutationObserver(note).observe(label, { childList: true });
+}"""
+
+
+def draw(page: Page, motion: str) -> list[str]:
+    """Draw a motion once; return the labels that the page showed meanwhile."""
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    half, x, y = box["width"] / 2, box["x"], box["y"]
+    drag, way = way_of(motion)
+    page.get_by_role("button", name=f"Drag: {drag}").click()
+    page.evaluate("window.labelsSeen.length = 0")
+    places = [(x + half * (1 + a), y + half * (1 + b)) for a, b in way]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place)
+        time.sleep(STEP_S)
+    page.mouse.up()
+    seen: list[str] = page.evaluate("window.labelsSeen")
+    return seen
+
+
+@pytest.mark.parametrize("motion", [*DRAG, *TURNED, *ZOOMED])
+def test_a_drawn_motion_is_named(page: Page, motion: str) -> None:
+    expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
+    page.locator("#stage").scroll_into_view_if_needed()
+    page.locator("#stage").click()  # ends the demonstration
+    expect(page.locator("#label")).to_have_text("still", timeout=30_000)
+    page.evaluate(COLLECT)
+    read: list[str] = []
+    for _ in range(STROKES):
+        seen = draw(page, motion)
+        named = [label for label in seen if label != "still"]
+        if named and named[-1] == motion:
+            return
+        read += seen
+        page.get_by_role("button", name="New picture").click()
+    raise AssertionError(f"{motion} was drawn, and read as {read}")
+
+
+def choose_file(page: Page, path: Path) -> None:
+    page.locator("#file").set_input_files(path)
+
+
+@pytest.mark.parametrize("digit", [0, 3, 7])
+def test_a_dropped_digit_is_read(page: Page, digit: int) -> None:
+    folder = DIGITS / str(digit)
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    right = 0
+    for path in sorted(folder.iterdir())[:3]:
+        choose_file(page, path)
+        page.get_by_label("Speed").select_option(label="as fast as scored")
+        expect(page.locator("#title")).to_contain_text("N-MNIST")
+        expect(page.locator("#events-shown")).to_have_attribute(
+            "data-finished", "true", timeout=60_000
+        )
+        right += page.locator("#label").inner_text() == str(digit)
+    assert right >= 2
+    assert page.locator("#model").input_value() == "nmnist"
+
+
+def test_a_file_of_evt3_is_played_and_scaled(page: Page) -> None:
+    path = RECORDINGS / "evt3_640x480.raw"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    choose_file(page, path)
+    expect(page.locator("#title")).to_contain_text("EVT3, 640 × 480")
+    expect(page.locator("#fitted")).to_contain_text("128 × 128")
+    expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
+    expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_file_that_is_no_recording_gets_a_sentence(
+    page: Page, tmp_path: Path
+) -> None:
+    path = tmp_path / "<img src=x onerror=alert(1)>.aedat4"
+    path.write_bytes(b"#!AER-DAT4.0\r\n")
+    choose_file(page, path)
+    expect(page.locator("#message")).to_contain_text("This page reads")
+    assert page.locator("#message img").count() == 0
+
+
+def test_a_session_survives_the_kill_of_its_server(
+    browser: Browser, tmp_path: Path
+) -> None:
+    recording = simulate("left", seed=3, duration_us=1_500_000)
+    path = tmp_path / "left.npy"
+    np.save(path, recording)
+    labels = []
+    for killed in (False, True):
+        store = tmp_path / f"{killed}.sqlite"
+        labels.append(scored(browser, path, store, killed=killed))
+    assert labels[0] == labels[1]
+    assert labels[0].startswith("left")
+
+
+def scored(browser: Browser, path: Path, store: Path, *, killed: bool) -> str:
+    """Play a file through a server that may be killed; return what is shown last."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "saccade", "serve", "--port", port]
+    command += ["--store-path", str(store)]
+    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        with visiting(browser, url) as visit:
+            visit.watched.allowed = ["ERR_CONNECTION", "Failed to load", "WebSocket"]
+            page = open_when_ready(visit, url)
+            choose_file(page, path)
+            expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
+            if killed:
+                server.send_signal(signal.SIGKILL)
+                server.wait()
+                server = subprocess.Popen(
+                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            expect(page.locator("#events-shown")).to_have_attribute(
+                "data-finished", "true", timeout=120_000
+            )
+            shown = page.locator("#label").inner_text()
+            reconnects = page.locator("#figures dd").last.inner_text()
+            assert (reconnects != "0") == killed
+            return f"{shown} {page.locator('#confidence').inner_text()}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def open_when_ready(visit: Visit, url: str) -> Page:
+    for _ in range(600):
+        try:
+            page = visit.open(f"{url}/")
+            break
+        except Exception:  # the port is not taken yet
+            time.sleep(0.1)
+    expect(page.locator("#model option").first).to_be_attached(timeout=120_000)
+    return page
+
+
+def film(path: Path) -> None:
+    """Write a film of a texture that moves to the left, as raw YUV pictures."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(30, 226, (15, 60)).astype(np.uint8)
+    wide = np.kron(coarse, np.ones((16, 16), np.uint8))
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W320 H240 F60:1 Ip A1:1 C420jpeg\n")
+        for frame in range(180):
+            picture = wide[:, 3 * frame : 3 * frame + 320]
+            file.write(b"FRAME\n" + picture.tobytes() + bytes([128]) * (160 * 120 * 2))
+
+
+def test_a_webcam_shows_a_motion(
+    driver: Playwright, server: ServerProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "left.y4m"
+    film(path)
+    arguments = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={path}",
+    )
+    with chromium(driver, arguments) as browser, visiting(browser, server.url) as visit:
+        page = visit.open(f"{server.url}/")
+        page.get_by_role("button", name="Webcam").click()
+        expect(page.locator("#note")).to_contain_text("emulated")
+        expect(page.locator("#label")).to_have_text("left", timeout=60_000)
+
+
+def test_readers_of_the_page_read_as_those_of_python(tmp_path: Path) -> None:
+    names = ["evt2_640x480.raw", "evt3_640x480.raw", "ncars_sample_td.dat"]
+    names += ["nmnist_sample.bin", "dvs_320x240.es"]
+    if not (RECORDINGS / names[0]).exists():
+        pytest.skip(f"no {RECORDINGS}")
+    reader = Path(__file__).parents[2] / "clients" / "web" / "page" / "readers"
+    for name in names:
+        out = tmp_path / name
+        program = f"""
+            import {{ readEvents }} from "{reader}/readers.js";
+            import {{ readFileSync, writeFileSync }} from "node:fs";
+            const file = readFileSync("{RECORDINGS / name}");
+            const [from, size] = [file.byteOffset, file.length];
+            const bytes = file.buffer.slice(from, from + size);
+            const {{ t, x, y, p }} = readEvents("{name}", bytes).events;
+            writeFileSync("{out}", Buffer.concat([t, x, y, p].map((c) =>
+              Buffer.from(c.buffer, c.byteOffset, c.byteLength))));
+        """
+        subprocess.run(["node", "--input-type=module", "-e", program], check=True)
+        events = np.concatenate([*open_recording(RECORDINGS / name).events])
+        n, data = len(events), out.read_bytes()
+        assert np.array_equal(np.frombuffer(data, "<f8", n), events["t"])
+        assert np.array_equal(np.frombuffer(data, "<u2", n, 8 * n), events["x"])
+        assert np.array_equal(np.frombuffer(data, "<u2", n, 10 * n), events["y"])
+        assert np.array_equal(np.frombuffer(data, "u1", n, 12 * n), events["p"])
