@@ -77,7 +77,7 @@ class Watch:
         self._frames: deque[_Frame] = deque()
         self._missed = 0
         self._every = 1
-        self._clear()
+        self._until_kept = self._came = self._kept = 0
         self._shown: Tick | None = None
         self._first_us = 0
         self._waiting: list[WatchMessage] = [self._beginning()]
@@ -176,8 +176,7 @@ class Watch:
     def _clear(self) -> None:
         """Forget the frames that wait."""
         self._frames.clear()
-        self._came = self._kept = 0
-        self._until_kept = 0
+        self._until_kept = self._came = self._kept = 0
 
     def _inside(self, t_us: Int64s, pixels: Pixels) -> tuple[Int64s, Pixels]:
         """Leave out the events outside the sensor, which the session skips too."""
