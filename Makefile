@@ -30,7 +30,8 @@ test: $(VENV)/.for-development
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-slow: $(VENV)/.for-development
-	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20
+	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20 --ignore tests/page
+	$(BIN)/pytest -m slow --durations 10 tests/page # alone: a browser, a server and a hand that draws
 
 check: lint types contracts test
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 from saccade.clients.commands.server_process import ServerProcess
 from tests.page.conftest import DESKTOP, PHONE, REPOSITORY, chromium, visiting
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
+pytestmark = pytest.mark.slow
 
 AXE = REPOSITORY / "clients" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 LOOKS = [(DESKTOP, "dark"), (DESKTOP, "light"), (PHONE, "dark"), (PHONE, "light")]

@@ -19,12 +19,13 @@ from saccade.model.events.recordings import open_recording
 from saccade.model.events.simulator.camera import simulate
 from tests.page.conftest import Visit, chromium, visiting
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
+pytestmark = pytest.mark.slow
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
 DIGITS = Path(__file__).parents[2].parent / "shared" / "nmnist-small" / "Test"
 STROKES = 10
-STEP_S = 0.016
+STEP_S = 0.01
+STROKE_S = 0.8
 DRAG = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 TURNED = {"clockwise": 1, "counter-clockwise": -1}
 ZOOMED = {"expanding": (0.12, 0.9), "contracting": (0.9, 0.12)}
@@ -32,7 +33,7 @@ ZOOMED = {"expanding": (0.12, 0.9), "contracting": (0.9, 0.12)}
 
 def way_of(motion: str) -> tuple[str, list[tuple[float, float]]]:
     """Return how to drag, and the pointer's way in half sides from the centre."""
-    parts = np.linspace(0, 1, 18)
+    parts = np.linspace(0, 1, 101)
     if motion in DRAG:
         right, down = DRAG[motion]
         ways = 1.6 * parts - 0.8
@@ -65,8 +66,9 @@ def draw(page: Page, motion: str) -> list[str]:
     places = [(x + half * (1 + a), y + half * (1 + b)) for a, b in way]
     page.mouse.move(*places[0])
     page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place)
+    began_s = time.monotonic()
+    while (part := (time.monotonic() - began_s) / STROKE_S) < 1:  # on any machine
+        page.mouse.move(*places[int(part * len(places))])
         time.sleep(STEP_S)
     page.mouse.up()
     seen: list[str] = page.evaluate("window.labelsSeen")
