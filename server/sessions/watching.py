@@ -1,16 +1,17 @@
 """Watching a session: its events, thinned, and its newest scores, for a view of it.
 
-A watch costs the session one entry in a list for each frame. All else is done when the
-watcher's connection collects what there is, some 30 times a second, from what has come
-meanwhile; the watched session never waits, and what a watcher is too slow for is
-dropped, the oldest first, and counted.
+A watch costs the session one entry in a list for each frame, and of many small frames
+for some of them only. All else is done when the watcher's connection collects what
+there is, some 30 times a second, from what has come meanwhile; the watched session
+never waits, and what a watcher is too slow for is dropped, the oldest first, and
+counted.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,10 @@ LONGEST_BURST_S: Final = 0.25
 PENDING_EVENTS: Final = 1 << 20
 """Events that may wait to be thinned; a watcher that collects has far fewer."""
 PENDING_FRAMES: Final = 1 << 14
+LEAST_FRAMES: Final = 16
+"""Frames of one collection that are kept at least, however few events are shown."""
+LEAST_CHOICE: Final = 2
+"""Events that are kept at least for each that may be shown."""
 
 Int64s = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint32]
@@ -47,14 +52,6 @@ Pixels = npt.NDArray[np.uint32]
 _Frame: TypeAlias = tuple[Payload, int, int]
 """A frame as it came: packed records or events, shape (n,); what is added to a record's
 offset, µs; where the clock wraps, the first event's time without wraps, µs."""
-
-
-class _Thinned(NamedTuple):
-    """Some of the events of consecutive frames, shape (n,), and of how many."""
-
-    t_us: Int64s
-    pixels: Pixels
-    of: int
 
 
 class Watch:
@@ -78,8 +75,9 @@ class Watch:
         self._most = max(max_events_per_s * LONGEST_BURST_S, 1.0)
         self._budget = self._most
         self._frames: deque[_Frame] = deque()
-        self._events = 0
         self._missed = 0
+        self._every = 1
+        self._until_kept = self._came = self._kept = 0
         self._shown: Tick | None = None
         self._first_us = 0
         self._waiting: list[WatchMessage] = [self._beginning()]
@@ -88,19 +86,25 @@ class Watch:
 
     def take(self, payload: Payload, t_base_us: int, chunk: TimedTokens) -> None:
         """Take a frame that the session has taken; see `Conversation.tap`."""
+        events = len(payload)
+        self._came += events
+        self._until_kept -= 1
+        if self._until_kept > 0:
+            return
+        self._until_kept = self._every
+        self._kept += events
         if self._wraps and len(chunk.t_us):
             self._first_us = int(chunk.t_us[0])
         self._frames.append((payload, t_base_us, self._first_us))
-        self._events += len(payload)
-        while self._events > PENDING_EVENTS or len(self._frames) > PENDING_FRAMES:
+        while self._kept > PENDING_EVENTS or len(self._frames) > PENDING_FRAMES:
             dropped = len(self._frames.popleft()[0])
-            self._events -= dropped
+            self._kept -= dropped
+            self._came -= dropped
             self._missed += dropped
 
     def reset(self) -> None:
         """Note that the session begins anew: what came before is not shown any more."""
-        self._frames.clear()
-        self._events = 0
+        self._clear()
         self._shown = None
         self._waiting = [m for m in self._waiting if isinstance(m, Watching)]
         self._waiting.append(WatchedReset())
@@ -122,7 +126,7 @@ class Watch:
         self._collected_s = now_s
         earned = self._budget + self._rate * burst_s
         self._budget = min(earned, self._most)
-        if self._events and self._budget >= 1:
+        if self._kept and self._budget >= 1:
             messages += self._take_events(int(self._budget))
         newest = self._session.newest
         if newest is not None and newest is not self._shown:
@@ -153,8 +157,11 @@ class Watch:
         return WatchedResult(ticks, events, t_us, *found)
 
     def _take_events(self, most: int) -> list[WatchMessage]:
-        frames, self._frames, self._events = [*self._frames], deque(), 0
-        t_us, pixels, of = thinned(frames, most, self._opening.clock_bits)
+        frames, of = [*self._frames], self._came
+        t_us, pixels = thinned(frames, most, self._opening.clock_bits)
+        choice = self._kept / (LEAST_CHOICE * max(self._rate * PERIOD_S, 1))
+        self._every = max(1, int(self._every * min(choice, len(frames) / LEAST_FRAMES)))
+        self._clear()
         if self._opening.invalid == "skip":
             t_us, pixels = self._inside(t_us, pixels)
         if not len(t_us):
@@ -166,6 +173,11 @@ class Watch:
         records["offset_us"], records["pixel"] = (t_us - base_us)[kept], pixels[kept]
         return [WatchedEvents(base_us, records.tobytes(), of, self._missed)]
 
+    def _clear(self) -> None:
+        """Forget the frames that wait."""
+        self._frames.clear()
+        self._until_kept = self._came = self._kept = 0
+
     def _inside(self, t_us: Int64s, pixels: Pixels) -> tuple[Int64s, Pixels]:
         """Leave out the events outside the sensor, which the session skips too."""
         sensor = self._sensor
@@ -175,13 +187,18 @@ class Watch:
         return t_us[inside], pixels[inside]
 
 
-def thinned(frames: list[_Frame], most: int, clock_bits: int | None) -> _Thinned:
+def thinned(
+    frames: list[_Frame], most: int, clock_bits: int | None
+) -> tuple[Int64s, Pixels]:
     """Return at most so many events of some frames, evenly spaced among all.
 
     Args:
         frames: At least one; all records, or all events.
         most: At least 1.
         clock_bits: The clock of the events wraps after 2^clock_bits µs.
+
+    Returns:
+        Timestamps in µs, and pixels as packed records hold them, each (n,).
     """
     payloads, bases_us, firsts_us = zip(*frames, strict=True)
     ends = np.cumsum([len(payload) for payload in payloads])
@@ -194,7 +211,7 @@ def thinned(frames: list[_Frame], most: int, clock_bits: int | None) -> _Thinned
         for index in np.unique(frame_of):
             of_one = frame_of == index
             t_us[of_one] = unwrap_sorted(t_us[of_one], clock_bits, firsts_us[index])
-    return _Thinned(t_us, pixels, of)
+    return t_us, pixels
 
 
 def _joined(payloads: Sequence[Payload]) -> Payload:

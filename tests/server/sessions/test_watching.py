@@ -112,6 +112,22 @@ def test_no_more_is_shown_than_was_asked_for():
     assert 0.9 * 1_000 * now_s < seen <= 1_000 * (now_s + 0.25) + 1
 
 
+@given(st.integers(1, 300), st.integers(1, 60), st.integers(100, 100_000))
+def test_of_many_small_frames_some_are_kept_and_all_are_counted(frames, size, rate):
+    watch, told = Watch(session_of(), rate, 0.0), 0
+    payload = records(pack(events_at([0] * size), 0))
+    chunk = TimedTokens(np.zeros(size, np.int32), np.zeros(size, np.int64))
+    for period in range(1, 5):
+        for _ in range(frames):
+            watch.take(payload, 0, chunk)
+        messages = watch.collect(period / 4)
+        events = [m for m in messages if isinstance(m, WatchedEvents)]
+        told += sum(message.of for message in events)
+        kept = sum(len(message.data) // 8 for message in events)
+        assert kept >= min(rate / 30, 2 * size, frames * size) - 1 or period == 1
+    assert told == 4 * frames * size
+
+
 def test_what_a_slow_watcher_misses_is_bounded_and_counted():
     watch = Watch(session_of(), 100, 0.0)
     size = PENDING_EVENTS // 4
