@@ -166,6 +166,7 @@ def scored(browser: Browser, path: Path, store: Path, *, killed: bool) -> str:
             visit.watched.allowed = ["ERR_CONNECTION", "Failed to load", "WebSocket"]
             page = open_when_ready(visit, url)
             choose_file(page, path)
+            expect(page.locator("#title")).to_contain_text(path.name)
             expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
             if killed:
                 server.send_signal(signal.SIGKILL)

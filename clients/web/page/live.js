@@ -1,6 +1,6 @@
 /** One source before one model: its events go to the views and to a session. */
 
-import { connect } from "../saccade.js";
+import { ServerUnavailable, ServerUnreachable, connect } from "../saccade.js";
 import { softmax } from "./timeline.js";
 
 /** @typedef {import("./sources/source.js").Source} Source */
@@ -17,6 +17,7 @@ import { softmax } from "./timeline.js";
  */
 
 const REPORT_MS = 20;
+const AGAIN_MS = 1000;
 
 /** Runs a source until it is stopped. */
 export class Live {
@@ -40,7 +41,23 @@ export class Live {
     await this.source.start(this.#sink());
   }
 
+  /** Open the session, however long the server is away. */
   async #connect() {
+    for (let away = false; ; away = true) {
+      try {
+        await this.#open();
+        if (away) this.views.told("");
+        return;
+      } catch (error) {
+        if (!(error instanceof ServerUnreachable || error instanceof ServerUnavailable)) throw error;
+        this.views.told(`${error.message}; trying again.`);
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+        if (this.stopped) return;
+      }
+    }
+  }
+
+  async #open() {
     const { source } = this;
     const session = await connect(this.server, {
       ...this.access,
@@ -53,8 +70,8 @@ export class Live {
       results: source.live ? "latest" : "all",
       invalid: "skip",
     });
-    session.on("result", (result) => this.views.scores(Number(result.t_us), softmax(result.logits)));
-    session.on("reconnecting", () => this.views.told("The connection is lost; trying to come back. Nothing is forgotten."));
+    session.on("result", (result) => this.stopped || this.views.scores(Number(result.t_us), softmax(result.logits)));
+    session.on("reconnecting", () => this.stopped || this.views.told("The connection is lost; trying to come back. Nothing is forgotten."));
     session.on("reconnected", () => this.views.told(""));
     session.on("failed", (error) => !this.stopped && this.views.told(`${error.message}. Choose the source again for a new session.`));
     this.session = session;
