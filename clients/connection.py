@@ -27,9 +27,10 @@ from saccade.clients.conversion import (
 from saccade.clients.endpoint import Address
 from saccade.clients.errors import InvalidChoice, StreamClosed, WrongEncoding
 from saccade.clients.frames import Payload, split_raw
+from saccade.clients.placement import Finder
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
-from saccade.clients.transport import Wire, open_session, shake_hands
+from saccade.clients.transport import Wire, open_session, place_and_open
 from saccade.model.events.fit import Fit
 from saccade.model.events.tolerance import Invalid, Sorter
 from saccade.model.events.types import Events
@@ -344,9 +345,10 @@ async def open_stream(
     opening = opening_of(model, choices)
     address = Address(url, key)
     waiting = reconnecting.at_first(wait_for_server_s)
-    websocket, opened = await open_session(address, opening, waiting)
+    finder = Finder(address, model)
+    websocket, opened = await open_session(finder, opening, waiting)
     session = Session(opening, opened, bounds)
-    dial = partial(shake_hands, address, replace(opening, resume=opened.resume))
+    dial = partial(place_and_open, finder, replace(opening, resume=opened.resume))
     wire = Wire(websocket, session, dial, reconnecting)
     await wire.wait_for(lambda: session.caught_up)
     return Stream(session, wire, choices.get("sort_within_us", 0))

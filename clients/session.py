@@ -153,13 +153,18 @@ class Session:
         return self.closed is not None or self.failure is not None
 
     @property
+    def owed(self) -> bool:
+        """Whether the server owes an acknowledgement or an answer."""
+        unread = self._acked_seq < self._sent_seq or bool(self._unanswered)
+        return unread or self.send_log.needs_connection
+
+    @property
     def idle(self) -> bool:
         """Whether the server suspended the session, and there is nothing to send.
 
         The server never read what was sent while its `session_idle` was on the way.
         """
-        unread = self._acked_seq < self._sent_seq or self._unanswered
-        return self.suspended and not (unread or self.send_log.needs_connection)
+        return self.suspended and not self.owed
 
     def convert(self, given: Any) -> Events:
         """Return a caller's events; those that no record can hold may be skipped.

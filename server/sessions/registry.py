@@ -127,6 +127,9 @@ class SessionRegistry:
         policy: How often they are saved, and how long they are kept.
         observer: Counts.
         clock: Seconds since 1970.
+
+    Attributes:
+        replica: The server's name in its fleet; None where it is alone.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class SessionRegistry:
         observer: RegistryObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.replica: str | None = None
         self._client = client
         self._catalogue = catalogue
         self._store = store
@@ -172,7 +176,7 @@ class SessionRegistry:
             live = self._saved(record, session, sink)
             handle = SessionHandle(name, token, self.ttl_ms, holder=holder)
         self._live[live.key] = live
-        session.send_opened(handle)
+        session.send_opened(handle._replace(replica=self.replica))
         return live
 
     async def resume(self, session: Session, request: OpenRequest) -> LiveSession:
@@ -194,9 +198,10 @@ class SessionRegistry:
             session.resume(self._client, snapshot, model)
             live = self._live[key] = self._saved(record, session, request.sink)
             name, holder = snapshot.session, snapshot.holder
-            session.send_opened(
-                SessionHandle(name, token, self.ttl_ms, resumed=True, holder=holder)
+            handle = SessionHandle(
+                name, token, self.ttl_ms, resumed=True, holder=holder
             )
+            session.send_opened(handle._replace(replica=self.replica))
         self._observer.resumed()
         return live
 

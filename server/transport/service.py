@@ -12,6 +12,7 @@ from saccade.server.background import Background
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
+from saccade.server.fleet.fleet import Fleet
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
@@ -34,7 +35,11 @@ scored."""
 
 @dataclass
 class Service:
-    """The models, the engine behind them, and the connected clients."""
+    """The models, the engine behind them, and the connected clients.
+
+    `part` numbers the process within the server, and `fleet` is None where the server
+    is alone. `placed` are the connections whose clients asked for a placement.
+    """
 
     settings: Settings
     catalogue: Catalogue
@@ -47,11 +52,14 @@ class Service:
     quotas: KeyQuotas
     tickets: TicketOffice = field(default_factory=Tickets)
     elsewhere: Elsewhere = field(default_factory=Alone)
+    part: int = 0
+    fleet: Fleet | None = None
     background: Background = field(init=False)
     desk: WatchDesk = field(init=False)
     sampler: Sampler = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
+    placed: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
 
     def __post_init__(self) -> None:
@@ -82,6 +90,7 @@ class Service:
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""
         self.connections.discard(client)
+        self.placed.discard(client)
         self._changed.notify()
 
     def disconnect_all(self) -> None:
@@ -95,8 +104,13 @@ class Service:
         A session that is saved has no whole tick left to score, if time sufficed.
         """
         self.draining = True
+        if self.fleet is not None:
+            await self.fleet.beat()  # nobody is placed here from now on
+            if any(one.name != self.fleet.name for one in self.fleet.replicas):
+                reconnect_after_ms = 0
+        leaving = GoAway("the server is stopping", reconnect_after_ms, cause="drain")
         for client in self.connections:
-            client.put(GoAway("the server is stopping", reconnect_after_ms))
+            client.put(leaving)
         reading_s = READING * self.settings.drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(reading_s):
