@@ -15,8 +15,8 @@ from saccade.server.fleet.calls import ask_replicas
 from saccade.server.fleet.fleet import HEARTBEAT_S
 from saccade.server.fleet.placement import Unplaced
 from saccade.server.fleet.report import ModelLoad, Replica, Report
-from saccade.server.protocol.errors import UnknownModel
-from saccade.server.transport.problems import GUARDED, Problem, problems
+from saccade.server.protocol.errors import ProtocolError, UnknownModel
+from saccade.server.transport.problems import GUARDED, Problem, from_protocol, problems
 from saccade.server.transport.sampler import percentile
 from saccade.server.transport.service import Service
 
@@ -58,16 +58,13 @@ def placement_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/sessions", summary="Where to open a session", responses=PLACED)
     async def post_session(request: Request, asked: SessionRequest) -> PlacedSession:
-        if service.fleet is None:
-            service.model(asked.model)
-            return PlacedSession(
-                url=str(request.base_url).rstrip("/"),
-                replica=None,
-                model=asked.model,
-                expires_s=EXPIRES_S,
-                others=[],
-            )
-        chosen = place(service, asked.model)
+        try:
+            if service.fleet is None:
+                service.model(asked.model)
+                return alone(request, asked.model)
+            chosen = place(service, asked.model)
+        except ProtocolError as error:
+            raise from_protocol(error) from error
         others = [one.url for one in service.fleet.replicas if one.name != chosen.name]
         return PlacedSession(
             url=chosen.url,
@@ -78,6 +75,14 @@ def placement_routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def alone(request: Request, model: str) -> PlacedSession:
+    """Return the placement of a server that has no fleet: where it was asked."""
+    url = str(request.base_url).rstrip("/")
+    return PlacedSession(
+        url=url, replica=None, model=model, expires_s=EXPIRES_S, others=[]
+    )
 
 
 def place(service: Service, model: str) -> Replica:
