@@ -5,10 +5,14 @@ A server that is alone, or too old to know the question, is dialled as it was as
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+import json
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import Any, Final, NamedTuple
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-
-import httpx
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from saccade.clients.endpoint import Address, is_loopback, rest_url, tls_context
 from saccade.clients.errors import ServerUnavailable, ServerUnreachable
@@ -17,6 +21,15 @@ ANSWER_S: Final = 3.0
 """How long a server may take to place a session; then another is asked."""
 FULL: Final = "slots_exhausted"
 MOST_OTHERS: Final = 8
+LARGEST_ANSWER: Final = 1 << 16
+"""Bytes."""
+
+
+class Answer(NamedTuple):
+    """What a server answered to the request for a placement."""
+
+    status: int
+    body: bytes
 
 
 class Finder:
@@ -39,34 +52,20 @@ class Finder:
             ServerUnavailable: Every server with the model is full.
         """
         for url in (self._address.url, *self._others):
-            answer = await self._ask(url)
+            address = Address(url, self._address.key)
+            answer = await asyncio.to_thread(ask, address, self._model)
             if answer is not None:
                 return self._read(answer)
         return self._address
 
-    async def _ask(self, url: str) -> httpx.Response | None:
-        """Ask a server; None where none answers there."""
-        base = rest_url(url)
+    def _read(self, answer: Answer) -> Address:
         try:
-            async with httpx.AsyncClient(
-                timeout=ANSWER_S,
-                headers=self._address.headers,
-                trust_env=not is_loopback(url),
-                verify=tls_context(base) or True,
-            ) as client:
-                asked = {"model": self._model}
-                return await client.post(f"{base}/v1/sessions", json=asked)
-        except (httpx.TransportError, OSError):
-            return None
-
-    def _read(self, response: httpx.Response) -> Address:
-        try:
-            answer: dict[str, Any] = response.json()
-            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                self._raise_if_full(answer)
-            if not response.is_success or answer["replica"] is None:
+            fields: dict[str, Any] = json.loads(answer.body)
+            if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self._raise_if_full(fields)
+            if answer.status != HTTPStatus.OK or fields["replica"] is None:
                 return self._address
-            url, others = answer["url"], answer["others"]
+            url, others = fields["url"], fields["others"]
             self._check(url)
             self._others = [self._check(other) for other in others[:MOST_OTHERS]]
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -90,3 +89,24 @@ class Finder:
             reason = "its fleet names it without TLS; its --advertise should be https"
             raise ServerUnreachable(url, reason)
         return url
+
+
+def ask(address: Address, model: str) -> Answer | None:
+    """Ask a server where to open a session; None where none answers there."""
+    base = rest_url(address.url)
+    request = Request(
+        f"{base}/v1/sessions",
+        data=json.dumps({"model": model}).encode(),
+        headers={"Content-Type": "application/json", **address.headers},
+    )
+    try:
+        handlers: list[Any] = [HTTPSHandler(context=tls_context(base))]
+        if is_loopback(address.url):
+            handlers.append(ProxyHandler({}))
+        with build_opener(*handlers).open(request, timeout=ANSWER_S) as response:
+            return Answer(response.status, response.read(LARGEST_ANSWER))
+    except HTTPError as error:
+        with error:
+            return Answer(error.code, error.read(LARGEST_ANSWER))
+    except (OSError, HTTPException, ValueError):
+        return None
