@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from saccade.server.fleet.report import ModelLoad, Replica
+from saccade.server.fleet.report import Replica
 
 LAG_STEP_S: Final = 0.01
 """Lags that differ by less are the same."""
@@ -72,24 +72,25 @@ class Placement:
         while self._placed and self._placed[0].until_s <= now_s:
             self._placed.popleft()
         serving = [one for one in replicas if one.serves(model)]
-        loads = [(self._expected(one, model), one) for one in serving]
-        free = [(load, one) for load, one in loads if load.sessions < load.capacity]
+        ranks = [(self._rank(one, model), one) for one in serving]
+        free = [(rank, one) for rank, one in ranks if rank is not None]
         if not free:
             names = sorted({name for one in replicas for name in one.models})
             raise Unplaced(model, names, full=bool(serving))
         random.shuffle(free)  # equals share what comes
-        _, chosen = min(free, key=lambda each: _rank(each[0]))
+        _, chosen = min(free, key=lambda each: each[0])
         self._placed.append(Placed(chosen.name, model, now_s + self._counted_s))
         return chosen
 
-    def _expected(self, replica: Replica, model: str) -> ModelLoad:
-        """Return a replica's load with what was placed there since its heartbeat."""
+    def _rank(self, replica: Replica, model: str) -> tuple[int, float] | None:
+        """Return how a replica ranks by predicted lag, then fullness; None: full.
+
+        The lag grows with the sessions; where there are none, it is of the past.
+        """
         load = replica.models[model]
         more = sum(1 for one in self._placed if one[:2] == (replica.name, model))
-        return load + ModelLoad(load.state, more, 0)
-
-
-def _rank(load: ModelLoad) -> tuple[int, float]:
-    """Return the order in which loads are preferred: predicted lag, then fullness."""
-    lag_s = load.lag_s * (load.sessions + 1) / max(load.sessions, 1)
-    return int(lag_s / LAG_STEP_S), load.sessions / load.capacity
+        sessions = load.sessions + more
+        if sessions >= load.capacity:
+            return None
+        lag_s = load.lag_s * (sessions + 1) / load.sessions if load.sessions else 0.0
+        return int(lag_s / LAG_STEP_S), sessions / load.capacity

@@ -37,6 +37,18 @@ def test_the_least_lag_wins_over_the_emptiest() -> None:
     assert Placement(2.0).place(found, MODEL, 0.0).name == "fast"
 
 
+def test_a_lag_counts_for_less_than_what_placements_add() -> None:
+    found = [replica("a", 1, 64, lag_s=0.05), replica("b", 1, 64, lag_s=0.02)]
+    placement = Placement(2.0)
+    names = [placement.place(found, MODEL, 0.0).name for _ in range(12)]
+    assert 2 <= names.count("a") < names.count("b")
+
+
+def test_the_lag_of_a_replica_without_sessions_is_of_the_past() -> None:
+    found = [replica("a", 0, lag_s=0.5), replica("b", 1)]
+    assert Placement(2.0).place(found, MODEL, 0.0).name == "a"
+
+
 def test_of_equal_lags_the_emptiest_wins() -> None:
     found = [replica("a", 3), replica("b", 2), replica("c", 5)]
     assert Placement(2.0).place(found, MODEL, 0.0).name == "b"
