@@ -18,7 +18,7 @@ from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.connection import Stream, open_stream
 from tests.redis_server import RedisServer
 from tests.system.offline import CHECKPOINTS
-from tests.system.survivors import BRISK, FRAME, recordings, revive
+from tests.system.survivors import BRISK, FRAME, recordings
 
 pytestmark = pytest.mark.slow
 SESSIONS = 8
@@ -90,7 +90,7 @@ async def test_sessions_of_a_killed_server_go_on_at_the_other(pair):
             assert await finals(streams) == expected
             moved = [one.stats.reconnects > 0 for one in streams]
             assert 0 < sum(moved) < SESSIONS
-        revive(victim)
+        victim.restart()
         await asyncio.to_thread(victim.wait_until_ready, lambda text: None)
 
 
