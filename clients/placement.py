@@ -44,6 +44,8 @@ class Finder:
         self._address = address
         self._model = model
         self._others: list[str] = []
+        self.reached = False
+        """Whether a Saccade server has answered: one that is gone now may come back."""
 
     async def find(self) -> Address:
         """Return the address to dial: `placed` where a server has chosen it.
@@ -63,7 +65,10 @@ class Finder:
             fields: dict[str, Any] = json.loads(answer.body)
             if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 self._raise_if_full(fields)
-            if answer.status != HTTPStatus.OK or fields["replica"] is None:
+            if answer.status != HTTPStatus.OK:
+                return self._address
+            self.reached = True
+            if fields["replica"] is None:
                 return self._address
             url, others = fields["url"], fields["others"]
             self._check(url)

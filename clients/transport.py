@@ -82,9 +82,9 @@ async def place_and_open(
     try:
         return await shake_hands(address, opening)
     except ServerUnreachable as error:
-        if not address.placed:
+        if not finder.reached:
             raise
-        # The fleet has not noticed yet; the next attempt asks it again.
+        # It has just gone: the next attempt finds it again, or another of its fleet.
         raise ServerUnavailable(address.url, str(error)) from None
 
 
