@@ -40,8 +40,9 @@ from saccade.server.sessions.stores.store import (
 T = TypeVar("T")
 
 PREFIX: Final = "saccade:session:"
-ANSWER_S: Final = 5.0
-"""How long to wait for an answer before the store counts as unavailable."""
+ANSWER_S: Final = 2.0
+"""How long to wait for an answer before the store counts as unavailable: less than half
+a lease, so that a store that hangs is known before one is over."""
 FAILURES: Final = (RedisError, RedisClusterException, OSError)
 RETRIES: Final = 2
 """A connection that has ended, as after a restart of Redis, is made anew at once."""
@@ -186,7 +187,7 @@ class _Address(NamedTuple):
             with Redis.from_url(self.url, **limits) as client:
                 client.ping()
             return
-        nodes = [ClusterNode(*node) for node in self.nodes]
+        nodes = [ClusterNode(*node) for node in self.nodes]  # type: ignore[no-untyped-call]
         RedisCluster.from_url(self.url, startup_nodes=nodes, **limits).close()
 
     def client(self) -> AsyncRedis | AsyncRedisCluster:

@@ -273,24 +273,21 @@ class Expected:
 
     def answer(self, change: Change) -> Outcome:
         stored = self.stored
-        if isinstance(change, Touch | Check):
-            if stored is None:
-                return MISSING
-            if stored.epoch > change.epoch or not stored.data:
-                return FENCED
-            if (stored.epoch, stored.expires_s) != (change.epoch, change.was_s):
-                return MISSING
-            if isinstance(change, Touch):
-                self.versions.append(replace(stored, expires_s=change.expires_s))
-            return DONE
         if stored is not None and stored.epoch > change.epoch:
             return FENCED
-        if isinstance(change, Record):
-            if stored is not None and not stored.data:
-                return FENCED
-            self.versions.append(change)
-        else:
+        if isinstance(change, Delete):
             self.versions.append(Record(*change, data=b""))
+            return DONE
+        if stored is not None and not stored.data:
+            return FENCED
+        if isinstance(change, Record):
+            self.versions.append(change)
+            return DONE
+        owned = (change.epoch, change.was_s)
+        if stored is None or (stored.epoch, stored.expires_s) != owned:
+            return MISSING
+        if isinstance(change, Touch):
+            self.versions.append(replace(stored, expires_s=change.expires_s))
         return DONE
 
 
@@ -369,7 +366,7 @@ def test_a_redis_that_is_not_there_is_said_so_without_its_password() -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "http://host", "redis+cluster://a:1,b"])
 def test_what_is_no_address_of_a_redis_is_said_so(url: str) -> None:
-    with pytest.raises(StoreUnavailable, match="Redis: .*(address|HOST:PORT)"):
+    with pytest.raises(StoreUnavailable, match=r"Redis: .*(address|HOST:PORT)"):
         RedisStore(url)
 
 
