@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self, TypedDict, Unpack
 
@@ -29,7 +28,7 @@ from saccade.clients.errors import InvalidChoice, StreamClosed, WrongEncoding
 from saccade.clients.frames import Payload, split_raw
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
-from saccade.clients.transport import Wire, open_session, shake_hands
+from saccade.clients.transport import Wire, open_session
 from saccade.model.events.fit import Fit
 from saccade.model.events.tolerance import Invalid, Sorter
 from saccade.model.events.types import Events
@@ -346,8 +345,7 @@ async def open_stream(
     waiting = reconnecting.at_first(wait_for_server_s)
     websocket, opened = await open_session(address, opening, waiting)
     session = Session(opening, opened, bounds)
-    dial = partial(shake_hands, address, replace(opening, resume=opened.resume))
-    wire = Wire(websocket, session, dial, reconnecting)
+    wire = Wire(websocket, session, address, opening, reconnecting)
     await wire.wait_for(lambda: session.caught_up)
     return Stream(session, wire, choices.get("sort_within_us", 0))
 

@@ -157,12 +157,9 @@ class SnapshotWriter:
         if self._doubted:
             return True
         lease_s = self._policy.lease_s
-        moved = self._session.revision != self._checked_revision
-        return (
-            moved
-            and bool(lease_s)
-            and self._access.now_s > self._confirmed_s + lease_s / 2
-        )
+        if not lease_s or self._session.revision == self._checked_revision:
+            return False
+        return self._access.now_s > self._confirmed_s + lease_s / 2
 
     def doubt(self) -> None:
         """Ask soon whether the store has the record: it may have lost it."""
