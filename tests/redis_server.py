@@ -30,6 +30,7 @@ class RedisServer:
             port = probe.getsockname()[1]
         self.place = f"127.0.0.1:{port}"
         self.url = f"redis://{self.place}/0"
+        self._folder = folder
         self._command = [
             *(program, "--port", str(port), "--bind", "127.0.0.1"),
             *("--dir", str(folder), "--save", "", "--daemonize", "no"),
@@ -45,6 +46,10 @@ class RedisServer:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def forget(self) -> None:
+        """Delete what a Redis that was killed has written."""
+        shutil.rmtree(self._folder / "appendonlydir")
 
     def pause(self) -> None:
         """Let it hang: it takes connections and answers nothing."""
