@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from redis import Redis
 
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.events.types import Events
+from saccade.server.protocol.codec import decode_server
 from saccade.server.protocol.messages import Ack, Result
 from saccade.server.sessions.registry import key_of
 from saccade.server.sessions.stores.redis import PREFIX
@@ -26,6 +28,7 @@ from tests.system.survivors import (
     revive,
     streamed,
 )
+from tests.toy import wait_until
 from tests.wire import Client, client_of
 
 pytestmark = pytest.mark.slow
@@ -54,12 +57,10 @@ def in_frames(count: int) -> tuple[Events, list[Events]]:
 
 def hear_all(client: Client, silence_s: float) -> None:
     """Hear what the client was sent, until nothing came for some time."""
-    try:
+    with suppress(TimeoutError):
         while True:
             data = client.socket.recv(timeout=silence_s)
-            client.heard.append(data)
-    except TimeoutError:
-        return
+            client.heard.append(decode_server(data))
 
 
 def pause(process: ServerProcess) -> None:
@@ -101,6 +102,8 @@ def test_a_server_that_was_paused_past_its_lease_has_nothing_to_say(
             new.send(frame)
         while not new.of(Ack) or new.acked.durable_seq < len(frames):
             new.hear()
+        hear_all(new, silence_s=1.0)
+        pause(there)  # nobody else writes to the store
         key = PREFIX + key_of(opened.resume)
         before, heard = store.hgetall(key), len(old.heard)
         go_on(here)
@@ -109,6 +112,7 @@ def test_a_server_that_was_paused_past_its_lease_has_nothing_to_say(
         assert [one for one in late if isinstance(one, Result | Ack)] == []
         assert [one.code for one in late] == ["taken_over"]
         assert store.hgetall(key) == before
+        go_on(there)
         final = new.finish()
         expected = asyncio.run(streamed(there.url, events))
     assert_same([final], [expected])
@@ -150,7 +154,8 @@ async def test_no_session_ends_as_its_redis_is_killed_or_wiped(
             await asyncio.sleep(2 * LEASE_S)
             await asyncio.to_thread(redis.start)
             assert "taken_over" not in process.log()
-            await asyncio.sleep(3.0)  # all is saved again
+            # All are in the store again, beside what the server asked it with.
+            await asyncio.to_thread(wait_until, lambda: redis.keys > len(parts))
             process._process.kill()
             await asyncio.to_thread(process._process.wait, 60)
             revive(process)
