@@ -1,7 +1,8 @@
 """Benchmark of snapshots: what saving sessions that move costs a server.
 
     python -m benchmarks.snapshots [--sessions N] [--rate EVENTS] [--model NAME]
-        [--seconds S] [--rounds N] [--store-url URL] [--json PATH] [-- OPTIONS OF saccade serve]
+        [--seconds S] [--rounds N] [--store-url URL] [--json PATH]
+        [-- OPTIONS OF saccade serve]
 
 Two servers have the same load at the same time, so that a noisy machine disturbs both:
 one saves no sessions (`--snapshot-s 0`), the other does, by default as `saccade serve`
