@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self, TypedDict, Unpack
 
@@ -30,7 +29,7 @@ from saccade.clients.frames import Payload, split_raw
 from saccade.clients.placement import Finder
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
-from saccade.clients.transport import Wire, open_session, place_and_open
+from saccade.clients.transport import Wire, open_session
 from saccade.model.events.fit import Fit
 from saccade.model.events.tolerance import Invalid, Sorter
 from saccade.model.events.types import Events
@@ -348,8 +347,7 @@ async def open_stream(
     finder = Finder(address, model)
     websocket, opened = await open_session(finder, opening, waiting)
     session = Session(opening, opened, bounds)
-    dial = partial(place_and_open, finder, replace(opening, resume=opened.resume))
-    wire = Wire(websocket, session, dial, reconnecting)
+    wire = Wire(websocket, session, finder, opening, reconnecting)
     await wire.wait_for(lambda: session.caught_up)
     return Stream(session, wire, choices.get("sort_within_us", 0))
 

@@ -41,6 +41,9 @@ class SendLog:
     Where the session can be resumed, a message stays after it was sent: until a later
     frame is durable, or a flush is answered. A live source may drop the oldest events;
     their frames are sent nevertheless, empty, so that `seq` has no gaps.
+
+    A session may become one that can be resumed; the frames that were sent before are
+    not kept, and must be durable first.
     """
 
     def __init__(self, *, resumable: bool, seq: int = 0) -> None:
@@ -49,6 +52,7 @@ class SendLog:
         self._unsent: deque[Entry] = deque()
         self._newest = Entry(Reset(0), seq, 0, 0)
         self._discarded = self._newest
+        self._unkept_seq = 0
         self.kept_bytes = 0
         self.dropped_events = 0
         """Dropped events that were never sent, or that the server has lost."""
@@ -87,11 +91,22 @@ class SendLog:
         if not self._unsent:
             return None
         entry = self._unsent.popleft()
-        if self._resumable:
+        if self._resumable or not isinstance(entry.message, EventsFrame):
             self._sent.append(entry)
         else:
+            self._sent.clear()
+            self._discarded, self._unkept_seq = entry, entry.seq
             self.kept_bytes -= entry.size
         return entry.message
+
+    def keep(self) -> None:
+        """Keep what is sent from now on: the session can be resumed later."""
+        self._resumable = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether the log has all that the server may lose."""
+        return self._resumable and not self._unkept_seq
 
     def discard_durable(self, seq: int) -> None:
         """Remove what is durable once frame `seq` is.
@@ -99,6 +114,8 @@ class SendLog:
         A reset or a flush that came right after frame `seq` may not be part of what
         is durable; it stays until the next frame is.
         """
+        if seq >= self._unkept_seq:
+            self._unkept_seq = 0
         while self._sent and _is_past(self._sent[0], seq):
             self._discarded = self._sent.popleft()
             self.kept_bytes -= self._discarded.size

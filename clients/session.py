@@ -159,6 +159,11 @@ class Session:
         return unread or self.send_log.needs_connection
 
     @property
+    def resumable(self) -> bool:
+        """Whether the session survives the loss of its connection now."""
+        return self.opened.resume is not None and self.send_log.complete
+
+    @property
     def idle(self) -> bool:
         """Whether the server suspended the session, and there is nothing to send.
 
@@ -314,6 +319,9 @@ class Session:
         self._credit.acknowledge(ack.events, ack.bytes)
         self._acked_seq = max(self._acked_seq, ack.seq)
         self.stats.acked_events = max(self.stats.acked_events, ack.events)
+        if ack.resume is not None and self.opened.resume is None:
+            self.opened = replace(self.opened, resume=ack.resume)
+            self.send_log.keep()
         self.send_log.discard_durable(ack.durable_seq)
         self.stats.lag_ms, self.stats.window_events = ack.lag_ms, ack.window_events
         if ack.window_events is not None:
@@ -371,7 +379,7 @@ class Session:
 
     def _can_resume_after(self, code: str) -> bool:
         """Return whether the session can be resumed after an error, and is worth it."""
-        if self.opened.resume is None:
+        if not self.resumable:
             return False
         self.suspended = code == SessionIdle.code
         failed = code == EngineFailed.code

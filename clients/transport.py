@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal, TypeAlias
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Literal
 
 from websockets.asyncio.client import ClientConnection, connect as connect_websocket
 from websockets.exceptions import (
@@ -175,9 +176,6 @@ def _expect_opened(url: str, data: str | bytes) -> Opened:
     raise ConnectionLost(None, f"the server answered `open` with `{message.type}`")
 
 
-Dial: TypeAlias = Callable[[], Awaitable[tuple[ClientConnection, Opened]]]
-
-
 class Wire:
     """The websocket of one session: one task reads it, and connects again.
 
@@ -191,12 +189,13 @@ class Wire:
         self,
         websocket: ClientConnection,
         session: Session,
-        dial: Dial,
+        finder: Finder,
+        opening: Open,
         reconnecting: Reconnecting,
     ) -> None:
         self._websocket = websocket
         self._session = session
-        self._dial = dial
+        self._finder, self._opening = finder, opening
         self._reconnecting = reconnecting
         self._connected = True
         self._aborted = False
@@ -221,8 +220,7 @@ class Wire:
                     await self._websocket.send(encode_client(message))
                 except ConnectionClosed:
                     break  # the reader sends it again, or ends the session
-        resumable = self._session.opened.resume is not None
-        if not resumable and self._websocket.close_code is not None:
+        if not self._session.resumable and self._websocket.close_code is not None:
             await asyncio.shield(self._reader)
 
     async def deliver(self) -> None:
@@ -312,7 +310,7 @@ class Wire:
         """Resume the session on a new connection, or end it."""
         session, websocket = self._session, self._websocket
         lost = ConnectionLost(websocket.close_code, websocket.close_reason or "")
-        if self._aborted or session.opened.resume is None:
+        if self._aborted or not session.resumable:
             session.fail(lost)
             return
         while session.idle:
@@ -333,7 +331,8 @@ class Wire:
     async def _resume(self) -> ClientError | None:
         """Connect once and resume the session; return what went wrong."""
         try:
-            self._websocket, opened = await self._dial()
+            opening = replace(self._opening, resume=self._session.opened.resume)
+            self._websocket, opened = await place_and_open(self._finder, opening)
         except ClientError as error:
             return error
         self._session.resume(opened)

@@ -123,7 +123,10 @@ def assemble(
     """
     prepare_ingest()  # before the first session, whose events would wait for it
     policy = SnapshotPolicy(
-        settings.snapshot_s, settings.snapshot_events, settings.session_ttl_s
+        settings.snapshot_s,
+        settings.snapshot_events,
+        ttl_s=settings.session_ttl_s,
+        lease_s=settings.lease_s,
     )
     key_limits = key_limits_of(settings)
     registry = SessionRegistry(streams, catalogue, shared.store, policy, metrics)

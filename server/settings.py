@@ -162,7 +162,10 @@ class Settings:
         lambda: state_folder() / "sessions.sqlite", "file of the sqlite store"
     )
     store_url: str = setting(
-        "redis://127.0.0.1:6379/0", "address of the redis store", secret=True
+        "redis://127.0.0.1:6379/0",
+        "address of the redis store: redis, rediss or valkey://HOST:PORT/DATABASE; "
+        "redis+cluster://HOST:PORT,HOST:PORT",
+        secret=True,
     )
     advertise: str = setting(
         "",
@@ -183,13 +186,22 @@ class Settings:
         600.0, "seconds that a client may be silent; 0: for ever", ">= 0"
     )
     snapshot_s: float = setting(
-        1.0,
-        "seconds between two snapshots of a session that moves; 0: none, sessions end "
-        "with their connection",
+        10.0,
+        "most seconds between two snapshots of a session that moves; 0: none, sessions "
+        "end with their connection",
         ">= 0",
     )
     snapshot_events: int = setting(
-        1 << 20, "events between two snapshots of a session", "> 0", option=False
+        1 << 17,
+        "most events between two snapshots of a session, which are scored again where "
+        "the server is killed",
+        "> 0",
+    )
+    lease_s: float = setting(
+        5.0,
+        "seconds that a session's client is answered after the store has confirmed "
+        "that the session is this server's; 0: for ever",
+        ">= 0",
     )
     reload_s: float = setting(
         2.0, "seconds between two looks at the checkpoints; 0: never"

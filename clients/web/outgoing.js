@@ -22,12 +22,14 @@ export class SendLog {
   /** @type {Entry[]} */ #unsent = [];
   /** @type {Entry} */ #newest;
   /** @type {Entry} */ #discarded;
+  #resumable;
+  /** The newest frame that was sent and not kept, until it is durable; 0: none. */ #unkept = 0;
   keptBytes = 0;
   droppedEvents = 0;
 
   /** @param {boolean} resumable @param {number} seq  of the newest frame that the server has */
   constructor(resumable, seq) {
-    this.resumable = resumable;
+    this.#resumable = resumable;
     this.#newest = this.#discarded = { message: { type: "reset" }, seq, events: 0, bytes: 0, own: 0 };
   }
 
@@ -55,13 +57,29 @@ export class SendLog {
   takeNext() {
     const entry = this.#unsent.shift();
     if (!entry) return null;
-    if (this.resumable) this.#sent.push(entry);
-    else this.keptBytes -= sizeOf(entry.message);
+    if (this.#resumable || entry.message.type !== "events") this.#sent.push(entry);
+    else {
+      this.#sent = [];
+      this.#discarded = entry;
+      this.#unkept = entry.seq;
+      this.keptBytes -= sizeOf(entry.message);
+    }
     return entry.message;
+  }
+
+  /** Keep what is sent from now on: the session can be resumed, once all before is durable. */
+  keep() {
+    this.#resumable = true;
+  }
+
+  /** Whether the log has all that the server may lose. */
+  get complete() {
+    return this.#resumable && this.#unkept === 0;
   }
 
   /** Remove what cannot be lost once a frame is durable. @param {number} seq  a reset or flush right after it stays */
   discardDurable(seq) {
+    if (seq >= this.#unkept) this.#unkept = 0;
     let count = 0;
     for (const { message, seq: own } of this.#sent) {
       if (message.type === "events" ? own > seq : own >= seq) break;

@@ -261,6 +261,11 @@ export class Session {
     if (this.options.whenFull === "drop-oldest") this.#log.dropPayloads(this.#mostKept);
   }
 
+  /** Whether the session survives the loss of its connection now. */
+  get #resumable() {
+    return this.opened.resume !== null && this.#log.complete;
+  }
+
   get #mostKept() {
     return this.options.keptBytes ?? 1 << 25;
   }
@@ -330,7 +335,7 @@ export class Session {
   #lose(lost) {
     this.#connected = false;
     if (this.ended) return this.#changed();
-    const resumable = this.opened.resume !== null && (this.options.giveUpS ?? 120) > 0;
+    const resumable = this.#resumable && (this.options.giveUpS ?? 120) > 0;
     if (!resumable || !COME_BACK.has(lost.closeCode)) this.#fail(lost);
     else if (!this.#suspended || this.#log.needsConnection || this.#unanswered.size) void this.#comeBack(lost);
     this.#changed();
@@ -437,6 +442,10 @@ export class Session {
     const { seq, events, bytes } = this.#acked;
     this.#acked = { seq: Math.max(seq, ack.seq), events: Math.max(events, ack.events), bytes: Math.max(bytes, ack.bytes) };
     this.stats.ackedEvents = Math.max(this.stats.ackedEvents, ack.events);
+    if (ack.resume && this.opened.resume === null) {
+      this.opened = { ...this.opened, resume: ack.resume };
+      this.#log.keep();
+    }
     this.#log.discardDurable(ack.durable_seq);
     this.stats.lagMs = ack.lag_ms ?? null;
     this.stats.windowEvents = ack.window_events ?? null;
@@ -459,7 +468,7 @@ export class Session {
 
   /** @param {any} error */
   #receiveError(error) {
-    if (this.opened.resume !== null) {
+    if (this.#resumable) {
       if (error.code === "session_idle") return void (this.#suspended = true);
       if (error.code === "internal_error" && error.fatal) return;
       if (error.code === "engine_failed" && ++this.#engineFailures <= MOST_ENGINE_FAILURES) return;

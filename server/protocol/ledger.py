@@ -40,6 +40,7 @@ class Ledger:
             the client's policy drops none.
         skipped: How many events were invalid and left out, acknowledged yet or not;
             None where the client did not choose that.
+        token: The token of a session that was opened without one, once it has one.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,8 @@ class Ledger:
         self.durable_seq = 0
         self.dropped: int | None = None
         self.skipped: int | None = None
-        self._reported: tuple[object, ...] = (self.acked, 0, None, None)
+        self.token: str | None = None
+        self._reported: tuple[object, ...] = (self.acked, 0, None, None, None)
         self.kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
@@ -110,7 +112,8 @@ class Ledger:
         consumed = self.kept - waiting
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        reported = self.acked, self.durable_seq, self.dropped, self.skipped
+        others = self.durable_seq, self.dropped, self.skipped, self.token
+        reported = self.acked, *others
         if reported == self._reported:
             return None
         self._reported = reported
@@ -119,4 +122,4 @@ class Ledger:
     def ack(self) -> Ack:
         """Return the acknowledgement of the present counts, sent before or not."""
         counts = (*self.acked, self.durable_seq, self.dropped)
-        return Ack(*counts, skipped=self.skipped)
+        return Ack(*counts, skipped=self.skipped, resume=self.token)

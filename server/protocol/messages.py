@@ -186,6 +186,7 @@ class Ack:
 
     `lag_ms` and `window_events` are None where the session has no `max_lag_ms`.
     `skipped` is None where invalid events refuse their frames, here and below.
+    `resume` is the token of a session that was opened without one, once it has one.
     """
 
     type: ClassVar[str] = "ack"
@@ -197,6 +198,7 @@ class Ack:
     lag_ms: Omitted[Count | None] = None
     window_events: Omitted[Count | None] = None
     skipped: Omitted[Count | None] = None
+    resume: Omitted[Name | None] = None
 
 
 @dataclass(frozen=True, slots=True)

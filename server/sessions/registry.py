@@ -5,7 +5,7 @@ store, if it still has one, and takes a slot again from the store. So a lost con
 a second one with the same token and a killed server all come down to the same thing.
 
 A session without a record in the store ends with its connection: where no snapshots are
-wanted, or where the store failed as the session began.
+wanted, or as long as the store has failed since the session began.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
@@ -34,18 +34,14 @@ from saccade.server.protocol.messages import Open
 from saccade.server.sessions.handle import MessageSink, SessionHandle
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy, SnapshotWriter
-from saccade.server.sessions.snapshots import (
-    Snapshot,
-    UnreadableSnapshot,
-    decode,
-    encode,
-)
+from saccade.server.sessions.snapshots import Snapshot, UnreadableSnapshot, decode
+from saccade.server.sessions.store_access import StoreAccess, StoreObserver
 from saccade.server.sessions.stores.store import (
     Fenced,
     Record,
     Store,
-    StoreError,
     StoreUnavailable,
+    first_epoch,
 )
 from saccade.server.sessions.watching import Watches
 
@@ -85,10 +81,12 @@ class LiveSession:
     """A session with a client on this server.
 
     Attributes:
-        key: Its record's key in the store; without a record, its name.
+        key: Its record's key in the store.
         session: The session.
         sink: Its client's connection.
-        writer: Saves it; None without a record.
+        writer: Writes its record; None where it has none for good.
+        token: The token that resumes it, once there is a record.
+        lost: Whether it is known to be another server's.
         watches: Its watchers.
         ending: The task that saves it, or its end, once it is not live any more.
     """
@@ -97,21 +95,31 @@ class LiveSession:
     session: Session
     sink: MessageSink
     writer: SnapshotWriter | None
+    token: str
+    lost: bool = False
     watches: Watches = field(init=False)
     ending: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.watches = Watches(self.session)
 
+    @property
+    def recorded(self) -> SnapshotWriter | None:
+        """The writer, where the store has a record."""
+        writer = self.writer
+        return writer if writer is not None and writer.recorded else None
 
-class RegistryObserver(Protocol):
+    @property
+    def confirmed(self) -> bool:
+        """Whether the session is known to be this server's; see `SnapshotWriter`."""
+        return self.writer is None or self.writer.confirmed
+
+
+class RegistryObserver(StoreObserver, Protocol):
     """Counts what becomes of sessions."""
 
     def kept(self) -> None:
         """A session was saved, or its expiry renewed."""
-
-    def not_kept(self) -> None:
-        """The store failed; the session goes on, and is saved later."""
 
     def resumed(self) -> None:
         """A client came back."""
@@ -144,7 +152,7 @@ class SessionRegistry:
         self.replica: str | None = None
         self._client = client
         self._catalogue = catalogue
-        self._store = store
+        self._access = StoreAccess(store, observer)
         self._policy = policy
         self._observer = observer
         self._clock = clock
@@ -167,15 +175,15 @@ class SessionRegistry:
         session.begin(self._client)
         name, token = secrets.token_hex(8), secrets.token_urlsafe(32)
         opening, model, sink, holder = request
-        first = Snapshot(name, opening, model.content_hash, holder)
-        record = await self._create_record(token, first)
-        if record is None:
-            live = LiveSession(name, session, sink, writer=None)
-            handle = SessionHandle(name, holder=holder)
-        else:
-            live = self._saved(record, session, sink)
-            handle = SessionHandle(name, token, self.ttl_ms, holder=holder)
-        self._live[live.key] = live
+        key, writer, recorded = key_of(token), None, False
+        if self._policy.every_s > 0:
+            writer = self._writer(key, first_epoch(self._clock()), session)
+            first = Snapshot(name, opening, model.content_hash, holder)
+            recorded = await writer.begin(first)
+        live = self._live[key] = LiveSession(key, session, sink, writer, token)
+        ttl_ms = self.ttl_ms if writer is not None else 0
+        given = token if recorded else None
+        handle = SessionHandle(name, given, ttl_ms, holder=holder)
         session.send_opened(handle._replace(replica=self.replica))
         return live
 
@@ -192,11 +200,15 @@ class SessionRegistry:
         lock = self._resuming.setdefault(key, asyncio.Lock())
         async with lock:
             await self._take_over(key, request.holder)
+            asked_s = self._access.now_s
             record, snapshot = await self._claim(key)
             model = self._version(snapshot, request)
             check(snapshot, request, model)
             session.resume(self._client, snapshot, model)
-            live = self._live[key] = self._saved(record, session, request.sink)
+            writer = self._writer(key, record.epoch, session)
+            writer.claimed(record, asked_s)
+            live = LiveSession(key, session, request.sink, writer, token)
+            self._live[key] = live
             name, holder = snapshot.session, snapshot.holder
             handle = SessionHandle(
                 name, token, self.ttl_ms, resumed=True, holder=holder
@@ -227,10 +239,23 @@ class SessionRegistry:
         """Return the live sessions of everybody."""
         return [one for one in self._live.values() if one.ending is None]
 
+    @property
+    def store_fails(self) -> bool:
+        """Whether the store does not answer, so that nobody can claim a session."""
+        return self._access.failing
+
+    async def confirm(self, live: LiveSession) -> None:
+        """Ask the store once whether a session is this server's; end it if it is not.
+
+        `LiveSession.confirmed` tells what is known after that.
+        """
+        if live.writer is not None:
+            await self._write(live, live.writer.confirm)
+
     def detach(self, live: LiveSession) -> asyncio.Task[None]:
         """Save a session that has lost its client, and free its slot."""
         if live.ending is None:
-            live.watches.end("closed" if live.writer is None else "away")
+            live.watches.end("closed" if live.recorded is None else "away")
             live.ending = self._start(self._detach(live))
         return live.ending
 
@@ -253,38 +278,31 @@ class SessionRegistry:
 
     async def look(self) -> None:
         """Save sessions that are due, and sweep the store; every `POLL_S`."""
-        for live in [*self._live.values()]:
-            writer = live.writer if live.ending is None else None
-            if writer is not None and writer.due():
-                self._start(self._save(live, writer))
+        returned = await self._access.look(self._clock())
+        if self._access.failing:
+            return
+        for live in self.all():
+            if live.writer is None:
+                continue
+            if returned:
+                live.writer.doubt()
+            if live.writer.due():
+                self._start(self._save(live, live.writer))
+            elif live.writer.check_due():
+                self._start(self.confirm(live))
         if self._clock() - self._swept_s >= SWEEP_S:
             self._swept_s = self._clock()
-            self._start(self._counted(self._store.sweep(self._swept_s)))
+            self._start(self._access.sweep(self._swept_s))
 
     async def close(self) -> None:
         """Wait for what is being saved, and close the store."""
         await asyncio.gather(*self._tasks)
-        await self._store.close()
+        await self._access.close()
 
-    async def _create_record(self, token: str, first: Snapshot) -> Record | None:
-        """Create a session's record; None where there is to be none, or it failed."""
-        if self._policy.every_s == 0:
-            return None
-        expires_s = self._clock() + self._policy.ttl_s
-        record = Record(key_of(token), 1, expires_s, encode(first))
-        try:
-            await self._store.create(record)
-        except StoreUnavailable as error:
-            self._count_failure(error)
-            return None
-        return record
-
-    def _saved(
-        self, record: Record, session: Session, sink: MessageSink
-    ) -> LiveSession:
-        owned = (record.key, record.epoch)
-        writer = SnapshotWriter(self._store, owned, session, self._policy, self._clock)
-        return LiveSession(record.key, session, sink, writer)
+    def _writer(self, key: str, epoch: int, session: Session) -> SnapshotWriter:
+        return SnapshotWriter(
+            self._access, key, epoch, session, self._policy, self._clock
+        )
 
     async def _take_over(self, key: str, holder: str) -> None:
         """End a session's connection, if it has one, and wait until it is saved."""
@@ -297,9 +315,8 @@ class SessionRegistry:
 
     async def _claim(self, key: str) -> tuple[Record, Snapshot]:
         try:
-            record = await self._store.claim(key, self._clock())
-        except StoreUnavailable as error:
-            self._count_failure(error)
+            record = await self._access.claim(key, self._clock())
+        except StoreUnavailable:
             raise NotReady("the store of sessions does not answer") from None
         if record is None:
             raise UnknownSession
@@ -315,58 +332,53 @@ class SessionRegistry:
         return self._catalogue.version(name, content_hash) or request.model
 
     async def _save(self, live: LiveSession, writer: SnapshotWriter) -> None:
-        try:
-            await writer.save()
+        if await self._write(live, writer.save):
             self._observer.kept()
+            if live.recorded and live.session.handle.token is None:
+                live.session.grant(live.token)
+
+    async def _write(
+        self, live: LiveSession, work: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """Write to a session's record; return whether that was done."""
+        try:
+            await work()
         except Fenced:
+            live.lost = True
             live.sink.fail(TakenOver())
-        except StoreError as error:
-            self._count_failure(error)
+        except StoreUnavailable:
+            pass  # the access has noted it, and the session goes on
         except Exception:
             LOG.exception("a session cannot be saved")
             live.sink.fail(InternalError())
+        else:
+            return True
+        return False
 
     async def _detach(self, live: LiveSession) -> None:
         try:
-            if live.writer is not None:
-                await self._save(live, live.writer)
+            if live.recorded is not None:
+                await self._save(live, live.recorded)
         finally:
             live.session.release()
             if self._live.get(live.key) is live:
                 del self._live[live.key]
 
     def _end(
-        self,
-        live: LiveSession,
-        last: Callable[[SnapshotWriter], Coroutine[Any, Any, None]],
+        self, live: LiveSession, last: Callable[[SnapshotWriter], Awaitable[None]]
     ) -> None:
         if live.ending is None:
             live.watches.end("closed")
             live.session.release()
             del self._live[live.key]
-            live.ending = self._start(self._write_last(live.writer, last))
+            live.ending = self._start(self._write_last(live, last))
 
     async def _write_last(
-        self,
-        writer: SnapshotWriter | None,
-        last: Callable[[SnapshotWriter], Coroutine[Any, Any, None]],
+        self, live: LiveSession, last: Callable[[SnapshotWriter], Awaitable[None]]
     ) -> None:
+        writer = live.recorded
         if writer is not None:
-            await self._counted(last(writer))
-
-    async def _counted(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run work on the store; a failure is counted, not raised."""
-        try:
-            await work
-        except StoreError as error:
-            self._count_failure(error)
-        except Exception:  # a fault of a library's: the session goes on unsaved
-            LOG.exception("the store of sessions failed")
-            self._observer.not_kept()
-
-    def _count_failure(self, error: StoreError) -> None:
-        LOG.error("%s", error)
-        self._observer.not_kept()
+            await self._write(live, lambda: last(writer))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -415,6 +415,12 @@ class Session:
         self.conversation.ledger.durable_seq = seq
         self.acknowledge()
 
+    def grant(self, token: str) -> None:
+        """Tell the client the token of a session that began without one."""
+        self.handle = self.handle._replace(token=token)
+        self.conversation.ledger.token = token
+        self.acknowledge()
+
     def acknowledge(self) -> None:
         """Acknowledge what is scored; the open tick too, where nothing is before it."""
         ack = self.conversation.ledger.settle(self._input.waiting)
@@ -428,8 +434,7 @@ class Session:
         lag_ms = round(1000 * self._fresh.lag_s(self._clock()))
         window = self._fresh.window
         self._withhold(self.conversation.limits.window_events - window)
-        counts = ack.seq, ack.events, ack.bytes, ack.durable_seq, ack.dropped
-        return Ack(*counts, lag_ms, window, ack.skipped)
+        return replace(ack, lag_ms=lag_ms, window_events=window)
 
     def _withhold(self, events: int) -> None:
         """Note how much less the client may have under way than by its window."""

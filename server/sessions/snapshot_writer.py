@@ -1,51 +1,81 @@
-"""Writes one session's snapshots into the store, one at a time."""
+"""One session's record in the store: when to write it, and whether it is still ours.
+
+A record belongs to the server that claimed it last, and a claim waits for nobody. So an
+owner that the store has not confirmed for long says nothing until it has asked again:
+it may have been paused while its client went on elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from saccade.server.sessions.session import Session
-from saccade.server.sessions.snapshots import Snapshot, encode
-from saccade.server.sessions.stores.store import Record, Store
+from saccade.server.sessions.snapshots import Snapshot
+from saccade.server.sessions.store_access import Save, StoreAccess, Written
+from saccade.server.sessions.stores.store import (
+    Change,
+    Check,
+    Delete,
+    Fenced,
+    Outcome,
+    Record,
+    StoreUnavailable,
+    Touch,
+)
 
 COPIED_EVENTS: Final = 1 << 16
 """A snapshot copies the events under way; with more than these it is taken less often,
 so that many congested sessions do not spend the event loop's time on copies."""
+MOST_BYTES: Final = 1 << 23
+"""Bytes of events between two snapshots even then: clients keep four times as many."""
+LATE: Final = 1.25
+"""How much later than it is due a snapshot may be taken: at a moment when no whole tick
+waits, which would be copied with it."""
+JITTER: Final = 0.25
+"""The part of a period that is random, so that sessions are not saved all at once."""
+FIRST_S: Final = 1.0
+"""The longest that the opening of a session waits for the store."""
 
 
 class SnapshotPolicy(NamedTuple):
     """How often snapshots are written, and how long they are kept.
 
+    What comes after a snapshot has to be sent and scored again where the server is
+    killed. So a session is saved once that has a cost, or after a long time.
+
     Attributes:
-        every_s: A session that has changed is saved this often, or less often where
-            more than `COPIED_EVENTS` are under way; 0 keeps all sessions
-            in memory alone, and none can be resumed.
+        every_s: A session that has changed is saved this often at least; 0 keeps all
+            sessions in memory alone, and none can be resumed.
         every_events: It is saved also once so many events have come.
+        every_bytes: And once so many bytes of events have: its client keeps them.
         ttl_s: How long a session without a client is kept.
         closed_ttl_s: How long one that has ended is kept: its last message may be lost.
+        lease_s: How long after the store has confirmed that a session is this
+            server's the session's client is answered; 0 is for ever.
     """
 
-    every_s: float = 1.0
-    every_events: int = 1 << 20
+    every_s: float = 10.0
+    every_events: int = 1 << 17
+    every_bytes: int = 1 << 20
     ttl_s: float = 300.0
     closed_ttl_s: float = 30.0
-
-
-def _share(key: str) -> float:
-    """Return a number from 0 to 1 that is always the same for a key."""
-    return crc32(key.encode()) / 2**32
+    lease_s: float = 5.0
 
 
 class SnapshotWriter:
     """Saves one session for as long as it is live on this server.
 
+    A session whose first record could not be made has none until a later save; before,
+    nobody else can have it.
+
     Args:
-        store: Keeps the session's record.
-        record: The record's key and epoch.
+        access: The way to the store.
+        key: The record's key.
+        epoch: The epoch of the record, claimed or about to be made.
         session: The session to save.
         policy: How often, and for how long.
         clock: Seconds since 1970.
@@ -53,35 +83,100 @@ class SnapshotWriter:
 
     def __init__(
         self,
-        store: Store,
-        record: tuple[str, int],
+        access: StoreAccess,
+        key: str,
+        epoch: int,
         session: Session,
         policy: SnapshotPolicy,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._key, self._epoch = record
+        self._key, self._epoch = key, epoch
         self._session = session
-        self._store = store
+        self._access = access
         self._policy = policy
         self._clock = clock
         self._saving = asyncio.Lock()
-        self._saved_revision = 0
-        self._saved_events = 0
+        self._exchanging = asyncio.Lock()
+        self._was_s: float | None = None
+        self._confirmed_s = float("-inf")
+        self._doubted = False
+        self._saved_revision = self._checked_revision = 0
+        self._saved_events = self._saved_bytes = 0
         # Sessions that began together are not saved together.
-        self._saved_s = clock() - policy.every_s * _share(self._key)
+        self._saved_s = clock() - random.uniform(0, policy.every_s)
+        self._period_s = policy.every_s
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the store has a record of the session, as far as is known."""
+        return self._was_s is not None
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the store has confirmed, not long ago, whose the session is."""
+        lease_s = self._policy.lease_s
+        return not (self.recorded and lease_s) or self._access.now_s < (
+            self._confirmed_s + lease_s
+        )
+
+    def claimed(self, record: Record, asked_s: float) -> None:
+        """Continue a record that was claimed.
+
+        Args:
+            record: The record.
+            asked_s: When the store was asked, by `StoreAccess.now_s`.
+        """
+        self._was_s, self._confirmed_s = record.expires_s, asked_s
 
     def due(self) -> bool:
         """Return whether it is time to save the session, or to renew its expiry."""
         if self._saving.locked() or self._session.ended:
             return False
+        if not self.recorded:
+            return True
         waited_s = self._clock() - self._saved_s
         if self._session.revision == self._saved_revision:
             return waited_s >= self._policy.ttl_s / 2
-        events = self._session.events_sent - self._saved_events
-        every_s = self._policy.every_s * max(
-            1.0, self._session.under_way / COPIED_EVENTS
+        policy, sent = self._policy, self._session.conversation.ledger.sent
+        size = sent.bytes - self._saved_bytes
+        cost = max(
+            waited_s / self._period_s,
+            (sent.events - self._saved_events) / policy.every_events,
+            size / policy.every_bytes,
         )
-        return waited_s >= every_s or events >= self._policy.every_events
+        if cost < 1:
+            return False
+        congestion = max(1.0, self._session.under_way / COPIED_EVENTS)
+        patience = LATE * congestion if self._session.busy else 1.0
+        return cost >= patience or size >= MOST_BYTES
+
+    def check_due(self) -> bool:
+        """Return whether to ask the store before the session's answers have to wait."""
+        if not self.recorded or self._exchanging.locked() or self._session.ended:
+            return False
+        if self._doubted:
+            return True
+        lease_s = self._policy.lease_s
+        if not lease_s or self._session.revision == self._checked_revision:
+            return False
+        return self._access.now_s > self._confirmed_s + lease_s / 2
+
+    def doubt(self) -> None:
+        """Ask soon whether the store has the record: it may have lost it."""
+        self._doubted = True
+
+    async def begin(self, first: Snapshot) -> bool:
+        """Make the record, if the store is quick; return whether there is one."""
+        if self._access.failing:
+            return False
+        expires_s = self._clock() + self._policy.ttl_s
+        try:
+            async with asyncio.timeout(FIRST_S), self._exchanging:
+                await self._write(Save(self._key, self._epoch, expires_s, first))
+        except (TimeoutError, StoreUnavailable):
+            return False
+        self._was_s = expires_s
+        return True
 
     async def save(self) -> None:
         """Save the session if it has changed, and renew its expiry in any case.
@@ -91,28 +186,77 @@ class SnapshotWriter:
             StoreUnavailable: The session could not be saved.
         """
         async with self._saving:
-            revision, events = self._session.revision, self._session.events_sent
-            snapshot = None
-            if revision != self._saved_revision:
-                snapshot = await self._snapshot()
-            expires_s = self._clock() + self._policy.ttl_s
-            if snapshot is None:
-                await self._store.touch(self._key, self._epoch, expires_s)
-            else:
-                data = await asyncio.to_thread(encode, snapshot)
-                await self._store.save(Record(self._key, self._epoch, expires_s, data))
-                self._saved_revision, self._saved_events = revision, events
-                self._session.mark_durable(snapshot.seq)
-            self._saved_s = self._clock()
+            unchanged = self._session.revision == self._saved_revision
+            if not (unchanged and await self._touch(self._policy.ttl_s)):
+                await self._save()
+
+    async def confirm(self) -> None:
+        """Ask the store whether the session is this server's; save it where it is lost.
+
+        Raises:
+            Fenced: Another server has the session by now.
+            StoreUnavailable: The store does not answer.
+        """
+        revision = self._session.revision
+        async with self._exchanging:
+            if self._was_s is None:
+                return
+            outcome = await self._write(Check(self._key, self._epoch, self._was_s))
+        self._checked_revision = revision
+        if outcome is Outcome.MISSING:
+            async with self._saving:
+                await self._save()
 
     async def expire_soon(self) -> None:
         """Keep a session that has ended until its last message must have come."""
-        expires_s = self._clock() + min(self._policy.closed_ttl_s, self._policy.ttl_s)
-        await self._store.touch(self._key, self._epoch, expires_s)
+        await self._touch(min(self._policy.closed_ttl_s, self._policy.ttl_s))
 
     async def delete(self) -> None:
         """Delete the session's record."""
-        await self._store.delete(self._key, self._epoch)
+        expires_s = self._clock() + self._policy.ttl_s
+        await self._write(Delete(self._key, self._epoch, expires_s))
+
+    async def _save(self) -> None:
+        revision, sent = self._session.revision, self._session.conversation.ledger.sent
+        snapshot = await self._snapshot()
+        if snapshot is None:
+            await self._touch(self._policy.ttl_s)
+            return
+        async with self._exchanging:
+            expires_s = self._clock() + self._policy.ttl_s
+            await self._write(Save(self._key, self._epoch, expires_s, snapshot))
+            self._was_s = expires_s
+        self._saved_revision, self._checked_revision = revision, revision
+        self._saved_events, self._saved_bytes = sent.events, sent.bytes
+        self._saved_s = self._clock()
+        self._period_s = self._policy.every_s * random.uniform(1 - JITTER, 1)
+        self._session.mark_durable(snapshot.seq)
+
+    async def _touch(self, kept_s: float) -> bool:
+        """Renew the record's expiry; return False where it has to be saved first."""
+        async with self._exchanging:
+            if self._was_s is None:
+                return False
+            expires_s = self._clock() + kept_s
+            touch = Touch(self._key, self._epoch, self._was_s, expires_s)
+            if await self._write(touch) is Outcome.MISSING:
+                return False
+            self._was_s, self._saved_s = expires_s, self._clock()
+            return True
+
+    async def _write(self, change: Change | Save) -> Outcome:
+        """Do a change, and note that the session is ours where the store says so.
+
+        Raises:
+            Fenced: It is another server's, or was deleted.
+            StoreUnavailable: The store does not answer.
+        """
+        written: Written = await self._access.write(change)
+        if written.outcome is Outcome.FENCED:
+            raise Fenced
+        if written.outcome is Outcome.DONE:
+            self._confirmed_s, self._doubted = written.asked_s, False
+        return written.outcome
 
     async def _snapshot(self) -> Snapshot | None:
         """Wait for a snapshot; None where the session ended or was reset meanwhile."""

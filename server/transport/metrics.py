@@ -182,6 +182,10 @@ class Metrics:
             "session_store_failures",
             "Times that the store of sessions failed",
         )
+        self._store_up = self._create(
+            Gauge, "session_store_up", "Whether the store of sessions works: 1 or 0"
+        )
+        self._store_up.set(1)
         self._resumed = counter("sessions_resumed", "Clients that came back")
         self.watchers = self._create(Gauge, "watchers", "Watchers of sessions now")
         self._rate_pauses = counter(
@@ -246,6 +250,10 @@ class Metrics:
     def not_kept(self) -> None:
         """Count a failure of the store."""
         self._store_failures.inc()
+
+    def store_works(self, *, works: bool) -> None:
+        """Note that an outage of the store began, or is over."""
+        self._store_up.set(works)
 
     def resumed(self) -> None:
         """Count a session that was resumed."""

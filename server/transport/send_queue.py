@@ -12,6 +12,8 @@ from typing import NamedTuple
 from saccade.server.protocol.errors import CreditExceeded, ProtocolError
 from saccade.server.protocol.messages import (
     Ack,
+    ErrorMessage,
+    GoAway,
     Result,
     ServerMessage,
     error_message,
@@ -125,6 +127,21 @@ class SendQueue:
             self.put(error_message(error))
             self.end(Ending(error.close_code, error.code))
 
+    def silence(self) -> None:
+        """Drop all that waits but errors and `goaway`: it is not known to be true."""
+        kept = [p for p in self._queue if isinstance(p.message, (ErrorMessage, GoAway))]
+        self._queue.clear()
+        self._newest.clear()
+        self._results = self._answers = 0
+        for place in kept:
+            self._append(place)
+
+    def lose(self, error: ProtocolError) -> None:
+        """Drop all that waits, and end with an error, whatever was to be the end."""
+        self.ending = None
+        self.silence()
+        self.fail(error)
+
     def end(self, ending: Ending) -> None:
         """End the connection once all messages are sent; the first ending stands."""
         self.ending = self.ending or ending
@@ -144,9 +161,12 @@ class SendQueue:
                     lambda: self.ending is not None or condition()
                 )
 
-    async def next(self) -> list[ServerMessage]:
-        """Wait for messages, and return all that wait; none once the end has come."""
+    async def wait_for_message(self) -> None:
+        """Wait until a message waits, or the connection ends."""
         await self.wait_for(lambda: bool(self._queue))
+
+    def take_all(self) -> list[ServerMessage]:
+        """Remove and return all messages that wait."""
         messages = []
         while (message := self.take()) is not None:
             messages.append(message)

@@ -20,6 +20,11 @@ class SilenceTimer:
         self._heard_s = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def silent_s(self) -> float:
+        """The time since something was heard, s."""
+        return self._loop.time() - self._heard_s
+
     def restart(self, silence_s: float) -> None:
         """Wait for so long a silence from now on; 0 is none ever."""
         self.stop()

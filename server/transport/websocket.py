@@ -37,7 +37,12 @@ from saccade.server.protocol.conversation import (
     Reply,
     Request,
 )
-from saccade.server.protocol.errors import InternalError, ProtocolError, SessionIdle
+from saccade.server.protocol.errors import (
+    InternalError,
+    ProtocolError,
+    SessionIdle,
+    TakenOver,
+)
 from saccade.server.protocol.messages import Close, Flush, Open, Reset, ServerMessage
 from saccade.server.sessions.registry import LiveSession, OpenRequest, key_of
 from saccade.server.sessions.session import Session
@@ -56,6 +61,8 @@ HUNG_UP: Final = Ending(1000, "the client hung up")
 DONE: Final = Ending(1000)
 PLACED: Final = ("placed", "true")
 """The query of a client that asked for a placement, and will again."""
+HOLD_S: Final = 0.1
+"""Time between two attempts to learn whose a session is whose messages are held."""
 WRITER_TURNS: Final = 3
 """Turns of the event loop within which a writer that was woken sends what waits."""
 
@@ -122,6 +129,7 @@ class Connection:
         self._closing = False
         self._refused = False
         self._settling = False
+        self._left = False
 
     async def read(self) -> None:
         """Handle the client's messages until the connection ends."""
@@ -137,6 +145,7 @@ class Connection:
                             await self._give_way()
                 self.queue.end(HUNG_UP if data.code == HUNG_UP.close_code else GONE)
         finally:
+            self._left = True
             self._silence.stop()
             self._acks.stop()
             try:
@@ -148,7 +157,7 @@ class Connection:
         """Send the session's messages, then close the socket."""
         try:
             async with asyncio.timeout(None) as self._deadline:
-                while messages := await self.queue.next():
+                while messages := await self._next():
                     await self._socket.send(self._encoded(messages))
                 ending = self.queue.ending
                 assert ending is not None, "the queue returns none only then"
@@ -156,6 +165,35 @@ class Connection:
                     await self._socket.close(ending.close_code, ending.reason)
         except (OSError, RuntimeError, TimeoutError):
             LOG.debug("the client went away while it was written to")
+
+    async def _next(self) -> list[ServerMessage]:
+        """Wait for messages that may be sent; none once the end has come."""
+        await self.queue.wait_for_message()
+        if self._live is not None and not self._known_here(self._live):
+            await self._hold(self._live)
+        return self.queue.take_all()
+
+    def _known_here(self, live: LiveSession) -> bool:
+        """Return whether the session is this server's, as far as anybody can know.
+
+        While the store does not answer, a client that sends vouches for itself.
+        """
+        if live.confirmed:
+            return True
+        lease_s = self._service.settings.lease_s
+        return self._service.registry.store_fails and self._silence.silent_s < lease_s
+
+    async def _hold(self, live: LiveSession) -> None:
+        """Hold what waits until the session is known to be here; drop it if not."""
+        ends = self.queue
+        while not (self._left or live.lost or ends.ending not in {None, DONE}):
+            await self._service.registry.confirm(live)
+            if self._known_here(live):
+                return
+            await asyncio.sleep(HOLD_S)
+        if live.lost and ends.ending is DONE:
+            self.queue.lose(TakenOver())
+        self.queue.silence()
 
     def _encoded(self, messages: list[ServerMessage]) -> list[Wire]:
         self._count_superseded()

@@ -1,4 +1,4 @@
-"""The metrics of several processes as those of one server: each number is their sum."""
+"""The metrics of several processes as those of one server: numbers are added up."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class _Sum(Collector):
         values = self._values.setdefault(family.name, {})
         for sample, labels, value in family.samples:
             place = (sample, tuple(sorted(labels.items())))
-            if sample.endswith(("_created", "_start_time_seconds")):
-                # when the first of them began
+            if sample.endswith(("_created", "_start_time_seconds", "_up")):
+                # when the first of them began; whether it is so for all
                 values[place] = min(values.get(place, value), value)
             else:
                 values[place] = values.get(place, 0.0) + value

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
 from saccade.server.sessions.stores.store import (
-    Fenced,
+    Answer,
+    Change,
+    Check,
+    Delete,
+    Outcome,
     Record,
     Store,
     StoreUnavailable,
+    Touch,
 )
 from saccade.server.sessions.watch_desk import (
     Collected,
@@ -20,6 +26,9 @@ from saccade.server.sessions.watch_desk import (
 )
 from saccade.server.workers.merged_metrics import families_of, merged_exposition
 from saccade.server.workers.peer import CallFailed, Handler, Peer, PeerError
+
+KINDS: Final = (Record, Touch, Check, Delete)
+"""The kinds of a change, as one process names them to the other by their place."""
 
 
 class RemoteStore(Store):
@@ -32,26 +41,15 @@ class RemoteStore(Store):
     def __init__(self, supervisor: Peer) -> None:
         self._supervisor = supervisor
 
-    async def create(self, record: Record) -> None:
-        """Keep a new record; see Store."""
-        await self._call("create", astuple(record))
-
-    async def save(self, record: Record) -> None:
-        """Replace a record; see Store."""
-        await self._call("save", astuple(record))
+    async def write(self, changes: Sequence[Change]) -> list[Answer]:
+        """Do changes; see Store."""
+        plain = [(KINDS.index(type(each)), *_fields(each)) for each in changes]
+        return [_answer(each) for each in await self._call("write", plain)]
 
     async def claim(self, key: str, now_s: float) -> Record | None:
         """Raise a record's epoch and return it; see Store."""
         record = await self._call("claim", key, now_s)
         return None if record is None else Record(*record)
-
-    async def touch(self, key: str, epoch: int, expires_s: float) -> None:
-        """Change when a record expires; see Store."""
-        await self._call("touch", key, epoch, expires_s)
-
-    async def delete(self, key: str, epoch: int) -> None:
-        """Delete a record; see Store."""
-        await self._call("delete", key, epoch)
 
     async def sweep(self, now_s: float) -> int:
         """Delete the records that have expired; see Store."""
@@ -64,32 +62,37 @@ class RemoteStore(Store):
         try:
             return await self._supervisor.call(f"store_{name}", *arguments)
         except CallFailed as error:
-            if error.kind == Fenced.__name__:
-                raise Fenced from None
             raise StoreUnavailable(error.reason) from None
         except PeerError as error:
             raise StoreUnavailable(str(error)) from None
 
 
+def _fields(change: Change) -> tuple[Any, ...]:
+    return astuple(change) if isinstance(change, Record) else change
+
+
+def _answer(plain: int | str) -> Answer:
+    return StoreUnavailable(plain) if isinstance(plain, str) else Outcome(plain)
+
+
+def _plain(answer: Answer) -> int | str:
+    return answer.value if isinstance(answer, Outcome) else answer.reason
+
+
 def store_handlers(store: Store) -> dict[str, Handler]:
     """Return what answers the calls of `RemoteStore`."""
 
-    async def create(record: list[Any]) -> None:
-        await store.create(Record(*record))
-
-    async def save(record: list[Any]) -> None:
-        await store.save(Record(*record))
+    async def write(changes: list[list[Any]]) -> list[int | str]:
+        answers = await store.write([KINDS[kind](*rest) for kind, *rest in changes])
+        return [_plain(answer) for answer in answers]
 
     async def claim(key: str, now_s: float) -> tuple[Any, ...] | None:
         record = await store.claim(key, now_s)
         return None if record is None else astuple(record)
 
     return {
-        "store_create": create,
-        "store_save": save,
+        "store_write": write,
         "store_claim": claim,
-        "store_touch": store.touch,
-        "store_delete": store.delete,
         "store_sweep": store.sweep,
     }
 

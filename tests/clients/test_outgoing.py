@@ -101,3 +101,21 @@ def test_what_waits_to_be_sent_counts_where_nothing_is_kept_after_it():
     assert log.drop_payloads(8 * 2) == [1]
     assert drained(log) == [EventsFrame(1, b""), frame(2)]
     assert log.kept_bytes == 0
+
+
+def test_a_log_that_keeps_from_now_on_is_complete_once_the_rest_is_durable():
+    log = SendLog(resumable=False)
+    for message in (frame(1), frame(2), Flush(1)):
+        log.append(message, events=1)
+    drained(log)
+    log.keep()
+    later = [frame(3), Reset(2), frame(4)]
+    for message in later:
+        log.append(message, events=1)
+    drained(log)
+    log.discard_durable(1)
+    assert not log.complete
+    log.discard_durable(2)
+    assert log.complete
+    assert log.rewind(2) == (2, 24)
+    assert drained(log) == [Flush(1), *later]

@@ -174,3 +174,17 @@ def test_a_session_that_cannot_be_resumed_ends_when_it_is_suspended():
     session = Session(Open("toy"), opened())
     session.receive(IDLE, 0.0)
     assert session.failure.code == "session_idle"
+
+
+def test_a_session_can_be_resumed_once_it_has_a_token_and_keeps_what_may_be_lost():
+    session = Session(Open("toy"), opened())
+    sent(session, 4)
+    assert not session.resumable
+    session.receive(Ack(0, 0, 0, 0, resume="token"), 0.0)
+    assert session.opened.resume == "token"
+    assert not session.resumable  # frame 1 is neither kept nor durable
+    sent(session, 4)
+    session.receive(Ack(1, 4, 32, 1, resume="token"), 0.0)
+    assert session.resumable
+    session.receive(IDLE, 0.0)
+    assert (session.suspended, session.failure) == (True, None)

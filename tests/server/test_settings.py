@@ -93,7 +93,7 @@ def test_each_setting_has_an_option_but_those_that_only_the_environment_sets() -
     options: dict[str, Any] = {each.dest: each for each in parser()._actions}
     names = {item.name for item in fields(Settings)}
     assert options.keys() - {"help"} <= names
-    hidden = {"keys", "tls_key_password", "outbox_messages", "snapshot_events"}
+    hidden = {"keys", "tls_key_password", "outbox_messages"}
     assert names - options.keys() == hidden
     assert options["models"].option_strings == ["--model"]
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from saccade.server.protocol.messages import Ack, ErrorMessage
+from saccade.server.sessions.registry import key_of
+from saccade.server.sessions.stores.redis import PREFIX
 from tests.redis_server import RedisServer
 from tests.toy import event_scores, some_events, wait_until
 
@@ -29,8 +34,9 @@ def pair(serve: Any, redis: RedisServer) -> tuple[Any, Any]:
 
 
 def durable(client: Any) -> None:
-    while client.hear_until(Ack).durable_seq < client.seq:
-        pass
+    """Hear the client's messages until all that it has sent is durable."""
+    while not client.of(Ack) or client.acked.durable_seq < client.seq:
+        client.hear()
 
 
 def test_a_session_goes_on_at_the_other_server(pair: tuple[Any, Any]) -> None:
@@ -67,19 +73,95 @@ def test_the_server_that_a_session_left_is_fenced(pair: tuple[Any, Any]) -> None
     wait_until(lambda: here.service.engine.slots_used("toy") == 0)
 
 
-def test_without_its_store_a_server_goes_on_and_says_so(
-    serve: Any, redis: RedisServer
+def test_a_failover_that_lost_the_claim_harms_only_who_was_claimed_from(
+    pair: tuple[Any, Any], redis: RedisServer
 ) -> None:
-    server = serve(store="redis", store_url=redis.url, snapshot_s=0.05)
+    here, there = pair
+    with here.client() as first, there.client() as second:
+        opened = first.open()
+        first.send(EVENTS[:20])
+        durable(first)
+        key = PREFIX + key_of(opened.resume)
+        with Redis.from_url(redis.url) as replica:
+            behind = replica.dump(key)
+            second.open(resume=opened.resume)
+            second.seq = 1
+            replica.restore(key, 0, behind, replace=True)
+        second.send(EVENTS[20:30])
+        durable(second)
+        first.send(EVENTS[20:30])
+        assert first.close_code() == 4410
+        assert first.of(ErrorMessage)[-1].code == "taken_over"
+        second.send(EVENTS[30:])
+        closed = second.finish()
+    assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
+
+
+def test_a_store_that_loses_everything_ends_no_session(
+    pair: tuple[Any, Any], redis: RedisServer
+) -> None:
+    here, there = pair
+    with ExitStack() as stack:
+        clients = [stack.enter_context(here.client()) for _ in range(5)]
+        tokens = [client.open().resume for client in clients]
+        for client in clients:
+            client.send(EVENTS[:20])
+            durable(client)
+        redis.wipe()
+        for client in clients:
+            client.send(EVENTS[20:30])
+            durable(client)
+        for client in clients:
+            assert client.of(ErrorMessage) == []
+            client.socket.socket.close()
+    for token in tokens:
+        with there.client() as again:
+            again.seq = again.open(resume=token).seq
+            again.send(EVENTS[30:])
+            closed = again.finish()
+        assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
+
+
+def test_while_the_store_hangs_sessions_begin_and_have_their_token_later(
+    pair: tuple[Any, Any], redis: RedisServer
+) -> None:
+    here, there = pair
+    redis.pause()
+    with here.client() as client:
+        opened = client.open()  # before the store has answered anything
+        assert (opened.resume, opened.resume_ttl_ms) == (None, 300_000)
+        client.send(EVENTS[:20])
+        redis.go_on()
+        durable(client)
+        token = client.acked.resume
+        assert token is not None
+        client.socket.socket.close()
+    with there.client() as again:
+        again.seq = again.open(resume=token).seq
+        again.send(EVENTS[20:])
+        closed = again.finish()
+    assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
+
+
+def test_without_its_store_a_server_goes_on_for_longer_than_a_lease_and_says_so(
+    serve: Any, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"store": "redis", "store_url": redis.url, "snapshot_s": 0.05}
+    server = serve(**options, lease_s=0.5)
     with server.client() as before:
         before.open()
         redis.kill()
-        before.send(EVENTS)
+        for number in range(20):
+            before.send(EVENTS[2 * number : 2 * number + 2])
+            time.sleep(0.1)
         with server.client() as after:
             assert after.open().resume is None
             after.send(EVENTS)
             assert after.finish().ticks == 20
+        assert len(before.of(ErrorMessage)) == 0
         assert before.finish().ticks == 20
-    assert b"saccade_session_store_failures_total 0" not in (
-        server.service.metrics.exposition()
-    )
+    metrics = server.service.metrics.exposition()
+    assert b"saccade_session_store_failures_total 0" not in metrics
+    assert b"saccade_session_store_up 0" in metrics
+    outages = [one for one in caplog.records if "sessions go on" in one.message]
+    assert len(outages) == 1

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from saccade.server.sessions.stores.store import Fenced, Record, Store
+from saccade.server.sessions.stores.store import (
+    Answer,
+    Change,
+    Check,
+    Delete,
+    Outcome,
+    Record,
+    Store,
+    Touch,
+    next_epoch,
+)
 
 
 class MemoryStore(Store):
@@ -13,34 +24,18 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
 
-    async def create(self, record: Record) -> None:
-        """Keep a new record; see Store."""
-        self._records[record.key] = record
-
-    async def save(self, record: Record) -> None:
-        """Replace a record; see Store."""
-        if self._held(record.key, record.epoch) is None:
-            raise Fenced
-        self._records[record.key] = record
+    async def write(self, changes: Sequence[Change]) -> list[Answer]:
+        """Do changes; see Store."""
+        return [self._write(change) for change in changes]
 
     async def claim(self, key: str, now_s: float) -> Record | None:
         """Raise a record's epoch and return it; see Store."""
         record = self._records.get(key)
-        if record is None or record.expires_s <= now_s:
+        if record is None or not record.data or record.expires_s <= now_s:
             return None
-        self._records[key] = replace(record, epoch=record.epoch + 1)
-        return self._records[key]
-
-    async def touch(self, key: str, epoch: int, expires_s: float) -> None:
-        """Change when a record expires; see Store."""
-        record = self._held(key, epoch)
-        if record is not None:
-            self._records[key] = replace(record, expires_s=expires_s)
-
-    async def delete(self, key: str, epoch: int) -> None:
-        """Delete a record; see Store."""
-        if self._held(key, epoch) is not None:
-            del self._records[key]
+        claimed = replace(record, epoch=next_epoch(record.epoch, now_s))
+        self._records[key] = claimed
+        return claimed
 
     async def sweep(self, now_s: float) -> int:
         """Delete the records that have expired; see Store."""
@@ -53,6 +48,27 @@ class MemoryStore(Store):
         """Delete all records; see Store."""
         self._records.clear()
 
-    def _held(self, key: str, epoch: int) -> Record | None:
-        record = self._records.get(key)
-        return record if record is not None and record.epoch == epoch else None
+    def _write(self, change: Change) -> Outcome:
+        stored = self._records.get(change.key)
+        if stored is not None and stored.epoch > change.epoch:
+            return Outcome.FENCED
+        if isinstance(change, Delete):
+            self._records[change.key] = Record(*change, data=b"")
+            return Outcome.DONE
+        if stored is not None and not stored.data:
+            return Outcome.FENCED
+        match change:
+            case Record():
+                self._records[change.key] = change
+                return Outcome.DONE
+            case Touch() | Check():
+                return self._touch(change, stored)
+
+    def _touch(self, change: Touch | Check, stored: Record | None) -> Outcome:
+        owned = (change.epoch, change.was_s)
+        if stored is None or (stored.epoch, stored.expires_s) != owned:
+            return Outcome.MISSING
+        if isinstance(change, Touch):
+            touched = replace(stored, expires_s=change.expires_s)
+            self._records[change.key] = touched
+        return Outcome.DONE

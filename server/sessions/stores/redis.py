@@ -1,99 +1,147 @@
-"""A store in Redis: it outlives the server, and several servers may share it.
+"""A store in Redis or Valkey: it outlives the server, and several servers may share it.
 
-Each step that reads before it writes is a script, which Redis runs atomically. Redis
-deletes expired records by itself. Its configuration decides what a kill of Redis may
-lose: nothing with `appendonly yes` and `appendfsync always`.
+Each step that reads before it writes is a script, which Redis runs atomically, on one
+key: so a cluster may spread the records over its nodes. Redis deletes expired records
+by itself. Its configuration decides what a kill of Redis may lose: nothing with
+`appendonly yes` and `appendfsync always`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
-from redis import Redis
-from redis.asyncio import BlockingConnectionPool, Redis as AsyncRedis
+from redis import Redis, RedisCluster
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Redis as AsyncRedis,
+    RedisCluster as AsyncRedisCluster,
+)
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.cluster import ClusterNode
+from redis.exceptions import RedisClusterException, RedisError
 
-from saccade.server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
+from saccade.server.sessions.stores.store import (
+    Answer,
+    Change,
+    Check,
+    Delete,
+    Outcome,
+    Record,
+    Store,
+    StoreUnavailable,
+    Touch,
+    first_epoch,
+)
+
+T = TypeVar("T")
 
 PREFIX: Final = "saccade:session:"
-ANSWER_S: Final = 5.0
-"""How long to wait for an answer before the store counts as unavailable."""
-RETRIES: Final = 3
+ANSWER_S: Final = 2.0
+"""How long to wait for an answer before the store counts as unavailable: less than half
+a lease, so that a store that hangs is known before one is over."""
+FAILURES: Final = (RedisError, RedisClusterException, OSError)
+RETRIES: Final = 2
+"""A connection that has ended, as after a restart of Redis, is made anew at once."""
 CONNECTIONS: Final = 8
 
-KEEP: Final = """
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'expires_s', ARGV[2], 'data', ARGV[3])
-redis.call('PEXPIREAT', KEYS[1], ARGV[4])
-return 1
-"""
-HELD: Final = "if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end"
-SAVE: Final = HELD + KEEP
-TOUCH: Final = f"""{HELD}
-redis.call('HSET', KEYS[1], 'expires_s', ARGV[2])
+SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+"""Schemes of an address, and what the client library calls them."""
+CLUSTER: Final = "+cluster"
+
+SAVE: Final = """
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if epoch and (tonumber(epoch) > tonumber(ARGV[1])
+  or redis.call('HEXISTS', KEYS[1], 'data') == 0) then return 0 end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'expires_s', ARGV[2], 'data', ARGV[4])
 redis.call('PEXPIREAT', KEYS[1], ARGV[3])
 return 1
 """
-DELETE: Final = f"{HELD} return redis.call('DEL', KEYS[1])"
+"""A record without `data` is a tombstone."""
+DELETE: Final = """
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if epoch and tonumber(epoch) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'expires_s', ARGV[2])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+return 1
+"""
+TOUCH: Final = """
+local found = redis.call('HMGET', KEYS[1], 'epoch', 'expires_s')
+if not found[1] then return 2 end
+if tonumber(found[1]) > tonumber(ARGV[1])
+  or redis.call('HEXISTS', KEYS[1], 'data') == 0 then return 0 end
+if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 2 end
+if ARGV[3] then
+  redis.call('HSET', KEYS[1], 'expires_s', ARGV[3])
+  redis.call('PEXPIREAT', KEYS[1], ARGV[4])
+end
+return 1
+"""
 CLAIM: Final = """
-local expires_s = redis.call('HGET', KEYS[1], 'expires_s')
-if not expires_s or tonumber(expires_s) <= tonumber(ARGV[1]) then return false end
-redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-return redis.call('HMGET', KEYS[1], 'epoch', 'expires_s', 'data')
+local found = redis.call('HMGET', KEYS[1], 'epoch', 'expires_s', 'data')
+if not found[3] or tonumber(found[2]) <= tonumber(ARGV[1]) then return false end
+local epoch = math.max(tonumber(found[1]) + 1, tonumber(ARGV[2]))
+epoch = string.format('%.0f', epoch)
+redis.call('HSET', KEYS[1], 'epoch', epoch)
+return {epoch, found[2], found[3]}
 """
 
 
 class RedisStore(Store):
-    """Records as hashes of one Redis.
+    """Records as hashes of one Redis, or of a cluster.
 
     Args:
-        url: Its address, `redis://host:port/database`; `rediss://` is with TLS.
+        url: Its address: `redis://host:port/database`, `rediss://…` with TLS,
+            `redis+cluster://host:port,host:port` a cluster by some of its nodes;
+            `valkey` in place of `redis` is the same.
 
     Raises:
-        StoreUnavailable: No Redis answers at this address.
+        StoreUnavailable: It is no such address, or no Redis answers there.
     """
 
     def __init__(self, url: str) -> None:
         try:
-            with Redis.from_url(url, socket_timeout=ANSWER_S) as probe:
-                probe.ping()
-        except (RedisError, OSError, ValueError) as error:
+            address = _Address.read(url)
+            address.probe()
+        except (*FAILURES, ValueError) as error:
             raise StoreUnavailable(f"Redis: {error}") from None
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=ANSWER_S,
-            socket_timeout=ANSWER_S,
-            socket_connect_timeout=ANSWER_S,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), RETRIES),
-        )
-        self._redis = AsyncRedis.from_pool(pool)
+        self._redis = address.client()
 
-    async def create(self, record: Record) -> None:
-        """Keep a new record; see Store."""
-        await self._run(KEEP, record.key, *_written(record))
+    async def write(self, changes: Sequence[Change]) -> list[Answer]:
+        """Do changes in one pipeline; see Store.
 
-    async def save(self, record: Record) -> None:
-        """Replace a record; see Store."""
-        if not await self._run(SAVE, record.key, *_written(record)):
-            raise Fenced
+        A script may run twice where its first answer was lost: a save and a deletion
+        are then done again, and a record that was touched counts as missing.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for change in changes:
+            script, *arguments = _script(change)
+            pipeline.eval(script, 1, PREFIX + change.key, *arguments)
+        answers = await _answered(pipeline.execute(raise_on_error=False))
+        return [_answer(answer) for answer in answers]
 
     async def claim(self, key: str, now_s: float) -> Record | None:
-        """Raise a record's epoch and return it; see Store."""
-        found = await self._run(CLAIM, key, repr(now_s))
+        """Raise a record's epoch and return it; see Store.
+
+        Where the first answer was lost, a second claim skips an epoch.
+        """
+        arguments = repr(now_s), first_epoch(now_s)
+        command = self._redis.eval(CLAIM, 1, PREFIX + key, *arguments)
+        found = await _answered(command)
         if found is None:
             return None
         epoch, expires_s, data = found
         return Record(key, int(epoch), float(expires_s), data)
-
-    async def touch(self, key: str, epoch: int, expires_s: float) -> None:
-        """Change when a record expires; see Store."""
-        await self._run(TOUCH, key, epoch, repr(expires_s), _in_ms(expires_s))
-
-    async def delete(self, key: str, epoch: int) -> None:
-        """Delete a record; see Store."""
-        await self._run(DELETE, key, epoch)
 
     async def sweep(self, now_s: float) -> int:
         """Do nothing: Redis deletes expired records by itself; see Store."""
@@ -103,21 +151,96 @@ class RedisStore(Store):
         """Close the connections; see Store."""
         await self._redis.aclose()
 
-    async def _run(self, script: str, key: str, *arguments: Any) -> Any:
-        """Run a script on a record.
 
-        A script may run twice where its first answer was lost. That does no harm: a
-        second claim skips an epoch, and the other scripts are idempotent.
-        """
-        try:
-            return await self._redis.eval(script, 1, PREFIX + key, *arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis: {error}") from None
+class _Address(NamedTuple):
+    """An address of one Redis, and further nodes where it is a cluster's."""
+
+    url: str
+    cluster: bool
+    nodes: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def read(cls, url: str) -> _Address:
+        """Read an address; ValueError, without the password, where it is none."""
+        scheme, _, place = url.partition("://")
+        base = scheme.removesuffix(CLUSTER)
+        if base not in SCHEMES or not place:
+            known = ", ".join(SCHEMES)
+            raise ValueError(
+                f"its address has to begin with one of {known} and ://, or with "
+                f"redis{CLUSTER}:// for a cluster"
+            )
+        if base == scheme:
+            return cls(f"{SCHEMES[base]}://{place}", cluster=False)
+        first, *others = place.split(",")
+        last, slash, path = (others[-1] if others else "").partition("/")
+        nodes = tuple(_node(each) for each in [*others[:-1], last] if each)
+        return cls(f"{SCHEMES[base]}://{first}{slash}{path}", cluster=True, nodes=nodes)
+
+    def probe(self) -> None:
+        """Raise unless a Redis answers."""
+        limits: dict[str, Any] = {
+            "socket_timeout": ANSWER_S,
+            "socket_connect_timeout": ANSWER_S,
+        }
+        if not self.cluster:
+            with Redis.from_url(self.url, **limits) as client:
+                client.ping()
+            return
+        nodes = [ClusterNode(*node) for node in self.nodes]  # type: ignore[no-untyped-call]
+        RedisCluster.from_url(self.url, startup_nodes=nodes, **limits).close()
+
+    def client(self) -> AsyncRedis | AsyncRedisCluster:
+        """Return a client, which connects at its first command."""
+        limits: dict[str, Any] = {
+            "max_connections": CONNECTIONS,
+            "socket_timeout": ANSWER_S,
+            "socket_connect_timeout": ANSWER_S,
+            "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), RETRIES),
+        }
+        if self.cluster:
+            nodes = [AsyncClusterNode(*node) for node in self.nodes]
+            return AsyncRedisCluster.from_url(self.url, startup_nodes=nodes, **limits)
+        pool = BlockingConnectionPool.from_url(self.url, timeout=ANSWER_S, **limits)
+        return AsyncRedis.from_pool(pool)
 
 
-def _written(record: Record) -> tuple[Any, ...]:
-    expires_s = record.expires_s
-    return record.epoch, repr(expires_s), record.data, _in_ms(expires_s)
+def _node(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{text!r} is no HOST:PORT of a cluster's node")
+    return host, int(port)
+
+
+def _script(change: Change) -> tuple[Any, ...]:
+    """Return the script that does a change, and its arguments."""
+    match change:
+        case Record(_, epoch, expires_s, data):
+            return SAVE, epoch, repr(expires_s), _in_ms(expires_s), data
+        case Delete(_, epoch, expires_s):
+            return DELETE, epoch, repr(expires_s), _in_ms(expires_s)
+        case Touch(_, epoch, was_s, expires_s):
+            return TOUCH, epoch, repr(was_s), repr(expires_s), _in_ms(expires_s)
+        case Check(_, epoch, was_s):
+            return TOUCH, epoch, repr(was_s)
+
+
+async def _answered(command: Awaitable[T]) -> T:
+    """Wait for an answer, as long as one may take with all attempts."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await command
+    except TimeoutError:
+        reason = f"Redis: no answer within {ANSWER_S:g} s"
+        raise StoreUnavailable(reason) from None
+    except FAILURES as error:
+        raise StoreUnavailable(f"Redis: {error}") from None
+
+
+def _answer(answer: Any) -> Answer:
+    if isinstance(answer, Exception):
+        return StoreUnavailable(f"Redis: {answer}")
+    return Outcome(answer)
 
 
 def _in_ms(seconds: float) -> int:

@@ -9,13 +9,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from saccade.server.sessions.stores.store import Fenced, Record, Store, StoreUnavailable
+from saccade.server.sessions.stores.store import (
+    Answer,
+    Change,
+    Check,
+    Delete,
+    Outcome,
+    Record,
+    Store,
+    StoreUnavailable,
+    Touch,
+    first_epoch,
+)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -26,6 +37,23 @@ CREATE TABLE IF NOT EXISTS sessions (
     data BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_s);
+"""
+SAVE: Final = """
+INSERT INTO sessions VALUES (?,?,?,?) ON CONFLICT (key) DO UPDATE
+SET epoch=excluded.epoch, expires_s=excluded.expires_s, data=excluded.data
+WHERE sessions.epoch<=excluded.epoch AND length(sessions.data)>0
+"""
+DELETE: Final = """
+INSERT INTO sessions VALUES (?,?,?,x'') ON CONFLICT (key) DO UPDATE
+SET epoch=excluded.epoch, expires_s=excluded.expires_s, data=excluded.data
+WHERE sessions.epoch<=excluded.epoch
+"""
+FIND: Final = "SELECT epoch, expires_s, length(data) FROM sessions WHERE key=?"
+TOUCH: Final = "UPDATE sessions SET expires_s=? WHERE key=?"
+CLAIM: Final = """
+UPDATE sessions SET epoch=max(epoch+1,?)
+WHERE key=? AND expires_s>? AND length(data)>0
+RETURNING key, epoch, expires_s, data
 """
 BUSY_S: Final = 5.0
 """How long to wait while another server writes to the same file."""
@@ -52,39 +80,20 @@ class SqliteStore(Store):
             self._thread.shutdown()
             raise StoreUnavailable(f"{path}: {error}") from None
 
-    async def create(self, record: Record) -> None:
-        """Keep a new record; see Store."""
-        row = (record.key, record.epoch, record.expires_s, record.data)
-        await self._do(
-            lambda db: db.execute("INSERT INTO sessions VALUES (?,?,?,?)", row)
-        )
+    async def write(self, changes: Sequence[Change]) -> list[Answer]:
+        """Do changes in one transaction; see Store."""
 
-    async def save(self, record: Record) -> None:
-        """Replace a record; see Store."""
-        row = (record.expires_s, record.data, record.key, record.epoch)
-        statement = "UPDATE sessions SET expires_s=?, data=? WHERE key=? AND epoch=?"
-        if await self._do(lambda db: db.execute(statement, row).rowcount) == 0:
-            raise Fenced
+        def work(database: sqlite3.Connection) -> list[Answer]:
+            return [_write(database, change) for change in changes]
+
+        answers: list[Answer] = await self._do(work)
+        return answers
 
     async def claim(self, key: str, now_s: float) -> Record | None:
         """Raise a record's epoch and return it; see Store."""
-        statement = (
-            "UPDATE sessions SET epoch=epoch+1 WHERE key=? AND expires_s>? "
-            "RETURNING key, epoch, expires_s, data"
-        )
-        rows = await self._do(lambda db: db.execute(statement, (key, now_s)).fetchall())
+        row = (first_epoch(now_s), key, now_s)
+        rows = await self._do(lambda db: db.execute(CLAIM, row).fetchall())
         return Record(*rows[0]) if rows else None
-
-    async def touch(self, key: str, epoch: int, expires_s: float) -> None:
-        """Change when a record expires; see Store."""
-        row = (expires_s, key, epoch)
-        statement = "UPDATE sessions SET expires_s=? WHERE key=? AND epoch=?"
-        await self._do(lambda db: db.execute(statement, row))
-
-    async def delete(self, key: str, epoch: int) -> None:
-        """Delete a record; see Store."""
-        statement = "DELETE FROM sessions WHERE key=? AND epoch=?"
-        await self._do(lambda db: db.execute(statement, (key, epoch)))
 
     async def sweep(self, now_s: float) -> int:
         """Delete the records that have expired; see Store."""
@@ -125,6 +134,32 @@ class SqliteStore(Store):
         for (_, future), result in zip(batch, results, strict=True):
             with suppress(Exception):
                 future.set_result(result)
+
+
+def _write(database: sqlite3.Connection, change: Change) -> Outcome:
+    match change:
+        case Record(key, epoch, expires_s, data):
+            done = database.execute(SAVE, (key, epoch, expires_s, data)).rowcount
+            return Outcome.DONE if done else Outcome.FENCED
+        case Delete():
+            done = database.execute(DELETE, change).rowcount
+            return Outcome.DONE if done else Outcome.FENCED
+        case Touch() | Check():
+            return _touch(database, change)
+
+
+def _touch(database: sqlite3.Connection, change: Touch | Check) -> Outcome:
+    found = database.execute(FIND, (change.key,)).fetchone()
+    if found is None:
+        return Outcome.MISSING
+    epoch, expires_s, size = found
+    if epoch > change.epoch or not size:
+        return Outcome.FENCED
+    if (epoch, expires_s) != (change.epoch, change.was_s):
+        return Outcome.MISSING
+    if isinstance(change, Touch):
+        database.execute(TOUCH, (change.expires_s, change.key))
+    return Outcome.DONE
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -33,14 +33,7 @@ from saccade.server.sessions.session_input import (
     QueueLimits,
     SessionInput,
 )
-from saccade.server.sessions.snapshot_writer import (
-    COPIED_EVENTS,
-    SnapshotPolicy,
-    SnapshotWriter,
-)
 from saccade.server.sessions.snapshots import Snapshot, decode, encode
-from saccade.server.sessions.stores.memory import MemoryStore
-from saccade.server.sessions.stores.store import Record
 from tests.server.sessions.bench import RecordingSink, send_frame
 from tests.toy import event_scores, some_events, toy_model
 
@@ -165,37 +158,6 @@ def test_a_slot_is_given_back_once_released() -> None:
     client.session.release()
     assert client.engine.closed == 1
     assert client.engine.of(Opened)[0].session == "s1"
-
-
-async def test_a_session_that_was_released_meanwhile_is_not_asked_for_a_snapshot() -> (
-    None
-):
-    """Its slot may be leased to another session by then."""
-    store, client = MemoryStore(), Client()
-    await store.create(Record("k", 1, 1e12, b""))
-    writer = SnapshotWriter(store, ("k", 1), client.session, SnapshotPolicy())
-    client.send(some_events(1))
-    client.session.release()
-    assert not writer.due()
-    await writer.save()  # the fake stream has no `export`: asking would raise
-    record = await store.claim("k", 0.0)
-    assert record is not None
-    assert record.data == b""
-
-
-def test_a_session_with_much_under_way_is_saved_less_often() -> None:
-    now_s, client = [0.0], Client()
-    policy = SnapshotPolicy(every_s=1.0)
-    writer = SnapshotWriter(
-        MemoryStore(), ("k", 1), client.session, policy, lambda: now_s[0]
-    )
-    client.send(some_events(1))
-    now_s[0] = 1.0
-    assert writer.due()
-    client.session._fresh.came(4 * COPIED_EVENTS, 0.0)
-    assert not writer.due()
-    now_s[0] = 5.0
-    assert writer.due()
 
 
 @settings(max_examples=60)

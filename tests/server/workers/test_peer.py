@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from saccade.server.sessions.stores.memory import MemoryStore
-from saccade.server.sessions.stores.store import Fenced, Record, StoreUnavailable
+from saccade.server.sessions.stores.store import (
+    Delete,
+    Outcome,
+    Record,
+    StoreUnavailable,
+    Touch,
+)
 from saccade.server.workers.peer import CallFailed, Peer, PeerLost, ask_all
 from saccade.server.workers.shared import RemoteStore, store_handlers
 
@@ -81,15 +87,17 @@ async def test_who_does_not_answer_is_left_out() -> None:
 async def test_a_store_in_another_process_is_as_one_in_this() -> None:
     async with pair(store_handlers(MemoryStore())) as (caller, answerer, _):
         store = RemoteStore(caller)
-        await store.create(Record("key", 1, 100.0, b"first"))
-        await store.save(Record("key", 1, 100.0, b"second"))
+        old = Record("key", 1, 100.0, b"second")
+        assert await store.write([Record("key", 1, 100.0, b"first")]) == [Outcome.DONE]
+        assert await store.write([old]) == [Outcome.DONE]
         claimed = await store.claim("key", 50.0)
-        assert claimed == Record("key", 2, 100.0, b"second")
-        with pytest.raises(Fenced):
-            await store.save(Record("key", 1, 100.0, b"late"))
-        await store.touch("key", 2, 10.0)
+        assert claimed == Record("key", 50_000, 100.0, b"second")
+        epoch = claimed.epoch
+        changes = [old, Touch("key", epoch, 1.0, 2.0), Touch("key", epoch, 100.0, 10.0)]
+        outcomes = [Outcome.FENCED, Outcome.MISSING, Outcome.DONE]
+        assert await store.write(changes) == outcomes
         assert await store.claim("key", 50.0) is None
         assert await store.sweep(50.0) == 1
         answerer.close()
         with pytest.raises(StoreUnavailable):
-            await store.delete("key", 2)
+            await store.write([Delete("key", epoch, 60.0)])
