@@ -155,7 +155,7 @@ def create_fleet(service: Service) -> Fleet | None:
         return None
     from saccade.server.fleet.redis import RedisDirectory
 
-    directory = RedisDirectory.of(service.settings.store_url)
+    directory = RedisDirectory(service.settings.store_url)
     return Fleet(directory, partial(own_report, service), service.quotas)
 
 
@@ -224,7 +224,7 @@ def create_tickets(settings: Settings) -> TicketOffice:
         return Tickets()
     from saccade.server.transport.redis_tickets import RedisTickets
 
-    return RedisTickets.of(settings.store_url)
+    return RedisTickets(settings.store_url)
 
 
 def create_app(service: Service) -> App:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import RedisError
-
 from saccade.server.fleet.directory import Directory, DirectoryUnavailable
 from saccade.server.fleet.report import Report
+from saccade.server.redis_address import RedisAddress, RedisUnavailable, answered
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -21,9 +19,6 @@ INDEX: Final = "saccade:{fleet}:replicas"
 """A sorted set: each process by when its report expires, ms."""
 REPORTS: Final = "saccade:{fleet}:reports"
 """A hash: each process's report."""
-ANSWER_S: Final = 1.0
-"""How long to wait for an answer; the next heartbeat comes soon."""
-
 NOW: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -49,22 +44,17 @@ return redis.call('HVALS', KEYS[2])
 
 
 class RedisDirectory(Directory):
-    """The reports in one Redis.
+    """The reports in one Redis, or on one node of a cluster.
 
     Args:
-        redis: The store's connections, or others; closed with the directory.
+        url: Its address; see `RedisAddress`.
+
+    Raises:
+        ValueError: It is no such address.
     """
 
-    def __init__(self, redis: AsyncRedis) -> None:
-        self._redis = redis
-
-    @classmethod
-    def of(cls, url: str) -> RedisDirectory:
-        """Return the directory at an address, `redis://host:port/database`."""
-        redis: AsyncRedis = AsyncRedis.from_url(
-            url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
-        )
-        return cls(redis)
+    def __init__(self, url: str) -> None:
+        self._redis = RedisAddress.read(url).client()
 
     async def announce(self, report: Report, ttl_s: float) -> None:
         """Keep a report; see Directory."""
@@ -90,10 +80,11 @@ class RedisDirectory(Directory):
         await self._redis.aclose()
 
     async def _run(self, script: str, *arguments: Any) -> Any:
+        command = self._redis.eval(script, 2, INDEX, REPORTS, *arguments)
         try:
-            return await self._redis.eval(script, 2, INDEX, REPORTS, *arguments)
-        except (RedisError, OSError) as error:
-            raise DirectoryUnavailable(f"Redis: {error}") from None
+            return await answered(command)
+        except RedisUnavailable as error:
+            raise DirectoryUnavailable(f"{error}") from None
 
 
 def _name(report: Report) -> str:
