@@ -222,6 +222,7 @@ async def running(service: Service) -> AsyncIterator[None]:
         service.background.repeat(RELOADING, service.settings.reload_s, reloading.look)
     yield
     service.background.stop()
+    await service.close_uploads()
     await service.registry.close()
     await asyncio.to_thread(service.engine.stop)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -71,6 +72,7 @@ async def classify(
     model: ServedModel,
     chunks: AsyncIterator[Events],
     window_events: int,
+    half_life_ms: float = math.inf,
 ) -> Classification:
     """Score a recording; at most about two windows of it wait at any time.
 
@@ -79,13 +81,14 @@ async def classify(
         model: The model that scores it.
         chunks: Its events, checked and of the model's sensor, in order of time.
         window_events: Events that may wait before the next chunk is read.
+        half_life_ms: How fast the scores forget, ms.
 
     Raises:
         ProtocolError: The engine has no place, or failed.
     """
     scores = _Scores()
     try:
-        stream = client.open(model.key, float("inf"), scores)
+        stream = client.open(model.key, half_life_ms, scores)
     except EngineError as error:
         raise to_wire_error(error) from None
     try:

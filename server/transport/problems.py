@@ -15,8 +15,11 @@ from starlette.routing import compile_path
 from saccade.model.events.errors import (
     EventOutsideSensor,
     EventsError,
+    ReaderMissing,
+    RecordingError,
     SensorMismatch,
     UnsortedEvents,
+    UnsupportedRecording,
 )
 from saccade.server.logs import log_refusal
 from saccade.server.protocol import errors as wire
@@ -28,6 +31,7 @@ TITLES: Final = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     413: "Too large",
     415: "Unsupported media type",
     422: "Refused",
@@ -80,18 +84,22 @@ class Problem(Exception):
         least = 1 if self.status in {429, 503} else 0
         return max(least, math.ceil(float(self.facts.get("retry_after_s", 0))))
 
-    def response(self) -> Response:
-        """Write the document."""
+    def document(self) -> ProblemDocument:
+        """Return the document that describes the problem."""
         facts: dict[str, Any]
         facts = {name: wire.quotable(fact) for name, fact in self.facts.items()}
-        document = ProblemDocument(
+        return ProblemDocument(
             type=f"urn:saccade:problem:{self.code}",
             title=TITLES.get(self.status, "Refused"),
             status=self.status,
             detail=wire.clip(self.detail, wire.MESSAGE_CHARACTERS),
             code=self.code,
             **facts,
-        ).model_dump(exclude_none=True)
+        )
+
+    def response(self) -> Response:
+        """Answer a request with the document."""
+        document = self.document().model_dump(exclude_none=True)
         retry = {"Retry-After": f"{self.retry_s}"} if self.retry_s else None
         return JSONResponse(document, self.status, retry, media_type=MEDIA_TYPE)
 
@@ -103,24 +111,44 @@ def from_protocol(error: wire.ProtocolError) -> Problem:
     return Problem(error.http_status, error.code, str(error), **facts)
 
 
-def from_events(error: EventsError, recording: int) -> Problem:
-    """Write what is wrong with a recording's events, with the wire's codes."""
-    kind: type[wire.ProtocolError]
+def from_events(error: EventsError, recording: int, name: str = "") -> Problem:
+    """Write what is wrong with a recording: with the wire's codes, if it has some.
+
+    Args:
+        error: What is wrong.
+        recording: The recording's number in the request.
+        name: The recording's name at the client, if it has one.
+    """
+    facts: dict[str, Any] = {}
+    text = str(error)
     match error:
         case EventOutsideSensor(index=index, field=field, value=value):
-            kind = wire.FrameOutsideSensor
+            code = wire.FrameOutsideSensor.code
             facts = {"field": field, "index": index, "value": value}
         case UnsortedEvents(index=index, t_us=t_us):
-            kind = wire.FrameUnsorted
+            code = wire.FrameUnsorted.code
             facts = {"field": "t", "index": index, "value": t_us}
         case SensorMismatch(source=source):
-            kind = wire.SensorRefused
+            code = wire.SensorRefused.code
             facts = {"field": "sensor", "value": str(source)}
+        case RecordingError(reason=reason):
+            code, text = UNREADABLE[isinstance(error, UnsupportedRecording)], reason
+        case ReaderMissing():
+            code = "reader_missing"
         case _:
-            kind = wire.FrameUndecodable
+            code = wire.FrameUndecodable.code
             facts = {"field": "data"}
-    detail = f"recording {recording}: {error}"
-    return Problem(422, kind.code, detail, recording=recording, **facts)
+    detail = f"{which_recording(recording, name)}: {text}"
+    return Problem(422, code, detail, recording=recording, **facts)
+
+
+def which_recording(number: int, name: str) -> str:
+    """Return words for one recording of a request."""
+    return f"recording {number} ({name})" if name else f"recording {number}"
+
+
+UNREADABLE: Final = ("unreadable_recording", "unsupported_format")
+"""The codes of a file that cannot be read: because of what is in it, or of its kind."""
 
 
 def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
+from saccade.server.reading.readers import Readers
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.signal import Signal
 from saccade.server.sessions.watch_desk import WatchDesk
@@ -25,6 +26,7 @@ from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import KeyQuotas
 from saccade.server.transport.sampler import Sampler
 from saccade.server.transport.send_queue import Ending, SendQueue
+from saccade.server.transport.uploads import UploadFolder
 
 RESTART: Final = Ending(1012, "the server stops, or a part of it has")
 READING: Final = 0.75
@@ -50,6 +52,8 @@ class Service:
     background: Background = field(init=False)
     desk: WatchDesk = field(init=False)
     sampler: Sampler = field(init=False)
+    uploads: UploadFolder = field(init=False)
+    readers: Readers = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
@@ -58,6 +62,8 @@ class Service:
         self.background = Background(self.metrics.count_background_failure)
         self.desk = WatchDesk(self.registry)
         self.sampler = Sampler(self.metrics, lambda: self.catalogue.current)
+        self.uploads = UploadFolder(self.settings.max_uploads_bytes)
+        self.readers = Readers()
         self._started_s = time.monotonic()
 
     @property
@@ -78,6 +84,11 @@ class Service:
         if name not in current:
             raise UnknownModel(name, tuple(current))
         return current[name]
+
+    async def close_uploads(self) -> None:
+        """End the reader processes, and remove what clients have sent as files."""
+        await self.readers.close()
+        self.uploads.close()
 
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""

@@ -250,6 +250,7 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
     yield
     service.background.stop()
+    await service.close_uploads()
     await service.registry.close()
     engine.close()
 

@@ -1,0 +1,271 @@
+"""Recordings of one request, scored side by side; used by every route that scores."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from fastapi import Request
+
+from saccade.model.events.errors import EventsError
+from saccade.model.events.fit import fit
+from saccade.model.events.reading import ReadOptions
+from saccade.model.events.sensor import Sensor
+from saccade.model.events.tolerance import Skipped, Tolerance
+from saccade.model.events.types import Events
+from saccade.server.engine.model_registry import ServedModel
+from saccade.server.protocol.reporting import scores
+from saccade.server.reading.frames import ReadRequest
+from saccade.server.sessions.classify import Classification, classify
+from saccade.server.transport.classify_bodies import (
+    Choices,
+    ClassifyForm,
+    ClassifyRequest,
+    RecordingScores,
+)
+from saccade.server.transport.multipart import UploadedFile
+from saccade.server.transport.problems import Problem, from_events, which_recording
+from saccade.server.transport.rate_limits import KeyQuota
+from saccade.server.transport.service import Service
+
+MOST_AT_ONCE: Final = 64
+"""Recordings that are scored at one time: as many rows as the largest batch has."""
+
+Result = TypeVar("Result")
+
+
+class Job(NamedTuple):
+    """One recording to score.
+
+    Attributes:
+        score: Scores it, or raises its problem.
+        name: Its name at the client, if it has one.
+    """
+
+    score: Callable[[], Awaitable[RecordingScores]]
+    name: str | None = None
+
+
+class Scorer:
+    """Scores one request's recordings by one model.
+
+    Args:
+        service: The server.
+        model: The model.
+        choices: How.
+        concurrency: Lets so many recordings of all requests be scored at one time.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        model: ServedModel,
+        choices: Choices,
+        concurrency: asyncio.Semaphore,
+    ) -> None:
+        self._service = service
+        self._model = model
+        self._choices = choices
+        self._concurrency = concurrency
+        self._half_life_ms = choices.half_life_ms or float("inf")
+
+    async def score_all(
+        self, jobs: Sequence[Job], *, partial: bool
+    ) -> list[RecordingScores]:
+        """Run the jobs of a request, and return their scores in order.
+
+        Args:
+            jobs: The recordings.
+            partial: Whether a problem is the recording's answer; otherwise the first
+                ends all jobs, and is raised.
+
+        Raises:
+            Problem: A recording cannot be scored.
+            ProtocolError: The engine has no place for a recording, or failed.
+        """
+
+        async def score(job: Job) -> RecordingScores:
+            try:
+                async with self._concurrency:
+                    return await job.score()
+            except Problem as problem:
+                if not partial:
+                    raise
+                return RecordingScores(name=job.name, problem=problem.document())
+
+        tasks = [asyncio.create_task(score(job)) for job in jobs]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def score_events(self, events: Events, skipped: Skipped) -> RecordingScores:
+        """Score a recording that is in memory, checked and fitted."""
+        result = await self._classify(_once(events))
+        self._count(result, skipped.events)
+        return scores_of(result, self._model, skipped)
+
+    async def score_file(
+        self, request: ReadRequest, number: int, name: str, budget: EventBudget
+    ) -> RecordingScores:
+        """Read a recording's file, and score it meanwhile.
+
+        Raises:
+            Problem: It cannot be read, or its events do not pass.
+        """
+        async with self._service.readers.reading(request) as reading:
+            try:
+                chunks = budget.counted(reading.chunks(), number, name)
+                result = await self._classify(chunks)
+            except EventsError as error:
+                raise from_events(error, number, name) from None
+            facts = reading.facts
+            self._count(result, facts.skipped)
+            skipped = Skipped(facts.skipped, facts.skipped_first)
+            found = scores_of(result, self._model, skipped)
+            found.name = name or None
+            found.sensor = reading.sensor.to_list() if reading.sensor else None
+            found.warnings = [*facts.warnings]
+            return found
+
+    async def _classify(self, chunks: AsyncIterator[Events]) -> Classification:
+        return await classify(
+            self._service.streams,
+            self._model,
+            chunks,
+            self._service.limits.window_events,
+            self._half_life_ms,
+        )
+
+    def _count(self, result: Classification, skipped: int) -> None:
+        metrics = self._service.metrics.model(self._model.name)
+        metrics.recordings.inc()
+        metrics.events_received.inc(result.events + result.pending)
+        metrics.events_skipped.inc(skipped)
+
+
+class EventBudget:
+    """The events that the files of one request may hold, together.
+
+    Args:
+        limit: How many.
+        quota: The key's, which each event is charged to.
+    """
+
+    def __init__(self, limit: int, quota: KeyQuota) -> None:
+        self._limit = limit
+        self._left = limit
+        self._quota = quota
+
+    async def counted(
+        self, chunks: AsyncIterator[Events], number: int, name: str
+    ) -> AsyncIterator[Events]:
+        """Yield a recording's chunks.
+
+        Raises:
+            Problem: There are too many events.
+        """
+        async for events in chunks:
+            self._left -= len(events)
+            if self._left < 0:
+                detail = f"one request may hold {self._limit:,} events"
+                detail = f"{which_recording(number, name)}: {detail}"
+                raise Problem(413, "too_many_events", detail, recording=number)
+            self._quota.charge(events=len(events))
+            yield events
+
+
+def read_request(form: ClassifyForm, file: UploadedFile, model: Sensor) -> ReadRequest:
+    """Return how a file of a form is to be read for a model's sensor."""
+    path = file.path
+    if form.format is not None:  # it came after the file, or the name says another
+        path = path.rename(path.with_suffix(f".{form.format}"))
+    options = ReadOptions(
+        sensor=form.sensor,
+        model_sensor=model,
+        chip=form.chip,
+        camera=form.camera,
+        columns=form.columns,
+        truncated=form.truncated,
+    )
+    return ReadRequest(
+        path,
+        model,
+        options,
+        form.clock_bits,
+        form.fit,
+        form.invalid,
+        form.sort_within_us,
+    )
+
+
+def fit_events(
+    events: Events | Problem, choices: ClassifyRequest, model: Sensor, number: int
+) -> tuple[Events, Skipped]:
+    """Check a recording in memory, and fit it to a model's sensor.
+
+    Returns:
+        Its events, and what was left out.
+
+    Raises:
+        Problem: The recording has one, or its events do not pass.
+    """
+    if isinstance(events, Problem):
+        raise events
+    source = choices.sensor or model
+    tolerance = Tolerance(source, choices.invalid, choices.sort_within_us)
+    try:
+        valid = tolerance.whole(events)
+        return fit(valid, source, model, choices.fit), tolerance.skipped
+    except EventsError as error:
+        raise from_events(error, number) from None
+
+
+async def _once(events: Events) -> AsyncIterator[Events]:
+    """Yield a recording that is in memory as one chunk."""
+    yield events
+
+
+def scores_of(
+    result: Classification, model: ServedModel, skipped: Skipped
+) -> RecordingScores:
+    """Write one recording's scores."""
+    top: dict[str, Any] = {}
+    if result.logits is not None:
+        top = scores(result.logits, model.labels)._asdict()
+    return RecordingScores(
+        **top,
+        events=result.events,
+        ticks=result.ticks,
+        pending=result.pending,
+        skipped=skipped.events,
+        skipped_first=skipped.first,
+    )
+
+
+async def unless_client_leaves(
+    request: Request, work: Coroutine[Any, Any, Result]
+) -> Result:
+    """Return what work returns; end it where the request's client leaves before.
+
+    Args:
+        request: The request, whose body was received whole.
+        work: Answers it.
+
+    Raises:
+        Problem: The client has left; nobody receives the answer.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Problem(400, "client_left", "the client left before its answer")
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
