@@ -32,6 +32,7 @@ from saccade.server.reading.frames import (
     EVENTS,
     FAILED,
     LENGTH,
+    MOST_BYTES,
     OPENED,
     REPORTED,
     Facts,
@@ -43,12 +44,13 @@ from saccade.server.reading.frames import (
 MEMORY_BYTES: Final = 1 << 30
 """What reading may take, beyond the process itself. HDF5 decompresses chunks of up to
 128 MiB whole."""
+FLUSHED_BYTES: Final = 1 << 16
 
 
 def main() -> None:
     """Read the recordings that are asked for on standard input, until that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the server
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb", MOST_BYTES)
     os.dup2(2, 1)  # a library that prints does not print into the answers
     limit_resources()
     requests = sys.stdin.buffer
@@ -79,7 +81,9 @@ def answer(request: ReadRequest, answers: BinaryIO) -> None:
     try:
         for each in read(request):
             answers.write(each)
-            answers.flush()
+            if len(each) >= FLUSHED_BYTES:  # what is short goes with the next
+                answers.flush()
+        answers.flush()
         return
     except REPORTED as error:
         failure = error

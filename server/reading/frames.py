@@ -7,7 +7,7 @@ of `EVENTS`, `DONE`; or, at any place, `FAILED`, which ends it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -53,7 +53,7 @@ class ReadRequest:
 
     path: Path
     target: Sensor
-    options: ReadOptions = ReadOptions()
+    options: ReadOptions = field(default_factory=ReadOptions)
     clock_bits: int | None = None
     fit: Fit = "reject"
     invalid: Invalid = "reject"

@@ -41,6 +41,7 @@ class _Scores:
         self.ticks = 0
         self.logits: npt.NDArray[np.floating[Any]] | None = None
         self._error: EngineError | None = None
+        self._wanted = 0
         self._signal = Signal()
 
     def scored(self, scores: TickScores) -> None:
@@ -48,11 +49,15 @@ class _Scores:
         self.logits = scores.logits[-1]
         if not scores.finite:
             self._error = EngineFailed("a score is not finite")
-        self._signal.notify()
+        if self._settled():  # otherwise each tick would wake the task that waits
+            self._signal.notify()
 
     def failed(self, error: EngineError) -> None:
         self._error = error
         self._signal.notify()
+
+    def _settled(self) -> bool:
+        return self.ticks >= self._wanted or self._error is not None
 
     async def wait_for(self, ticks: int) -> None:
         """Wait until so many ticks are scored.
@@ -60,9 +65,8 @@ class _Scores:
         Raises:
             ProtocolError: The engine failed.
         """
-        await self._signal.wait_for(
-            lambda: self.ticks >= ticks or self._error is not None
-        )
+        self._wanted = ticks
+        await self._signal.wait_for(self._settled)
         if self._error is not None:
             raise to_wire_error(self._error)
 

@@ -23,8 +23,8 @@ EVENTS: Final = np.array(
 """Four events that lie in any sensor of more than one pixel."""
 TABLE: Final = "t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in EVENTS)
 ABOUT: Final = (
-    "JSON; or the same map as application/msgpack, where `data` is bytes; or a form with "
-    "a part `recordings` for each file. It may be gzipped."
+    "JSON; or the same map as application/msgpack, where `data` is bytes; or a form "
+    "with a part `recordings` for each file. It may be gzipped."
 )
 
 

@@ -29,8 +29,11 @@ from saccade.server.transport.problems import Problem, from_events, which_record
 from saccade.server.transport.rate_limits import KeyQuota
 from saccade.server.transport.service import Service
 
-MOST_AT_ONCE: Final = 64
-"""Recordings that are scored at one time: as many rows as the largest batch has."""
+MOST_AT_ONCE: Final = 128
+"""Recordings that are scored at one time: twice the rows of the largest batch, so that
+batches stay full while some recordings end."""
+WINDOW_EVENTS: Final = 1 << 16
+"""Events of one recording that may wait for the device, at most."""
 
 Result = TypeVar("Result")
 
@@ -136,7 +139,7 @@ class Scorer:
             self._service.streams,
             self._model,
             chunks,
-            self._service.limits.window_events,
+            min(WINDOW_EVENTS, self._service.limits.window_events),
             self._half_life_ms,
         )
 
