@@ -47,8 +47,13 @@ MEMORY_BYTES: Final = 1 << 30
 FLUSHED_BYTES: Final = 1 << 16
 
 
+NICENESS: Final = 5
+"""Live sessions go before files."""
+
+
 def main() -> None:
     """Read the recordings that are asked for on standard input, until that ends."""
+    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the server
     answers = os.fdopen(os.dup(1), "wb", MOST_BYTES)
     os.dup2(2, 1)  # a library that prints does not print into the answers

@@ -7,7 +7,7 @@ of `EVENTS`, `DONE`; or, at any place, `FAILED`, which ends it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -61,23 +61,33 @@ class ReadRequest:
 
     def encode(self) -> bytes:
         """Return the request as a reader process receives it."""
-        content: bytes = msgpack.packb(asdict(self), default=str)
+        options = vars(self.options) | {
+            name: _to_plain(getattr(self.options, name)) for name in SENSORS
+        }
+        plain = {"path": str(self.path), "target": _to_plain(self.target)}
+        content: bytes = msgpack.packb(vars(self) | plain | {"options": options})
         return LENGTH.pack(len(content)) + content
 
     @classmethod
     def decode(cls, content: bytes) -> ReadRequest:
         """Return the request whose content `encode` wrote."""
-        plain = msgpack.unpackb(content)
+        plain = msgpack.unpackb(content, use_list=False)
         options = plain["options"]
-        for name in ("sensor", "model_sensor"):
-            options[name] = _sensor(options[name])
-        options["columns"] = options["columns"] and tuple(options["columns"])
-        plain["path"], plain["target"] = Path(plain["path"]), _sensor(plain["target"])
+        options |= {name: _to_sensor(options[name]) for name in SENSORS}
+        plain["path"], plain["target"] = Path(plain["path"]), Sensor(*plain["target"])
         return cls(**plain | {"options": ReadOptions(**options)})
 
 
-def _sensor(plain: dict[str, int] | None) -> Any:
-    return None if plain is None else Sensor(**plain)
+SENSORS: Final = ("sensor", "model_sensor")
+"""The fields of `ReadOptions` that hold a geometry."""
+
+
+def _to_plain(sensor: Sensor | None) -> list[int] | None:
+    return None if sensor is None else sensor.to_list()
+
+
+def _to_sensor(sides: tuple[int, ...] | None) -> Sensor | None:
+    return None if sides is None else Sensor(*sides)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import msgpack
@@ -55,13 +56,20 @@ class Reading:
         sensor: The recording's geometry; known once its first events are there.
         facts: What was met in it; complete once all events were read.
         failure: Why it cannot be read further, if it cannot.
+        begun: Set once there is something to take.
     """
 
     def __init__(self) -> None:
         self.sensor: Sensor | None = None
         self.facts = Facts()
         self.failure: Exception | None = None
-        self.ready: asyncio.Queue[Events | None] = asyncio.Queue(AHEAD)
+        self.begun = asyncio.Event()
+        self._ready: asyncio.Queue[Events | None] = asyncio.Queue(AHEAD)
+
+    async def put(self, events: Events | None) -> None:
+        """Pass on what was read; None is the end. Waits while much lies ready."""
+        self.begun.set()
+        await self._ready.put(events)
 
     async def chunks(self) -> AsyncIterator[Events]:
         """Yield the recording's events, fitted to the model's sensor.
@@ -69,7 +77,7 @@ class Reading:
         Raises:
             EventsError: It cannot be read, or its events do not pass.
         """
-        while (events := await self.ready.get()) is not None:
+        while (events := await self._ready.get()) is not None:
             yield events
         if self.failure is not None:
             raise self.failure
@@ -94,12 +102,14 @@ class Readers:
         self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def reading(self, request: ReadRequest) -> AsyncIterator[Reading]:
-        """Read a recording as long as the context lasts, a little ahead of its use."""
-        reading = Reading()
-        task = asyncio.create_task(self._read(request, reading))
+    async def reading(
+        self, requests: Sequence[ReadRequest]
+    ) -> AsyncIterator[list[Reading]]:
+        """Read recordings in order, a little ahead of their use, in one process."""
+        readings = [Reading() for _ in requests]
+        task = asyncio.create_task(self._read(requests, readings))
         try:
-            yield reading
+            yield readings
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -112,16 +122,38 @@ class Readers:
         while self._idle:
             await _end(self._idle.pop())
 
-    async def _read(self, request: ReadRequest, reading: Reading) -> None:
-        try:
-            async with self._process() as process:
-                await self._receive(process, request, reading)
-        except ReaderFailed as error:
-            LOG.warning("a recording was not read: %s", error)
-            reading.failure = MalformedRecording(request.path, str(error))
-        except Exception as error:  # the task that scores raises it
-            reading.failure = error
-        await reading.ready.put(None)
+    async def _read(
+        self, requests: Sequence[ReadRequest], readings: Sequence[Reading]
+    ) -> None:
+        waiting = deque(zip(requests, readings, strict=True))
+        while waiting:
+            try:
+                await self._read_while_well(waiting)
+                return
+            except ReaderFailed as error:  # which costs the recording that it read
+                LOG.warning("a recording was not read: %s", error)
+                failure: Exception = MalformedRecording(Path(), str(error))
+            except Exception as error:  # the task that scores raises it
+                failure = error
+            _, reading = waiting.popleft()
+            reading.failure = failure
+            await reading.put(None)
+
+    async def _read_while_well(
+        self, waiting: deque[tuple[ReadRequest, Reading]]
+    ) -> None:
+        """Read recordings in one process; those that were read leave the queue.
+
+        Raises:
+            ReaderFailed: The process failed at the first that is left.
+        """
+        async with self._process() as process:
+            assert process.stdin is not None
+            process.stdin.write(b"".join(request.encode() for request, _ in waiting))
+            while waiting:
+                await self._receive(process, *waiting[0])
+                _, reading = waiting.popleft()
+                await reading.put(None)
 
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[Process]:
@@ -155,13 +187,11 @@ class Readers:
     async def _receive(
         self, process: Process, request: ReadRequest, reading: Reading
     ) -> None:
-        """Receive the answer of a process to a request.
+        """Receive the answer of a process to its next request.
 
         Raises:
             ReaderFailed: The process does not answer as it should.
         """
-        assert process.stdin is not None
-        process.stdin.write(request.encode())
         while True:
             kind, content = await self._frame(process)
             try:
@@ -180,7 +210,7 @@ class Readers:
                 raise ReaderFailed(
                     f"its reader's answer is malformed: {error}"
                 ) from error
-            await reading.ready.put(events)
+            await reading.put(events)
 
     async def _frame(self, process: Process) -> tuple[int, bytes]:
         """Receive a frame.
@@ -215,7 +245,7 @@ def _events(content: bytes, sensor: Sensor) -> Events:
 
 
 async def _start() -> Process:
-    """Start a reader process, at a lower priority than the server's."""
+    """Start a reader process."""
     program = f"import sys; sys.path[:] = {sys.path!r}; "
     program += "from saccade.server.reading.child import main; main()"
     environment: dict[str, Any] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeGuard
 
@@ -11,14 +10,14 @@ from fastapi import APIRouter, Request
 
 from saccade.model.events.recordings import OPENERS
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.tolerance import Skipped
 from saccade.model.events.types import Events
+from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.transport.classify_bodies import (
+    Choices,
     ClassifyForm,
     ClassifyRequest,
     ClassifyResponse,
-    RecordingScores,
     check_count,
     parse_body,
 )
@@ -36,6 +35,7 @@ from saccade.server.transport.request_body import receive_body, receive_pieces
 from saccade.server.transport.routes import describe
 from saccade.server.transport.scoring import (
     MOST_AT_ONCE,
+    Checked,
     EventBudget,
     Job,
     Scorer,
@@ -86,6 +86,12 @@ class Asked(NamedTuple):
         """Charge what has come in to the key."""
         self.quota.charge(size=size)
 
+    def scorer(self, model: ServedModel, choices: Choices) -> Scorer:
+        """Return what scores the request's recordings."""
+        most = self.service.settings.max_request_events
+        budget = EventBudget(most, self.quota)
+        return Scorer(self.service, model, choices, self.concurrency, budget)
+
 
 def classify_routes(service: Service) -> APIRouter:
     """Return the route that scores whole recordings."""
@@ -118,13 +124,13 @@ def is_events(recording: Events | Problem) -> TypeGuard[Events]:
 
 def check_all(
     recordings: list[Events | Problem], choices: ClassifyRequest, model: Sensor
-) -> list[tuple[Events, Skipped] | Problem]:
+) -> list[Checked | Problem]:
     """Check recordings in memory, and fit them to a model's sensor.
 
     Raises:
         Problem: Of the first that does not pass, where the request is not partial.
     """
-    found: list[tuple[Events, Skipped] | Problem] = []
+    found: list[Checked | Problem] = []
     for number, events in enumerate(recordings):
         try:
             found.append(fit_events(events, choices, model, number))
@@ -133,11 +139,6 @@ def check_all(
                 raise
             found.append(problem)
     return found
-
-
-async def refuse(problem: Problem) -> RecordingScores:
-    """Raise the problem of a recording that cannot be scored."""
-    raise problem
 
 
 async def answer_map(asked: Asked) -> ClassifyResponse:
@@ -153,14 +154,7 @@ async def answer_map(asked: Asked) -> ClassifyResponse:
     asked.quota.charge(events=sum(len(e) for e in recordings if is_events(e)))
     model = service.model(choices.model)
     checked = await asyncio.to_thread(check_all, recordings, choices, model.sensor)
-    scorer = Scorer(service, model, choices, asked.concurrency)
-    jobs = [
-        Job(partial(refuse, each))
-        if isinstance(each, Problem)
-        else Job(partial(scorer.score_events, *each))
-        for each in checked
-    ]
-    work = scorer.score_all(jobs, partial=choices.partial)
+    work = asked.scorer(model, choices).score_all(checked)
     results = await unless_client_leaves(asked.request, work)
     return ClassifyResponse(**describe(model), results=results)
 
@@ -180,22 +174,11 @@ async def answer_form(asked: Asked) -> ClassifyResponse:
         choices = ClassifyForm.parse(form.values)
         check_count(len(form.uploads), settings.max_recordings)
         model = service.model(choices.model)
-        scorer = Scorer(service, model, choices, asked.concurrency)
-        budget = EventBudget(settings.max_request_events, asked.quota)
         jobs = [
-            Job(
-                partial(
-                    scorer.score_file,
-                    read_request(choices, file, model.sensor),
-                    number,
-                    file.name,
-                    budget,
-                ),
-                file.name or None,
-            )
+            Job(read_request(choices, file, model.sensor), number, file.name)
             for number, file in enumerate(form.uploads)
         ]
-        work = scorer.score_all(jobs, partial=choices.partial)
+        work = asked.scorer(model, choices).score_files(jobs)
         results = await unless_client_leaves(asked.request, work)
         return ClassifyResponse(**describe(model), results=results)
 

@@ -169,6 +169,7 @@ class Choices(Body):
     half_life_ms: Annotated[float, Field(ge=1e-3, le=1e12)] | None = Field(
         None, description="the scores forget with this half-life; by default never"
     )
+    partial: bool = Field(default=False, description=PARTIAL)
 
 
 class ClassifyRequest(Choices):
@@ -178,7 +179,6 @@ class ClassifyRequest(Choices):
         Annotated[Sensor, PlainValidator(_sensor_of, json_schema_input_type=_Sides)]
         | None
     ) = Field(None, description="[width, height], or [width, height, polarities]")
-    partial: bool = Field(default=False, description=PARTIAL)
     recordings: Annotated[list[Recording], FailFast()] = Field(min_length=1)
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from fastapi import Request
 
@@ -17,6 +25,7 @@ from saccade.model.events.types import Events
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.reporting import scores
 from saccade.server.reading.frames import ReadRequest
+from saccade.server.reading.readers import COUNT, Reading
 from saccade.server.sessions.classify import Classification, classify
 from saccade.server.transport.classify_bodies import (
     Choices,
@@ -35,29 +44,41 @@ batches stay full while some recordings end."""
 WINDOW_EVENTS: Final = 1 << 16
 """Events of one recording that may wait for the device, at most."""
 
+GROUP_BYTES: Final = 1 << 20
+GROUP_FILES: Final = 64
+"""Short files are read in groups: at most so many, of at most so many bytes."""
+
 Result = TypeVar("Result")
+Checked: TypeAlias = tuple[Events, Skipped]
+"""A recording in memory, checked and fitted, and what was left out of it."""
 
 
 class Job(NamedTuple):
-    """One recording to score.
+    """A file to read and score.
 
     Attributes:
-        score: Scores it, or raises its problem.
-        name: Its name at the client, if it has one.
+        request: How it is read.
+        number: Its place in the request.
+        name: Its name at the client; empty where it has none.
     """
 
-    score: Callable[[], Awaitable[RecordingScores]]
-    name: str | None = None
+    request: ReadRequest
+    number: int
+    name: str
 
 
 class Scorer:
     """Scores one request's recordings by one model.
+
+    Where the request is partial, a recording's problem is its answer; otherwise the
+    first problem ends all, and is raised.
 
     Args:
         service: The server.
         model: The model.
         choices: How.
         concurrency: Lets so many recordings of all requests be scored at one time.
+        budget: The events that the request may hold.
     """
 
     def __init__(
@@ -66,82 +87,87 @@ class Scorer:
         model: ServedModel,
         choices: Choices,
         concurrency: asyncio.Semaphore,
+        budget: EventBudget,
     ) -> None:
         self._service = service
         self._model = model
-        self._choices = choices
+        self._partial = choices.partial
         self._concurrency = concurrency
+        self._budget = budget
         self._half_life_ms = choices.half_life_ms or float("inf")
 
     async def score_all(
-        self, jobs: Sequence[Job], *, partial: bool
+        self, recordings: Sequence[Checked | Problem]
     ) -> list[RecordingScores]:
-        """Run the jobs of a request, and return their scores in order.
-
-        Args:
-            jobs: The recordings.
-            partial: Whether a problem is the recording's answer; otherwise the first
-                ends all jobs, and is raised.
+        """Score recordings that are in memory; return their scores in order.
 
         Raises:
-            Problem: A recording cannot be scored.
+            Problem: One cannot be scored, and the request is not partial.
             ProtocolError: The engine has no place for a recording, or failed.
         """
+        return await together(
+            self._settled(partial(self._score, each)) for each in recordings
+        )
 
-        async def score(job: Job) -> RecordingScores:
-            try:
-                async with self._concurrency:
-                    return await job.score()
-            except Problem as problem:
-                if not partial:
-                    raise
-                return RecordingScores(name=job.name, problem=problem.document())
+    async def score_files(self, jobs: Sequence[Job]) -> list[RecordingScores]:
+        """Read files and score them meanwhile; return their scores in order.
 
-        tasks = [asyncio.create_task(score(job)) for job in jobs]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        Raises:
+            Problem: One cannot be scored, and the request is not partial.
+            ProtocolError: The engine has no place for a recording, or failed.
+        """
+        groups = await asyncio.to_thread(grouped, jobs, GROUP_BYTES, GROUP_FILES)
+        found = await together(self._score_group(group) for group in groups)
+        return [scores for group in found for scores in group]
 
-    async def score_events(self, events: Events, skipped: Skipped) -> RecordingScores:
-        """Score a recording that is in memory, checked and fitted."""
+    async def _score(self, recording: Checked | Problem) -> RecordingScores:
+        if isinstance(recording, Problem):
+            raise recording
+        events, skipped = recording
         result = await self._classify(_once(events))
         self._count(result, skipped.events)
         return scores_of(result, self._model, skipped)
 
-    async def score_file(
-        self, request: ReadRequest, number: int, name: str, budget: EventBudget
-    ) -> RecordingScores:
-        """Read a recording's file, and score it meanwhile.
+    async def _score_group(self, jobs: Sequence[Job]) -> list[RecordingScores]:
+        requests = [job.request for job in jobs]
+        async with self._service.readers.reading(requests) as readings:
+            return await together(
+                self._settled(partial(self._score_file, job, reading), job.name)
+                for job, reading in zip(jobs, readings, strict=True)
+            )
 
-        Raises:
-            Problem: It cannot be read, or its events do not pass.
-        """
-        async with self._service.readers.reading(request) as reading:
-            try:
-                chunks = budget.counted(reading.chunks(), number, name)
-                result = await self._classify(chunks)
-            except EventsError as error:
-                raise from_events(error, number, name) from None
-            facts = reading.facts
-            self._count(result, facts.skipped)
-            skipped = Skipped(facts.skipped, facts.skipped_first)
-            found = scores_of(result, self._model, skipped)
-            found.name = name or None
-            found.sensor = reading.sensor.to_list() if reading.sensor else None
-            found.warnings = [*facts.warnings]
-            return found
+    async def _score_file(self, job: Job, reading: Reading) -> RecordingScores:
+        await reading.begun.wait()  # it takes no place before
+        try:
+            chunks = self._budget.counted(reading.chunks(), job)
+            result = await self._classify(chunks)
+        except EventsError as error:
+            raise from_events(error, job.number, job.name) from None
+        facts = reading.facts
+        self._count(result, facts.skipped)
+        skipped = Skipped(facts.skipped, facts.skipped_first)
+        found = scores_of(result, self._model, skipped)
+        found.name = job.name or None
+        found.sensor = reading.sensor.to_list() if reading.sensor else None
+        found.warnings = [*facts.warnings]
+        return found
+
+    async def _settled(
+        self, score: Callable[[], Awaitable[RecordingScores]], name: str = ""
+    ) -> RecordingScores:
+        try:
+            return await score()
+        except Problem as problem:
+            if not self._partial:
+                raise
+            return RecordingScores(name=name or None, problem=problem.document())
 
     async def _classify(self, chunks: AsyncIterator[Events]) -> Classification:
-        return await classify(
-            self._service.streams,
-            self._model,
-            chunks,
-            min(WINDOW_EVENTS, self._service.limits.window_events),
-            self._half_life_ms,
-        )
+        window = min(WINDOW_EVENTS, self._service.limits.window_events)
+        async with self._concurrency:
+            return await classify(
+                self._service.streams, self._model, chunks, window, self._half_life_ms
+            )
 
     def _count(self, result: Classification, skipped: int) -> None:
         metrics = self._service.metrics.model(self._model.name)
@@ -164,9 +190,9 @@ class EventBudget:
         self._quota = quota
 
     async def counted(
-        self, chunks: AsyncIterator[Events], number: int, name: str
+        self, chunks: AsyncIterator[Events], job: Job
     ) -> AsyncIterator[Events]:
-        """Yield a recording's chunks.
+        """Yield a file's chunks.
 
         Raises:
             Problem: There are too many events.
@@ -175,8 +201,8 @@ class EventBudget:
             self._left -= len(events)
             if self._left < 0:
                 detail = f"one request may hold {self._limit:,} events"
-                detail = f"{which_recording(number, name)}: {detail}"
-                raise Problem(413, "too_many_events", detail, recording=number)
+                detail = f"{which_recording(job.number, job.name)}: {detail}"
+                raise Problem(413, "too_many_events", detail, recording=job.number)
             self._quota.charge(events=len(events))
             yield events
 
@@ -225,6 +251,41 @@ def fit_events(
         return fit(valid, source, model, choices.fit), tolerance.skipped
     except EventsError as error:
         raise from_events(error, number) from None
+
+
+def grouped(jobs: Sequence[Job], most_bytes: int, most: int) -> list[list[Job]]:
+    """Put short files together, in order; a long one is a group of its own.
+
+    Args:
+        jobs: The files.
+        most_bytes: The bytes of a group.
+        most: The files of a group; fewer where all would be in one.
+    """
+    most = min(most, -(-len(jobs) // COUNT))
+    groups: list[list[Job]] = []
+    left = 0
+    for job in jobs:
+        size = job.request.path.stat().st_size
+        if not groups or size > left or len(groups[-1]) == most:
+            groups.append([])
+            left = most_bytes
+        groups[-1].append(job)
+        left -= size
+    return groups
+
+
+async def together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run coroutines side by side; return their results in order.
+
+    The first error cancels the others, and is raised.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _once(events: Events) -> AsyncIterator[Events]:
