@@ -98,8 +98,10 @@ class Readers:
         self._free = asyncio.Semaphore(count)
         self._frame_s = frame_s
         self._idle_s = idle_s
-        self._idle: deque[Process] = deque()
+        self.idle: deque[Process] = deque()
+        """Processes that wait for a recording."""
         self._timer: asyncio.TimerHandle | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def reading(
@@ -119,8 +121,9 @@ class Readers:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._idle:
-            await _end(self._idle.pop())
+        while self.idle:
+            await _end(self.idle.pop())
+        await asyncio.gather(*self._retiring)
 
     async def _read(
         self, requests: Sequence[ReadRequest], readings: Sequence[Reading]
@@ -159,7 +162,7 @@ class Readers:
     async def _process(self) -> AsyncIterator[Process]:
         """Lend a process; one that has not come to a recording's end is ended."""
         async with self._free:
-            process = self._idle.pop() if self._idle else None
+            process = self.idle.pop() if self.idle else None
             if process is None or process.returncode is not None:
                 process = await _start()
             try:
@@ -167,7 +170,7 @@ class Readers:
             except BaseException:
                 await _end(process)
                 raise
-            self._idle.append(process)
+            self.idle.append(process)
             if self._timer is None:
                 self._end_idle_later()
 
@@ -178,10 +181,10 @@ class Readers:
     def _end_idle(self) -> None:
         """End the process that has been idle for longest; the next one later."""
         self._timer = None
-        if self._idle:
-            process = self._idle.popleft()
-            assert process.stdin is not None
-            process.stdin.close()  # which it takes for its end
+        if self.idle:
+            task = asyncio.create_task(_retire(self.idle.popleft()))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
             self._end_idle_later()
 
     async def _receive(
@@ -262,6 +265,13 @@ async def _start() -> Process:
         env=environment | threads,
         limit=MOST_BYTES,
     )
+
+
+async def _retire(process: Process) -> None:
+    """Let a process end that waits for a recording."""
+    assert process.stdin is not None
+    process.stdin.close()
+    await process.wait()
 
 
 async def _end(process: Process) -> None:

@@ -36,7 +36,8 @@ class UploadFolder:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._used = 0
+        self.used = 0
+        """Bytes that wait on disk now."""
         self._root: Path | None = None
         self._lock: TextIO | None = None
         self._making = threading.Lock()
@@ -54,7 +55,7 @@ class UploadFolder:
         try:
             yield upload
         finally:
-            self._used -= upload.size
+            self.used -= upload.size
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     def reserve(self, size: int) -> None:
@@ -63,10 +64,10 @@ class UploadFolder:
         Raises:
             Problem: There are too many.
         """
-        if self._used + size > self._limit:
+        if self.used + size > self._limit:
             detail = "other requests' files take all the room that there is for them"
             raise Problem(503, "uploads_full", f"{detail}; try again later")
-        self._used += size
+        self.used += size
 
     def close(self) -> None:
         """Remove the folder."""
