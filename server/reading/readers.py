@@ -182,7 +182,7 @@ class Readers:
         """End the process that has been idle for longest; the next one later."""
         self._timer = None
         if self.idle:
-            task = asyncio.create_task(_retire(self.idle.popleft()))
+            task = asyncio.create_task(_await_end(self.idle.popleft()))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
             self._end_idle_later()
@@ -267,14 +267,15 @@ async def _start() -> Process:
     )
 
 
-async def _retire(process: Process) -> None:
-    """Let a process end that waits for a recording."""
-    assert process.stdin is not None
-    process.stdin.close()
-    await process.wait()
-
-
 async def _end(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-    await process.wait()
+    await _await_end(process)
+
+
+async def _await_end(process: Process) -> None:
+    """Close a process's input, which ends one that is idle, and wait for its end."""
+    assert process.stdin is not None
+    process.stdin.close()
+    await process.communicate()
+    await asyncio.sleep(0)  # its transport closes then
