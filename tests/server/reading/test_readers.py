@@ -123,6 +123,7 @@ async def test_idle_readers_end(tmp_path: Path) -> None:
         assert children()
     while children():  # noqa: ASYNC110 (another process ends)
         await asyncio.sleep(0.01)
+    await readers.close()
 
 
 async def test_a_recording_that_nobody_takes_ends_its_reader(
