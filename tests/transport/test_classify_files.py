@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from saccade.clients.commands import classify as command
+from saccade.clients.errors import RequestRefused
+from saccade.clients.http import classify
+from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.fit import fit
+from saccade.model.events.reading import ReadOptions
 from saccade.model.events.recordings import open_recording
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.server.transport.uploads import FRESH_S, PREFIX, UploadFolder
@@ -314,6 +319,41 @@ def test_a_client_that_leaves_takes_its_work_along(serve: Any) -> None:
     wait_until(lambda: server.service.engine.slots_used("toy") == 0)
     wait_until(lambda: server.service.uploads.used == 0)
     assert results(ask(server, ("a.csv", TABLE)))[0]["problem"] is None
+
+
+def test_the_sdk_sends_paths_as_files(server: Any, tmp_path: Path) -> None:
+    good, bad = tmp_path / "a.csv", tmp_path / "b.csv"
+    good.write_bytes(TABLE)
+    bad.write_bytes(TABLE + b"3,0,0,0\n")
+    chosen: Any = {"options": ReadOptions(sensor=SENSOR)}
+    (answer,) = classify(server.base, "toy", [good], **chosen)
+    (same,) = classify(server.base, "toy", [some_events(41)])
+    assert answer == same
+    with pytest.raises(RequestRefused, match=r"recording 1 \(b.csv\)"):
+        classify(server.base, "toy", [good, bad], **chosen)
+    answers = classify(server.base, "toy", [good, bad], partial=True, **chosen)
+    assert answers[0] == answer
+    assert "follows one at" in (answers[1].error or "")
+    with pytest.raises(MalformedRecording, match="No such file"):
+        classify(server.base, "toy", [tmp_path / "none.csv"])
+
+
+def test_the_command_sends_a_long_recording_as_a_file(
+    server: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "MOST_EVENTS", 40)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(TABLE)
+    files = [str(tmp_path / name) for name in ("a.csv", "b.csv", "a.csv")]
+    arguments = [*files, "--url", server.base, "--model", "toy", "--json"]
+    options = command.parser().parse_args([*arguments, "--sensor", "4x4"])
+    assert command.execute(options) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in rows] == files
+    assert [row["logits"][0] for row in rows] == pytest.approx([SCORE] * 3)
 
 
 async def test_what_a_killed_process_left_is_removed(
