@@ -26,6 +26,7 @@ from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.guard import App, Guard
+from saccade.server.transport.kserve import kserve_routes
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.overview import overview_routes
 from saccade.server.transport.problems import answer_errors
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 ROUTES: Final = (
     stream_routes,
     classify_routes,
+    kserve_routes,
     model_routes,
     session_routes,
     watch_routes,

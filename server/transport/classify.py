@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple
 
 from fastapi import APIRouter, Request
 
 from saccade.model.events.recordings import OPENERS
-from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import Events
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.transport.classify_bodies import (
     Choices,
     ClassifyForm,
-    ClassifyRequest,
     ClassifyResponse,
     check_count,
     parse_body,
@@ -34,12 +32,10 @@ from saccade.server.transport.rate_limits import KeyQuota
 from saccade.server.transport.request_body import receive_body, receive_pieces
 from saccade.server.transport.routes import describe
 from saccade.server.transport.scoring import (
-    MOST_AT_ONCE,
-    Checked,
     EventBudget,
     Job,
     Scorer,
-    fit_events,
+    check_all,
     read_request,
     unless_client_leaves,
 )
@@ -68,13 +64,11 @@ class Asked(NamedTuple):
         request: The request.
         service: The server.
         quota: Its key's.
-        concurrency: See `Scorer`.
     """
 
     request: Request
     service: Service
     quota: KeyQuota
-    concurrency: asyncio.Semaphore
 
     @property
     def media_type(self) -> str:
@@ -86,17 +80,21 @@ class Asked(NamedTuple):
         """Charge what has come in to the key."""
         self.quota.charge(size=size)
 
+    def charge_events(self, recordings: list[Events | Problem]) -> None:
+        """Charge the events of recordings in memory to the key."""
+        counts = (len(each) for each in recordings if not isinstance(each, Problem))
+        self.quota.charge(events=sum(counts))
+
     def scorer(self, model: ServedModel, choices: Choices) -> Scorer:
         """Return what scores the request's recordings."""
         most = self.service.settings.max_request_events
         budget = EventBudget(most, self.quota)
-        return Scorer(self.service, model, choices, self.concurrency, budget)
+        return Scorer(self.service, model, choices, budget)
 
 
 def classify_routes(service: Service) -> APIRouter:
     """Return the route that scores whole recordings."""
     router = APIRouter()
-    concurrency = asyncio.Semaphore(min(MOST_AT_ONCE, service.settings.slots))
 
     @router.post(
         "/v1/classify",
@@ -106,7 +104,7 @@ def classify_routes(service: Service) -> APIRouter:
     )
     async def post_classify(request: Request) -> ClassifyResponse:
         quota = service.quotas.of(request.scope.get(HOLDER, ""))
-        asked = Asked(request, service, quota, concurrency)
+        asked = Asked(request, service, quota)
         answer = answer_form if asked.media_type == MULTIPART else answer_map
         try:
             with quota.request():
@@ -115,30 +113,6 @@ def classify_routes(service: Service) -> APIRouter:
             raise from_protocol(error) from None
 
     return router
-
-
-def is_events(recording: Events | Problem) -> TypeGuard[Events]:
-    """Return whether a recording could be read."""
-    return not isinstance(recording, Problem)
-
-
-def check_all(
-    recordings: list[Events | Problem], choices: ClassifyRequest, model: Sensor
-) -> list[Checked | Problem]:
-    """Check recordings in memory, and fit them to a model's sensor.
-
-    Raises:
-        Problem: Of the first that does not pass, where the request is not partial.
-    """
-    found: list[Checked | Problem] = []
-    for number, events in enumerate(recordings):
-        try:
-            found.append(fit_events(events, choices, model, number))
-        except Problem as problem:
-            if not choices.partial:
-                raise
-            found.append(problem)
-    return found
 
 
 async def answer_map(asked: Asked) -> ClassifyResponse:
@@ -151,9 +125,12 @@ async def answer_map(asked: Asked) -> ClassifyResponse:
         parse_body, asked.media_type, body, settings.max_recordings
     )
     del body
-    asked.quota.charge(events=sum(len(e) for e in recordings if is_events(e)))
+    asked.charge_events(recordings)
     model = service.model(choices.model)
-    checked = await asyncio.to_thread(check_all, recordings, choices, model.sensor)
+    source = choices.sensor or model.sensor
+    checked = await asyncio.to_thread(
+        check_all, recordings, choices, source, model.sensor
+    )
     work = asked.scorer(model, choices).score_all(checked)
     results = await unless_client_leaves(asked.request, work)
     return ClassifyResponse(**describe(model), results=results)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Self, TypeAlias
 
 import msgpack
 import numpy as np
+import numpy.typing as npt
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -91,18 +92,23 @@ class Columns(Body):
         Raises:
             EventOutsideSensor: A value is none of a sensor's, and not to be skipped.
         """
-        events = np.empty(len(self.t), EVENT_DTYPE)
-        for name, column in self:
-            wide = np.array(column, np.int64)
-            if name != "t":
-                limit = int(np.iinfo(EVENT_DTYPE[name]).max)
-                beyond = (wide < 0) | (wide > limit)
-                if beyond.any() and invalid == "reject":
-                    index = int(np.argmax(beyond))
-                    raise EventOutsideSensor(index, name, int(wide[index]), limit + 1)
-                wide[beyond] = limit
-            events[name] = wide
-        return events
+        columns = {name: np.array(column, np.int64) for name, column in self}
+        return to_events(columns, invalid)
+
+
+def to_events(columns: dict[str, npt.NDArray[np.int64]], invalid: Invalid) -> Events:
+    """Return the events of columns t, x, y and p, each (n,); see `Columns.events`."""
+    events = np.empty(len(columns["t"]), EVENT_DTYPE)
+    for name, wide in columns.items():
+        if name != "t":
+            limit = int(np.iinfo(EVENT_DTYPE[name]).max)
+            beyond = (wide < 0) | (wide > limit)
+            if beyond.any() and invalid == "reject":
+                index = int(np.argmax(beyond))
+                raise EventOutsideSensor(index, name, int(wide[index]), limit + 1)
+            wide = np.where(beyond, limit, wide)
+        events[name] = wide
+    return events
 
 
 class Packed(Body):
@@ -144,6 +150,19 @@ def _sensor_of(raw: Any) -> Sensor:
     return Sensor.from_list(sides)
 
 
+def sensor_of_text(raw: Any) -> Sensor:
+    """Read a geometry as text: `640x480` or `640x480x1`."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})(?:x([12]))?", str(raw))
+    if match is None:
+        text = "it is not WIDTHxHEIGHT or WIDTHxHEIGHTxPOLARITIES, as 640x480"
+        raise PydanticCustomError("sensor", text)
+    return Sensor(*(int(side) for side in match.groups() if side))
+
+
+TextSensor: TypeAlias = Annotated[
+    Sensor, PlainValidator(sensor_of_text, json_schema_input_type=str)
+]
+
 _Sides: TypeAlias = Annotated[
     list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=2, max_length=3)
 ]
@@ -182,14 +201,6 @@ class ClassifyRequest(Choices):
     recordings: Annotated[list[Recording], FailFast()] = Field(min_length=1)
 
 
-def _sensor_of_text(raw: Any) -> Sensor:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})(?:x([12]))?", str(raw))
-    if match is None:
-        text = "it is not WIDTHxHEIGHT or WIDTHxHEIGHTxPOLARITIES, as 640x480"
-        raise PydanticCustomError("sensor", text)
-    return Sensor(*(int(side) for side in match.groups() if side))
-
-
 def _columns_of(raw: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in str(raw).split(","))
 
@@ -214,10 +225,9 @@ class ClassifyForm(Choices):
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
-    sensor: (
-        Annotated[Sensor, PlainValidator(_sensor_of_text, json_schema_input_type=str)]
-        | None
-    ) = Field(None, description="WxH or WxHxPOLARITIES, where a file does not say it")
+    sensor: TextSensor | None = Field(
+        None, description="WxH or WxHxPOLARITIES, where a file does not say it"
+    )
     partial: bool = Field(default=True, description=PARTIAL)
     format: (
         Annotated[str, BeforeValidator(_known_format), WithJsonSchema(_Formats)] | None

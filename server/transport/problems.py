@@ -24,6 +24,8 @@ from saccade.model.events.errors import (
 from saccade.server.logs import log_refusal
 from saccade.server.protocol import errors as wire
 
+KSERVE: Final = "/v2"
+"""Where the paths of KServe's protocol begin."""
 MEDIA_TYPE: Final = "application/problem+json"
 TITLES: Final = {
     400: "Bad request",
@@ -57,6 +59,9 @@ class ProblemDocument(BaseModel):
     index: int | None = None
     value: bool | int | float | str | None = None
     retry_after_s: float | None = None
+    error: str | None = Field(
+        None, description="the detail, where clients of KServe's protocol look for it"
+    )
 
 
 class Problem(Exception):
@@ -97,9 +102,12 @@ class Problem(Exception):
             **facts,
         )
 
-    def response(self) -> Response:
-        """Answer a request with the document."""
-        document = self.document().model_dump(exclude_none=True)
+    def response(self, path: str) -> Response:
+        """Answer a request of this path with the document."""
+        described = self.document()
+        if path.startswith(KSERVE):
+            described.error = described.detail
+        document = described.model_dump(exclude_none=True)
         retry = {"Retry-After": f"{self.retry_s}"} if self.retry_s else None
         return JSONResponse(document, self.status, retry, media_type=MEDIA_TYPE)
 
@@ -164,22 +172,23 @@ def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:
         count_refusal(error.code)
         what = f"{request.method} {request.url.path}"
         log_refusal(request.client, what, error.code, str(error))
-        return error.response()
+        return error.response(request.url.path)
 
     async def answer_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         codes = {404: "no_such_route", 405: "method_not_allowed"}
         code = codes.get(error.status_code, "bad_request")
-        response = Problem(error.status_code, code, error.detail).response()
+        problem = Problem(error.status_code, code, error.detail)
+        response = problem.response(request.url.path)
         response.headers.update(error.headers or {})
         methods = methods_of(app.openapi(), request.url.path)
         if error.status_code == 405 and methods:
             response.headers["Allow"] = methods  # the framework's are of one route
         return response
 
-    async def answer_fault(_: Request, __: Exception) -> Response:
+    async def answer_fault(request: Request, _: Exception) -> Response:
         text = "the server failed; its log says why"
-        return Problem(500, "internal_error", text).response()
+        return Problem(500, "internal_error", text).response(request.url.path)
 
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)

@@ -30,7 +30,6 @@ from saccade.server.sessions.classify import Classification, classify
 from saccade.server.transport.classify_bodies import (
     Choices,
     ClassifyForm,
-    ClassifyRequest,
     RecordingScores,
 )
 from saccade.server.transport.multipart import UploadedFile
@@ -38,9 +37,6 @@ from saccade.server.transport.problems import Problem, from_events, which_record
 from saccade.server.transport.rate_limits import KeyQuota
 from saccade.server.transport.service import Service
 
-MOST_AT_ONCE: Final = 128
-"""Recordings that are scored at one time: twice the rows of the largest batch, so that
-batches stay full while some recordings end."""
 WINDOW_EVENTS: Final = 1 << 16
 """Events of one recording that may wait for the device, at most."""
 
@@ -77,7 +73,6 @@ class Scorer:
         service: The server.
         model: The model.
         choices: How.
-        concurrency: Lets so many recordings of all requests be scored at one time.
         budget: The events that the request may hold.
     """
 
@@ -86,13 +81,11 @@ class Scorer:
         service: Service,
         model: ServedModel,
         choices: Choices,
-        concurrency: asyncio.Semaphore,
         budget: EventBudget,
     ) -> None:
         self._service = service
         self._model = model
         self._partial = choices.partial
-        self._concurrency = concurrency
         self._budget = budget
         self._half_life_ms = choices.half_life_ms or float("inf")
 
@@ -164,7 +157,7 @@ class Scorer:
 
     async def _classify(self, chunks: AsyncIterator[Events]) -> Classification:
         window = min(WINDOW_EVENTS, self._service.limits.window_events)
-        async with self._concurrency:
+        async with self._service.scoring:
             return await classify(
                 self._service.streams, self._model, chunks, window, self._half_life_ms
             )
@@ -231,20 +224,45 @@ def read_request(form: ClassifyForm, file: UploadedFile, model: Sensor) -> ReadR
     )
 
 
-def fit_events(
-    events: Events | Problem, choices: ClassifyRequest, model: Sensor, number: int
-) -> tuple[Events, Skipped]:
-    """Check a recording in memory, and fit it to a model's sensor.
+def check_all(
+    recordings: list[Events | Problem], choices: Choices, source: Sensor, model: Sensor
+) -> list[Checked | Problem]:
+    """Check recordings in memory, and fit them to a model's sensor.
 
-    Returns:
-        Its events, and what was left out.
+    Args:
+        recordings: The events of each, or its problem.
+        choices: How.
+        source: Their own sensor.
+        model: The model's.
+
+    Raises:
+        Problem: Of the first that does not pass, where the request is not partial.
+    """
+    found: list[Checked | Problem] = []
+    for number, events in enumerate(recordings):
+        try:
+            found.append(_checked(events, choices, source, model, number))
+        except Problem as problem:
+            if not choices.partial:
+                raise
+            found.append(problem)
+    return found
+
+
+def _checked(
+    events: Events | Problem,
+    choices: Choices,
+    source: Sensor,
+    model: Sensor,
+    number: int,
+) -> Checked:
+    """Check a recording in memory, and fit it to a model's sensor.
 
     Raises:
         Problem: The recording has one, or its events do not pass.
     """
     if isinstance(events, Problem):
         raise events
-    source = choices.sensor or model
     tolerance = Tolerance(source, choices.invalid, choices.sort_within_us)
     try:
         valid = tolerance.whole(events)

@@ -32,6 +32,9 @@ RESTART: Final = Ending(1012, "the server stops, or a part of it has")
 READING: Final = 0.75
 """The part of the drain in which clients are read; in the rest, what they sent is
 scored."""
+MOST_RECORDINGS: Final = 128
+"""Recordings of requests that are scored at one time: twice the rows of the largest
+batch, so that batches stay full while some recordings end."""
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Service:
     sampler: Sampler = field(init=False)
     uploads: UploadFolder = field(init=False)
     readers: Readers = field(init=False)
+    scoring: asyncio.Semaphore = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
@@ -64,6 +68,7 @@ class Service:
         self.sampler = Sampler(self.metrics, lambda: self.catalogue.current)
         self.uploads = UploadFolder(self.settings.max_uploads_bytes)
         self.readers = Readers()
+        self.scoring = asyncio.Semaphore(min(MOST_RECORDINGS, self.settings.slots))
         self._started_s = time.monotonic()
 
     @property
