@@ -28,6 +28,7 @@ from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.guard import App, Guard
+from saccade.server.transport.kserve import kserve_routes
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.moving import REBALANCE_S, REBALANCING, Rebalancer
 from saccade.server.transport.overview import overview_routes
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 ROUTES: Final = (
     stream_routes,
     classify_routes,
+    kserve_routes,
     model_routes,
     session_routes,
     ticket_routes,
@@ -264,6 +266,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     yield
     service.background.stop()
     await leave_fleet(service)
+    await service.close_uploads()
     await service.registry.close()
     await asyncio.to_thread(service.engine.stop)
 

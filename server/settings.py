@@ -141,6 +141,15 @@ class Settings:
         1 << 25, "longest HTTP body, as sent and once unpacked", "> 0"
     )
     max_recordings: int = setting(256, "recordings in one HTTP request", "> 0")
+    max_upload_bytes: int = setting(
+        1 << 29, "longest HTTP body of recordings' files, which wait on disk", "> 0"
+    )
+    max_uploads_bytes: int = setting(
+        1 << 32, "bytes of all such bodies that wait on disk at one time", "> 0"
+    )
+    max_request_events: int = setting(
+        1 << 28, "events that the files of one HTTP request may hold", "> 0"
+    )
     key_sessions: float = setting(
         math.inf, "sessions that one key may have at a time", "> 0"
     )

@@ -16,6 +16,7 @@ from saccade.server.fleet.fleet import Fleet
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
+from saccade.server.reading.readers import Readers
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.signal import Signal
 from saccade.server.sessions.watch_desk import WatchDesk
@@ -26,11 +27,15 @@ from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import KeyQuotas
 from saccade.server.transport.sampler import Sampler
 from saccade.server.transport.send_queue import Ending, SendQueue
+from saccade.server.transport.uploads import UploadFolder
 
 RESTART: Final = Ending(1012, "the server stops, or a part of it has")
 READING: Final = 0.75
 """The part of the drain in which clients are read; in the rest, what they sent is
 scored."""
+MOST_RECORDINGS: Final = 128
+"""Recordings of requests that are scored at one time: twice the rows of the largest
+batch, so that batches stay full while some recordings end."""
 
 
 @dataclass
@@ -57,6 +62,9 @@ class Service:
     background: Background = field(init=False)
     desk: WatchDesk = field(init=False)
     sampler: Sampler = field(init=False)
+    uploads: UploadFolder = field(init=False)
+    readers: Readers = field(init=False)
+    scoring: asyncio.Semaphore = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
     placed: set[SendQueue] = field(default_factory=set)
@@ -66,6 +74,9 @@ class Service:
         self.background = Background(self.metrics.count_background_failure)
         self.desk = WatchDesk(self.registry)
         self.sampler = Sampler(self.metrics, lambda: self.catalogue.current)
+        self.uploads = UploadFolder(self.settings.max_uploads_bytes)
+        self.readers = Readers()
+        self.scoring = asyncio.Semaphore(min(MOST_RECORDINGS, self.settings.slots))
         self._started_s = time.monotonic()
 
     @property
@@ -86,6 +97,11 @@ class Service:
         if name not in current:
             raise UnknownModel(name, tuple(current))
         return current[name]
+
+    async def close_uploads(self) -> None:
+        """End the reader processes, and remove what clients have sent as files."""
+        await self.readers.close()
+        self.uploads.close()
 
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""

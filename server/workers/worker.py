@@ -255,6 +255,7 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     yield
     service.background.stop()
     await leave_fleet(service)
+    await service.close_uploads()
     await service.registry.close()
     engine.close()
 
