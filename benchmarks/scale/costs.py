@@ -91,19 +91,36 @@ def _number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
+COLD_AFTER_S: Final = 0.005
+"""A thread that slept so long pays half of `StageCosts.cold_s`."""
+
+
 @dataclass(frozen=True)
 class StageCosts:
     """CPU time of one thread, s.
 
     Attributes:
-        turn_s: Of a turn: waking, system calls, what is done once for all items.
+        turn_s: Of a turn: system calls, and what is done once for all items.
         frame_s: Of each frame (for the device thread: of each row).
         result_s: Of each result that is reported.
+        cold_s: Of a turn after a long sleep: what it takes more than one that follows
+            at once, with other code and data in the caches and the core halted.
     """
 
     turn_s: float
     frame_s: float
     result_s: float = 0.0
+    cold_s: float = 0.0
+
+    def of_turn(self, slept_s: float, frames: int, results: float = 0.0) -> float:
+        """Return what a turn costs after so long a sleep, s."""
+        cold_s = self.cold_s * coldness(slept_s)
+        return self.turn_s + cold_s + frames * self.frame_s + results * self.result_s
+
+
+def coldness(slept_s: float) -> float:
+    """Return which part of `cold_s` a turn pays after so long a sleep."""
+    return slept_s / (slept_s + COLD_AFTER_S)
 
 
 @dataclass(frozen=True)
@@ -142,6 +159,7 @@ class ReplicaCosts:
                 "turn": 1e6 * stage.turn_s,
                 "frame": 1e6 * stage.frame_s,
                 "result": 1e6 * stage.result_s,
+                "cold": 1e6 * stage.cold_s,
             }
             for name, stage in (
                 ("client", self.client),

@@ -191,8 +191,8 @@ class Replica:
             yield self._env.timeout(due_s + self._costs.timer_s - self._env.now)
             self.client.mailbox.post(_Frame(session, due_s))
 
-    def _client_s(self, items: list[Item]) -> float:
-        return self._turn_s(self._costs.client, items)
+    def _client_s(self, items: list[Item], slept_s: float) -> float:
+        return self._turn_s(self._costs.client, items, slept_s)
 
     def _at_client(self, items: list[Item]) -> None:
         for item in items:
@@ -220,14 +220,13 @@ class Replica:
 
     # The event loop.
 
-    def _loop_s(self, items: list[Item]) -> float:
-        return self._turn_s(self._costs.loop, items)
+    def _loop_s(self, items: list[Item], slept_s: float) -> float:
+        return self._turn_s(self._costs.loop, items, slept_s)
 
-    def _turn_s(self, costs: StageCosts, items: list[Item]) -> float:
+    def _turn_s(self, costs: StageCosts, items: list[Item], slept_s: float) -> float:
         frames = sum(isinstance(item, _Frame) for item in items)
         ticks = sum(len(item.due_s) for item in items if isinstance(item, _Scores))
-        results_s = ticks * self._load.results_a_tick * costs.result_s
-        return costs.turn_s + frames * costs.frame_s + results_s
+        return costs.of_turn(slept_s, frames, ticks * self._load.results_a_tick)
 
     def _at_loop(self, items: list[Item]) -> None:
         for item in items:
@@ -252,16 +251,17 @@ class Replica:
         """Launch the next batch, then deliver the one before: `Device._step`."""
         flight: _InFlight | None = None
         while True:
+            ended_s = self._env.now
             if flight is None and not self._scheduler.waiting:
                 yield self._submits.filled()
+            slept_s = self._env.now - ended_s
             submits = self._submits.take()
             swaps = self.swaps
             for submit in submits:
                 self._submit(submit)
             batch = self._scheduler.next_batch()
             rows = 0 if batch is None else len(batch.slots)
-            device = self._costs.device
-            cpu_s = device.turn_s + device.frame_s * rows
+            cpu_s = self._costs.device.of_turn(slept_s, rows)
             cpu_s += (self.swaps - swaps) * self._costs.swap_s
             with lock.request() as held:
                 yield held

@@ -58,7 +58,8 @@ class Thread(Generic[Item]):
     Args:
         env: The simulation.
         processors: The host's cores.
-        cost: Returns the CPU time of a turn, s.
+        cost: Returns the CPU time of a turn, s, from its items and how long the
+            thread slept before, s.
         handle: Handles the items at the end of a turn.
         lock: Python's lock, which the threads of one process share; None: its own.
     """
@@ -67,7 +68,7 @@ class Thread(Generic[Item]):
         self,
         env: simpy.Environment,
         processors: Processors,
-        cost: Callable[[list[Item]], float],
+        cost: Callable[[list[Item], float], float],
         handle: Callable[[list[Item]], None],
         lock: simpy.Resource | None = None,
     ) -> None:
@@ -75,15 +76,18 @@ class Thread(Generic[Item]):
         self.busy_s = 0.0
         self._processors, self._cost, self._handle = processors, cost, handle
         self._lock = lock or simpy.Resource(env)
+        self._env = env
         env.process(self._run())
 
     def _run(self) -> Steps:
         while True:
+            ended_s = self._env.now
             yield self.mailbox.filled()
+            slept_s = self._env.now - ended_s
             with self._lock.request() as held:
                 yield held
                 items = self.mailbox.take()
-                cpu_s = self._cost(items)
+                cpu_s = self._cost(items, slept_s)
                 self.busy_s += cpu_s
                 yield self._processors.work(cpu_s)
             self._handle(items)
