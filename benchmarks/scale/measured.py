@@ -1,9 +1,10 @@
 """Real servers beside the model: `saccade serve` in processes of their own.
 
-The costs come from three loads of one server: a lone sensor, whose turns hold one frame
-each and follow a long sleep; 8 sensors, whose turns follow shorter ones; and 64 sessions
-at full speed, whose turns hold many frames. Other loads, of one and of two servers, take
-turns with these, so that the machine's other users disturb all alike, and are predicted.
+The costs come from three loads of one server: a lone sensor, whose turns hold one
+frame each and follow a long sleep; 8 sensors, whose turns follow shorter ones; and 64
+sessions at full speed, whose turns hold many frames. Other loads, of one and of two
+servers, take turns with these, so that the machine's other users disturb all alike, and
+are predicted.
 """
 
 from __future__ import annotations

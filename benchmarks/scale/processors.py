@@ -1,6 +1,7 @@
 """Shared capacity: the cores of a host, or the spare rate of a replica.
 
 Jobs are served at the same time and share the capacity equally ("processor sharing").
+A replica's rate is counted in the same way: a processor is then one event a second.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class Processors:
         self._width += width
         self._wait()
         return done
+
+    def resize(self, capacity: float) -> None:
+        """Change how many processors there are, from now on."""
+        self._advance()
+        self._capacity = capacity
+        self._wait()
 
     @property
     def _speed(self) -> float:

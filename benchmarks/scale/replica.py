@@ -35,12 +35,15 @@ class ReplicaShape:
         buckets: Compiled shapes.
         slots: Sessions that are on the device at one time.
         window_events: Events that a session may have under way.
+        workers: Processes that share the sockets beside the engine's; 0: one process
+            does everything, and its two threads share Python's lock.
     """
 
     tick_events: int = 256
     buckets: tuple[Bucket, ...] = BUCKETS
     slots: int = 256
     window_events: int = 1 << 19
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,24 @@ class _InFlight(NamedTuple):
     done: simpy.Event
 
 
+class Site(NamedTuple):
+    """Where replicas and their clients run.
+
+    Attributes:
+        servers: The cores of the replicas' host.
+        clients: The cores of the clients' host, which may be the same.
+    """
+
+    servers: Processors
+    clients: Processors
+
+
 class Replica:
     """A simulated replica and the process of its clients.
 
     Args:
         env: The simulation.
-        processors: The cores of the host, which clients and other replicas may share.
+        site: Where they run; other replicas may run there as well.
         costs: What each stage costs.
         shape: How the replica is set up.
         load: What its sensors send.
@@ -152,21 +167,30 @@ class Replica:
     def __init__(
         self,
         env: simpy.Environment,
-        processors: Processors,
+        site: Site,
         costs: ReplicaCosts,
         shape: ReplicaShape,
         load: SensorLoad,
         rng: np.random.Generator,
     ) -> None:
-        self._env, self._processors = env, processors
+        self._env, self._processors = env, site.servers
         self._costs, self._shape, self._load = costs, shape, load
         self.sessions = [SimulatedSession(n) for n in range(load.sensors)]
         self.latencies_s: list[float] = []
         self.device_busy_s = 0.0
         self.swaps = 0
         lock = simpy.Resource(env)
-        self.client = Thread[Item](env, processors, self._client_s, self._at_client)
-        self.loop = Thread[Item](env, processors, self._loop_s, self._at_loop, lock)
+        self._client = Thread[Item](env, site.clients, self._client_s, self._at_client)
+        self._loops = [
+            Thread[Item](
+                env,
+                site.servers,
+                self._loop_s,
+                self._at_loop,
+                None if shape.workers else lock,
+            )
+            for _ in range(max(shape.workers, 1))
+        ]
         self._submits = Mailbox[_Submit](env)
         self._scheduler = Scheduler(shape.buckets, shape.slots)
         self._device = simpy.Resource(env)
@@ -189,7 +213,7 @@ class Replica:
             if due_s > load.seconds:
                 return
             yield self._env.timeout(due_s + self._costs.timer_s - self._env.now)
-            self.client.mailbox.post(_Frame(session, due_s))
+            self._client.mailbox.post(_Frame(session, due_s))
 
     def _client_s(self, items: list[Item], slept_s: float) -> float:
         return self._turn_s(self._costs.client, items, slept_s)
@@ -216,9 +240,12 @@ class Replica:
                 return
             frame = _Frame(session, session.held.popleft())
             session.sent += size
-            self.loop.mailbox.post_later(frame, self._costs.hand_over_s)
+            self._loop_of(session).post_later(frame, self._costs.hand_over_s)
 
     # The event loop.
+
+    def _loop_of(self, session: SimulatedSession) -> Mailbox[Item]:
+        return self._loops[session.number % len(self._loops)].mailbox
 
     def _loop_s(self, items: list[Item], slept_s: float) -> float:
         return self._turn_s(self._costs.loop, items, slept_s)
@@ -233,7 +260,7 @@ class Replica:
             if isinstance(item, _Frame):
                 self._receive(item)
             else:
-                self.client.mailbox.post_later(item, self._costs.hand_over_s)
+                self._client.mailbox.post_later(item, self._costs.hand_over_s)
 
     def _receive(self, frame: _Frame) -> None:
         session, tick = frame.session, self._shape.tick_events
@@ -350,5 +377,5 @@ class Replica:
             session.scored += ticks
             due_s = tuple(session.due_s.popleft() for _ in range(ticks))
             scores = _Scores(session, due_s)
-            self.loop.mailbox.post_later(scores, self._costs.hand_over_s)
+            self._loop_of(session).post_later(scores, self._costs.hand_over_s)
         self._swap_in()

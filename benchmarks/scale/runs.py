@@ -10,7 +10,7 @@ import simpy
 
 from benchmarks.scale.costs import ReplicaCosts
 from benchmarks.scale.processors import Processors
-from benchmarks.scale.replica import Replica, ReplicaShape, SensorLoad
+from benchmarks.scale.replica import Replica, ReplicaShape, SensorLoad, Site
 
 SETTLE_S: Final = 5.0
 """How long the last scores of a run may take."""
@@ -18,6 +18,24 @@ P99_S: Final = 0.025
 """The bound on the 99th percentile that a replica's capacity keeps."""
 WARM_SHARE: Final = 0.1
 """Share of the first latencies that a capacity leaves out."""
+
+
+class Hosting(NamedTuple):
+    """One host.
+
+    Attributes:
+        replicas: Replicas on it.
+        cores: Its cores.
+        clients_elsewhere: Whether the clients have a host of their own, with enough
+            cores; otherwise they share this one's.
+    """
+
+    replicas: int = 1
+    cores: float = 2.0
+    clients_elsewhere: bool = False
+
+
+ONE_HOST: Final = Hosting()
 
 
 class Outcome(NamedTuple):
@@ -51,15 +69,17 @@ def run_replicas(
     costs: ReplicaCosts,
     shape: ReplicaShape,
     load: SensorLoad,
+    hosting: Hosting = ONE_HOST,
     *,
-    replicas: int = 1,
-    cores: float = 2.0,
     seed: int = 0,
 ) -> Outcome:
-    """Run replicas with a load each, and their clients, on the cores of one host."""
+    """Run replicas with a load each on one host."""
+    replicas = hosting.replicas
     env, rng = simpy.Environment(), np.random.default_rng(seed)
-    host = Processors(env, cores)
-    found = [Replica(env, host, costs, shape, load, rng) for _ in range(replicas)]
+    host = Processors(env, hosting.cores)
+    clients = Processors(env, replicas) if hosting.clients_elsewhere else host
+    site = Site(host, clients)
+    found = [Replica(env, site, costs, shape, load, rng) for _ in range(replicas)]
     env.run(load.seconds + SETTLE_S)
     latencies_ms = np.concatenate([1e3 * np.array(one.latencies_s) for one in found])
     p50, p99 = np.percentile(latencies_ms, (50, 99)) if latencies_ms.size else (0, 0)
@@ -88,20 +108,22 @@ def capacity(
     *,
     cores: float,
     most: int = 1 << 16,
-    p99_s: float = P99_S,
+    seed: int = 0,
 ) -> int:
-    """Return the most sensors whose 99th percentile is within `p99_s`, to 1 in 20.
+    """Return the most sensors whose 99th percentile is within `P99_S`, to 1 in 20.
 
     0 where even one sensor exceeds it.
     """
 
     def holds(sensors: int) -> bool:
         many = replace(load, sensors=sensors, even=False)
-        outcome = run_replicas(costs, shape, many, cores=cores)
+        outcome = run_replicas(
+            costs, shape, many, Hosting(1, cores, clients_elsewhere=True), seed=seed
+        )
         done = outcome.scored * shape.tick_events >= 0.99 * (
             outcome.sent - sensors * shape.tick_events
         )
-        return done and outcome.p99_ms <= 1e3 * p99_s
+        return done and outcome.p99_ms <= 1e3 * P99_S
 
     low, high = 0, 1
     while high <= most and holds(high):

@@ -20,7 +20,7 @@ from benchmarks.scale.measured import (
     median_ms,
 )
 from benchmarks.scale.replica import BUCKETS, ReplicaShape, SensorLoad
-from benchmarks.scale.runs import Outcome, run_replicas
+from benchmarks.scale.runs import Hosting, Outcome, run_replicas
 
 SIMULATED_S: Final = 20.0
 HAND_OVERS: Final = 4
@@ -109,8 +109,7 @@ def predict(costs: ReplicaCosts, target: Target, cores: int, seed: int = 0) -> O
         costs,
         ReplicaShape(FRAME_EVENTS),
         load,
-        replicas=target.replicas,
-        cores=cores,
+        Hosting(target.replicas, cores),
         seed=seed,
     )
 
