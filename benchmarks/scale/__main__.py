@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ CAPACITY_S: Final = 4.0
 QUICK_CAPACITY_S: Final = 1.0
 ROUNDS, ROUND_S = 4, 2.0
 PACE_S: Final = 10.0
+TIGHT: Final = 0.95
+"""Share of its capacity that a fleet without room for a lost zone uses."""
 
 Progress = Callable[[str], None]
 
@@ -59,7 +62,7 @@ def answer(
         if one.carrier == carriers[0].name and one.sensors == sensors
     )
     shape = fleet_of(carriers[0], sensors, fleet_size.with_zones)
-    tight = replace(shape, replicas=fleet_size.replicas)
+    tight = replace(shape, replicas=math.ceil(sensors / (TIGHT * shape.capacity)))
     progress(f"a fleet of {shape.replicas} replicas and {sensors:,} sensors")
     return Answers(
         seed,

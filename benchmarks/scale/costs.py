@@ -118,6 +118,10 @@ class StageCosts:
         return self.turn_s + cold_s + frames * self.frame_s + results * self.result_s
 
 
+FREE: Final = StageCosts(0.0, 0.0)
+"""A thread on hosts that are not looked at."""
+
+
 def coldness(slept_s: float) -> float:
     """Return which part of `cold_s` a turn pays after so long a sleep."""
     return slept_s / (slept_s + COLD_AFTER_S)
@@ -150,6 +154,10 @@ class ReplicaCosts:
     def with_calls(self, calls: CallTimes, call_width: float) -> ReplicaCosts:
         """Return the same threads around another device."""
         return replace(self, calls=calls, call_width=call_width)
+
+    def without_clients(self) -> ReplicaCosts:
+        """Return the costs where each sensor has a host of its own."""
+        return replace(self, client=FREE, timer_s=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Return all as JSON values, times in µs."""

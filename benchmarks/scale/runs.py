@@ -112,8 +112,9 @@ def capacity(
 ) -> int:
     """Return the most sensors whose 99th percentile is within `P99_S`, to 1 in 20.
 
-    0 where even one sensor exceeds it.
+    Each sensor has a host of its own. 0 where even one sensor exceeds the bound.
     """
+    costs = costs.without_clients()
 
     def holds(sensors: int) -> bool:
         many = replace(load, sensors=sensors, even=False)
