@@ -95,7 +95,7 @@ def test_the_check_finds_a_misspelt_field():
         kubernetes_validate.validate(wrong, NEWEST, strict=True)
 
 
-@pytest.mark.parametrize("folder", ["base", "cuda"])
+@pytest.mark.parametrize("folder", ["base", "cuda", "training"])
 def test_a_kustomization_names_every_file_beside_it(folder):
     (found,) = documents(FOLDER / folder / "kustomization.yaml")
     named = [*found["resources"], *(one["path"] for one in found.get("patches", ()))]
