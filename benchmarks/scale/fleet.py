@@ -47,7 +47,8 @@ class FleetShape:
         dial_s: How long a client tries to reach a host that is silent; where only the
             process is gone, the host refuses at once.
         placement_s: Time of one answer of placement.
-        restore_s: A replica's event loop's time to open a resumed session.
+        restore_s: A replica's event loop's time to open a resumed session: 40 that came
+            at once took 195 ms on 2 cores, clients included.
         warm_up_s: The shortest and longest start of a replica.
         retry_after_s: What placement answers where no replica has room.
         placed: Where placement puts a session: on the least loaded replica, on the
@@ -70,7 +71,7 @@ class FleetShape:
     heartbeat_s: float = 5.0
     dial_s: float = 5.0
     placement_s: float = 0.001
-    restore_s: float = 0.001
+    restore_s: float = 0.005
     warm_up_s: tuple[float, float] = (14.0, 34.0)
     retry_after_s: float = 1.0
     placed: Literal["newest", "least loaded", "any"] = "newest"
