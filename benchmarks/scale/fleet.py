@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import simpy
 
+from benchmarks.scale.placement import FleetReplica, Placement, Policy
 from benchmarks.scale.processors import Processors, Steps
 from benchmarks.scale.redis import Redis, RedisCosts
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING
@@ -51,8 +52,7 @@ class FleetShape:
             at once took 195 ms on 2 cores, clients included.
         warm_up_s: The shortest and longest start of a replica.
         retry_after_s: What placement answers where no replica has room.
-        placed: Where placement puts a session: on the least loaded replica, on the
-            least loaded of the newest version, or on any, as a plain balancer does.
+        placed: Where placement puts a session; `any` is what a plain balancer does.
         suspecting: Whether placement leaves a replica out as soon as a client says that
             it could not be reached, instead of only once its heartbeat has run out.
     """
@@ -74,40 +74,8 @@ class FleetShape:
     restore_s: float = 0.005
     warm_up_s: tuple[float, float] = (14.0, 34.0)
     retry_after_s: float = 1.0
-    placed: Literal["newest", "least loaded", "any"] = "newest"
+    placed: Policy = "newest"
     suspecting: bool = True
-
-
-@dataclass(eq=False)
-class FleetReplica:
-    """One replica.
-
-    Attributes:
-        zone: Its zone.
-        version: The version that it serves.
-        spare: The rate that its sessions leave for replay, events a second.
-        alive: Whether it answers.
-        listed: Whether placement believes that it answers, and has it take sessions.
-        sessions: Sessions that it serves or is about to.
-        lost: Sessions that it served when it was lost.
-        silent: Whether its host does not answer either.
-        opener: Opens one resumed session after another.
-    """
-
-    zone: int
-    version: int
-    spare: Processors
-    opener: simpy.Resource
-    alive: bool = True
-    listed: bool = True
-    sessions: int = 0
-    lost: int = 0
-    silent: bool = False
-
-    @property
-    def reported(self) -> int:
-        """Sessions that placement believes it to serve: the last that it reported."""
-        return self.sessions + self.lost
 
 
 class Recovery(NamedTuple):
@@ -157,27 +125,31 @@ class Fleet:
         self.gave_up = self.overflown = self.refused = 0
         self.noticing = self.moving = 0
         self.placements: Counter[int] = Counter()
-        self._placement = simpy.Resource(self.env)
+        self._answers = simpy.Resource(self.env)
+        self._placement = Placement(shape.placed, shape.capacity, self._rng)
+        self.replicas: list[FleetReplica] = []
         background = shape.sensors / shape.snapshot_s / shape.shards
         self.redis = [
             Redis(self.env, shape.redis, background, self._rng)
             for _ in range(shape.shards)
         ]
-        self.replicas = [self.add(n % shape.zones, 0) for n in range(shape.replicas)]
-        for number in range(shape.sensors):
-            self.replicas[number % shape.replicas].sessions += 1
-        for replica in self.replicas:
-            self._share(replica)
+        for number in range(shape.replicas):
+            least, more = divmod(shape.sensors, shape.replicas)
+            self._add(number % shape.zones, 0, least + (number < more))
 
-    def add(self, zone: int, version: int) -> FleetReplica:
-        """Return a replica that serves at once; the caller lists it."""
+    def _add(self, zone: int, version: int, sessions: int = 0) -> None:
+        """Add a replica that serves now."""
         spare = Processors(self.env, self.shape.replica_rate)
-        return FleetReplica(zone, version, spare, simpy.Resource(self.env))
+        replica = FleetReplica(zone, version, spare, simpy.Resource(self.env))
+        replica.sessions = sessions
+        self.replicas.append(replica)
+        self._placement.add(replica)
+        self._share(replica)
 
     def warm_up(self, zone: int, version: int) -> Steps:
         """Start a replica; it takes sessions after its warm-up."""
         yield self.env.timeout(self._rng.uniform(*self.shape.warm_up_s))
-        self.replicas.append(self.add(zone, version))
+        self._add(zone, version)
 
     @property
     def serving(self) -> int:
@@ -196,6 +168,7 @@ class Fleet:
     def move(self, replica: FleetReplica, sessions: int) -> list[simpy.Event]:
         """Send some sessions of a draining replica elsewhere: `goaway`, then 1012."""
         replica.sessions -= sessions
+        self._placement.changed(replica)
         return [
             self.env.process(self._recover(self.env.now, 0.0)) for _ in range(sessions)
         ]
@@ -235,11 +208,11 @@ class Fleet:
 
     def _dial(self) -> Generator[simpy.Event, Any, FleetReplica | None]:
         """Ask placement, and go there; returns the replica, or None."""
-        with self._placement.request() as turn:
+        with self._answers.request() as turn:
             yield turn
             yield self.env.timeout(self.shape.placement_s)
         self.placements[int(self.env.now)] += 1
-        chosen = self._choose()
+        chosen = self._placement.choose()
         if chosen is None:
             self.refused += 1
             yield self.env.timeout(self.shape.retry_after_s)
@@ -249,19 +222,9 @@ class Fleet:
             chosen.listed = chosen.listed and not self.shape.suspecting
             return None
         chosen.sessions += 1
+        self._placement.changed(chosen)
         self._share(chosen)
         return chosen
-
-    def _choose(self) -> FleetReplica | None:
-        """Return a replica that placement believes to have room, by its policy."""
-        capacity = self.shape.capacity
-        rooms = [one for one in self.replicas if one.listed and one.reported < capacity]
-        if not rooms or self.shape.placed == "any":
-            return rooms[self._rng.integers(len(rooms))] if rooms else None
-        if self.shape.placed == "newest":
-            newest = max(one.version for one in rooms)
-            rooms = [one for one in rooms if one.version == newest]
-        return min(rooms, key=lambda one: one.reported)
 
     def _resume(
         self, replica: FleetReplica, began_s: float, replay_s: float, attempts: int

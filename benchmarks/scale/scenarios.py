@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import simpy
 
-from benchmarks.scale.fleet import Fleet, FleetReplica, FleetShape, Loss
+from benchmarks.scale.fleet import Fleet, FleetShape, Loss
+from benchmarks.scale.placement import FleetReplica
 from benchmarks.scale.processors import Steps
 
 SENSORS: Final = (1_000, 10_000, 100_000)
