@@ -15,7 +15,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from benchmarks.scale.costs import CallTimes
-from benchmarks.scale.fleet import FleetShape
+from benchmarks.scale.fleet import FleetShape, Loss
 from benchmarks.scale.hosts import MEASURED, hosts, read_costs
 from benchmarks.scale.report import Answers, comparison_table, plot, tables
 from benchmarks.scale.scenarios import (
@@ -75,13 +75,16 @@ def answer(
 
 
 def _losses(shape: FleetShape, tight: FleetShape, seed: int) -> list[Moved]:
-    slow = replace(shape, suspecting=False)
+    cases: list[tuple[str, FleetShape, Loss]] = [
+        ("killed", shape, "killed"),
+        ("killed; by heartbeats", replace(shape, suspecting=False), "killed"),
+        ("killed; placement 4 ms", replace(shape, placement_s=0.004), "killed"),
+        ("silent", shape, "silent"),
+        (f"killed; {TIGHT:.0%} full", tight, "killed"),
+    ]
     return [
-        lose_zone("killed", shape, "killed", replaced=True, seed=seed),
-        lose_zone("killed, by heartbeats alone", slow, "killed", replaced=True),
-        lose_zone("silent", shape, "silent", replaced=True, seed=seed),
-        lose_zone("silent, by heartbeats alone", slow, "silent", replaced=True),
-        lose_zone(f"silent, {tight.replicas} replicas", tight, "silent", replaced=True),
+        lose_zone(name, one, loss, replaced=True, seed=seed)
+        for name, one, loss in cases
     ]
 
 

@@ -80,7 +80,7 @@ def any_process(flag: bool) -> bool:  # noqa: FBT001 a value, no option
     """Return whether a flag is set in any process; every process must ask."""
     if jax.process_count() == 1:
         return flag
-    flags = multihost_utils.process_allgather(np.array(flag))  # type: ignore[no-untyped-call]
+    flags = multihost_utils.process_allgather(np.array(flag))
     return bool(np.any(flags))
 
 

@@ -157,17 +157,37 @@ def test_two_processes_that_are_killed_go_on_elsewhere_with_equal_results(
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_after_the_same_step(
-    words: list[str], together: Path, tmp_path: Path
+    words: list[str], tmp_path: Path
 ) -> None:
-    asked = [*words, "system.devices=1", f"output_dir={tmp_path}"]
-    with killed_at_the_end(begin_two(asked)) as both:
-        wait_for_state(tmp_path, both)
-        both[1].send_signal(signal.SIGTERM)
-        assert [process.wait(600) for process in both] == [130, 130]
-    with killed_at_the_end(begin_two([f"resume={run_of(tmp_path)}"])) as both:
-        for process in both:
-            finish(process)
-    assert_equal(tmp_path, together)
+    endless = [*words, "system.devices=1", "training.epochs=100000"]
+    asked = [*endless, f"output_dir={tmp_path}"]
+    for stopped in (1, 0):
+        with killed_at_the_end(begin_two(asked)) as both:
+            wait_for_steps(tmp_path, both)
+            both[stopped].send_signal(signal.SIGTERM)
+            for process in both:
+                _, errors = process.communicate(timeout=600)
+                assert process.returncode == 130, errors
+        steps = trained_steps(tmp_path)
+        assert steps == [*range(1, len(steps) + 1)]
+        asked = [f"resume={run_of(tmp_path)}"]
+
+
+def trained_steps(output: Path) -> list[int]:
+    """Return the steps of a run's report lines, one a step."""
+    return [line["step"] for line in curve(output) if line["kind"] == "train"]
+
+
+def wait_for_steps(output: Path, processes: list[subprocess.Popen[str]]) -> None:
+    """Wait until more steps are reported than there are now."""
+    before = {path: path.stat().st_size for path in output.glob("*/*/metrics.jsonl")}
+    while not [
+        path
+        for path in output.glob("*/*/metrics.jsonl")
+        if path.stat().st_size > before.get(path, 0)
+    ]:
+        assert [one.poll() for one in processes] == [None, None], "ended too early"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("count", [0, 99])
