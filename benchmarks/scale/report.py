@@ -94,9 +94,9 @@ def plot(answers: Answers, folder: Path) -> list[Path]:
     """Draw the answers into a folder; return the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {
-        "scale-replicas.png": _draw_sizings(answers.sizings),
-        "scale-zone.png": _draw_moves(answers.losses, "loss of a zone"),
-        "scale-snapshots.png": _draw_periods(answers.periods),
+        "replicas.png": _draw_sizings(answers.sizings),
+        "zone.png": _draw_moves(answers.losses, "loss of a zone"),
+        "snapshots.png": _draw_periods(answers.periods),
     }
     for name, figure in pictures.items():
         figure.savefig(folder / name, dpi=DOTS_PER_INCH)
@@ -134,10 +134,13 @@ def _draw_periods(rows: Sequence[Period]) -> Figure:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     periods = [row.snapshot_s for row in rows]
-    axes.loglog(periods, [row.first_p99_s for row in rows], "o-", color="C3")
+    axes.semilogx(periods, [row.first_p99_s for row in rows], "o-", color="C3")
     axes.set(xlabel="snapshot period, s", ylabel="first new result, p99, s")
+    axes.set_xticks(periods, [f"{period:g}" for period in periods])
+    axes.set_ylim(bottom=0)
     other = axes.twinx()
-    other.loglog(periods, [row.shards for row in rows], "s--", color="C0")
-    other.set(ylabel="Redis servers (dashed)")
+    other.plot(periods, [row.saves_per_s for row in rows], "s--", color="C0")
+    other.set(ylabel="snapshots a second (dashed)")
+    other.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     return figure
