@@ -50,7 +50,8 @@ usage: saccade train task=TASK [KEY=VALUE ...] [--cfg job]
   saccade train resume=outputs/nmnist/DATE-TIME
 
 The run goes to outputs/TASK/DATE-TIME; its best checkpoint is the folder `best`.
-resume goes on with a run that was stopped, as if it had not been.
+resume goes on with a run that was stopped, as if it had not been. Each of
+several processes names its place again: system.coordinator, .processes and .process.
 --cfg job prints the resolved configuration: every key there can be set.
 """,
     "evaluate": """\
@@ -108,9 +109,8 @@ def _resolved(root: Root, words: Sequence[str]) -> dict[str, Any]:
     resumed = [word for word in words if word.startswith("resume=")]
     if root == "evaluate" or not resumed:
         return resolve(root, words)
-    if len(words) > 1:
-        raise InvalidSetting("resume", "it stands alone: a run goes on as it was begun")
-    return load_saved(Path(resumed[0].removeprefix("resume=")))
+    folder = Path(resumed[-1].removeprefix("resume="))
+    return load_saved(folder, [word for word in words if word not in resumed])
 
 
 def _check_flags(root: Root, flags: Sequence[str]) -> None:
@@ -130,7 +130,8 @@ def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
     display.write(f"preparing {experiment.task.name}")
     data = Data(experiment.task.load("train"), experiment.task.load("validation"))
     with _folder(experiment, values, provenance("train", argv)) as (folder, origin):
-        display.write(f"run folder: {folder.path}")
+        if is_first():
+            display.write(f"run folder: {folder.path}")
         with (
             open_logger(folder, values, origin) as logger,
             interruptible() as interruption,
@@ -139,7 +140,8 @@ def _train(values: dict[str, Any], argv: Sequence[str]) -> int:
             run = Run(experiment, data, folder, logger, display, interruption)
             result = run.train(_saver(experiment, data, origin))
         write_curves(folder)
-    sys.stdout.write(_summary(result, folder))
+    if is_first():  # the folders of the others are gone
+        sys.stdout.write(_summary(result, folder))
     return INTERRUPTED if result.interrupted else 0
 
 

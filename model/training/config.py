@@ -20,6 +20,8 @@ from saccade.model.training.errors import InvalidSetting, UnknownSetting
 CONF: Final = Path(__file__).parent / "conf"
 PATHS: Final = ("data_dir", "output_dir", "resume", "checkpoint", "figures")
 """Settings of a file or a folder."""
+PLACES: Final = ("system.coordinator", "system.processes", "system.process")
+"""Settings of one process among several, which may be elsewhere when a run resumes."""
 Root = Literal["config", "evaluate"]
 
 # Files of `model` extend this one, so that defaults stand in ModelConfig alone.
@@ -59,11 +61,15 @@ def resolve(root: Root, overrides: Sequence[str]) -> dict[str, Any]:
     return _compose(root, overrides) | paths
 
 
-def load_saved(folder: Path) -> dict[str, Any]:
+def load_saved(folder: Path, words: Sequence[str] = ()) -> dict[str, Any]:
     """Return the configuration in a run's folder, with `resume` set to the folder.
 
+    Args:
+        folder: The run's folder.
+        words: Overrides of `PLACES`, which name this process among several.
+
     Raises:
-        InvalidSetting: The folder holds no run.
+        InvalidSetting: The folder holds no run, or a word overrides something else.
     """
     file = folder / "config.yaml"
     if not file.is_file():
@@ -71,7 +77,20 @@ def load_saved(folder: Path) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(values, dict):
         raise InvalidSetting("resume", f"{file} is no mapping")
-    return {str(key): value for key, value in values.items()} | {"resume": str(folder)}
+    found = {str(key): value for key, value in values.items()}
+    return _placed(found, words) | {"resume": str(folder)}
+
+
+def _placed(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Return a configuration with the place that `words` give this process."""
+    system = dict(values.get("system", {}))
+    for word in words:
+        key = word.partition("=")[0]
+        if key not in PLACES:
+            reason = f"beside it stand {', '.join(PLACES)}; all else is as it was begun"
+            raise InvalidSetting("resume", f"{word!r} cannot change; {reason}")
+        system[key.removeprefix("system.")] = _parse(word).value()
+    return {**values, "system": system} if words else values
 
 
 def as_yaml(configuration: Mapping[str, Any]) -> str:

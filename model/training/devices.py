@@ -12,6 +12,7 @@ from typing import Final
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from saccade.model.training.errors import InvalidSetting
@@ -73,6 +74,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def is_first() -> bool:
     """Return whether this is the first process, which alone writes files."""
     return jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:  # noqa: FBT001 a value, no option
+    """Return whether a flag is set in any process; every process must ask."""
+    if jax.process_count() == 1:
+        return flag
+    flags = multihost_utils.process_allgather(np.array(flag))
+    return bool(np.any(flags))
 
 
 def _cores() -> int:

@@ -142,6 +142,7 @@ class Run:
         self._display = display
         self._interruption = interruption
         self._began_s = time.perf_counter()
+        self._several = jax.process_count() > 1
         settings = experiment.settings
         epochs = settings.training.epochs
         self._train = data.train
@@ -184,8 +185,7 @@ class Run:
                     self._position.epochs < epochs
                     and not 0 < patience <= self._position.stale
                 ):
-                    self._epoch(batches, self._position.epochs + 1)
-                    if self._interruption.requested:
+                    if self._epoch(batches, self._position.epochs + 1):
                         self._save_state(states)
                         return self._save_last(save, interrupted=True)
                     self._end_epoch(save)
@@ -244,8 +244,12 @@ class Run:
             )
         )
 
-    def _epoch(self, batches: Iterator[Batch], epoch: int) -> None:
-        """Take the steps that are left of an epoch, or until an interruption."""
+    def _epoch(self, batches: Iterator[Batch], epoch: int) -> bool:
+        """Take the steps that are left of an epoch, or until an interruption.
+
+        Returns:
+            Whether the run was interrupted.
+        """
         first = (epoch - 1) * self._steps + self._position.batches + 1
         left = islice(batches, self._steps - self._position.batches)
         for step, batch in enumerate(left, start=first):
@@ -254,10 +258,22 @@ class Run:
             self._position = replace(self._position, batches=self._position.batches + 1)
             if step % self._experiment.settings.logging.every_steps == 0:
                 self._report(self._metrics.read(step, epoch))
-            if self._interruption.requested:
-                return
+            if self._interrupted(step):
+                return True
         if self._metrics.tallies:
             self._report(self._metrics.read(epoch * self._steps, epoch))
+        return False
+
+    def _interrupted(self, step: int) -> bool:
+        """Return whether to stop after a step: several processes stop after the same.
+
+        Processes ask each other only when metrics are reported, since an answer waits
+        for the device.
+        """
+        every = self._experiment.settings.logging.every_steps
+        if self._several and step % every and step % self._steps:
+            return False
+        return devices.any_process(self._interruption.requested)
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Return the batches that are left, of all epochs, drawn ahead."""

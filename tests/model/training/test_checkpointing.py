@@ -174,7 +174,11 @@ def test_a_full_disk_is_an_error_in_words_and_what_was_saved_stays(
 
 @pytest.mark.parametrize(
     ("more", "reason"),
-    [(["seed=3"], "it stands alone"), ([], "is no run's folder")],
+    [
+        (["seed=3"], "'seed=3' cannot change; beside it stand system.coordinator"),
+        (["system.processes=2"], "system.process"),
+        ([], "is no run's folder"),
+    ],
 )
 def test_why_a_run_cannot_resume_is_explained(
     more: list[str],

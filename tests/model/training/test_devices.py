@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 import jax
 import pytest
 
+from saccade.model.checkpoint import load
 from saccade.model.training.devices import make_mesh, set_up_devices
 from saccade.model.training.errors import InvalidSetting
 from saccade.model.training.gradient import microbatch_rows
@@ -51,8 +56,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def curve(output: Path) -> list[dict[str, Any]]:
-    (run,) = (output / "nmnist").iterdir()
-    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines = (run_of(output) / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -79,23 +83,111 @@ def test_four_devices_learn_as_one_does(
     assert_close(curve(tmp_path), alone)
 
 
-@pytest.mark.slow
-def test_two_processes_learn_as_one_does(
-    words: list[str], alone: Any, tmp_path: Path
-) -> None:
+def begin_two(words: list[str]) -> list[subprocess.Popen[str]]:
+    """Begin two processes of one run, which meet at a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = [f"system.coordinator=127.0.0.1:{port}", "system.processes=2"]
-    asked = [*words, *shared, "system.devices=1", f"output_dir={tmp_path}"]
-    both = [begin([*asked, f"system.process={place}"]) for place in range(2)]
+    asked = [*words, *shared]
+    return [begin([*asked, f"system.process={place}"]) for place in range(2)]
+
+
+@contextmanager
+def killed_at_the_end(
+    processes: list[subprocess.Popen[str]],
+) -> Iterator[list[subprocess.Popen[str]]]:
     try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def together(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes learn together, undisturbed."""
+    output = tmp_path_factory.mktemp("together")
+    asked = [*words, "system.devices=1", f"output_dir={output}"]
+    with killed_at_the_end(begin_two(asked)) as both:
         for process in both:
             finish(process)
-    finally:
+    return output
+
+
+def run_of(output: Path) -> Path:
+    (run,) = (output / "nmnist").iterdir()
+    return run
+
+
+def wait_for_state(output: Path, processes: list[subprocess.Popen[str]]) -> None:
+    """Wait until a state is saved, while other folders come and go beside it."""
+    while not [p for p in output.glob("nmnist/*/state/*") if p.name.isdigit()]:
+        assert [one.poll() for one in processes] == [None, None], "ended too early"
+        time.sleep(0.005)
+
+
+def assert_equal(output: Path, undisturbed: Path) -> None:
+    ours, theirs = run_of(output), run_of(undisturbed)
+    metrics = (ours / "metrics.jsonl").read_bytes()
+    assert metrics == (theirs / "metrics.jsonl").read_bytes()
+    hashes = [load(run / "best").manifest.content_hash for run in (ours, theirs)]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one_does(alone: Any, together: Path) -> None:
+    assert_close(curve(together), alone)
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_go_on_elsewhere_with_equal_results(
+    words: list[str], together: Path, tmp_path: Path
+) -> None:
+    asked = [*words, "system.devices=1", f"output_dir={tmp_path}"]
+    with killed_at_the_end(begin_two(asked)) as both:
+        wait_for_state(tmp_path, both)
+    resumed = begin_two([f"resume={run_of(tmp_path)}"])  # at another port
+    with killed_at_the_end(resumed) as both:
         for process in both:
-            process.kill()
-    assert_close(curve(tmp_path), alone)
+            finish(process)
+    assert_equal(tmp_path, together)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_after_the_same_step(
+    words: list[str], tmp_path: Path
+) -> None:
+    endless = [*words, "system.devices=1", "training.epochs=100000"]
+    asked = [*endless, f"output_dir={tmp_path}"]
+    for stopped in (1, 0):
+        with killed_at_the_end(begin_two(asked)) as both:
+            wait_for_steps(tmp_path, both)
+            both[stopped].send_signal(signal.SIGTERM)
+            for process in both:
+                _, errors = process.communicate(timeout=600)
+                assert process.returncode == 130, errors
+        steps = trained_steps(tmp_path)
+        assert steps == [*range(1, len(steps) + 1)]
+        asked = [f"resume={run_of(tmp_path)}"]
+
+
+def trained_steps(output: Path) -> list[int]:
+    """Return the steps of a run's report lines, one a step."""
+    return [line["step"] for line in curve(output) if line["kind"] == "train"]
+
+
+def wait_for_steps(output: Path, processes: list[subprocess.Popen[str]]) -> None:
+    """Wait until more steps are reported than there are now."""
+    before = {path: path.stat().st_size for path in output.glob("*/*/metrics.jsonl")}
+    while not [
+        path
+        for path in output.glob("*/*/metrics.jsonl")
+        if path.stat().st_size > before.get(path, 0)
+    ]:
+        assert [one.poll() for one in processes] == [None, None], "ended too early"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("count", [0, 99])
