@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgpack
 import numpy as np
@@ -22,14 +19,12 @@ from saccade.model.events.types import EVENT_DTYPE, Events, check_inside
 from saccade.server.reading.frames import (
     DONE,
     EVENTS,
-    FAILED,
-    HEADER,
-    MOST_BYTES,
     OPENED,
     Facts,
     ReadRequest,
     error_from_plain,
 )
+from saccade.server.reading.process import ReaderFailed, ReaderProcess
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -41,12 +36,6 @@ where it does not say its geometry."""
 IDLE_S: Final = 60.0
 AHEAD: Final = 2
 """Chunks of one recording that are read before they are scored."""
-SECRETS: Final = "SACCADE_"
-"""Variables of the environment with this prefix may hold keys: a reader gets none."""
-
-
-class ReaderFailed(Exception):
-    """A reader process ended, took too long, or answers what no reader may."""
 
 
 class Reading:
@@ -98,7 +87,7 @@ class Readers:
         self._free = asyncio.Semaphore(count)
         self._frame_s = frame_s
         self._idle_s = idle_s
-        self.idle: deque[Process] = deque()
+        self.idle: deque[ReaderProcess] = deque()
         """Processes that wait for a recording."""
         self._timer: asyncio.TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -122,7 +111,7 @@ class Readers:
             self._timer.cancel()
             self._timer = None
         while self.idle:
-            await _end(self.idle.pop())
+            await self.idle.pop().end(at_once=True)
         await asyncio.gather(*self._retiring)
 
     async def _read(
@@ -151,24 +140,23 @@ class Readers:
             ReaderFailed: The process failed at the first that is left.
         """
         async with self._process() as process:
-            assert process.stdin is not None
-            process.stdin.write(b"".join(request.encode() for request, _ in waiting))
+            process.send(b"".join(request.encode() for request, _ in waiting))
             while waiting:
                 await self._receive(process, *waiting[0])
                 _, reading = waiting.popleft()
                 await reading.put(None)
 
     @asynccontextmanager
-    async def _process(self) -> AsyncIterator[Process]:
+    async def _process(self) -> AsyncIterator[ReaderProcess]:
         """Lend a process; one that has not come to a recording's end is ended."""
         async with self._free:
             process = self.idle.pop() if self.idle else None
-            if process is None or process.returncode is not None:
-                process = await _start()
+            if process is None or not process.running:
+                process = await ReaderProcess.start()
             try:
                 yield process
             except BaseException:
-                await _end(process)
+                await process.end(at_once=True)
                 raise
             self.idle.append(process)
             if self._timer is None:
@@ -182,13 +170,13 @@ class Readers:
         """End the process that has been idle for longest; the next one later."""
         self._timer = None
         if self.idle:
-            task = asyncio.create_task(_await_end(self.idle.popleft()))
+            task = asyncio.create_task(self.idle.popleft().end(at_once=False))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
             self._end_idle_later()
 
     async def _receive(
-        self, process: Process, request: ReadRequest, reading: Reading
+        self, process: ReaderProcess, request: ReadRequest, reading: Reading
     ) -> None:
         """Receive the answer of a process to its next request.
 
@@ -196,7 +184,7 @@ class Readers:
             ReaderFailed: The process does not answer as it should.
         """
         while True:
-            kind, content = await self._frame(process)
+            kind, content = await process.frame(self._frame_s)
             try:
                 if kind == EVENTS:
                     events = _events(content, request.target)
@@ -215,27 +203,6 @@ class Readers:
                 ) from error
             await reading.put(events)
 
-    async def _frame(self, process: Process) -> tuple[int, bytes]:
-        """Receive a frame.
-
-        Raises:
-            ReaderFailed: None comes in time, or one of no known kind.
-        """
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(self._frame_s):
-                header = await process.stdout.readexactly(HEADER.size)
-                kind, length = HEADER.unpack(header)
-                if kind > FAILED or length > MOST_BYTES:
-                    raise ReaderFailed("its reader's answer is malformed")
-                return kind, await process.stdout.readexactly(length)
-        except TimeoutError:
-            text = f"reading it took longer than {self._frame_s:g} s"
-            raise ReaderFailed(text) from None
-        except (asyncio.IncompleteReadError, ConnectionError):
-            status = await process.wait()
-            raise ReaderFailed(f"its reader ended with status {status}") from None
-
 
 MALFORMED: Final = (ValueError, TypeError, KeyError, msgpack.UnpackException)
 
@@ -245,37 +212,3 @@ def _events(content: bytes, sensor: Sensor) -> Events:
     events = np.frombuffer(bytearray(content), EVENT_DTYPE)
     check_inside(events, sensor)
     return events
-
-
-async def _start() -> Process:
-    """Start a reader process."""
-    program = f"import sys; sys.path[:] = {sys.path!r}; "
-    program += "from saccade.server.reading.child import main; main()"
-    environment: dict[str, Any] = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(SECRETS)
-    }
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, "saccade-reader"),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env=environment | threads,
-        limit=MOST_BYTES,
-    )
-
-
-async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await _await_end(process)
-
-
-async def _await_end(process: Process) -> None:
-    """Close a process's input, which ends one that is idle, and wait for its end."""
-    assert process.stdin is not None
-    process.stdin.close()
-    await process.communicate()
-    await asyncio.sleep(0)  # its transport closes then

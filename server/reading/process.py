@@ -1,0 +1,114 @@
+"""One reader process, as the server holds it: started, asked, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from subprocess import DEVNULL, PIPE
+from typing import IO, Final, Self, cast
+
+from saccade.server.reading.frames import FAILED, HEADER, MOST_BYTES
+
+SECRETS: Final = "SACCADE_"
+"""Variables of the environment with this prefix may hold keys: a reader gets none."""
+
+
+class ReaderFailed(Exception):
+    """A reader process ended, took too long, or answers what no reader may."""
+
+
+class ReaderProcess:
+    """A process that runs `child.main`, and the server's ends of its two pipes.
+
+    Args:
+        process: The process.
+        requests: The pipe to it.
+        answers: What it writes.
+        pipe: The pipe that `answers` comes from.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        requests: asyncio.WriteTransport,
+        answers: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+    ) -> None:
+        self._process = process
+        self._requests = requests
+        self._answers = answers
+        self._pipe = pipe
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start a process.
+
+        It is started by `subprocess`, since the event loop's own way forks, which a
+        process that has loaded JAX should not.
+        """
+        process = await asyncio.to_thread(_popen)
+        loop = asyncio.get_running_loop()
+        answers = asyncio.StreamReader(MOST_BYTES)
+        pipe, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(answers),
+            cast(IO[bytes], process.stdout),
+        )
+        requests, _ = await loop.connect_write_pipe(
+            asyncio.BaseProtocol, cast(IO[bytes], process.stdin)
+        )
+        return cls(process, requests, answers, pipe)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def send(self, requests: bytes) -> None:
+        """Send requests, which are answered in order."""
+        self._requests.write(requests)
+
+    async def frame(self, within_s: float) -> tuple[int, bytes]:
+        """Receive a frame's kind and content.
+
+        Raises:
+            ReaderFailed: None comes in time, or one of no known kind.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                header = await self._answers.readexactly(HEADER.size)
+                kind, length = HEADER.unpack(header)
+                if kind > FAILED or length > MOST_BYTES:
+                    raise ReaderFailed("its reader's answer is malformed")
+                return kind, await self._answers.readexactly(length)
+        except TimeoutError:
+            raise ReaderFailed(f"reading it took longer than {within_s:g} s") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            status = await asyncio.to_thread(self._process.wait)
+            raise ReaderFailed(f"its reader ended with status {status}") from None
+
+    async def end(self, *, at_once: bool) -> None:
+        """End the process: at once, or by the end of its requests where it is idle."""
+        if at_once:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        self._requests.close()
+        self._pipe.close()
+        await asyncio.to_thread(self._process.wait)
+
+
+def _popen() -> subprocess.Popen[bytes]:
+    program = f"import sys; sys.path[:] = {sys.path!r}; "
+    program += "from saccade.server.reading.child import main; main()"
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(SECRETS)}
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "saccade-reader"],
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        bufsize=0,
+        env=environment | threads,
+    )
