@@ -26,6 +26,7 @@ from saccade.clients.conversion import (
 from saccade.clients.endpoint import Address
 from saccade.clients.errors import InvalidChoice, StreamClosed, WrongEncoding
 from saccade.clients.frames import Payload, split_raw
+from saccade.clients.placement import Finder
 from saccade.clients.reconnecting import DEFAULT_RECONNECTING, Reconnecting
 from saccade.clients.session import DEFAULT_BOUNDS, Bounds, Session, SessionView
 from saccade.clients.transport import Wire, open_session
@@ -343,9 +344,10 @@ async def open_stream(
     opening = opening_of(model, choices)
     address = Address(url, key)
     waiting = reconnecting.at_first(wait_for_server_s)
-    websocket, opened = await open_session(address, opening, waiting)
+    finder = Finder(address, model)
+    websocket, opened = await open_session(finder, opening, waiting)
     session = Session(opening, opened, bounds)
-    wire = Wire(websocket, session, address, opening, reconnecting)
+    wire = Wire(websocket, session, finder, opening, reconnecting)
     await wire.wait_for(lambda: session.caught_up)
     return Stream(session, wire, choices.get("sort_within_us", 0))
 

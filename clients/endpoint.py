@@ -28,10 +28,12 @@ class Address(NamedTuple):
     Attributes:
         url: The server's address.
         key: The key; None is that of the environment's SACCADE_KEY, if there is one.
+        placed: Whether a server of a fleet has named the address for this session.
     """
 
     url: str
     key: str | None = None
+    placed: bool = False
 
     @property
     def headers(self) -> dict[str, str]:

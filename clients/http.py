@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 import httpx
@@ -26,7 +27,9 @@ from saccade.clients.endpoint import (
 )
 from saccade.clients.errors import InvalidChoice, RequestRefused, ServerUnreachable
 from saccade.model.events.encodings.packed import Y_LIMIT, pack
+from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.fit import Fit
+from saccade.model.events.reading import ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.tolerance import Invalid, Skipped, Sorter, Tolerance
 from saccade.model.events.types import Events
@@ -49,6 +52,7 @@ class Answer:
         logits: The scores, one a label.
         skipped: How many invalid events were left out.
         skipped_first: Why the first was, in words.
+        error: Why the recording has no answer, where `partial` allows that.
     """
 
     label: str | None
@@ -58,6 +62,7 @@ class Answer:
     logits: list[float] | None
     skipped: int = 0
     skipped_first: str | None = None
+    error: str | None = None
 
 
 class ClassifyChoices(TypedDict, total=False):
@@ -68,6 +73,10 @@ class ClassifyChoices(TypedDict, total=False):
     invalid: `reject` refuses a recording that holds an event outside the sensor or out
         of order; `skip` leaves the event out, and counts it in the answer.
     sort_within_us: events that are late by no more are put in order before.
+    half_life_ms: the scores forget with this half-life; by default never.
+    partial: whether a recording that cannot be scored has an `error` in its answer;
+        by default the first such refuses the request.
+    options, clock_bits: how files are read: see `open_recording`.
     key: the API key; by default that of the environment's SACCADE_KEY.
     """
 
@@ -75,6 +84,10 @@ class ClassifyChoices(TypedDict, total=False):
     fit: Fit
     invalid: Invalid
     sort_within_us: int
+    half_life_ms: float | None
+    partial: bool
+    options: ReadOptions
+    clock_bits: int | None
     key: str | None
 
 
@@ -110,15 +123,15 @@ def classify(
     recordings: Sequence[Any],
     **choices: Unpack[ClassifyChoices],
 ) -> list[Answer]:
-    """Classify whole recordings of one sensor, all in one request.
+    """Classify whole recordings, all in one request.
 
     Args:
         url: The server's address.
         model: The name of a served model.
         recordings: Each recording's events, in any form that `Stream.send` takes, in
-            time order; at most 71 minutes.
-        **choices: `sensor`, `fit`, `invalid`, `sort_within_us`, `key`: see
-            `ClassifyChoices`.
+            time order, all of one sensor and at most 71 minutes each; or the path of
+            each recording's file, which the server reads.
+        **choices: See `ClassifyChoices`.
 
     Raises:
         ServerUnreachable: No server answers at `url`.
@@ -133,9 +146,11 @@ def classify(
         raise InvalidChoice(min(unknown), "is no choice of `classify`")
     if hasattr(recordings, "dtype") or isinstance(recordings, Mapping):
         raise InvalidChoice("recordings", "give a list of recordings: [events]")
+    if any(isinstance(given, Path) for given in recordings):
+        return _classify_files(url, model, recordings, choices)
     sensor = choices.get("sensor")
     prepared = [_prepared(given, choices) for given in recordings]
-    body = {
+    body: dict[str, Any] = {
         "model": model,
         "sensor": None if sensor is None else list(astuple(to_sensor(sensor))),
         "fit": choices.get("fit", "reject"),
@@ -143,6 +158,9 @@ def classify(
     }
     if choices.get("invalid", "reject") != "reject":
         body["invalid"] = choices["invalid"]
+    for name in ("half_life_ms", "partial"):  # an older server knows neither
+        if choices.get(name):
+            body[name] = choices[name]
     with _client(url, choices.get("key")) as client:
         response = client.post(
             "/v1/classify",
@@ -154,10 +172,57 @@ def classify(
     return [_answer(*each) for each in zip(results, left_out, strict=True)]
 
 
+def _classify_files(
+    url: str, model: str, paths: Sequence[Any], choices: ClassifyChoices
+) -> list[Answer]:
+    """Send recordings' files, which are read as they are sent."""
+    if not all(isinstance(path, Path) for path in paths):
+        raise InvalidChoice("recordings", "give paths of files alone, or events alone")
+    with ExitStack() as stack:
+        try:
+            files = [stack.enter_context(path.open("rb")) for path in paths]
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise MalformedRecording(Path(error.filename), reason) from error
+        client = stack.enter_context(_client(url, choices.get("key")))
+        named = zip(paths, files, strict=True)
+        response = client.post(
+            "/v1/classify",
+            data={"model": model, **_fields(choices)},
+            files=[("recordings", (path.name, file)) for path, file in named],
+        )
+        results = _checked(response).json()["results"]
+    return [_answer(result, Skipped()) for result in results]
+
+
+def _fields(choices: ClassifyChoices) -> dict[str, str]:
+    """Return the text fields of a form of files."""
+    options = choices.get("options", ReadOptions())
+    sensor = choices.get("sensor") or options.sensor
+    given = {name: choices.get(name) for name in FORM_FIELDS}
+    given |= {
+        "partial": str(choices.get("partial", False)).lower(),
+        "sensor": sensor and "x".join(map(str, astuple(to_sensor(sensor)))),
+        "columns": options.columns and ",".join(options.columns),
+        "chip": options.chip,
+        "camera": options.camera,
+        "truncated": options.truncated,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+FORM_FIELDS: Final = ("fit", "invalid", "sort_within_us", "half_life_ms", "clock_bits")
+"""The choices that are fields of a form by the same names."""
+
+
 def _answer(result: dict[str, Any], skipped: Skipped) -> Answer:
     """Return a recording's answer; `skipped` was left out before it was sent."""
     names = [field.name for field in fields(Answer) if field.name in result]
-    answer = Answer(**{name: result[name] for name in names})
+    problem = result.get("problem")
+    answer = Answer(
+        **{name: result[name] for name in names},
+        error=problem["detail"] if problem else None,
+    )
     first = skipped.first or answer.skipped_first
     return replace(answer, skipped=answer.skipped + skipped.events, skipped_first=first)
 

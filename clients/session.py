@@ -153,6 +153,12 @@ class Session:
         return self.closed is not None or self.failure is not None
 
     @property
+    def owed(self) -> bool:
+        """Whether the server owes an acknowledgement or an answer."""
+        unread = self._acked_seq < self._sent_seq or bool(self._unanswered)
+        return unread or self.send_log.needs_connection
+
+    @property
     def resumable(self) -> bool:
         """Whether the session survives the loss of its connection now."""
         return self.opened.resume is not None and self.send_log.complete
@@ -163,8 +169,7 @@ class Session:
 
         The server never read what was sent while its `session_idle` was on the way.
         """
-        unread = self._acked_seq < self._sent_seq or self._unanswered
-        return self.suspended and not (unread or self.send_log.needs_connection)
+        return self.suspended and not self.owed
 
     def convert(self, given: Any) -> Events:
         """Return a caller's events; those that no record can hold may be skipped.

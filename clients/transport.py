@@ -32,6 +32,7 @@ from saccade.clients.errors import (
     ServerUnreachable,
     stream_error,
 )
+from saccade.clients.placement import Finder
 from saccade.clients.reconnecting import Attempts, Reconnecting
 from saccade.clients.session import Session
 from saccade.server.protocol.codec import decode_server, encode_client
@@ -41,6 +42,13 @@ from saccade.server.protocol.messages import ErrorMessage, GoAway, Open, Opened
 LARGEST_MESSAGE: Final = 4 << 20
 """Bytes; a server's message holds one score a class, so this is ample."""
 OPEN_TIMEOUT_S: Final = 20.0
+PLACED: Final = "placed=true"
+"""The query that tells a server that this client asks for placements."""
+SILENCE_S: Final = 5.0
+"""How long a server that owes an answer may be silent before it is asked for a sign."""
+PONG_S: Final = 3.0
+"""How long it may take to give one; then the client connects again."""
+WATCH_S: Final = 0.5
 UNAVAILABLE_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 """HTTP answers of a busy server, of a gateway without one, and (500) of uvicorn that
 stops during a handshake."""
@@ -53,7 +61,7 @@ UNAVAILABLE_CLOSES: Final = {
 
 
 async def open_session(
-    address: Address, opening: Open, reconnecting: Reconnecting
+    finder: Finder, opening: Open, reconnecting: Reconnecting
 ) -> tuple[ClientConnection, Opened]:
     """Connect to a server and open a session; try again while it is busy.
 
@@ -62,9 +70,23 @@ async def open_session(
     attempts = Attempts(reconnecting)
     while True:
         try:
-            return await shake_hands(address, opening)
+            return await place_and_open(finder, opening)
         except ClientError as failure:
             await attempts.wait(failure)
+
+
+async def place_and_open(
+    finder: Finder, opening: Open
+) -> tuple[ClientConnection, Opened]:
+    """Find the server for a session, and open the session there, trying once."""
+    address = await finder.find()
+    try:
+        return await shake_hands(address, opening)
+    except ServerUnreachable as error:
+        if not finder.reached:
+            raise
+        # It has just gone: the next attempt finds it again, or another of its fleet.
+        raise ServerUnavailable(address.url, str(error)) from None
 
 
 async def shake_hands(
@@ -90,6 +112,8 @@ async def shake_hands(
 async def _connect(address: Address) -> ClientConnection:
     url = address.url
     stream = stream_url(url)
+    if address.placed:
+        stream += ("&" if "?" in stream else "?") + PLACED
     proxy: Literal[True] | None = None if is_loopback(url) else True
     try:
         return await connect_websocket(
@@ -165,13 +189,13 @@ class Wire:
         self,
         websocket: ClientConnection,
         session: Session,
-        address: Address,
+        finder: Finder,
         opening: Open,
         reconnecting: Reconnecting,
     ) -> None:
         self._websocket = websocket
         self._session = session
-        self._address, self._opening = address, opening
+        self._finder, self._opening = finder, opening
         self._reconnecting = reconnecting
         self._connected = True
         self._aborted = False
@@ -179,6 +203,8 @@ class Wire:
         self._sending = asyncio.Lock()
         self._reader = asyncio.create_task(self._read())
         self._sender: asyncio.Task[None] | None = None
+        self._heard_s = time.monotonic()
+        self._watcher = asyncio.create_task(self._watch())
 
     async def send_pending(self) -> None:
         """Send the log's unsent messages; without a connection, the reader does later.
@@ -223,7 +249,9 @@ class Wire:
         await self._websocket.close()
         if not self._connected:
             self._reader.cancel()
-        tasks = [task for task in (self._reader, self._sender) if task is not None]
+        self._watcher.cancel()
+        owned = (self._reader, self._sender, self._watcher)
+        tasks = [task for task in owned if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         self._session.fail(ConnectionLost(1000, "hung up"))
         self._notify()
@@ -242,13 +270,41 @@ class Wire:
         """Pass messages to the session until the connection ends."""
         try:
             async for data in self._websocket:
-                self._session.receive(decode_server(data), time.monotonic())
+                self._heard_s = now_s = time.monotonic()
+                self._session.receive(decode_server(data), now_s)
                 self._notify()
         except ConnectionClosed:
             pass
         except ProtocolError as error:
             reason = f"the server sent no message: {error}"
             self._session.fail(ConnectionLost(None, reason))
+
+    async def _watch(self) -> None:
+        """Cut a connection whose server owes an answer and gives no sign of life.
+
+        A server that was stopped, or whose network is gone, closes nothing. Time in
+        which this program itself did not run counts for nothing.
+        """
+        while not self._session.ended:
+            began_s = time.monotonic()
+            await asyncio.sleep(WATCH_S)
+            now_s = time.monotonic()
+            if now_s - began_s > 2 * WATCH_S or not self._session.owed:
+                self._heard_s = max(self._heard_s, now_s - WATCH_S)
+            if self._connected and now_s - self._heard_s >= SILENCE_S:
+                await self._ask_for_a_sign()
+
+    async def _ask_for_a_sign(self) -> None:
+        websocket = self._websocket
+        try:
+            async with asyncio.timeout(PONG_S):
+                await (await websocket.ping())
+        except TimeoutError:
+            if websocket is self._websocket and self._connected:
+                websocket.transport.abort()
+        except ConnectionClosed:
+            return
+        self._heard_s = time.monotonic()
 
     async def _reconnect(self) -> None:
         """Resume the session on a new connection, or end it."""
@@ -276,11 +332,11 @@ class Wire:
         """Connect once and resume the session; return what went wrong."""
         try:
             opening = replace(self._opening, resume=self._session.opened.resume)
-            self._websocket, opened = await shake_hands(self._address, opening)
+            self._websocket, opened = await place_and_open(self._finder, opening)
         except ClientError as error:
             return error
         self._session.resume(opened)
-        self._connected = True
+        self._connected, self._heard_s = True, time.monotonic()
         # Not awaited: a server that sends is read meanwhile, or both sides would wait.
         self._sender = asyncio.create_task(self.send_pending())
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
+from saccade.server.fleet.fleet import BEATING, HEARTBEAT_S, Fleet
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.sessions.registry import POLL_S, SAVING, SessionRegistry
@@ -21,16 +23,24 @@ from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.sqlite import SqliteStore
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
-from saccade.server.settings import Settings, is_loopback
+from saccade.server.settings import Settings, in_fleet, is_loopback
 from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.guard import App, Guard
+from saccade.server.transport.kserve import kserve_routes
 from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.moving import REBALANCE_S, REBALANCING, Rebalancer
 from saccade.server.transport.overview import overview_routes
+from saccade.server.transport.placement import own_report, placement_routes
 from saccade.server.transport.problems import answer_errors
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
-from saccade.server.transport.routes import model_routes, probe_routes, session_routes
+from saccade.server.transport.routes import (
+    model_routes,
+    probe_routes,
+    session_routes,
+    ticket_routes,
+)
 from saccade.server.transport.sampler import SAMPLE_S, SAMPLING
 from saccade.server.transport.service import Service
 from saccade.server.transport.watch import watch_routes
@@ -42,8 +52,11 @@ if TYPE_CHECKING:
 ROUTES: Final = (
     stream_routes,
     classify_routes,
+    kserve_routes,
     model_routes,
     session_routes,
+    ticket_routes,
+    placement_routes,
     watch_routes,
     overview_routes,
     probe_routes,
@@ -62,7 +75,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     streams = EngineClient(engine.frontend, settings.sessions)
     metrics.watch(engine)
     metrics.watch_streams(streams)
-    shared = Shared(create_store(settings), Tickets(), Alone())
+    shared = Shared(create_store(settings), create_tickets(settings), Alone())
     return assemble(settings, Catalogue(models), engine, streams, metrics, shared)
 
 
@@ -88,11 +101,13 @@ class Shared(NamedTuple):
         store: Keeps sessions without a client.
         tickets: Issues and takes tickets.
         elsewhere: The other processes.
+        part: This process's number among them.
     """
 
     store: Store
     tickets: TicketOffice
     elsewhere: Elsewhere
+    part: int = 0
 
 
 def assemble(
@@ -116,19 +131,34 @@ def assemble(
         lease_s=settings.lease_s,
     )
     key_limits = key_limits_of(settings)
-    return Service(
+    registry = SessionRegistry(streams, catalogue, shared.store, policy, metrics)
+    registry.replica = settings.replica if in_fleet(settings) else None
+    service = Service(
         settings,
         catalogue,
         engine,
         streams,
-        SessionRegistry(streams, catalogue, shared.store, policy, metrics),
+        registry,
         metrics,
         limits_of(settings),
         read_keys(settings),
         KeyQuotas(key_limits),
         shared.tickets,
         shared.elsewhere,
+        shared.part,
     )
+    service.fleet = create_fleet(service)
+    return service
+
+
+def create_fleet(service: Service) -> Fleet | None:
+    """Return the process's place in the fleet; None where the server is alone."""
+    if not in_fleet(service.settings):
+        return None
+    from saccade.server.fleet.redis import RedisDirectory
+
+    directory = RedisDirectory(service.settings.store_url)
+    return Fleet(directory, partial(own_report, service), service.quotas)
 
 
 def read_keys(settings: Settings) -> Keys:
@@ -190,6 +220,15 @@ def create_store(settings: Settings) -> Store:
             return RedisStore(settings.store_url)
 
 
+def create_tickets(settings: Settings) -> TicketOffice:
+    """Return what issues tickets: in a fleet, such as every server takes."""
+    if not in_fleet(settings):
+        return Tickets()
+    from saccade.server.transport.redis_tickets import RedisTickets
+
+    return RedisTickets(settings.store_url)
+
+
 def create_app(service: Service) -> App:
     """Put routes and a guard around a service; the engine starts with the app."""
     return Guard(
@@ -214,6 +253,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     service.streams.start(asyncio.get_running_loop())
     service.background.repeat(SAVING, POLL_S, service.registry.look)
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
+    await join_fleet(service)
     if service.settings.reload_s > 0:
         reloading = Reloading(
             service.catalogue,
@@ -225,8 +265,27 @@ async def running(service: Service) -> AsyncIterator[None]:
         service.background.repeat(RELOADING, service.settings.reload_s, reloading.look)
     yield
     service.background.stop()
+    await leave_fleet(service)
+    await service.close_uploads()
     await service.registry.close()
     await asyncio.to_thread(service.engine.stop)
+
+
+async def join_fleet(service: Service) -> None:
+    """Report this process to the fleet from now on, if there is one."""
+    if service.fleet is None:
+        return
+    await service.fleet.beat()
+    service.background.repeat(BEATING, HEARTBEAT_S, service.fleet.beat)
+    if service.settings.rebalance:
+        look = Rebalancer(service).look
+        service.background.repeat(REBALANCING, REBALANCE_S, look)
+
+
+async def leave_fleet(service: Service) -> None:
+    """Tell the fleet that this process has stopped."""
+    if service.fleet is not None:
+        await service.fleet.leave()
 
 
 def create_routes(service: Service) -> FastAPI:

@@ -24,7 +24,7 @@ from saccade.server.serving import (
     run,
     set_environment,
 )
-from saccade.server.settings import Settings, help_text, option
+from saccade.server.settings import Settings, advertised, help_text, option
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
 
 
@@ -40,6 +40,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
     started_s = time.perf_counter()
     try:
         sockets = listen(settings.host, settings.port)
+        settings = advertised(settings, sockets[0].getsockname()[1])
         with ExitStack() as stack:
             folder = stack.enter_context(usable_folder(settings.compiled))
             set_environment(folder)

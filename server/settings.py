@@ -10,9 +10,10 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import secrets
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import (
     Any,
@@ -24,8 +25,11 @@ from typing import (
     get_origin,
     get_type_hints,
 )
+from urllib.parse import urlsplit
 
 PREFIX: Final = "SACCADE_"
+WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
+"""Hosts that stand for every address of the machine."""
 
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
@@ -137,6 +141,15 @@ class Settings:
         1 << 25, "longest HTTP body, as sent and once unpacked", "> 0"
     )
     max_recordings: int = setting(256, "recordings in one HTTP request", "> 0")
+    max_upload_bytes: int = setting(
+        1 << 29, "longest HTTP body of recordings' files, which wait on disk", "> 0"
+    )
+    max_uploads_bytes: int = setting(
+        1 << 32, "bytes of all such bodies that wait on disk at one time", "> 0"
+    )
+    max_request_events: int = setting(
+        1 << 28, "events that the files of one HTTP request may hold", "> 0"
+    )
     key_sessions: float = setting(
         math.inf, "sessions that one key may have at a time", "> 0"
     )
@@ -162,6 +175,15 @@ class Settings:
         "address of the redis store: redis, rediss or valkey://HOST:PORT/DATABASE; "
         "redis+cluster://HOST:PORT,HOST:PORT",
         secret=True,
+    )
+    advertise: str = setting(
+        "",
+        "address by which clients reach this server, for the other servers of the same "
+        "redis store: https://host:port (default: host and port, if others reach them)",
+    )
+    replica: str = setting("", "this server's name among them (default: a random one)")
+    rebalance: int = setting(
+        4, "sessions that move at a time to emptier servers; 0: none", ">= 0"
     )
     session_ttl_s: float = setting(
         300.0, "seconds that a session is kept whose client is gone", "> 0"
@@ -214,6 +236,7 @@ class Settings:
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
         _check_tls(self)
+        _check_address("advertise", self.advertise)
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
             raise ValueError(
@@ -239,6 +262,34 @@ class Settings:
             if text is not None:
                 values[item.name] = _parse(item, types[item.name], text)
         return cls(**values)
+
+
+def in_fleet(settings: Settings) -> bool:
+    """Return whether a server shares its store with others, which may find it."""
+    return (
+        settings.store == "redis"
+        and settings.snapshot_s > 0
+        and bool(settings.advertise)
+    )
+
+
+def advertised(settings: Settings, port: int) -> Settings:
+    """Return the settings of a server that listens, with its address and its name.
+
+    Where it listens on every address of the machine, only `advertise` can say which one
+    others reach; without it the server is alone.
+
+    Args:
+        settings: The settings as they were read.
+        port: The port that it listens on.
+    """
+    address = settings.advertise
+    if not address and settings.host not in WILDCARDS:
+        scheme = "http" if settings.tls_cert is None else "https"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"{scheme}://{host}:{port}"
+    name = settings.replica or secrets.token_hex(4)
+    return replace(settings, advertise=address.rstrip("/"), replica=name)
 
 
 def choices_of(kind: Any) -> tuple[str, ...]:
@@ -286,6 +337,13 @@ def _check_range(name: str, number: Any, range: str) -> None:
         sign == ">=" and not number >= int(low)
     ):
         raise ValueError(f"{name} is {number}; it must be {range}")
+
+
+def _check_address(name: str, address: str) -> None:
+    """Raise ValueError unless an address is empty or that of a server."""
+    parts = urlsplit(address)
+    if address and not (parts.scheme in {"http", "https"} and parts.hostname):
+        raise ValueError(f"{name} {address!r} is no address such as https://host:8000")
 
 
 def _check_tls(settings: Settings) -> None:

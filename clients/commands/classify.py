@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from saccade.clients.errors import RequestRefused, UnplayableSource
 from saccade.clients.http import Answer
 from saccade.clients.sources import SIMULATED, Source, open_source
 from saccade.model.events.errors import EventsError, RecordingError
+from saccade.model.events.reading import ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 
@@ -54,14 +55,33 @@ examples:
 """
 
 
+NO_EVENTS: Final = np.empty(0, EVENT_DTYPE)
+
+
+class TooLong(UnplayableSource):
+    """A recording has more events than this command holds."""
+
+
 class Loaded(NamedTuple):
-    """A recording in memory, the model to ask, and its place on the command line."""
+    """A recording, the model to ask, and its place on the command line.
+
+    Where there is a `file`, `events` are none: the server reads it.
+    """
 
     name: str
     sensor: Sensor
     events: Events
     model: str = ""
     place: int = 0
+    file: File | None = None
+
+
+class File(NamedTuple):
+    """A recording that is too long to be held, and goes to the server as a file."""
+
+    path: Path
+    options: ReadOptions
+    clock_bits: int | None
 
 
 class Outcome(NamedTuple):
@@ -126,30 +146,37 @@ def _cameras(
         remarks = Remarks(recording.findings, guessed(recording))
         for remark in remarks.at_first():
             print_message(COMMAND, f"{label}: {remark}")
-        events = _all_events(label, recording.events)
+        file, events = None, NO_EVENTS
+        try:
+            events = _all_events(label, recording.events)
+        except TooLong:
+            if Path(name).is_dir():  # a bag, of several files
+                raise
+            given = None if recording.origin == "header" else recording.sensor
+            file = File(Path(name), replace(each, sensor=given), bits)
         for remark in remarks.at_last():
             print_message(COMMAND, f"{label}: {remark}")
-        yield Loaded(label, recording.sensor, events, model)
+        yield Loaded(label, recording.sensor, events, model, file=file)
 
 
 def load(name: str, source: Source) -> Loaded:
     """Read a whole source.
 
     Raises:
-        UnplayableSource: It has more than MOST_EVENTS.
+        TooLong: It has more than MOST_EVENTS.
     """
     assert source.sensor is not None  # what is played says it
     return Loaded(name, source.sensor, _all_events(name, source.chunks))
 
 
 def _all_events(name: str, chunks: Iterable[Events]) -> Events:
-    held, count = [np.empty(0, EVENT_DTYPE)], 0
+    held, count = [NO_EVENTS], 0
     for events in chunks:
         held.append(events)
         count += events.size
         if count > MOST_EVENTS:
             reason = f"it has more than {MOST_EVENTS:,} events, too many for a request"
-            raise UnplayableSource(name, f"{reason}; saccade stream takes it")
+            raise TooLong(name, f"{reason}; saccade stream takes it")
     return np.concatenate(held)
 
 
@@ -158,7 +185,7 @@ def _batches(recordings: Iterator[Loaded]) -> Iterator[list[Loaded]]:
     batch: list[Loaded] = []
     for recording in recordings:
         size = sum(other.events.size for other in [*batch, recording])
-        full = len(batch) == BATCH_FILES or size > BATCH_EVENTS
+        full = len(batch) == BATCH_FILES or size > BATCH_EVENTS or recording.file
         if batch and (full or _kind(recording) != _kind(batch[0])):
             yield batch
             batch = []
@@ -167,22 +194,26 @@ def _batches(recordings: Iterator[Loaded]) -> Iterator[list[Loaded]]:
         yield batch
 
 
-def _kind(recording: Loaded) -> tuple[Sensor, str]:
-    return recording.sensor, recording.model
+def _kind(recording: Loaded) -> tuple[object, ...]:
+    """Return what the recordings of one request have in common."""
+    return recording.sensor, recording.model, recording.file
 
 
 def _ask(options: argparse.Namespace, batch: list[Loaded]) -> list[Outcome]:
     """Ask for a batch; where that is refused, for each of its recordings alone."""
+    choices = http.ClassifyChoices(
+        fit=options.fit,
+        invalid=options.invalid,
+        sort_within_us=options.sort_within_us,
+    )
+    recordings: list[Any] = [recording.events for recording in batch]
+    if (file := batch[0].file) is None:
+        choices["sensor"] = batch[0].sensor
+    else:
+        recordings = [file.path]
+        choices["options"], choices["clock_bits"] = file.options, file.clock_bits
     try:
-        answers = http.classify(
-            options.url,
-            batch[0].model,
-            [recording.events for recording in batch],
-            sensor=batch[0].sensor,
-            fit=options.fit,
-            invalid=options.invalid,
-            sort_within_us=options.sort_within_us,
-        )
+        answers = http.classify(options.url, batch[0].model, recordings, **choices)
     except (RequestRefused, EventsError) as error:
         if len(batch) == 1:
             return [Outcome(batch[0].place, batch[0].name, None, error=str(error))]

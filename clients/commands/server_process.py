@@ -93,20 +93,27 @@ class ServerProcess:
     def stop(self) -> int:
         """End the server, by force if it does not end, and return its exit status."""
         if not self._ready:  # no session is open, and compiling takes long
-            return self._kill()
+            return self.kill()
         try:
             if self._process.poll() is None:
                 self._process.terminate()
             return self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            return self._kill()
+            return self.kill()
         except BaseException:
-            self._kill()
+            self.kill()
             raise
 
-    def _kill(self) -> int:
+    def kill(self) -> int:
+        """End the server by force, and return its exit status."""
         self._process.kill()
         return self._process.wait()
+
+    def restart(self) -> None:
+        """Start a server that has ended again, on the same port."""
+        self._log.close()
+        self._ready = False
+        self.__enter__()
 
 
 def _free_port() -> int:

@@ -284,6 +284,11 @@ class EngineClient:
         self.frontend.wake = wake
         self.frontend.link.start(deliver)
 
+    @property
+    def capacity(self) -> int:
+        """How many streams of a model may be open at one time."""
+        return self._capacity
+
     def open_streams(self, model: str) -> int:
         """Return how many streams of a model are open."""
         return self._open[model]

@@ -157,6 +157,7 @@ class Opened:
     resumed: bool = False
     seq: Count = 0
     results: Omitted[Count] = 0
+    replica: Omitted[Name | None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +267,16 @@ def error_message(error: ProtocolError) -> ErrorMessage:
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server stops soon; the client reconnects after the given time."""
+    """The session ends here soon; the client reconnects after the given time.
+
+    `cause` is `drain` where the server stops and `rebalance` where another server has
+    more room; None of an earlier server's.
+    """
 
     type: ClassVar[str] = "goaway"
     reason: Text
     reconnect_after_ms: Count
+    cause: Omitted[Name | None] = None
 
 
 ServerMessage: TypeAlias = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ class _Scores:
         self.ticks = 0
         self.logits: npt.NDArray[np.floating[Any]] | None = None
         self._error: EngineError | None = None
+        self._wanted = 0
         self._signal = Signal()
 
     def scored(self, scores: TickScores) -> None:
@@ -47,11 +49,15 @@ class _Scores:
         self.logits = scores.logits[-1]
         if not scores.finite:
             self._error = EngineFailed("a score is not finite")
-        self._signal.notify()
+        if self._settled():  # otherwise each tick would wake the task that waits
+            self._signal.notify()
 
     def failed(self, error: EngineError) -> None:
         self._error = error
         self._signal.notify()
+
+    def _settled(self) -> bool:
+        return self.ticks >= self._wanted or self._error is not None
 
     async def wait_for(self, ticks: int) -> None:
         """Wait until so many ticks are scored.
@@ -59,9 +65,8 @@ class _Scores:
         Raises:
             ProtocolError: The engine failed.
         """
-        await self._signal.wait_for(
-            lambda: self.ticks >= ticks or self._error is not None
-        )
+        self._wanted = ticks
+        await self._signal.wait_for(self._settled)
         if self._error is not None:
             raise to_wire_error(self._error)
 
@@ -71,6 +76,7 @@ async def classify(
     model: ServedModel,
     chunks: AsyncIterator[Events],
     window_events: int,
+    half_life_ms: float = math.inf,
 ) -> Classification:
     """Score a recording; at most about two windows of it wait at any time.
 
@@ -79,13 +85,14 @@ async def classify(
         model: The model that scores it.
         chunks: Its events, checked and of the model's sensor, in order of time.
         window_events: Events that may wait before the next chunk is read.
+        half_life_ms: How fast the scores forget, ms.
 
     Raises:
         ProtocolError: The engine has no place, or failed.
     """
     scores = _Scores()
     try:
-        stream = client.open(model.key, float("inf"), scores)
+        stream = client.open(model.key, half_life_ms, scores)
     except EngineError as error:
         raise to_wire_error(error) from None
     try:

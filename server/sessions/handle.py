@@ -32,6 +32,7 @@ class SessionHandle(NamedTuple):
         ttl_ms: For how long the token is good after a connection was lost.
         resumed: Whether the client has just come back.
         holder: Holder of the client's API key; empty where there are no keys.
+        replica: The server's name in its fleet; None where it is alone.
     """
 
     session: str
@@ -39,6 +40,7 @@ class SessionHandle(NamedTuple):
     ttl_ms: int = 0
     resumed: bool = False
     holder: str = ""
+    replica: str | None = None
 
 
 def opened(
@@ -60,4 +62,5 @@ def opened(
         resume_ttl_ms=handle.ttl_ms,
         resumed=handle.resumed,
         seq=conversation.ledger.sent.seq,
+        replica=handle.replica,
     )

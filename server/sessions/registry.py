@@ -135,6 +135,9 @@ class SessionRegistry:
         policy: How often they are saved, and how long they are kept.
         observer: Counts.
         clock: Seconds since 1970.
+
+    Attributes:
+        replica: The server's name in its fleet; None where it is alone.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class SessionRegistry:
         observer: RegistryObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.replica: str | None = None
         self._client = client
         self._catalogue = catalogue
         self._access = StoreAccess(store, observer)
@@ -179,7 +183,8 @@ class SessionRegistry:
         live = self._live[key] = LiveSession(key, session, sink, writer, token)
         ttl_ms = self.ttl_ms if writer is not None else 0
         given = token if recorded else None
-        session.send_opened(SessionHandle(name, given, ttl_ms, holder=holder))
+        handle = SessionHandle(name, given, ttl_ms, holder=holder)
+        session.send_opened(handle._replace(replica=self.replica))
         return live
 
     async def resume(self, session: Session, request: OpenRequest) -> LiveSession:
@@ -205,9 +210,10 @@ class SessionRegistry:
             live = LiveSession(key, session, request.sink, writer, token)
             self._live[key] = live
             name, holder = snapshot.session, snapshot.holder
-            session.send_opened(
-                SessionHandle(name, token, self.ttl_ms, resumed=True, holder=holder)
+            handle = SessionHandle(
+                name, token, self.ttl_ms, resumed=True, holder=holder
             )
+            session.send_opened(handle._replace(replica=self.replica))
         self._observer.resumed()
         return live
 

@@ -27,7 +27,9 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
+WITHOUT_KEY: Final = frozenset(
+    {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+)
 STREAM: Final = "/v1/stream"
 WATCH: Final = re.compile(r"/v1/sessions/[^/]+/watch")
 PREFLIGHT: Final = {
@@ -159,7 +161,7 @@ async def _send_readable(
 
 async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request, or a websocket's handshake, with a problem document."""
-    response = problem.response()
+    response = problem.response(scope["path"])
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if problem.status == 426:

@@ -130,7 +130,7 @@ def _refusal(status: int, code: str, detail: str) -> Response:
     # Imported late: FastAPI takes a while, and the port is answered before.
     from saccade.server.transport.problems import Problem
 
-    return Problem(status, code, detail).response()
+    return Problem(status, code, detail).response("/")
 
 
 async def _send_typed(send: Send, message: MutableMapping[str, Any]) -> None:

@@ -15,12 +15,17 @@ from starlette.routing import compile_path
 from saccade.model.events.errors import (
     EventOutsideSensor,
     EventsError,
+    ReaderMissing,
+    RecordingError,
     SensorMismatch,
     UnsortedEvents,
+    UnsupportedRecording,
 )
 from saccade.server.logs import log_refusal
 from saccade.server.protocol import errors as wire
 
+KSERVE: Final = "/v2"
+"""Where the paths of KServe's protocol begin."""
 MEDIA_TYPE: Final = "application/problem+json"
 TITLES: Final = {
     400: "Bad request",
@@ -28,6 +33,7 @@ TITLES: Final = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     413: "Too large",
     415: "Unsupported media type",
     422: "Refused",
@@ -53,6 +59,9 @@ class ProblemDocument(BaseModel):
     index: int | None = None
     value: bool | int | float | str | None = None
     retry_after_s: float | None = None
+    error: str | None = Field(
+        None, description="the detail, where clients of KServe's protocol look for it"
+    )
 
 
 class Problem(Exception):
@@ -80,18 +89,25 @@ class Problem(Exception):
         least = 1 if self.status in {429, 503} else 0
         return max(least, math.ceil(float(self.facts.get("retry_after_s", 0))))
 
-    def response(self) -> Response:
-        """Write the document."""
+    def document(self) -> ProblemDocument:
+        """Return the document that describes the problem."""
         facts: dict[str, Any]
         facts = {name: wire.quotable(fact) for name, fact in self.facts.items()}
-        document = ProblemDocument(
+        return ProblemDocument(
             type=f"urn:saccade:problem:{self.code}",
             title=TITLES.get(self.status, "Refused"),
             status=self.status,
             detail=wire.clip(self.detail, wire.MESSAGE_CHARACTERS),
             code=self.code,
             **facts,
-        ).model_dump(exclude_none=True)
+        )
+
+    def response(self, path: str) -> Response:
+        """Answer a request of this path with the document."""
+        described = self.document()
+        if path.startswith(KSERVE):
+            described.error = described.detail
+        document = described.model_dump(exclude_none=True)
         retry = {"Retry-After": f"{self.retry_s}"} if self.retry_s else None
         return JSONResponse(document, self.status, retry, media_type=MEDIA_TYPE)
 
@@ -103,24 +119,44 @@ def from_protocol(error: wire.ProtocolError) -> Problem:
     return Problem(error.http_status, error.code, str(error), **facts)
 
 
-def from_events(error: EventsError, recording: int) -> Problem:
-    """Write what is wrong with a recording's events, with the wire's codes."""
-    kind: type[wire.ProtocolError]
+def from_events(error: EventsError, recording: int, name: str = "") -> Problem:
+    """Write what is wrong with a recording: with the wire's codes, if it has some.
+
+    Args:
+        error: What is wrong.
+        recording: The recording's number in the request.
+        name: The recording's name at the client, if it has one.
+    """
+    facts: dict[str, Any] = {}
+    text = str(error)
     match error:
         case EventOutsideSensor(index=index, field=field, value=value):
-            kind = wire.FrameOutsideSensor
+            code = wire.FrameOutsideSensor.code
             facts = {"field": field, "index": index, "value": value}
         case UnsortedEvents(index=index, t_us=t_us):
-            kind = wire.FrameUnsorted
+            code = wire.FrameUnsorted.code
             facts = {"field": "t", "index": index, "value": t_us}
         case SensorMismatch(source=source):
-            kind = wire.SensorRefused
+            code = wire.SensorRefused.code
             facts = {"field": "sensor", "value": str(source)}
+        case RecordingError(reason=reason):
+            code, text = UNREADABLE[isinstance(error, UnsupportedRecording)], reason
+        case ReaderMissing():
+            code = "reader_missing"
         case _:
-            kind = wire.FrameUndecodable
+            code = wire.FrameUndecodable.code
             facts = {"field": "data"}
-    detail = f"recording {recording}: {error}"
-    return Problem(422, kind.code, detail, recording=recording, **facts)
+    detail = f"{which_recording(recording, name)}: {text}"
+    return Problem(422, code, detail, recording=recording, **facts)
+
+
+def which_recording(number: int, name: str) -> str:
+    """Return words for one recording of a request."""
+    return f"recording {number} ({name})" if name else f"recording {number}"
+
+
+UNREADABLE: Final = ("unreadable_recording", "unsupported_format")
+"""The codes of a file that cannot be read: because of what is in it, or of its kind."""
 
 
 def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:
@@ -136,22 +172,23 @@ def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:
         count_refusal(error.code)
         what = f"{request.method} {request.url.path}"
         log_refusal(request.client, what, error.code, str(error))
-        return error.response()
+        return error.response(request.url.path)
 
     async def answer_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         codes = {404: "no_such_route", 405: "method_not_allowed"}
         code = codes.get(error.status_code, "bad_request")
-        response = Problem(error.status_code, code, error.detail).response()
+        problem = Problem(error.status_code, code, error.detail)
+        response = problem.response(request.url.path)
         response.headers.update(error.headers or {})
         methods = methods_of(app.openapi(), request.url.path)
         if error.status_code == 405 and methods:
             response.headers["Allow"] = methods  # the framework's are of one route
         return response
 
-    async def answer_fault(_: Request, __: Exception) -> Response:
+    async def answer_fault(request: Request, _: Exception) -> Response:
         text = "the server failed; its log says why"
-        return Problem(500, "internal_error", text).response()
+        return Problem(500, "internal_error", text).response(request.url.path)
 
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)

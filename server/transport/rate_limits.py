@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from saccade.model.events.encodings.packed import RECORD_BYTES
+from saccade.server.fleet.report import Usage
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import RateExceeded, TooManySessions
 from saccade.server.transport.problems import Problem
@@ -80,22 +81,6 @@ class KeyLimits:
         )
 
 
-class Usage(NamedTuple):
-    """What one process has used of a key: since the last look, and now.
-
-    Attributes:
-        events: Events that have come in since.
-        bytes: Bytes that have come in since.
-        sessions: Sessions now.
-        requests: Requests now.
-    """
-
-    events: int
-    bytes: int
-    sessions: int
-    requests: int
-
-
 _UNUSED: Final = Usage(0, 0, 0, 0)
 
 
@@ -110,6 +95,7 @@ class KeyQuota:
         self._sessions: set[SendQueue] = set()
         self._requests = 0
         self._spent = [0, 0]
+        self._spent_before = [0, 0]
         self.sessions_elsewhere = 0
         self.requests_elsewhere = 0
         self.changed: Callable[[], None] = _ignore
@@ -118,8 +104,19 @@ class KeyQuota:
     def take_usage(self) -> Usage:
         """Return what this process has used of the key since the last call."""
         (events, size), self._spent = self._spent, [0, 0]
-        sessions = sum(1 for each in self._sessions if each.ending is None)
-        return Usage(events, size, sessions, self._requests)
+        self._spent_before[0] += events
+        self._spent_before[1] += size
+        return Usage(events, size, self._open_sessions, self._requests)
+
+    @property
+    def usage(self) -> Usage:
+        """What this process has used of the key in all."""
+        events, size = map(sum, zip(self._spent, self._spent_before, strict=True))
+        return Usage(events, size, self._open_sessions, self._requests)
+
+    @property
+    def _open_sessions(self) -> int:
+        return sum(1 for each in self._sessions if each.ending is None)
 
     def absorb(self, events: int, size: int) -> None:
         """Count what has come in with the key in another process."""
@@ -202,7 +199,7 @@ class KeyQuotas:
         self._clock = clock
         self._of: dict[str, KeyQuota] = {}
         self._told: dict[str, Usage] = {}
-        self._elsewhere: dict[int, dict[str, Usage]] = {}
+        self._elsewhere: dict[int | str, dict[str, Usage]] = {}
         self.changed: Callable[[], None] = _ignore
         """Called when the number of a key's sessions or requests has changed."""
 
@@ -225,14 +222,19 @@ class KeyQuotas:
         self._told |= changed
         return changed
 
-    def absorb(self, process: int, usage: dict[str, Usage]) -> None:
-        """Count what another process, told apart by its number, has used."""
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """What this process has used of each key in all."""
+        return {holder: quota.usage for holder, quota in self._of.items()}
+
+    def absorb(self, process: int | str, usage: dict[str, Usage]) -> None:
+        """Count what another process, told apart by its number or name, has used."""
         self._elsewhere.setdefault(process, {}).update(usage)
         for holder, each in usage.items():
             self.of(holder).absorb(each.events, each.bytes)
             self._count_elsewhere(holder)
 
-    def forget(self, process: int) -> None:
+    def forget(self, process: int | str) -> None:
         """Count the sessions and requests of a process that has ended no more."""
         for holder in self._elsewhere.pop(process, {}):
             self._count_elsewhere(holder)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
+from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -14,12 +15,18 @@ from saccade.server.protocol.errors import SessionDeleted
 from saccade.server.sessions.registry import LiveSession
 from saccade.server.transport.auth import TICKET_S
 from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.placement import ask_fleet
 from saccade.server.transport.problems import GUARDED, Problem, problems
 from saccade.server.transport.service import Service
 
 ONE_SESSION: Final = GUARDED | problems(
     s404="this key has no such session with a client here"
 )
+
+
+Fleetwide: TypeAlias = Annotated[
+    bool, Query(description="whether the other servers of the fleet are asked too")
+]
 
 
 class ModelDescription(BaseModel):
@@ -45,9 +52,13 @@ class ModelList(BaseModel):
 
 
 class SessionDescription(BaseModel):
-    """The facts about a session that its key's holder may know; not its token."""
+    """The facts about a session that its key's holder may know; not its token.
+
+    `replica` names the server of a fleet that the session's client is connected to.
+    """
 
     session: str
+    replica: str | None = None
     model: str
     model_hash: str
     events: int
@@ -113,18 +124,21 @@ def session_routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/sessions", summary="List your sessions", responses=GUARDED)
-    async def get_sessions(request: Request) -> SessionList:
+    async def get_sessions(request: Request, *, fleet: Fleetwide = True) -> SessionList:
         holder: str = request.scope.get(HOLDER, "")
         facts = described(service, holder) + await service.elsewhere.sessions(holder)
+        if fleet:
+            asked = await ask_fleet(service, request, "GET", "/v1/sessions")
+            facts += [each for _, answer in asked for each in answer["sessions"]]
         return SessionList(sessions=[SessionDescription(**each) for each in facts])
 
     @router.get("/v1/sessions/{session}", summary="Look at one", responses=ONE_SESSION)
-    async def get_session(request: Request, session: str) -> SessionDescription:
-        holder: str = request.scope.get(HOLDER, "")
-        facts = described(service, holder) + await service.elsewhere.sessions(holder)
-        for each in facts:
-            if each["session"] == session:
-                return SessionDescription(**each)
+    async def get_session(
+        request: Request, session: str, *, fleet: Fleetwide = True
+    ) -> SessionDescription:
+        for each in (await get_sessions(request, fleet=fleet)).sessions:
+            if each.session == session:
+                return each
         raise no_such_session(session)
 
     @router.delete(
@@ -133,14 +147,24 @@ def session_routes(service: Service) -> APIRouter:
         status_code=204,
         responses=ONE_SESSION,
     )
-    async def delete_session(request: Request, session: str) -> Response:
+    async def delete_session(
+        request: Request, session: str, *, fleet: Fleetwide = True
+    ) -> Response:
         holder: str = request.scope.get(HOLDER, "")
         if not (
             delete(service, holder, session)
             or await service.elsewhere.delete(holder, session)
+            or (fleet and await ask_fleet(service, request, "DELETE", path_of(session)))
         ):
             raise no_such_session(session)
         return Response(status_code=204)
+
+    return router
+
+
+def ticket_routes(service: Service) -> APIRouter:
+    """Return the route that issues tickets."""
+    router = APIRouter()
 
     @router.post(
         "/v1/tickets",
@@ -155,6 +179,11 @@ def session_routes(service: Service) -> APIRouter:
     return router
 
 
+def path_of(session: str) -> str:
+    """Return the path of a session's route."""
+    return f"/v1/sessions/{quote(session, safe='')}"
+
+
 def described(service: Service, holder: str) -> list[dict[str, Any]]:
     """Return the fields of the `SessionDescription` of each session of a holder."""
     return [describe_session(live) for live in service.registry.held_by(holder)]
@@ -165,6 +194,7 @@ def describe_session(live: LiveSession) -> dict[str, Any]:
     session = live.session
     return {
         "session": session.handle.session,
+        "replica": session.handle.replica,
         "model": session.model.name,
         "model_hash": session.model.content_hash,
         "events": session.events_sent,

@@ -12,9 +12,11 @@ from saccade.server.background import Background
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
+from saccade.server.fleet.fleet import Fleet
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.errors import NotReady, UnknownModel
 from saccade.server.protocol.messages import GoAway
+from saccade.server.reading.readers import Readers
 from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.signal import Signal
 from saccade.server.sessions.watch_desk import WatchDesk
@@ -25,16 +27,24 @@ from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.rate_limits import KeyQuotas
 from saccade.server.transport.sampler import Sampler
 from saccade.server.transport.send_queue import Ending, SendQueue
+from saccade.server.transport.uploads import UploadFolder
 
 RESTART: Final = Ending(1012, "the server stops, or a part of it has")
 READING: Final = 0.75
 """The part of the drain in which clients are read; in the rest, what they sent is
 scored."""
+MOST_RECORDINGS: Final = 128
+"""Recordings of requests that are scored at one time: twice the rows of the largest
+batch, so that batches stay full while some recordings end."""
 
 
 @dataclass
 class Service:
-    """The models, the engine behind them, and the connected clients."""
+    """The models, the engine behind them, and the connected clients.
+
+    `part` numbers the process within the server, and `fleet` is None where the server
+    is alone. `placed` are the connections whose clients asked for a placement.
+    """
 
     settings: Settings
     catalogue: Catalogue
@@ -47,17 +57,26 @@ class Service:
     quotas: KeyQuotas
     tickets: TicketOffice = field(default_factory=Tickets)
     elsewhere: Elsewhere = field(default_factory=Alone)
+    part: int = 0
+    fleet: Fleet | None = None
     background: Background = field(init=False)
     desk: WatchDesk = field(init=False)
     sampler: Sampler = field(init=False)
+    uploads: UploadFolder = field(init=False)
+    readers: Readers = field(init=False)
+    scoring: asyncio.Semaphore = field(init=False)
     draining: bool = False
     connections: set[SendQueue] = field(default_factory=set)
+    placed: set[SendQueue] = field(default_factory=set)
     _changed: Signal = field(default_factory=Signal)
 
     def __post_init__(self) -> None:
         self.background = Background(self.metrics.count_background_failure)
         self.desk = WatchDesk(self.registry)
         self.sampler = Sampler(self.metrics, lambda: self.catalogue.current)
+        self.uploads = UploadFolder(self.settings.max_uploads_bytes)
+        self.readers = Readers()
+        self.scoring = asyncio.Semaphore(min(MOST_RECORDINGS, self.settings.slots))
         self._started_s = time.monotonic()
 
     @property
@@ -79,9 +98,15 @@ class Service:
             raise UnknownModel(name, tuple(current))
         return current[name]
 
+    async def close_uploads(self) -> None:
+        """End the reader processes, and remove what clients have sent as files."""
+        await self.readers.close()
+        self.uploads.close()
+
     def disconnect(self, client: SendQueue) -> None:
         """Remove a connection that has ended."""
         self.connections.discard(client)
+        self.placed.discard(client)
         self._changed.notify()
 
     def disconnect_all(self) -> None:
@@ -95,8 +120,13 @@ class Service:
         A session that is saved has no whole tick left to score, if time sufficed.
         """
         self.draining = True
+        if self.fleet is not None:
+            await self.fleet.beat()  # nobody is placed here from now on
+            if any(one.name != self.fleet.name for one in self.fleet.replicas):
+                reconnect_after_ms = 0
+        leaving = GoAway("the server is stopping", reconnect_after_ms, cause="drain")
         for client in self.connections:
-            client.put(GoAway("the server is stopping", reconnect_after_ms))
+            client.put(leaving)
         reading_s = READING * self.settings.drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(reading_s):

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
 from starlette.routing import WebSocketRoute
@@ -58,6 +59,8 @@ LOG: Final = logging.getLogger(__name__)
 GONE: Final = Ending(1001, "the client went away")
 HUNG_UP: Final = Ending(1000, "the client hung up")
 DONE: Final = Ending(1000)
+PLACED: Final = ("placed", "true")
+"""The query of a client that asked for a placement, and will again."""
 HOLD_S: Final = 0.1
 """Time between two attempts to learn whose a session is whose messages are held."""
 WRITER_TURNS: Final = 3
@@ -80,6 +83,8 @@ class StreamEndpoint:
         await socket.accept()
         connection = Connection(socket, service)
         service.connections.add(connection.queue)
+        if PLACED in parse_qsl(scope.get("query_string", b"").decode("latin-1")):
+            service.placed.add(connection.queue)
         reading = asyncio.create_task(connection.read())
         try:
             await connection.write()

@@ -19,13 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from saccade.server.app import read_keys
+from saccade.server.app import create_tickets, read_keys
 from saccade.server.engine.health import Health, ModelHealth
 from saccade.server.logs import JOURNAL
 from saccade.server.serving import CannotServe, say_ready, show_progress, until, url
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.settings import Settings
-from saccade.server.transport.auth import Tickets
 from saccade.server.workers.assignment import ENGINE, Assignment
 from saccade.server.workers.channel import health_from_plain
 from saccade.server.workers.peer import Handler, Listener, Peer, ask_all
@@ -116,7 +115,7 @@ class Supervisor:
             for index in range(settings.workers)
         ]
         self._store = MemoryStore()
-        self._tickets = Tickets()
+        self._tickets = create_tickets(settings)
         self._health = LOADING
         self._models: list[str] = []
         self._usage: dict[int, dict[str, list[int]]] = {}

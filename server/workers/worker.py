@@ -18,12 +18,15 @@ from saccade.server.app import (
     backlog_events,
     create_app,
     create_store,
+    join_fleet,
+    leave_fleet,
 )
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
 from saccade.server.event_loop import run_loop
+from saccade.server.fleet.report import Usage
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
@@ -32,7 +35,6 @@ from saccade.server.sessions.watch_desk import TooManyWatchers, WatchRequest
 from saccade.server.starting import Starting
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.overview import own_part
-from saccade.server.transport.rate_limits import Usage
 from saccade.server.transport.routes import delete, described
 from saccade.server.transport.sampler import SAMPLE_S, SAMPLING
 from saccade.server.transport.service import Service
@@ -131,6 +133,7 @@ class Worker:
             self._store(),
             RemoteTickets(self._supervisor),
             OtherWorkers(self._supervisor),
+            self._assignment.index,
         )
         return assemble(settings, catalogue, engine, streams, metrics, shared)
 
@@ -248,8 +251,11 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     service.streams.start(asyncio.get_running_loop())
     service.background.repeat(SAVING, POLL_S, service.registry.look)
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
+    await join_fleet(service)
     yield
     service.background.stop()
+    await leave_fleet(service)
+    await service.close_uploads()
     await service.registry.close()
     engine.close()
 

@@ -37,12 +37,6 @@ def mortal(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
         yield process
 
 
-def revive(process: ServerProcess) -> None:
-    """Start a server that has ended again, on the same port."""
-    process._log.close()
-    process.__enter__()
-
-
 def recordings(count: int, events: int) -> list[Events]:
     """Return recordings that differ, each of so many events."""
     scene = filmed("nmnist", ms=400)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import httpx
+import msgpack
 import numpy as np
 
+from saccade.model.events.encodings.packed import pack
 from saccade.model.events.simulator.camera import simulate
 from saccade.model.events.simulator.scenes import MOTIONS
 from saccade.model.events.types import Events
@@ -50,6 +53,21 @@ def test_with_a_half_life_the_label_follows_the_scene_within_three(server):
     window = ReadoutWindow("half_life", float(HALF_LIFE_MS))
     results = streamed(server.url, film(*MOTIONS), window)
     assert labels_at_the_ends(results, len(MOTIONS)) == list(MOTIONS)
+
+
+def test_a_request_may_ask_for_a_half_life_too(server):
+    events = film("left", "right")
+    window = ReadoutWindow("half_life", float(HALF_LIFE_MS))
+    last = streamed(server.url, events, window)[-1]
+    body = {"model": "motions", "half_life_ms": HALF_LIFE_MS}
+    body["recordings"] = [{"data": pack(events, 0)}]
+    answer = httpx.post(
+        f"{server.base}/v1/classify",
+        content=msgpack.packb(body),
+        headers={"Content-Type": "application/msgpack"},
+        timeout=300,
+    )
+    assert answer.json()["results"][0]["logits"] == last.logits
 
 
 def test_with_the_session_s_window_all_scenes_count_as_in_training(server):

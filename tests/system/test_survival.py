@@ -18,7 +18,6 @@ from tests.system.survivors import (
     mortal,
     outlive,
     recordings,
-    revive,
     streamed,
 )
 
@@ -32,7 +31,7 @@ async def uninterrupted(url, parts):
 async def struck(process: ServerProcess, number: signal.Signals) -> None:
     process._process.send_signal(number)
     await asyncio.to_thread(process._process.wait, 60)
-    revive(process)
+    process.restart()
     await asyncio.to_thread(process.wait_until_ready, lambda text: None)
 
 

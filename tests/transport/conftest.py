@@ -12,7 +12,7 @@ import uvicorn
 
 from saccade.server.app import create_app, create_service
 from saccade.server.serving import configuration, url
-from saccade.server.settings import Settings
+from saccade.server.settings import Settings, advertised
 from saccade.server.transport.service import Service
 from tests.toy import toy_model, wait_until
 from tests.wire import Client, client_of
@@ -40,10 +40,11 @@ def serving(
 ) -> Iterator[Server]:
     chosen = {"slots": 6, "buckets": ((1, 1), (1, 64), (4, 4)), "port": 0}
     chosen |= {"store": "memory", **settings}
-    service = create_service(Settings(**chosen), models or (toy_model(),))
-    http = uvicorn.Server(configuration(create_app(service), service.settings))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    settings_now = advertised(Settings(**chosen), listener.getsockname()[1])
+    service = create_service(settings_now, models or (toy_model(),))
+    http = uvicorn.Server(configuration(create_app(service), service.settings))
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:

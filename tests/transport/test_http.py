@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
-from saccade.server.transport.classify import ClassifyRequest, parse_body
+from saccade.server.transport.classify_bodies import ClassifyRequest, parse_body
 from saccade.server.transport.problems import Problem
 from tests.toy import event_scores, some_events, toy_advance, toy_model, wait_until
 

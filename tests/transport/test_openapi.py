@@ -28,10 +28,37 @@ def test_the_body_of_a_request_and_every_refusal_are_described(server: Any) -> N
         "fit",
         "invalid",
         "sort_within_us",
+        "half_life_ms",
+        "partial",
         "recordings",
     }
     refusals = {int(status) for status in route["responses"]} - {200}
-    assert refusals == {400, 401, 403, 404, 413, 415, 422, 429, 500, 503}
+    assert refusals == {400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503}
+
+
+def test_every_example_is_answered_as_its_summary_says(server: Any) -> None:
+    route = described(server)["paths"]["/v1/classify"]["post"]
+    content = route["requestBody"]["content"]
+    assert set(content) == {"application/json", "multipart/form-data"}
+    for media_type, described_body in content.items():
+        for name, example in described_body["examples"].items():
+            response = send(server, media_type, example["value"])
+            assert response.status_code == 200, (name, response.text)
+            results = response.json()["results"]
+            assert len(results) == len(example["value"]["recordings"])
+            faults = [each["problem"] is not None for each in results]
+            assert faults == (
+                [False, True] if name == "partial" else [False] * len(faults)
+            )
+
+
+def send(server: Any, media_type: str, body: dict[str, Any]) -> httpx.Response:
+    url = f"{server.base}/v1/classify"
+    if media_type == "application/json":
+        return httpx.post(url, json=body, timeout=300)
+    texts = {name: body[name] for name in body if name != "recordings"}
+    files = [("recordings", ("a", text.encode())) for text in body["recordings"]]
+    return httpx.post(url, data=texts, files=files, timeout=300)
 
 
 def test_a_method_that_a_route_lacks_is_answered_with_those_it_has(server: Any) -> None:
@@ -51,8 +78,8 @@ def test_schemathesis_finds_no_fault(named: bool, tmp_path: Path) -> None:
         document = described(server)
         if named:  # few requests would get beyond that, otherwise
             route = document["paths"]["/v1/classify"]["post"]
-            body = route["requestBody"]["content"]["application/json"]["schema"]
-            body["properties"]["model"]["enum"] = ["toy"]
+            for body in route["requestBody"]["content"].values():
+                body["schema"]["properties"]["model"]["enum"] = ["toy"]
         (tmp_path / "openapi.json").write_text(json.dumps(document))
         command = Path(sys.executable).with_name("schemathesis")
         arguments = [

@@ -160,8 +160,9 @@ def _find_cameras(path: Path, file: Any) -> list[_Camera]:
 def _cameras_in_group(group: Any) -> list[_Camera]:
     columns = {
         name: member
-        for name, member in group.items()
-        if getattr(member, "shape", None) and len(member.shape) == 1 and _is_own(member)
+        for name in group
+        if (member := _member(group, name)) is not None
+        and len(getattr(member, "shape", None) or ()) == 1
     }
     try:
         places = find_layout(list(columns)).places
@@ -198,9 +199,25 @@ def _camera_in_data(data: Any) -> list[_Camera]:
     return [_Camera(camera, (data.name,), names, length, _stored_rows(data))]
 
 
+def _member(group: Any, path: str) -> Any:
+    """Return the group or data set at a path; None where there is none.
+
+    A link is not followed: it may lead to another file, of whoever reads this one.
+    """
+    h5py = import_module("h5py")
+    for name in path.split("/"):
+        if not isinstance(group, h5py.Group):
+            return None
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            return None
+        group = group[name]
+    return group if isinstance(group, h5py.Group) or _is_own(group) else None
+
+
 def _is_own(data: Any) -> bool:
     """Whether the values of a data set are in its own file."""
-    return not data.external and not data.is_virtual
+    inside = not getattr(data, "external", None)
+    return inside and not getattr(data, "is_virtual", False)
 
 
 def _stored_rows(data: Any) -> int:
@@ -316,10 +333,8 @@ def _stated_sensor(file: Any, camera: _Camera) -> Sensor | None:
 
 
 def _small_members(place: Any) -> dict[str, Any]:
-    if not hasattr(place, "keys"):
-        return {}
     names = ("width", "height", "resolution", "calib/resolution")
-    found = {name: place.get(name) for name in names}
+    found = {name: _member(place, name) for name in names}
     return {
         name: data[()]
         for name, data in found.items()
@@ -333,12 +348,13 @@ def _text(value: Any) -> str:
 
 def _read_triggers(file: Any, findings: Findings) -> None:
     """Keep the edges at Metavision's trigger input, unless they cannot be read."""
-    if TRIGGERS not in file:
+    data = _member(file, TRIGGERS)
+    if data is None:
         return
     try:
         findings.triggers += [
             Trigger(int(row["t"]), int(row["id"]), bool(row["p"]))
-            for row in file[TRIGGERS][:MOST_TRIGGERS]
+            for row in data[:MOST_TRIGGERS]
         ]
     except BAD_FILE as error:
         findings.warn(f"its triggers cannot be read: {error}")

@@ -161,6 +161,19 @@ def test_a_number_of_events_that_the_file_cannot_hold_is_refused(tmp_path):
     assert len(read_all(recording)) == 1_000
 
 
+def test_a_link_out_of_the_file_is_not_followed(tmp_path, events):
+    write_columns(tmp_path / "secret.h5", events)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["events"] = h5py.ExternalLink("secret.h5", "/events")
+        file["EXT_TRIGGER"] = h5py.ExternalLink("/proc/self/mem", "/")
+        home = file.create_group("home")
+        for field in "txyp":
+            home[field] = h5py.ExternalLink("secret.h5", f"/events/{field}")
+            file[field] = h5py.SoftLink(f"/events/{field}")
+    with pytest.raises(UnsupportedRecording, match="no events"):
+        open_recording(tmp_path / "a.h5")
+
+
 ROWS = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 1, 14, 15, 16, 300, 2**33]),

@@ -1,0 +1,1 @@
+"""Several servers behind one placement: who is there, how full, and where to go."""
