@@ -431,7 +431,7 @@ def test_a_server_that_stops_scores_what_waits_before_it_saves(serve: Any) -> No
         leaving.result(20)
         assert client.close_code() == 1012
         assert client.scores == pytest.approx(event_scores(events))
-    (record,) = service.registry._store._records.values()
+    (record,) = service.registry._access._store._records.values()
     snapshot = decode(record.data)
     assert snapshot.row is not None
     assert len(snapshot.row.waiting.tokens) == 0
