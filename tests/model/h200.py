@@ -37,6 +37,7 @@ SLOTS: Final = 1030
 POOL_ROWS: Final = 1031
 """A prime: an array of whose size this is a factor holds a part of every slot's row."""
 
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of one compiled bucket.
@@ -87,25 +88,32 @@ def environment() -> dict[str, str]:
 
 
 def missing() -> str | None:
-    """Return why nothing can be compiled for a GPU here, or None if it can."""
-    wheels = ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")
-    wanted = f"needs the wheels {', '.join(wheels)}, installed or in {PACKAGES}"
-    folder = os.environ.get(PACKAGES)
-    if folder:
-        held = {path.name for path in Path(folder).glob("jax_cuda12_*-*.dist-info")}
-        expected = f"jax_cuda12_pjrt-{version('jax')}.dist-info"
-        if expected in held:
-            return None
-        return f"{wanted}: {folder} holds no {expected.removesuffix('.dist-info')}"
-    if find_spec("jax_plugins") is None or find_spec("nvidia") is None:
-        return wanted
+    """Return why nothing can be compiled for a GPU here, or None if it can.
+
+    Raises:
+        ValueError: The folder that the variable names does not hold what it should.
+    """
+    pjrt, release = "jax-cuda12-pjrt", version("jax")
+    wheels = f"jax-cuda12-plugin and {pjrt} {release}, and nvidia-cuda-nvcc-cu12"
+    if folder := os.environ.get(PACKAGES):
+        if not any(Path(folder).glob(f"jax_cuda12_pjrt-{release}.dist-info")):
+            raise ValueError(f"{PACKAGES}={folder} lacks the wheels {wheels}")
+        return None
     try:
-        found = version("jax-cuda12-pjrt")
+        found = version(pjrt)
     except PackageNotFoundError:
-        return wanted
-    if found != version("jax"):
-        return f"{wanted}: jax is {version('jax')} and jax-cuda12-pjrt {found}"
+        return f"needs the wheels {wheels}, installed or in {PACKAGES}"
+    if found != release:
+        return f"{pjrt} {found} does not fit jax {release}"
+    if not any(each.name == "cuda_nvcc" for each in _nvidia_packages()):
+        return "needs the wheel nvidia-cuda-nvcc-cu12"
     return None
+
+
+def _nvidia_packages() -> list[Path]:
+    spec = find_spec("nvidia")
+    places = spec.submodule_search_locations if spec else None
+    return [path for place in places or () for path in Path(place).iterdir()]
 
 
 def compile_there(recipe: str, buckets: Iterable[str]) -> dict[str, Facts]:
@@ -183,7 +191,11 @@ def _facts(shape: str, lowered: Any, pool: Any) -> Facts:
 
     dots = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     with tempfile.TemporaryDirectory() as folder:
-        options = {"xla_gpu_autotune_level": "0", "xla_dump_to": folder}
+        options = {
+            "xla_gpu_autotune_level": "0",
+            "xla_dump_to": folder,
+            "xla_dump_emitter_re": "ptx",
+        }
         compiled = lowered.compile(compiler_options=options)
         ptx = "".join(path.read_text() for path in Path(folder).glob("*.ptx"))
         (thunks,) = Path(folder).glob("*thunk_sequence_after_thunk_passes.txt")

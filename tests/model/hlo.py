@@ -157,5 +157,7 @@ def products(module: Module) -> list[Instruction]:
 def tensor_core_kernels(ptx: str) -> list[str]:
     """Return the kernels that multiply in TF32 or bfloat16, by name."""
     kernels = re.split(r"\.entry\s+", ptx)[1:]
+    if not kernels:
+        raise ValueError("the compiler's dump holds no kernel's PTX")
     found = (k for k in kernels if re.search(r"mma[\w.:]*\.(tf32|bf16)", k))
     return sorted({re.split(r"\W", kernel, maxsplit=1)[0] for kernel in found})
