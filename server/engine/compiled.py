@@ -76,6 +76,7 @@ def compile_all(
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
