@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from saccade.model import inference
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
+from saccade.model.state_rows import RowLayout, advance_rows
 
 
 class Backend(NamedTuple):
@@ -28,8 +30,8 @@ class Backend(NamedTuple):
         advance: (config, weights, carry, tokens, dt_ms, ticks) -> carry, logits; see
             `inference.advance`.
         advance_rows: (config, weights, pool, rows, tokens, dt_ms, ticks) -> pool,
-            logits: `advance` of some rows of a pool of carries, in place. None where
-            gathering the rows, moving them and scattering them is as fast.
+            logits: `advance` of some rows of a pool, in place; see `state_rows`. None
+            where gathering the rows, moving them and scattering them is as fast.
         prepare: Compiles what all networks share, if anything. Calls its argument
             repeatedly meanwhile, and stops with the exception that the call raises.
     """
@@ -39,6 +41,14 @@ class Backend(NamedTuple):
     advance: Callable[..., tuple[Any, Any]]
     advance_rows: Callable[..., tuple[Any, Any]] | None = None
     prepare: Callable[[Callable[[], None]], None] | None = None
+
+    def in_rows(
+        self, config: ModelConfig, layout: RowLayout
+    ) -> Callable[..., tuple[Any, Any]]:
+        """Return (weights, pool, rows, tokens, dt_ms, ticks) -> pool, logits."""
+        if self.advance_rows is not None:
+            return partial(self.advance_rows, config)
+        return partial(advance_rows, partial(self.advance, config), layout)
 
 
 def xla(config: ModelConfig, weights: Weights) -> Backend:
@@ -57,7 +67,7 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
     if not single or jax.default_backend() != "cpu" or find_spec("numba") is None:
         return None
     try:
-        from saccade.model.cpu_kernels.advance import advance, advance_rows
+        from saccade.model.cpu_kernels import advance
         from saccade.model.cpu_kernels.choices import unsupported
         from saccade.model.cpu_kernels.handler import prepare
         from saccade.model.cpu_kernels.packing import pack
@@ -67,7 +77,8 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
     if reason := unsupported(config):
         warnings.warn(f"no native code, XLA runs it: {reason}", stacklevel=2)
         return None
-    return Backend("native", pack(config, weights), advance, advance_rows, prepare)
+    moves = advance.advance, advance.advance_rows
+    return Backend("native", pack(config, weights), *moves, prepare)
 
 
 def fastest(config: ModelConfig, weights: Weights) -> Backend:

@@ -20,16 +20,16 @@ import numpy as np
 import numpy.typing as npt
 from jaxlib.version import __version__ as jaxlib_version
 
+from saccade.model.state_rows import RowLayout, advance_rows
 from saccade.server.engine.errors import CanaryMismatch
 from saccade.server.engine.model_registry import Advance, PyTree, Servable
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.slots import (
-    PackedBatch,
-    advance_rows,
     extract,
     insert,
     make_pool,
     packed_size,
+    padding_rows,
     scratch_row,
     unpack,
 )
@@ -49,18 +49,19 @@ class Executables(NamedTuple):
     """Compiled calls; a shape that was not compiled raises and never recompiles.
 
     Attributes:
-        fresh: half_life_ms -> one session's carry.
-        insert: (pool, row, carry) -> pool; the pool is donated.
-        extract: By a number of rows, (pool, rows) -> their numbers; see
-            `slots.extract`.
+        layout: Of the pool's rows.
+        fresh: half_life_ms -> a new session's numbers, (w,).
+        insert: (pool, row, numbers) -> pool; the pool is donated.
+        extract: By a number of rows, (pool, rows) -> their numbers, (rows, w).
         advance: By bucket, (weights, pool, words) -> (pool, logits), where the words
             are a batch in one array; the pool is donated.
     """
 
-    fresh: Callable[[np.float32], PyTree]
-    insert: Callable[[PyTree, np.int32, PyTree], PyTree]
-    extract: Mapping[int, Callable[..., dict[str, Any]]]
-    advance: Mapping[Bucket, Callable[..., tuple[PyTree, Any]]]
+    layout: RowLayout
+    fresh: Callable[[np.float32], Any]
+    insert: Callable[[Any, np.int32, Any], Any]
+    extract: Mapping[int, Callable[..., Any]]
+    advance: Mapping[Bucket, Callable[..., tuple[Any, Any]]]
 
 
 def compile_all(
@@ -68,22 +69,29 @@ def compile_all(
     slots: int,
     buckets: tuple[Bucket, ...],
     progress: Callable[[str], None],
-) -> tuple[Executables, PyTree]:
-    """Compile every call for a pool of this size; return the calls and the pool."""
-    progress("fresh rows")
-    fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
-    carry = fresh(WHOLE_SESSION)
-    pool = make_pool(carry, slots)
-    row = _shape((), jnp.int32)
-    inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+) -> tuple[Executables, Any]:
+    """Compile every call for a pool of this size; return the calls and the pool.
 
-    def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
+    Raises:
+        TypeError: A leaf of the model's carry is neither float32 nor complex64.
+    """
+    progress("fresh rows")
+    half_life_ms = _shape((), jnp.float32)
+    layout = RowLayout(jax.eval_shape(servable.fresh, half_life_ms))
+    begin = partial(_fresh_row, servable, layout)
+    fresh = jax.jit(begin).lower(half_life_ms).compile()
+    numbers = fresh(WHOLE_SESSION)
+    pool = make_pool(numbers, slots)
+    row = _shape((), jnp.int32)
+    inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, numbers).compile()
+
+    def compile_bucket(bucket: Bucket) -> Callable[..., tuple[Any, Any]]:
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
-        step = bucket_call(servable, bucket)
+        step = bucket_call(servable, layout, bucket)
         return step.lower(servable.weights, pool, words).compile()
 
-    def compile_extract(rows: int) -> Callable[..., dict[str, Any]]:
+    def compile_extract(rows: int) -> Callable[..., Any]:
         return jax.jit(extract).lower(pool, _shape((rows,), jnp.int32)).compile()
 
     with ThreadPoolExecutor(min(len(buckets), os.cpu_count() or 1)) as threads:
@@ -93,34 +101,26 @@ def compile_all(
         extracting = dict(
             zip(EXPORT_ROWS, threads.map(compile_extract, EXPORT_ROWS), strict=True)
         )
-    return Executables(fresh, inserting, extracting, advancing), pool
+    return Executables(layout, fresh, inserting, extracting, advancing), pool
 
 
-def bucket_call(servable: Servable, bucket: Bucket) -> Any:
+def _fresh_row(servable: Servable, layout: RowLayout, half_life_ms: Any) -> Any:
+    return layout.to_rows(servable.fresh(half_life_ms))
+
+
+def bucket_call(servable: Servable, layout: RowLayout, bucket: Bucket) -> Any:
     """Return the jitted (weights, pool, words) -> (pool, logits) of a bucket.
 
     `words` are a batch in one array; the pool is donated.
     """
-    move = partial(advance_rows, servable.advance)
-    if servable.advance_rows:
-        move = partial(_in_place, servable.advance_rows)
+    move = servable.advance_rows or partial(advance_rows, servable.advance, layout)
     return jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
 
 
 def _unpack_first(
-    move: Callable[..., tuple[PyTree, Any]],
-    bucket: Bucket,
-    weights: PyTree,
-    pool: PyTree,
-    words: Any,
-) -> tuple[PyTree, Any]:
-    return move(weights, pool, unpack(words, bucket))
-
-
-def _in_place(
-    move: Advance, weights: PyTree, pool: PyTree, batch: PackedBatch
-) -> tuple[PyTree, Any]:
-    return move(weights, pool, *batch)
+    move: Advance, bucket: Bucket, weights: PyTree, pool: Any, words: Any
+) -> tuple[Any, Any]:
+    return move(weights, pool, *unpack(words, bucket))
 
 
 def keep_compiled(folder: Path) -> None:
@@ -133,7 +133,7 @@ def keep_compiled(folder: Path) -> None:
     set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def check_canary(servable: Servable, executables: Executables, pool: PyTree) -> PyTree:
+def check_canary(servable: Servable, executables: Executables, pool: Any) -> Any:
     """Run the canary through every bucket; return the pool, whose rows it has moved.
 
     Raises:
@@ -155,35 +155,34 @@ def platform() -> str:
 
 
 def _run_canary(
-    servable: Servable, executables: Executables, pool: PyTree, bucket: Bucket
-) -> tuple[PyTree, npt.NDArray[np.float64]]:
+    servable: Servable, executables: Executables, pool: Any, bucket: Bucket
+) -> tuple[Any, npt.NDArray[np.float64]]:
     """Run the canary in every row of a bucket; return each row's last scores."""
-    rows = np.arange(bucket.rows, dtype=np.int32)
-    rows = np.minimum(rows, scratch_row(pool))
-    carry = executables.fresh(WHOLE_SESSION)
-    for row in np.unique(rows):
-        pool = executables.insert(pool, row, carry)
+    used = min(bucket.rows, scratch_row(pool))
+    fresh = executables.fresh(WHOLE_SESSION)
+    for row in range(used):
+        pool = executables.insert(pool, np.int32(row), fresh)
     size = servable.tick_events
     total = len(servable.canary.tokens) // size
     for start in range(0, total, bucket.ticks):
         ticks = min(bucket.ticks, total - start)
         piece = slice(start * size, (start + ticks) * size)
-        batch = _repeat(bucket, rows, servable, piece)
+        batch = _repeat(bucket, used, servable, piece)
         pool, logits = executables.advance[bucket](servable.weights, pool, batch)
-    owned = rows < scratch_row(pool)
-    return pool, np.asarray(logits, np.float64)[owned, ticks - 1]
+    return pool, np.asarray(logits, np.float64)[:used, ticks - 1]
 
 
 def _repeat(
-    bucket: Bucket, rows: npt.NDArray[np.int32], servable: Servable, piece: slice
+    bucket: Bucket, used: int, servable: Servable, piece: slice
 ) -> npt.NDArray[np.int32]:
-    """Return a batch, in one array, whose rows all hold a piece of the canary."""
+    """Return a batch, in one array, whose used rows hold a piece of the canary."""
     words = np.zeros(packed_size(bucket, servable.tick_events), np.int32)
     batch, events = unpack(words, bucket), piece.stop - piece.start
-    batch.rows[:] = rows
-    batch.ticks[:] = events // servable.tick_events
-    batch.tokens[:, :events] = servable.canary.tokens[piece]
-    batch.dt_ms[:, :events] = servable.canary.dt_ms[piece]
+    batch.rows[:used] = np.arange(used)
+    batch.rows[used:] = padding_rows(used, bucket.rows - used)
+    batch.ticks[:used] = events // servable.tick_events
+    batch.tokens[:used, :events] = servable.canary.tokens[piece]
+    batch.dt_ms[:used, :events] = servable.canary.dt_ms[piece]
     return words
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.state_rows import RowLayout, RowLeaves
 from saccade.server.engine import host_kernels
 from saccade.server.engine.commands import Submit
 from saccade.server.engine.compiled import (
@@ -27,17 +28,11 @@ from saccade.server.engine.compiled import (
 )
 from saccade.server.engine.errors import RowMismatch
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.model_registry import PyTree, Servable
+from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import DeviceOutput, ExportedRow, PagesDone
 from saccade.server.engine.page_queues import PageQueues
 from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
-from saccade.server.engine.slots import (
-    RowLayout,
-    RowLeaves,
-    make_pool,
-    packed_size,
-    unpack,
-)
+from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
 
 Ints = npt.NDArray[np.int32]
@@ -93,7 +88,7 @@ class _PendingExports(NamedTuple):
 
     ports: list[int]
     leases: list[Lease]
-    parts: dict[str, Any]
+    numbers: Any
 
 
 class Pool:
@@ -123,10 +118,10 @@ class Pool:
             bucket: [_new_words(bucket, self.tick_events) for _ in range(IN_FLIGHT)]
             for bucket in buckets
         }
-        self._rows: PyTree = None
+        self._rows: Any = None
         self._executables: Executables | None = None
-        self._fresh: PyTree = None
-        self._layout: RowLayout
+        self._fresh: Any = None
+        self._padding = padding_rows(slots, max(bucket.rows for bucket in buckets))
         self._asked: list[tuple[int, Lease]] = []
         self._exports: list[_PendingExports] = []
         self._dropped: list[tuple[int, PagesDone]] = []
@@ -155,7 +150,6 @@ class Pool:
         self._rows = check_canary(self._servable, executables, rows)
         self._executables = executables
         self._fresh = executables.fresh(WHOLE_SESSION)
-        self._layout = RowLayout(self._fresh)
         return time.perf_counter() - began_s
 
     def restart(self) -> None:
@@ -193,7 +187,7 @@ class Pool:
         Raises:
             RowMismatch: The exported row is not one of this model.
         """
-        self._place(port, lease, self._carry_of(leaves))
+        self._place(port, lease, self._numbers_of(leaves))
 
     def export(self, port: int, lease: Lease) -> None:
         """Have a row copied to the host before the next batch moves it."""
@@ -208,19 +202,19 @@ class Pool:
             size = next(rows for rows in EXPORT_ROWS if rows >= len(asked))
             rows = np.full(size, self._slots, np.int32)  # the scratch row
             rows[: len(asked)] = [lease.slot for _, lease in asked]
-            parts = self._compiled.extract[size](self._rows, rows)
+            numbers = self._compiled.extract[size](self._rows, rows)
             ports, leases = zip(*asked, strict=True)
-            self._exports.append(_PendingExports([*ports], [*leases], parts))
+            self._exports.append(_PendingExports([*ports], [*leases], numbers))
 
     def take_exports(self) -> list[tuple[int, DeviceOutput]]:
         """Wait for the copies that were launched; return each with its front end."""
         exports, self._exports = self._exports, []
         rows: list[tuple[int, DeviceOutput]] = []
-        for ports, leases, parts in exports:
-            host = {dtype: np.asarray(part) for dtype, part in parts.items()}
-            for k, (port, lease) in enumerate(zip(ports, leases, strict=True)):
-                row = {dtype: part[k].copy() for dtype, part in host.items()}
-                rows.append((port, ExportedRow(lease, RowLeaves(self._layout, row))))
+        for ports, leases, numbers in exports:
+            host = np.asarray(numbers)
+            for row, port, lease in zip(host, ports, leases, strict=False):
+                leaves = RowLeaves(self._layout, row.copy())
+                rows.append((port, ExportedRow(lease, leaves)))
         return rows
 
     def submit(self, port: int, submit: Submit) -> None:
@@ -278,22 +272,26 @@ class Pool:
         assert self._executables is not None
         return self._executables
 
+    @property
+    def _layout(self) -> RowLayout:
+        return self._compiled.layout
+
     def _holds(self, lease: Lease) -> bool:
         return bool(self._generations[lease.slot] == lease.generation)
 
-    def _place(self, port: int, lease: Lease, carry: PyTree) -> None:
+    def _place(self, port: int, lease: Lease, numbers: Any) -> None:
         self.begin_exports()  # of what the row holds now
         self._drop(lease.slot)
         self._generations[lease.slot] = lease.generation
         self._ports[lease.slot] = port
-        self._rows = self._compiled.insert(self._rows, np.int32(lease.slot), carry)
+        self._rows = self._compiled.insert(self._rows, np.int32(lease.slot), numbers)
 
-    def _carry_of(self, leaves: Sequence[npt.NDArray[Any]]) -> PyTree:
-        shapes = jax.tree.leaves(self._fresh)
-        found = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        if found != [(shape.shape, shape.dtype) for shape in shapes]:
+    def _numbers_of(
+        self, leaves: Sequence[npt.NDArray[Any]]
+    ) -> npt.NDArray[np.float32]:
+        if not self._layout.fits(leaves):
             raise RowMismatch(self._servable.name)
-        return jax.tree.unflatten(jax.tree.structure(self._fresh), [*leaves])
+        return self._layout.to_row(leaves)
 
     def _drop(self, slot: int) -> None:
         """Return the pages that wait for a slot."""
@@ -333,7 +331,7 @@ class Pool:
         stock.append(words)
         packed, used = unpack(words, batch.bucket), len(batch.slots)
         packed.rows[:used] = batch.slots
-        packed.rows[used:] = self._slots  # the scratch row
+        packed.rows[used:] = self._padding[: len(packed.rows) - used]
         packed.ticks[:used] = batch.counts
         packed.ticks[used:] = 0
         packed.tokens[used:] = 0

@@ -33,9 +33,8 @@ ROOT: Final = Path(__file__).parents[2]
 TARGET: Final = Path(__file__).with_name("h200.txtpb")
 PACKAGES: Final = "SACCADE_TEST_CUDA_PACKAGES"
 
-SLOTS: Final = 1030
 POOL_ROWS: Final = 1031
-"""A prime: an array of whose size this is a factor holds a part of every slot's row."""
+"""Rows of the pool, one a slot and one of scratch. A prime: an array of whose size this is a factor holds a part of every slot's row."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,10 @@ def _compile(recipe_name: str, shapes: list[str]) -> None:
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
+    from saccade.model.state_rows import RowLayout
     from saccade.server.engine.compiled import bucket_call
     from saccade.server.engine.scheduler import Bucket
-    from saccade.server.engine.slots import make_pool, packed_size
+    from saccade.server.engine.slots import packed_size
 
     described = topologies.get_topology_desc(
         platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
@@ -152,13 +152,13 @@ def _compile(recipe_name: str, shapes: list[str]) -> None:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there)
 
     servable = _servable(recipe_name)
-    carry = jax.eval_shape(servable.fresh, jnp.float32(jnp.inf))
-    pool = jax.eval_shape(partial(make_pool, slots=SLOTS), carry)
+    layout = RowLayout(jax.eval_shape(servable.fresh, jnp.float32(jnp.inf)))
+    pool = jax.ShapeDtypeStruct((POOL_ROWS, layout.width), jnp.float32)
     for shape in shapes:
         bucket = Bucket(*map(int, shape.split("x")))
         words = jnp.zeros(packed_size(bucket, servable.tick_events), jnp.int32)
         arguments = jax.tree.map(shaped, (servable.weights, pool, words))
-        lowered = bucket_call(servable, bucket).trace(*arguments).lower()
+        lowered = bucket_call(servable, layout, bucket).trace(*arguments).lower()
         print(json.dumps(asdict(_facts(shape, lowered, pool))), flush=True)
 
 
@@ -187,8 +187,6 @@ def _servable(recipe_name: str) -> Any:
 
 
 def _facts(shape: str, lowered: Any, pool: Any) -> Facts:
-    import jax
-
     dots = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     with tempfile.TemporaryDirectory() as folder:
         options = {
@@ -201,13 +199,12 @@ def _facts(shape: str, lowered: Any, pool: Any) -> Facts:
         (thunks,) = Path(folder).glob("*thunk_sequence_after_thunk_passes.txt")
         launches = thunks.read_text().splitlines()
     module, memory = hlo.read_module(compiled.as_text()), compiled.memory_analysis()
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pool))
     return Facts(
         bucket=shape,
         kernels=len(module.launched()),
         loops=[each.name for each in module if each.op in hlo.LOOPS],
         pool_copies=hlo.pool_copies(module, POOL_ROWS),
-        pool_in_place=memory.alias_size_in_bytes >= size,
+        pool_in_place=memory.alias_size_in_bytes >= pool.size * 4,
         temporary_bytes=memory.temp_size_in_bytes,
         products=len(dots),
         inexact=[dot.strip() for dot in dots if not hlo.EXACT_LOWERED.search(dot)],
