@@ -34,7 +34,8 @@ TARGET: Final = Path(__file__).with_name("h200.txtpb")
 PACKAGES: Final = "SACCADE_TEST_CUDA_PACKAGES"
 
 POOL_ROWS: Final = 1031
-"""Rows of the pool, one a slot and one of scratch. A prime: an array of whose size this is a factor holds a part of every slot's row."""
+"""Rows of the pool. A prime, so that an array of a multiple of this size holds a part
+of every slot's row."""
 
 
 @dataclass(frozen=True)
