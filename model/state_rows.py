@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Float
+
+from saccade.model.array_types import Array, Float
 
 PyTree: TypeAlias = Any
 """A carry: arrays nested in tuples and dicts."""

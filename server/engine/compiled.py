@@ -84,12 +84,11 @@ def compile_all(
     pool = make_pool(numbers, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, numbers).compile()
-    move = servable.advance_rows or partial(advance_rows, servable.advance, layout)
 
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[Any, Any]]:
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
-        step = jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
+        step = bucket_call(servable, layout, bucket)
         return step.lower(servable.weights, pool, words).compile()
 
     def compile_extract(rows: int) -> Callable[..., Any]:
@@ -107,6 +106,15 @@ def compile_all(
 
 def _fresh_row(servable: Servable, layout: RowLayout, half_life_ms: Any) -> Any:
     return layout.to_rows(servable.fresh(half_life_ms))
+
+
+def bucket_call(servable: Servable, layout: RowLayout, bucket: Bucket) -> Any:
+    """Return the jitted (weights, pool, words) -> (pool, logits) of a bucket.
+
+    `words` are a batch in one array; the pool is donated.
+    """
+    move = servable.advance_rows or partial(advance_rows, servable.advance, layout)
+    return jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
 
 
 def _unpack_first(
