@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from saccade.model import inference
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
+from saccade.model.precision import FLOAT32, Precision
 from saccade.model.state_rows import RowLayout, advance_rows
 
 
@@ -51,9 +52,11 @@ class Backend(NamedTuple):
         return partial(advance_rows, partial(self.advance, config), layout)
 
 
-def xla(config: ModelConfig, weights: Weights) -> Backend:
+def xla(
+    config: ModelConfig, weights: Weights, precision: Precision = FLOAT32
+) -> Backend:
     """Return the backend that XLA compiles, one program a shape; runs anywhere."""
-    return Backend("xla", weights, inference.advance)
+    return Backend("xla", weights, partial(inference.advance_in, precision))
 
 
 def native(config: ModelConfig, weights: Weights) -> Backend | None:
@@ -81,13 +84,18 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
     return Backend("native", pack(config, weights), *moves, prepare)
 
 
-def fastest(config: ModelConfig, weights: Weights) -> Backend:
-    """Return the native kernels where they run, else XLA's program."""
-    return native(config, weights) or xla(config, weights)
+def fastest(
+    config: ModelConfig, weights: Weights, precision: Precision = FLOAT32
+) -> Backend:
+    """Return the native kernels where they run, else XLA's program.
+
+    The native kernels multiply in float32 whatever less is allowed.
+    """
+    return native(config, weights) or xla(config, weights, precision)
 
 
-BACKENDS: Final[dict[str, Callable[[ModelConfig, Weights], Backend]]] = {
+BACKENDS: Final[dict[str, Callable[..., Backend]]] = {
     "fastest": fastest,
     "xla": xla,
 }
-"""The choices of `--execution`."""
+"""The choices of `--execution`: (config, weights, precision) -> the backend."""

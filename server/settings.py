@@ -27,6 +27,8 @@ from typing import (
 
 PREFIX: Final = "SACCADE_"
 
+MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
+
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
 
@@ -184,6 +186,11 @@ class Settings:
     execution: Literal["fastest", "xla"] = setting(
         "fastest", "what runs the models; fastest is native code on a CPU"
     )
+    matmul_precision: tuple[str, ...] = setting(
+        (),
+        "the least that an accelerator may multiply in: float32 (the default), tf32 or "
+        "bfloat16, for all models or as MODEL=PRECISION,...; a CPU takes float32",
+    )
     compiled: Path = setting(
         cache_folder, "folder that keeps what is compiled for the next start"
     )
@@ -201,6 +208,7 @@ class Settings:
             raise ValueError(f"{self.workers} workers cannot share {self.slots} slots")
         if not self.buckets:
             raise ValueError("no buckets: the engine has nothing to compile")
+        _check_precisions(self.precisions)
         _check_tls(self)
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
@@ -208,6 +216,12 @@ class Settings:
                 f"{self.host} can be reached by others and there are no keys; give "
                 "--keys-file, listen on 127.0.0.1, or say --insecure"
             )
+
+    @property
+    def precisions(self) -> dict[str, str]:
+        """`matmul_precision` by model's name; by "" for the models without their own."""
+        parts = (word.rpartition("=") for word in self.matmul_precision)
+        return {name: precision for name, _, precision in parts}
 
     @classmethod
     def read(
@@ -274,6 +288,18 @@ def _check_range(name: str, number: Any, range: str) -> None:
         sign == ">=" and not number >= int(low)
     ):
         raise ValueError(f"{name} is {number}; it must be {range}")
+
+
+def _check_precisions(precisions: Mapping[str, str]) -> None:
+    """Raise ValueError unless every model's precision is one that there is."""
+    known = get_args(MatmulPrecision)
+    for name, precision in precisions.items():
+        if precision not in known:
+            of = f" of {name!r}" if name else ""
+            choices = ", ".join(known)
+            raise ValueError(
+                f"matmul_precision{of} {precision!r} is not one of {choices}"
+            )
 
 
 def _check_tls(settings: Settings) -> None:

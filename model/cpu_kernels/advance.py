@@ -43,12 +43,12 @@ def advance(
 def advance_rows(
     config: ModelConfig,
     weights: Float[Array, " n"],
-    pool: Float[Array, "n w"],
+    pool: Float[Array, "r w"],
     rows: Int[Array, " s"],
     tokens: Int[Array, "s l"],
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
-) -> tuple[Float[Array, "n w"], Float[Array, "s k c"]]:
+) -> tuple[Float[Array, "r w"], Float[Array, "s k c"]]:
     """Move some rows of a pool, in place if the pool is donated.
 
     Args:

@@ -7,6 +7,7 @@ the pages that the events came in.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -25,8 +26,10 @@ from saccade.server.engine.compiled import (
     Executables,
     check_canary,
     compile_all,
+    play_canary,
 )
 from saccade.server.engine.errors import RowMismatch
+from saccade.server.engine.health import CanaryResult
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import DeviceOutput, ExportedRow, PagesDone
@@ -35,6 +38,7 @@ from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
 from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
 
+LOG: Final = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int32]
 NO_LEASE: Final = -1
 """The generation of a slot that no session holds."""
@@ -98,6 +102,9 @@ class Pool:
         servable: The model.
         slots: Sessions that the pool has rows for.
         buckets: Shapes to compile.
+
+    Attributes:
+        canary: Of the last preparation; None before it.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class Pool:
         self.model = servable.key
         self.tick_events = servable.tick_events
         self.restarts = 0
+        self.canary: CanaryResult | None = None
         self._servable = servable
         self._slots = slots
         self._buckets = buckets
@@ -147,7 +155,13 @@ class Pool:
             self._servable, self._slots, self._buckets, progress
         )
         progress("canary")
-        self._rows = check_canary(self._servable, executables, rows)
+        self._rows, self.canary = play_canary(self._servable, executables, rows)
+        LOG.info(
+            "%s: the canary misses its scores by %.1e of the largest, %s",
+            self.model,
+            self.canary.error,
+            self.canary.matmul_precision,
+        )
         self._executables = executables
         self._fresh = executables.fresh(WHOLE_SESSION)
         return time.perf_counter() - began_s

@@ -57,7 +57,7 @@ def test_a_leaf_that_float32_cannot_hold_is_refused_in_words() -> None:
 def close(ours: Any, theirs: Any) -> bool:
     """Compare to float32's last bits: the programs around both differ."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    scale = max(float(np.abs(theirs[np.isfinite(theirs)]).max()), 1.0)
+    scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
     return np.allclose(ours, theirs, rtol=0.0, atol=2e-6 * scale)
 
 
