@@ -13,7 +13,7 @@ import pytest
 
 from tests.model.h200 import Facts, compile_there, missing
 
-KERNELS: Final = {"1x1": 75, "1x16": 100, "64x1": 85, "256x4": 110, "1024x1": 100}
+KERNELS: Final = {"1x1": 75, "1x16": 100, "64x1": 80, "256x4": 120, "1024x1": 100}
 """Kernels and copies of one call, at most, by bucket."""
 
 TEMPORARY_BYTES: Final = 1 << 30
@@ -68,4 +68,4 @@ def test_every_product_is_as_exact_as_float32(
     assert facts.products > 0
     assert facts.inexact == []
     assert facts.inexact_compiled == []
-    assert facts.tensor_core_kernels == [] or facts.split_products > 0
+    assert bool(facts.tensor_core_kernels) is (facts.split_products > 0)
