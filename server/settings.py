@@ -120,9 +120,10 @@ class Settings:
         "sessions per model at one time; those beyond the slots wait in host memory",
         "> 0",
     )
-    buckets: tuple[Shape, ...] = setting(
-        ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1)),
-        "shapes to compile, as ROWSxTICKS,...; work per call is their product",
+    buckets: tuple[Shape, ...] | None = setting(
+        None,
+        "shapes to compile, as ROWSxTICKS,...; work per call is their product "
+        "(default: those that suit the device)",
     )
     window_events: int = setting(1 << 19, "events that a session may have under way")
     window_bytes: int = setting(
@@ -206,7 +207,7 @@ class Settings:
                 raise ValueError(f"{item.name} {value!r} is not one of {known}")
         if self.workers > self.slots:
             raise ValueError(f"{self.workers} workers cannot share {self.slots} slots")
-        if not self.buckets:
+        if self.buckets == ():
             raise ValueError("no buckets: the engine has nothing to compile")
         _check_precisions(self.precisions)
         _check_tls(self)
@@ -219,7 +220,7 @@ class Settings:
 
     @property
     def precisions(self) -> dict[str, str]:
-        """`matmul_precision` by model's name; by "" for the models without their own."""
+        """`matmul_precision` by a model's name; by "" for the models without one."""
         parts = (word.rpartition("=") for word in self.matmul_precision)
         return {name: precision for name, _, precision in parts}
 
@@ -320,8 +321,6 @@ def _check_tls(settings: Settings) -> None:
 
 def _text_of(default: Any) -> str:
     """Write a default as `--help` shows it."""
-    if isinstance(default, tuple):  # shapes: no other default is a filled tuple
-        return ",".join(f"{rows}x{ticks}" for rows, ticks in default)
     if isinstance(default, float):
         return f"{default:g}" if math.isfinite(default) else "no limit"
     return str(default)
@@ -356,7 +355,7 @@ _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
     Path | None: Path,
     tuple[str, ...]: _parse_words,
     tuple[Path, ...]: _parse_paths,
-    tuple[Shape, ...]: parse_buckets,
+    tuple[Shape, ...] | None: parse_buckets,
 }
 """By a setting's type, how its text is read; another type reads its own text."""
 

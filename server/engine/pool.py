@@ -27,6 +27,7 @@ from saccade.server.engine.compiled import (
     check_canary,
     compile_all,
     play_canary,
+    time_calls,
 )
 from saccade.server.engine.errors import RowMismatch
 from saccade.server.engine.health import CanaryResult
@@ -34,7 +35,15 @@ from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import DeviceOutput, ExportedRow, PagesDone
 from saccade.server.engine.page_queues import PageQueues
-from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
+from saccade.server.engine.scheduler import (
+    ACCELERATOR_LAUNCH_COST,
+    LAUNCH_COST,
+    Batch,
+    Bucket,
+    Scheduler,
+    buckets_for,
+    fit_launch_cost,
+)
 from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
 
@@ -101,15 +110,22 @@ class Pool:
     Args:
         servable: The model.
         slots: Sessions that the pool has rows for.
-        buckets: Shapes to compile.
+        buckets: Shapes to compile; None for those that suit the device.
 
     Attributes:
         canary: Of the last preparation; None before it.
     """
 
     def __init__(
-        self, servable: Servable, slots: int, buckets: tuple[Bucket, ...]
+        self,
+        servable: Servable,
+        slots: int,
+        buckets: tuple[Bucket, ...] | None = None,
     ) -> None:
+        self._on_cpu = jax.default_backend() == "cpu"
+        if buckets is None:
+            platform = jax.default_backend()
+            buckets = buckets_for(platform, slots, servable.tick_events)
         self.model = servable.key
         self.tick_events = servable.tick_events
         self.restarts = 0
@@ -117,7 +133,8 @@ class Pool:
         self._servable = servable
         self._slots = slots
         self._buckets = buckets
-        self._scheduler = Scheduler(buckets, slots)
+        cost = LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST
+        self._scheduler = Scheduler(buckets, slots, cost)
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)
         self._ports = np.zeros(slots, np.int32)
@@ -162,9 +179,20 @@ class Pool:
             self.canary.error,
             self.canary.matmul_precision,
         )
+        if not self._on_cpu:
+            self._rows = self._measure(executables, self._rows)
         self._executables = executables
         self._fresh = executables.fresh(WHOLE_SESSION)
         return time.perf_counter() - began_s
+
+    def _measure(self, executables: Executables, rows: Any) -> Any:
+        """Set what a launch costs by the canary's calls; return the rows."""
+        rows, seconds = time_calls(self._servable, executables, rows)
+        cost = fit_launch_cost(seconds, ACCELERATOR_LAUNCH_COST)
+        self._scheduler.launch_cost = cost
+        times = ", ".join(f"{bucket} {1e3 * s:.2f} ms" for bucket, s in seconds.items())
+        LOG.info("%s: a launch costs %.0f ticks; calls: %s", self.model, cost, times)
+        return rows
 
     def restart(self) -> None:
         """Make new rows after a failure; the old ones and their sessions are gone.

@@ -92,8 +92,8 @@ def health_from_plain(plain: list[Any]) -> Health:
     """Return the health that `health_to_plain` wrote."""
     models, concerns = plain
     states = {
-        name: ModelHealth(*facts, CanaryResult(*canary) if canary else None)
-        for name, (*facts, canary) in models.items()
+        name: ModelHealth(state, reason, part, canary and CanaryResult(*canary))
+        for name, (state, reason, part, canary) in models.items()
     }
     return Health(states, tuple(concerns))
 
