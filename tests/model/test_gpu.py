@@ -35,7 +35,7 @@ from saccade.server.engine.compiled import (
     compile_all,
 )
 from saccade.server.engine.model_registry import Canary, Servable
-from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.scheduler import ACCELERATOR_BUCKETS, Bucket
 from saccade.server.engine.slots import packed_size, padding_rows, unpack
 from tests.model.test_golden import PUBLISHED, deviation, prefixes, read, whole_rows
 from tests.model.variants import VARIANTS, random_variables
@@ -50,12 +50,8 @@ DVS_SMALL: Final = ModelConfig(
 )
 CONFIG: Final = DVS_SMALL if ACCELERATORS else VARIANTS[0]
 TICK: Final = CONFIG.tick_events
-SHAPES: Final = (
-    ((1, 1), (1, 16), (1, 64), (16, 1), (64, 1), (64, 4), (256, 1), (256, 4), (1024, 1))
-    if ACCELERATORS
-    else ((1, 1), (1, 4), (16, 1), (64, 2))
-)
-BUCKETS: Final = tuple(Bucket(*shape) for shape in SHAPES)
+FEW: Final = tuple(Bucket(*shape) for shape in ((1, 1), (1, 4), (16, 1), (64, 2)))
+BUCKETS: Final = ACCELERATOR_BUCKETS if ACCELERATORS else FEW
 SLOTS: Final = max(bucket.rows for bucket in BUCKETS)
 LAST: Final = SLOTS - 1
 STREAMS: Final = 37

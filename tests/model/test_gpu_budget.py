@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from saccade.server.engine.scheduler import ACCELERATOR_BUCKETS
 from tests.model.h200 import Facts, compile_there, missing
 
 KERNELS: Final = {"1x1": 75, "1x16": 100, "64x1": 80, "256x4": 120, "1024x1": 100}
@@ -30,6 +31,10 @@ every_bucket = pytest.mark.parametrize("bucket", KERNELS)
 def compiled() -> dict[str, Facts]:
     """The buckets, compiled in one process."""
     return compile_there("dvs/small", KERNELS)
+
+
+def test_the_buckets_are_those_that_serve() -> None:
+    assert KERNELS.keys() <= {str(bucket) for bucket in ACCELERATOR_BUCKETS}
 
 
 @every_bucket
