@@ -32,7 +32,7 @@ from tests.toy import TICK, Recorder, chunk, toy_servable
 
 ROW_TICK_S = 0.54e-6
 LAUNCH_S = 0.3e-3 - 64 * ROW_TICK_S
-"""A call of 64x1 takes 0.3 ms. A row's tick is as estimated of an H200 and dvs/small."""
+"""A call of 64x1 takes 0.3 ms; a row's tick is as estimated for dvs/small."""
 SESSIONS = 64
 
 
