@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from saccade.model import linear_recurrence, split_complex
+from saccade.model.array_types import Array, Float
 from saccade.model.config import ModelConfig
 from saccade.model.discretization import DISCRETIZATIONS, Discretization
 from saccade.model.pooling import (
@@ -326,7 +326,7 @@ def zero_state(weights: LayerWeights, axes: tuple[int, ...]) -> SplitComplex:
 
 
 def blocks(config: ModelConfig, precision: Precision = FLOAT32) -> tuple[Block, ...]:
-    """Return every layer's block, in order."""
+    """Return every layer's block, in order, each with this precision."""
     return tuple(
         Block(
             stride=config.pooling_stride if place == 0 else 1,
