@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from saccade.server.devices import NoDevice
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
@@ -23,6 +24,7 @@ from saccade.server.serving import (
     load_service,
     run,
     set_environment,
+    use_devices,
 )
 from saccade.server.settings import Settings, help_text, option
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
@@ -39,6 +41,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     started_s = time.perf_counter()
     try:
+        settings = use_devices(settings, os.environ)
         sockets = listen(settings.host, settings.port)
         with ExitStack() as stack:
             folder = stack.enter_context(usable_folder(settings.compiled))
@@ -50,6 +53,9 @@ def serve(argv: Sequence[str] | None = None) -> int:
             compiler = compile_beside(settings, stack)
             load = partial(load_service, settings, folder, compiler)
             return run_loop(run(settings, sockets, load, started_s))
+    except NoDevice as error:
+        sys.stderr.write(f"saccade serve: {error}\n")
+        return 2
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 1

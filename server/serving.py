@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 import time
 from asyncio import Task
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from saccade.server.device_memory import needed_bytes
+from saccade.server.devices import choose, variables
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
 from saccade.server.logs import JOURNAL
@@ -52,6 +56,26 @@ def set_environment(folder: Path) -> None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "native"))
 
 
+def use_devices(settings: Settings, environment: MutableMapping[str, str]) -> Settings:
+    """Choose the devices and set what JAX finds them by, here and in children.
+
+    Args:
+        settings: What the user asked for.
+        environment: The process's, before JAX is imported.
+
+    Returns:
+        The settings, with the devices that are used.
+
+    Raises:
+        NoDevice: A device that was asked for cannot be used.
+    """
+    choice = choose(settings.device, environment)
+    environment.update(variables(choice, environment, needed_bytes(settings)))
+    level = logging.WARNING if choice.warning else logging.INFO
+    JOURNAL.log(level, "runs the models on %s: %s", choice.devices, choice.reason)
+    return replace(settings, device=choice.devices)
+
+
 def compile_beside(settings: Settings, stack: ExitStack) -> NativeCompiler | None:
     """Have another process compile native code, if it is not kept yet.
 
@@ -60,7 +84,8 @@ def compile_beside(settings: Settings, stack: ExitStack) -> NativeCompiler | Non
         stack: Ends the process.
     """
     native = Path(os.environ["NUMBA_CACHE_DIR"])
-    if not worth_compiling(native, settings.execution):
+    on_cpu = settings.device.platform == "cpu"
+    if not (on_cpu and worth_compiling(native, settings.execution)):
         return None
     return stack.enter_context(NativeCompiler.start(native))
 
@@ -77,16 +102,19 @@ def load_served(
 
     Raises:
         CannotServe: A checkpoint cannot be used.
+        NoDevice: JAX does not have the devices that were chosen.
     """
     # Imported late: the port is taken and health is answered before.
     from saccade.model.checkpoint import CheckpointError
+    from saccade.server.engine.accelerators import find_devices
     from saccade.server.engine.compiled import keep_compiled
     from saccade.server.engine.loading import load_models
     from saccade.server.engine.measuring import measure_beside
 
     keep_compiled(folder)  # before JAX compiles anything, for it looks only then
+    find_devices(settings.device)
     try:
-        models = load_models(settings.models, settings.execution, compiler, folder)
+        models = load_models(settings.folders, settings.execution, compiler, folder)
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
     measure_beside(models, folder)
@@ -100,6 +128,7 @@ def load_service(
 
     Raises:
         CannotServe: A checkpoint, the store or the keys cannot be used.
+        NoDevice: JAX does not have the devices that were chosen.
     """
     from saccade.server.app import create_service
     from saccade.server.sessions.stores.store import StoreUnavailable
@@ -127,6 +156,7 @@ async def run(
 
     Raises:
         CannotServe: The service cannot be loaded.
+        NoDevice: JAX does not have the devices that were chosen.
     """
     front = Starting()
     server = uvicorn.Server(configuration(front, settings))

@@ -25,6 +25,9 @@ from typing import (
     get_type_hints,
 )
 
+from saccade.checkpoints import released
+from saccade.server.devices import AUTO, Devices, parse_devices
+
 PREFIX: Final = "SACCADE_"
 
 Shape: TypeAlias = tuple[int, int]
@@ -104,6 +107,11 @@ class Settings:
     models: tuple[Path, ...] = setting(
         (), "a checkpoint's folder; may be given again (default: the released ones)"
     )
+    device: Devices = setting(
+        AUTO,
+        "what runs the models: auto, cpu, cuda, or some of several GPUs as cuda:0,1; "
+        "auto is every GPU that CUDA can use, else the CPU",
+    )
     workers: int = setting(
         0,
         "processes that share the sockets and sessions, beside one for the engine; "
@@ -111,7 +119,7 @@ class Settings:
         "in 0..64",
     )
     slots: int = setting(
-        256, "sessions per model that are on the device at one time", "> 0"
+        256, "sessions per model that are on each device at one time", "> 0"
     )
     sessions: int = setting(
         1024,
@@ -208,6 +216,11 @@ class Settings:
                 f"{self.host} can be reached by others and there are no keys; give "
                 "--keys-file, listen on 127.0.0.1, or say --insecure"
             )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the checkpoints: the released ones where none is named."""
+        return self.models or tuple(released())
 
     @classmethod
     def read(
@@ -328,6 +341,7 @@ def _parse_flag(text: str) -> bool:
 _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
     bool: _parse_flag,
     Path | None: Path,
+    Devices: parse_devices,
     tuple[str, ...]: _parse_words,
     tuple[Path, ...]: _parse_paths,
     tuple[Shape, ...]: parse_buckets,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -28,19 +27,13 @@ VERSION_DIGITS: Final = 12
 Progress = Callable[[str], None]
 
 
-def released() -> list[Path]:
-    """Return the folders of the checkpoints that come with Saccade."""
-    root = Path(str(resources.files("saccade.checkpoints")))
-    return sorted(path.parent for path in root.glob("*/manifest.json"))
-
-
 def load_models(
     paths: Sequence[Path],
     execution: str = "fastest",
     compiler: NativeCompiler | None = None,
     kept: Path | None = None,
 ) -> list[ServedModel]:
-    """Load checkpoints, the released ones where no path is given.
+    """Load checkpoints.
 
     Args:
         paths: The checkpoints' folders.
@@ -53,9 +46,7 @@ def load_models(
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
         ValueError: Two checkpoints have one name, or there is no checkpoint.
     """
-    models = [
-        load_model(path, execution, compiler, kept) for path in paths or released()
-    ]
+    models = [load_model(path, execution, compiler, kept) for path in paths]
     if not models:
         raise ValueError("there is no checkpoint to serve; name one with --model PATH")
     names = [model.name for model in models]
