@@ -19,6 +19,7 @@ from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import configure_logs
 from saccade.server.serving import (
+    LOST_STATUS,
     CannotServe,
     compile_beside,
     load_service,
@@ -52,13 +53,23 @@ def serve(argv: Sequence[str] | None = None) -> int:
                 return run_loop(supervise(settings, sockets, folder, started_s))
             compiler = compile_beside(settings, stack)
             load = partial(load_service, settings, folder, compiler)
-            return run_loop(run(settings, sockets, load, started_s))
+            status = run_loop(run(settings, sockets, load, started_s))
     except NoDevice as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 1
+    if status == LOST_STATUS:
+        end_with_lost_device()
+    return status
+
+
+def end_with_lost_device() -> None:
+    """End at once: JAX would wait for the device as it leaves."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LOST_STATUS)
 
 
 def key(argv: Sequence[str] | None = None) -> int:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 RECONNECT_AFTER_MS: Final = 2000
 POLL_S: Final = 0.02
 PING_S: Final = 20.0
+LOST_STATUS: Final = 75
+"""Exit status of a process that has lost its device: EX_TEMPFAIL, start it again."""
+
 PONG_S: Final = 60.0
 """Long, because a ping waits behind what a slow client has not read yet."""
 
@@ -165,15 +168,18 @@ async def run(
     stopping = asyncio.create_task(stop_on_signal(server, loading))
     try:
         await show_loading(serving, loading)
+        lost = False
         if loading.done():
-            await serve_loaded(server, serving, front, loading.result(), started_s)
+            lost = await serve_loaded(
+                server, serving, front, loading.result(), started_s
+            )
     finally:
         server.should_exit = True
         await serving
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
     JOURNAL.info("has stopped")
-    return 0
+    return LOST_STATUS if lost else 0
 
 
 async def show_loading(serving: Task[None], loading: Task[Service]) -> None:
@@ -189,10 +195,15 @@ async def serve_loaded(
     front: Starting,
     service: Service,
     started_s: float,
-) -> None:
-    """Put a loaded service behind a running server, until that stops."""
+) -> bool:
+    """Put a loaded service behind a running server, until that stops.
+
+    Returns:
+        Whether it stopped because the process has lost its device.
+    """
     from saccade.server.app import create_app, running
 
+    loss = stop_on_loss(server, service)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running(service))
         front.app = create_app(service)
@@ -202,6 +213,37 @@ async def serve_loaded(
         await asyncio.gather(announcing, return_exceptions=True)
         if server.force_exit:
             stack.pop_all()  # nothing is waited for
+        lost = loss.done()
+        loss.cancel()
+    return lost
+
+
+def stop_on_loss(server: uvicorn.Server, service: Service) -> Task[None]:
+    """Stop the server once its process cannot use the device any more.
+
+    The sessions are saved as far as they can be. The next process resumes them.
+
+    Returns:
+        A task that is done once that has happened.
+    """
+    from saccade.server.engine.engine import Engine
+
+    assert isinstance(service.engine, Engine)
+    loop, lost = asyncio.get_running_loop(), asyncio.Event()
+
+    def lose() -> None:
+        loop.call_soon_threadsafe(lost.set)
+
+    async def stop() -> None:
+        await lost.wait()
+        JOURNAL.error("stops: the device is lost; another process is to take over")
+        try:
+            await service.leave_device()
+        finally:
+            server.should_exit = True
+
+    service.engine.when_lost(lose)
+    return asyncio.create_task(stop())
 
 
 def configuration(app: App, settings: Settings) -> uvicorn.Config:

@@ -29,6 +29,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.errors import (
+    DeviceLost,
     EngineError,
     EngineFailed,
     NotReady,
@@ -36,6 +37,7 @@ from saccade.server.engine.errors import (
 )
 from saccade.server.engine.health import Status
 from saccade.server.engine.leases import Lease
+from saccade.server.engine.lost_device import loses_device
 from saccade.server.engine.outputs import (
     Deliver,
     DeviceOutput,
@@ -83,6 +85,10 @@ class Device:
         pools: By model.
         status: Receives each model's state.
         observer: Counts.
+
+    Attributes:
+        on_lost: Called once the process cannot use the device any more, on the device
+            thread and before the sessions fail.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class Device:
         self._outputs: dict[int, list[DeviceOutput]] = {}
         self._restarts = RestartLimiter()
         self._began_s: float | None = None
+        self.on_lost: Callable[[], None] = _ignore
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self) -> None:
@@ -153,6 +160,10 @@ class Device:
         """Remove a model's pool, after all that was sent before."""
         self._work.put(partial(self._remove, model))
 
+    def lose(self, error: Exception) -> None:
+        """End the thread: a call of another thread's has lost the device."""
+        self._work.put(partial(_raise_if_lost, error))
+
     # From here on, everything runs on the thread.
 
     def _run(self) -> None:
@@ -163,6 +174,8 @@ class Device:
                 flight = self._step(flight)
         except Exception as error:
             LOG.exception("the device thread ends")
+            if isinstance(error, DeviceLost):
+                self.on_lost()
             for name in self.pools:
                 self._fail(name, error)
             self._deliver()
@@ -201,6 +214,7 @@ class Device:
         except NotReady:
             return
         except Exception as error:
+            _raise_if_lost(error)
             self._fail(name, error)
             return
         self._observer.compiled(name, seconds)
@@ -352,7 +366,11 @@ class Device:
         """Restart a pool that failed, and end every session that was on it.
 
         Swapped-out sessions go on, unless the restart fails too.
+
+        Raises:
+            DeviceLost: No restart could help.
         """
+        _raise_if_lost(error)
         LOG.error("model %r failed: %s", model, error, exc_info=error)
         self._observer.failed(model)
         lost = self.pools[model].evict_all() if model in self.pools else []
@@ -370,7 +388,8 @@ class Device:
             return False
         try:
             self.pools[model].restart()
-        except Exception:
+        except Exception as error:
+            _raise_if_lost(error)
             LOG.exception("model %r cannot be brought back", model)
             return False
         LOG.warning("model %r is back; its sessions may be resumed", model)
@@ -390,6 +409,15 @@ def _typed(error: Exception) -> EngineError:
     return (
         error if isinstance(error, EngineError) else EngineFailed(type(error).__name__)
     )
+
+
+def _raise_if_lost(error: Exception) -> None:
+    if loses_device(error):
+        raise DeviceLost from error
+
+
+def _ignore() -> None:
+    """Leave a lost device to the sessions, which fail."""
 
 
 def _insert(pool: Pool, port: int, command: Insert) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -75,6 +75,14 @@ class Engine:
         pool = self._device.pools.get(model)
         return pool.ticks_waiting if pool is not None else 0
 
+    def when_lost(self, end: Callable[[], None]) -> None:
+        """Have a function called once this process cannot use a device any more.
+
+        Args:
+            end: Ends the process; called on a device thread, before the sessions fail.
+        """
+        self._device.on_lost = end
+
     def start(self, deliver: Deliver) -> None:
         """Start the device thread; it compiles first.
 
@@ -116,7 +124,11 @@ class Engine:
         if key in self._device.pools:
             raise AlreadyServed(key)
         pool = self._new_pool(servable)
-        seconds = pool.prepare(lambda what: LOG.info("loading %r: %s", key, what))
+        try:
+            seconds = pool.prepare(lambda what: LOG.info("loading %r: %s", key, what))
+        except Exception as error:
+            self._device.lose(error)
+            raise
         self._observer.compiled(key, seconds)
         if not self._device.add(pool):
             raise AlreadyServed(key)

@@ -24,7 +24,12 @@ from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import DeviceOutput
 from saccade.server.engine.ticks import TickArena
 from saccade.server.event_loop import run_loop
-from saccade.server.serving import CannotServe, compile_beside, load_served
+from saccade.server.serving import (
+    LOST_STATUS,
+    CannotServe,
+    compile_beside,
+    load_served,
+)
 from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.overview import devices_here
@@ -230,6 +235,7 @@ class EngineProcess:
         server = await loop.create_unix_server(
             channels.new, str(self._sockets / CHANNEL)
         )
+        engine.when_lost(_end_at_once)
         engine.start(_drop)
         news = News(health, self._facts)
         background.repeat(TELLING, WATCH_S, partial(self._tell, news, channels, peer))
@@ -288,6 +294,11 @@ async def _run(
     settings: Settings, compiled: Path, sockets: Path, supervisor: socket.socket
 ) -> int:
     return await EngineProcess(settings, compiled, sockets).run(supervisor)
+
+
+def _end_at_once() -> None:
+    """Leave the lost device to the next engine process; nothing of it can be saved."""
+    os._exit(LOST_STATUS)
 
 
 def _drop(_: list[DeviceOutput]) -> None:

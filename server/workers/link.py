@@ -249,7 +249,7 @@ class RemoteEngine:
         if was_connected and self.streams is not None:
             LOG.warning("the engine process has ended; its sessions may be resumed")
             self.on_lost()
-            self.streams.handle(self._frontend.restart(EngineFailed(ENDED)))
+            self.streams.lose_engine(EngineFailed(ENDED))
             self._reconnecting = asyncio.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
