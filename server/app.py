@@ -69,8 +69,9 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
 def create_engine(
     settings: Settings, models: Sequence[ServedModel], observer: Observer
 ) -> Engine:
-    """Build the engine that scores on this process's device."""
-    from saccade.server.engine.engine import Engine  # loads JAX
+    """Build the engine that scores on this process's devices."""
+    from saccade.server.engine.accelerators import find_devices  # loads JAX
+    from saccade.server.engine.engine import Engine
 
     return Engine(
         [model.servable for model in models],
@@ -78,6 +79,7 @@ def create_engine(
         buckets=tuple(Bucket(*shape) for shape in settings.buckets),
         backlog_events=backlog_events(settings),
         observer=observer,
+        devices=find_devices(settings.device),
     )
 
 

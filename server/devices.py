@@ -47,6 +47,11 @@ class Devices:
         """Each device's name, such as `cuda:1`; none where JAX is to choose."""
         return tuple(f"{self.platform}:{index}" for index in self.indices)
 
+    @property
+    def count(self) -> int:
+        """How many devices run models; one where JAX is to choose."""
+        return max(1, len(self.indices))
+
 
 AUTO: Final = Devices("auto")
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import SingleDeviceSharding
 from jaxlib.version import __version__ as jaxlib_version
 
 from saccade.server.engine.errors import CanaryMismatch
@@ -71,7 +72,8 @@ def compile_all(
 ) -> tuple[Executables, PyTree]:
     """Compile every call for a pool of this size; return the calls and the pool."""
     progress("fresh rows")
-    fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
+    half_life_ms = _shape((), jnp.float32, servable.device)
+    fresh = jax.jit(servable.fresh).lower(half_life_ms).compile()
     carry = fresh(WHOLE_SESSION)
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
@@ -84,7 +86,9 @@ def compile_all(
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
         step = jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
-        return step.lower(servable.weights, pool, words).compile()
+        return step.lower(servable.weights, pool, words).compile(
+            servable.compiler_options
+        )
 
     def compile_extract(rows: int) -> Callable[..., dict[str, Any]]:
         return jax.jit(extract).lower(pool, _shape((rows,), jnp.int32)).compile()
@@ -179,5 +183,7 @@ def _repeat(
     return words
 
 
-def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+def _shape(shape: tuple[int, ...], dtype: Any, device: Any = None) -> Any:
+    """Describe an argument; what is computed from it alone is on its device."""
+    where = None if device is None else SingleDeviceSharding(device)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)  # type: ignore[no-untyped-call]

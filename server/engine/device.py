@@ -14,7 +14,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -85,6 +85,8 @@ class Device:
         pools: By model.
         status: Receives each model's state.
         observer: Counts.
+        compiling: Held while the models are compiled: of several devices one after
+            the other, since those of one kind find each other's programs.
 
     Attributes:
         on_lost: Called once the process cannot use the device any more, on the device
@@ -92,12 +94,17 @@ class Device:
     """
 
     def __init__(
-        self, pools: dict[str, Pool], status: Status, observer: Observer
+        self,
+        pools: dict[str, Pool],
+        status: Status,
+        observer: Observer,
+        compiling: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.pools = pools
         self._turns = deque(pools)
         self._status = status
         self._observer = observer
+        self._compiling = compiling or nullcontext()
         self._work: queue.SimpleQueue[Callable[[], None] | None]
         self._work = queue.SimpleQueue()
         self._ports: dict[int, Deliver] = {}
@@ -168,7 +175,8 @@ class Device:
 
     def _run(self) -> None:
         try:
-            self._prepare_all()
+            with self._compiling:
+                self._prepare_all()
             flight: InFlight | None = None
             while self._take_work(idle=flight is None):
                 flight = self._step(flight)

@@ -53,6 +53,8 @@ class Servable(NamedTuple):
             moves those rows of a pool in place. Without it `advance` is used.
         prepare: Compiles code that several models share. It calls its argument
             meanwhile with what it does, which may raise to end the compilation.
+        device: The device that runs it, as JAX has it; None: JAX's first.
+        compiler_options: XLA's, by name, where they differ from its own.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Servable(NamedTuple):
     version: str = ""
     advance_rows: Advance | None = None
     prepare: Callable[[Callable[[str], None]], None] | None = None
+    device: Any = None
+    compiler_options: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:

@@ -136,6 +136,11 @@ class Pool:
         """Whole ticks that wait; any thread may ask."""
         return self._scheduler.ticks
 
+    @property
+    def slots_used(self) -> int:
+        """Slots that sessions hold; any thread may ask."""
+        return int((self._generations != NO_LEASE).sum())
+
     def prepare(self, progress: Callable[[str], None]) -> float:
         """Compile everything and verify it with the canary; return the seconds taken.
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saccade.server.background import Background
 from saccade.server.engine.health import Health
@@ -40,6 +40,9 @@ from saccade.server.workers.link import CHANNEL, PAGES, ModelFacts
 from saccade.server.workers.merged_metrics import families_of
 from saccade.server.workers.peer import Peer
 
+if TYPE_CHECKING:
+    from saccade.server.engine.device_group import DeviceGroup
+
 LOG: Final = logging.getLogger(__name__)
 WATCH_S: Final = 0.05
 TELLING: Final = "the report of the engine's health"
@@ -50,18 +53,18 @@ class Channels:
     """The connections of the workers to one engine.
 
     Args:
-        device: The engine's device: `connect`, `disconnect`, `add_arena` and `send`.
+        devices: The engine's.
         health: Returns every model's state now.
         facts: Returns what workers know of the models.
     """
 
     def __init__(
         self,
-        device: Any,
+        devices: DeviceGroup,
         health: Callable[[], Health],
         facts: Callable[[], list[ModelFacts]],
     ) -> None:
-        self._device = device
+        self._devices = devices
         self._health = health
         self._facts = facts
         self._next_port = 1  # 0 is the port of the engine's own process
@@ -95,7 +98,7 @@ class Channels:
     def _receive(self, port: int, message: bytes) -> None:
         kind, *content = channel.decode(message)
         if kind == channel.COMMANDS:
-            self._device.send(port, content[0])
+            self._devices.send(port, content[0])
         elif kind == channel.STREAMS:
             self._streams[port] = content[0]
         elif kind == channel.HELLO:
@@ -111,7 +114,7 @@ class Channels:
         def deliver(outputs: list[DeviceOutput]) -> None:
             loop.call_soon_threadsafe(self._send_outputs, port, outputs)
 
-        self._device.connect(port, deliver)
+        self._devices.connect(port, deliver)
         facts = [list(each) for each in self._facts()]
         health = channel.health_to_plain(self._health())
         self._ports[port].send(channel.encode(channel.WELCOME, port, facts, health))
@@ -122,7 +125,7 @@ class Channels:
 
     def _lost(self, port: int) -> None:
         if self._ports.pop(port, None) is not None:
-            self._device.disconnect(port)
+            self._devices.disconnect(port)
             self._streams.pop(port, None)
 
 
@@ -227,10 +230,11 @@ class EngineProcess:
         background = Background(metrics.count_background_failure)
 
         def health() -> Health:
-            return replace(engine.health, concerns=background.concerns)
+            now = engine.health
+            return replace(now, concerns=(*now.concerns, *background.concerns))
 
-        channels = Channels(engine.device, health, self._facts)
-        self._listen_for_pages(engine.device.add_arena)
+        channels = Channels(engine.devices, health, self._facts)
+        self._listen_for_pages(engine.devices.add_arena)
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(
             channels.new, str(self._sockets / CHANNEL)

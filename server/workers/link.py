@@ -199,8 +199,8 @@ class RemoteEngine:
         if self._frames is not None:
             self._frames.send(channel.encode_commands(commands))
 
-    def check(self, model: str) -> None:
-        """Raise if a model does not take sessions now.
+    def check(self, model: str, device: int) -> None:
+        """Raise if a model takes no sessions on a device now.
 
         Raises:
             NotReady: It does not yet, or no more.
@@ -209,6 +209,8 @@ class RemoteEngine:
         health = self._health.models.get(model, ModelHealth("starting", ENDED))
         if health.state == "failed":
             raise EngineFailed(health.reason)
+        if device in self._health.lost.get(model, ()):
+            raise EngineFailed("the model is lost on one device")
         if health.state != "ready":
             raise NotReady(health.reason)
 

@@ -120,6 +120,7 @@ class Worker:
             self._assignment.slots,
             backlog_events(settings),
             engine.new_arena,
+            first=self._assignment.index,
         )
         streams = EngineClient(frontend, self._assignment.sessions)
         engine.streams = streams

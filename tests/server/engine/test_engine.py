@@ -414,7 +414,7 @@ def test_a_thread_that_dies_fails_every_session(
         def die(_: Any) -> None:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(engine._device, "_read_scores", die)
+        monkeypatch.setattr(engine.devices.members[0].device, "_read_scores", die)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):
