@@ -61,6 +61,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     engine = create_engine(settings, models, metrics)
     streams = EngineClient(engine.frontend, settings.sessions)
     metrics.watch(engine)
+    metrics.watch_devices(lambda: engine.use)
     metrics.watch_streams(streams)
     shared = Shared(create_store(settings), Tickets(), Alone())
     return assemble(settings, Catalogue(models), engine, streams, metrics, shared)

@@ -21,34 +21,13 @@ from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
     Deliver,
     DeviceOutput,
+    DeviceUse,
     Observer,
     PagesDone,
 )
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Batch
 from saccade.server.engine.ticks import TickArena
-
-
-class DeviceUse(NamedTuple):
-    """What one device has done and does now.
-
-    Attributes:
-        name: The device's, such as `cuda:1`.
-        batches: Calls.
-        events: Events in whole ticks that the calls scored.
-        batch_s: Time from each call's launch to its scores, added up.
-        failures: Times that a model's sessions were lost on it.
-        slots_used: Slots that sessions hold, of all models.
-        ticks_waiting: Whole ticks that wait.
-    """
-
-    name: str
-    batches: int
-    events: int
-    batch_s: float
-    failures: int
-    slots_used: int
-    ticks_waiting: int
 
 
 class DeviceCounter:

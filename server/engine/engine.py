@@ -17,14 +17,13 @@ from saccade.server.engine.device import Device
 from saccade.server.engine.device_group import (
     DeviceCounter,
     DeviceGroup,
-    DeviceUse,
     Member,
 )
 from saccade.server.engine.errors import AlreadyServed, UnknownServable
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.model_registry import Servable
-from saccade.server.engine.outputs import Deliver, Observer
+from saccade.server.engine.outputs import Deliver, DeviceUse, Observer
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.ticks import TickArena

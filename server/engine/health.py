@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from saccade.server.engine.errors import EngineError, NotReady
+from saccade.server.engine.outputs import DeviceUse
 
 HUNG_S: Final = 30.0
 """A step of the device takes milliseconds; one that takes so long hangs."""
@@ -120,6 +121,10 @@ class HasHealth(Protocol):
     @property
     def health(self) -> Health:
         """Every model's state now."""
+
+    @property
+    def use(self) -> list[DeviceUse]:
+        """What each device of this process does."""
 
 
 class Status:

@@ -32,7 +32,7 @@ from saccade.server.serving import (
 )
 from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
-from saccade.server.transport.overview import devices_here
+from saccade.server.transport.overview import devices_here, loads_of
 from saccade.server.workers import channel
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.framing import FrameProtocol
@@ -42,6 +42,7 @@ from saccade.server.workers.peer import Peer
 
 if TYPE_CHECKING:
     from saccade.server.engine.device_group import DeviceGroup
+    from saccade.server.engine.engine import Engine
 
 LOG: Final = logging.getLogger(__name__)
 WATCH_S: Final = 0.05
@@ -197,6 +198,7 @@ class EngineProcess:
         self._folder = folder
         self._sockets = sockets
         self._metrics: Metrics | None = None
+        self._engine: Engine | None = None
         self._catalogue = Catalogue([])
         self._ended = asyncio.Event()
 
@@ -227,6 +229,8 @@ class EngineProcess:
         self._metrics = metrics = Metrics(models)
         engine = create_engine(self._settings, models, metrics)
         metrics.watch(engine)
+        metrics.watch_devices(lambda: engine.use)
+        self._engine = engine
         background = Background(metrics.count_background_failure)
 
         def health() -> Health:
@@ -282,7 +286,8 @@ class EngineProcess:
 
     async def _overview(self, holder: str, everyone: bool) -> dict[str, Any]:  # noqa: FBT001
         """Return the engine's part of the overview, which is nobody's."""
-        return {"devices": devices_here()}
+        use = [] if self._engine is None else self._engine.use
+        return {"devices": devices_here(), "engine_devices": loads_of(use)}
 
     async def _families(self) -> list[Any]:
         return [] if self._metrics is None else families_of(self._metrics.registry)

@@ -24,7 +24,7 @@ from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, ModelHealth
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
-from saccade.server.engine.outputs import Deliver, DeviceOutput
+from saccade.server.engine.outputs import Deliver, DeviceOutput, DeviceUse
 from saccade.server.engine.ticks import TickArena
 from saccade.server.workers import channel
 from saccade.server.workers.framing import FrameProtocol
@@ -136,6 +136,11 @@ class RemoteEngine:
     def health(self) -> Health:
         """Every model's state, as the engine process last told it."""
         return self._health
+
+    @property
+    def use(self) -> list[DeviceUse]:
+        """Nothing: the engine process tells what its devices do."""
+        return []
 
     def slots_used(self, model: str) -> int:
         """Return how many of this worker's slots of a model are leased."""
