@@ -101,6 +101,16 @@ def test_compose_gives_the_server_more_time_to_stop_than_it_takes(compose):
     assert grace_s > 2 * Settings().drain_s
 
 
+def test_compose_on_gpus_changes_that_server_and_asks_for_a_gpu(compose):
+    text = (ROOT / "docker/compose.gpu.yaml").read_text()
+    changed = yaml.safe_load(text)["services"]
+    assert changed.keys() <= compose["services"].keys()
+    default = changed["saccade"]["environment"]["SACCADE_DEVICE"]
+    asked = re.fullmatch(r"\$\{SACCADE_DEVICE:-(.+)\}", default)
+    assert asked is not None
+    assert Settings.read({"SACCADE_DEVICE": asked[1]}, {}).device.platform == "cuda"
+
+
 def test_compose_starts_a_server_again_whose_device_was_lost(compose):
     assert compose["services"]["saccade"]["restart"] in {"always", "unless-stopped"}
 
