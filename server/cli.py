@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from saccade.server.devices import NoDevice
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
@@ -54,12 +53,9 @@ def serve(argv: Sequence[str] | None = None) -> int:
             compiler = compile_beside(settings, stack)
             load = partial(load_service, settings, folder, compiler)
             status = run_loop(run(settings, sockets, load, started_s))
-    except NoDevice as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
-        return 2
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
-        return 1
+        return error.status if isinstance(error, CannotServe) else 1
     if status == LOST_STATUS:
         end_with_lost_device()
     return status

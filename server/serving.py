@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from saccade.server.device_memory import needed_bytes
-from saccade.server.devices import choose, variables
+from saccade.server.devices import NoDevice, choose, variables
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
 from saccade.server.logs import JOURNAL
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 RECONNECT_AFTER_MS: Final = 2000
 POLL_S: Final = 0.02
 PING_S: Final = 20.0
+NO_DEVICE_STATUS: Final = 2
+"""Exit status where a device that was asked for is not there: a setting is wrong."""
+
 LOST_STATUS: Final = 75
 """Exit status of a process that has lost its device: EX_TEMPFAIL, start it again."""
 
@@ -44,7 +47,16 @@ PONG_S: Final = 60.0
 
 
 class CannotServe(Exception):
-    """The models, the store or the keys cannot be used; says which, and why."""
+    """The models, the store or the keys cannot be used; says which, and why.
+
+    Args:
+        reason: The sentence.
+        status: The process's exit status.
+    """
+
+    def __init__(self, reason: str, status: int = 1) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 def set_environment(folder: Path) -> None:
@@ -70,9 +82,12 @@ def use_devices(settings: Settings, environment: MutableMapping[str, str]) -> Se
         The settings, with the devices that are used.
 
     Raises:
-        NoDevice: A device that was asked for cannot be used.
+        CannotServe: A device that was asked for cannot be used.
     """
-    choice = choose(settings.device, environment)
+    try:
+        choice = choose(settings.device, environment)
+    except NoDevice as error:
+        raise CannotServe(str(error), NO_DEVICE_STATUS) from error
     environment.update(variables(choice, environment, needed_bytes(settings)))
     level = logging.WARNING if choice.warning else logging.INFO
     JOURNAL.log(level, "runs the models on %s: %s", choice.devices, choice.reason)
@@ -104,8 +119,7 @@ def load_served(
         compiler: Compiles native code meanwhile, if any process does.
 
     Raises:
-        CannotServe: A checkpoint cannot be used.
-        NoDevice: JAX does not have the devices that were chosen.
+        CannotServe: A checkpoint cannot be used, or JAX does not have the devices.
     """
     # Imported late: the port is taken and health is answered before.
     from saccade.model.checkpoint import CheckpointError
@@ -115,9 +129,11 @@ def load_served(
     from saccade.server.engine.measuring import measure_beside
 
     keep_compiled(folder)  # before JAX compiles anything, for it looks only then
-    find_devices(settings.device)
     try:
+        find_devices(settings.device)
         models = load_models(settings.folders, settings.execution, compiler, folder)
+    except NoDevice as error:
+        raise CannotServe(str(error), NO_DEVICE_STATUS) from error
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
     measure_beside(models, folder)
@@ -130,8 +146,7 @@ def load_service(
     """Load the models; return the service of one process, which does not run yet.
 
     Raises:
-        CannotServe: A checkpoint, the store or the keys cannot be used.
-        NoDevice: JAX does not have the devices that were chosen.
+        CannotServe: A checkpoint, a device, the store or the keys cannot be used.
     """
     from saccade.server.app import create_service
     from saccade.server.sessions.stores.store import StoreUnavailable
@@ -159,7 +174,6 @@ async def run(
 
     Raises:
         CannotServe: The service cannot be loaded.
-        NoDevice: JAX does not have the devices that were chosen.
     """
     front = Starting()
     server = uvicorn.Server(configuration(front, settings))

@@ -34,7 +34,8 @@ def find_devices(chosen: Devices) -> tuple[NamedDevice, ...]:
         there = jax.local_devices(backend=chosen.platform)
     except RuntimeError as error:
         reason = f"JAX says: {error}"
-        raise NoDevice(str(chosen), reason, "or give --device cpu") from error
+        remedy = "the log above says more; check the wheels, or give --device cpu"
+        raise NoDevice(str(chosen), reason, remedy) from error
     if chosen.platform == "cpu":
         if len(there) <= chosen.indices[-1]:
             reason = f"JAX has {len(there)} CPU devices"

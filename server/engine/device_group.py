@@ -15,8 +15,8 @@ import numpy as np
 
 from saccade.server.engine.commands import Command, Submit
 from saccade.server.engine.device import Device
-from saccade.server.engine.errors import AlreadyServed
-from saccade.server.engine.health import Health, Status, merged_health
+from saccade.server.engine.errors import AlreadyServed, NotReady
+from saccade.server.engine.health import HUNG_S, Health, Status, merged_health
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
     Deliver,
@@ -72,6 +72,12 @@ class Member(NamedTuple):
     def health(self) -> Health:
         """Every model's state on the device now."""
         return self.status.health.after_step_of(self.device.step_s)
+
+    def check(self, model: str) -> None:
+        """Raise if a model does not take sessions on the device; see `Engine.check`."""
+        self.status.check(model)
+        if self.device.step_s >= HUNG_S:
+            raise NotReady(f"{self.name} does not answer")
 
     @property
     def use(self) -> DeviceUse:

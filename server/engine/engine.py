@@ -121,10 +121,11 @@ class Engine:
         """Raise if a model does not take sessions on a device.
 
         Raises:
-            NotReady: The model is not compiled yet, or the engine stops.
+            NotReady: The model is not compiled yet, the engine stops, or the device
+                hangs.
             EngineError: The model is lost there, for this reason.
         """
-        self.devices.members[device].status.check(model)
+        self.devices.members[device].check(model)
 
     def load(self, servable: Servable) -> None:
         """Add another model while the others serve; its sessions may then open.

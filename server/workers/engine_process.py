@@ -216,7 +216,7 @@ class EngineProcess:
             try:
                 models = await asyncio.to_thread(load)
             except CannotServe as error:
-                await peer.call("cannot_serve", str(error))
+                await peer.call("cannot_serve", str(error), error.status)
                 return 1
             await self._serve(peer, models)
         return 0

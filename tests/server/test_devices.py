@@ -25,6 +25,7 @@ from saccade.server.devices import (
     parse_devices,
     variables,
 )
+from saccade.server.engine.accelerators import find_devices
 from saccade.server.settings import Settings
 
 GIB = 1 << 30
@@ -222,3 +223,12 @@ def test_a_server_without_its_gpu_ends_with_status_2_and_says_why(
     assert "no cuda:0 to run on" in said
     assert "JAX_PLATFORMS" in said
     assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_a_gpu_that_jax_does_not_find_is_an_error_too() -> None:
+    """JAX goes on with the CPU where its plugin cannot be loaded."""
+    with pytest.raises(NoDevice, match=r"JAX says: .*cuda"):
+        find_devices(Devices("cuda", (0,)))
+    with pytest.raises(NoDevice, match="JAX has 1 CPU"):
+        find_devices(Devices("cpu", (0, 1)))
+    assert [one.name for one in find_devices(AUTO)] == ["cpu:0"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from saccade.server.engine.commands import Insert, Release, Submit
 from saccade.server.engine.device_group import split
 from saccade.server.engine.errors import EngineFailed, SlotsExhausted
-from saccade.server.engine.health import Health, ModelHealth, merged_health
+from saccade.server.engine.health import HUNG_S, Health, ModelHealth, merged_health
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import ExportedState
 from saccade.server.engine.placement import LAG_STEP_S, Placement
@@ -188,3 +190,12 @@ def test_an_engine_with_one_device_says_why_a_model_is_lost() -> None:
         engine.devices.members[0].status.fail("toy", EngineFailed("it broke"))
         with pytest.raises(EngineFailed, match="it broke"):
             engine.open("toy", INF)
+
+
+def test_a_device_that_hangs_gets_no_more_sessions() -> None:
+    with running(slots=SLOTS, devices=2) as (engine, _):
+        first = engine.devices.members[0].device
+        first._began_s = time.monotonic() - HUNG_S
+        assert [device_of(engine.open("toy", INF)) for _ in range(2)] == [1, 1]
+        assert engine.health.ready
+        assert engine.health.lost == {"toy": (0,)}
