@@ -26,7 +26,7 @@ from saccade.server.devices import (
     variables,
 )
 from saccade.server.engine.accelerators import find_devices
-from saccade.server.settings import Settings
+from saccade.server.settings import Settings, parse_buckets
 
 GIB = 1 << 30
 TWO = (Gpu("NVIDIA H200", 140 * GIB), Gpu("NVIDIA H200", 140 * GIB))
@@ -179,9 +179,14 @@ def test_what_the_user_says_of_memory_stands(name: str) -> None:
 
 
 def test_the_memory_grows_with_slots_and_has_a_floor() -> None:
-    few, many = (device_memory.needed_bytes(Settings(slots=n)) for n in (1, 1 << 20))
+    def needed(slots: int, buckets: str) -> int:
+        chosen = Settings(slots=slots, buckets=parse_buckets(buckets))
+        return device_memory.needed_bytes(chosen)
+
+    few = needed(1, "1x1")
     assert few == device_memory.LEAST_BYTES
-    assert many - few > (1 << 20) * 1024
+    assert needed(1 << 20, "1x1") - few > (1 << 20) * 1024
+    assert needed(1, "1024x16") > 2 * few
     assert device_memory.needed_bytes(Settings(models=(Path("none"),))) == few
 
 
