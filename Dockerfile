@@ -1,19 +1,24 @@
-# Saccade's server, as a user without rights. Two images from one file:
-#   docker build -t saccade .                                  # CPU
-#   docker build -t saccade-cuda --build-arg DEVICE=cuda .     # NVIDIA GPU
+# Saccade's server, as a user without rights. Three images from one file:
+#   docker build -t saccade .                                    # CPU
+#   docker build -t saccade-cuda --build-arg DEVICE=cuda13 .     # NVIDIA GPU, driver 580 or newer
+#   docker build -t saccade-cuda --build-arg DEVICE=cuda12 .     # NVIDIA GPU, driver 525 or newer; cuda is another name
 FROM python:3.12-slim-bookworm AS build
 ARG DEVICE=cpu
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt constraints-cuda12.txt constraints-cuda13.txt README.md LICENSE ./
 COPY src ./src
 COPY model ./model
 COPY server ./server
 COPY clients ./clients
 COPY checkpoints ./checkpoints
 RUN python -m venv /opt/saccade \
-    && extras=server,redis \
-    && if [ "$DEVICE" = cuda ]; then extras=server,redis,cuda; fi \
-    && /opt/saccade/bin/pip install --no-cache-dir -c constraints.txt ".[$extras]"
+    && case "$DEVICE" in \
+         cpu) set -- ".[server,redis]" ;; \
+         cuda) set -- -c constraints-cuda12.txt ".[server,redis,cuda12]" ;; \
+         cuda12|cuda13) set -- -c "constraints-$DEVICE.txt" ".[server,redis,$DEVICE]" ;; \
+         *) echo "DEVICE is $DEVICE: give cpu, cuda12 or cuda13" >&2; exit 1 ;; \
+       esac \
+    && /opt/saccade/bin/pip install --no-cache-dir -c constraints.txt "$@"
 
 FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="Saccade" \

@@ -15,11 +15,11 @@ from benchmarks import cases as engine_cases, free_backend
 from benchmarks.baseline import CONFIGURATIONS
 from benchmarks.cases import Model, Shape, draw
 from benchmarks.readiness import save_random
+from saccade.checkpoints import released
 from saccade.clients.benchmark.session import Load
 from saccade.model.checkpoint import load
 from saccade.model.classifier import fold, init_carry
 from saccade.model.manifest import Manifest
-from saccade.server.engine.loading import released
 
 RANDOM_MODEL: Final = "dvs/small"
 FRAME_EVENTS: Final = (256, 4096, 32768)

@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.processes import thread_times_s
+from saccade.checkpoints import released
 from saccade.clients import http
 from saccade.clients.benchmark.crew import Crew, default_processes
 from saccade.clients.benchmark.machine import machine
 from saccade.clients.benchmark.session import Load
 from saccade.clients.commands.server_process import ServerProcess
-from saccade.server.engine.loading import released
 
 FRAMES_PER_S: Final = 10
 GRACE_S: Final = 10.0

@@ -74,6 +74,7 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     engine = create_engine(settings, models, metrics)
     streams = EngineClient(engine.frontend, settings.sessions)
     metrics.watch(engine)
+    metrics.watch_devices(lambda: engine.use)
     metrics.watch_streams(streams)
     shared = Shared(create_store(settings), create_tickets(settings), Alone())
     return assemble(settings, Catalogue(models), engine, streams, metrics, shared)
@@ -82,8 +83,9 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
 def create_engine(
     settings: Settings, models: Sequence[ServedModel], observer: Observer
 ) -> Engine:
-    """Build the engine that scores on this process's device."""
-    from saccade.server.engine.engine import Engine  # loads JAX
+    """Build the engine that scores on this process's devices."""
+    from saccade.server.engine.accelerators import find_devices  # loads JAX
+    from saccade.server.engine.engine import Engine
 
     shapes = settings.buckets
     return Engine(
@@ -92,6 +94,7 @@ def create_engine(
         buckets=None if shapes is None else tuple(Bucket(*each) for each in shapes),
         backlog_events=backlog_events(settings),
         observer=observer,
+        devices=find_devices(settings.device),
     )
 
 

@@ -18,11 +18,13 @@ from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import configure_logs
 from saccade.server.serving import (
+    LOST_STATUS,
     CannotServe,
     compile_beside,
     load_service,
     run,
     set_environment,
+    use_devices,
 )
 from saccade.server.settings import Settings, advertised, help_text, option
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
@@ -39,6 +41,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     started_s = time.perf_counter()
     try:
+        settings = use_devices(settings, os.environ)
         sockets = listen(settings.host, settings.port)
         settings = advertised(settings, sockets[0].getsockname()[1])
         with ExitStack() as stack:
@@ -50,10 +53,20 @@ def serve(argv: Sequence[str] | None = None) -> int:
                 return run_loop(supervise(settings, sockets, folder, started_s))
             compiler = compile_beside(settings, stack)
             load = partial(load_service, settings, folder, compiler)
-            return run_loop(run(settings, sockets, load, started_s))
+            status = run_loop(run(settings, sockets, load, started_s))
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
-        return 1
+        return error.status if isinstance(error, CannotServe) else 1
+    if status == LOST_STATUS:
+        end_with_lost_device()
+    return status
+
+
+def end_with_lost_device() -> None:
+    """End at once: JAX would wait for the device as it leaves."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LOST_STATUS)
 
 
 def key(argv: Sequence[str] | None = None) -> int:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 import time
 from asyncio import Task
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from saccade.server.device_memory import needed_bytes
+from saccade.server.devices import NoDevice, choose, variables
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
 from saccade.server.logs import JOURNAL
@@ -32,12 +36,27 @@ if TYPE_CHECKING:
 RECONNECT_AFTER_MS: Final = 2000
 POLL_S: Final = 0.02
 PING_S: Final = 20.0
+NO_DEVICE_STATUS: Final = 2
+"""Exit status where a device that was asked for is not there: a setting is wrong."""
+
+LOST_STATUS: Final = 75
+"""Exit status of a process that has lost its device: EX_TEMPFAIL, start it again."""
+
 PONG_S: Final = 60.0
 """Long, because a ping waits behind what a slow client has not read yet."""
 
 
 class CannotServe(Exception):
-    """The models, the store or the keys cannot be used; says which, and why."""
+    """The models, the store or the keys cannot be used; says which, and why.
+
+    Args:
+        reason: The sentence.
+        status: The process's exit status.
+    """
+
+    def __init__(self, reason: str, status: int = 1) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 def set_environment(folder: Path) -> None:
@@ -52,6 +71,29 @@ def set_environment(folder: Path) -> None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "native"))
 
 
+def use_devices(settings: Settings, environment: MutableMapping[str, str]) -> Settings:
+    """Choose the devices and set what JAX finds them by, here and in children.
+
+    Args:
+        settings: What the user asked for.
+        environment: The process's, before JAX is imported.
+
+    Returns:
+        The settings, with the devices that are used.
+
+    Raises:
+        CannotServe: A device that was asked for cannot be used.
+    """
+    try:
+        choice = choose(settings.device, environment)
+    except NoDevice as error:
+        raise CannotServe(str(error), NO_DEVICE_STATUS) from error
+    environment.update(variables(choice, environment, needed_bytes(settings)))
+    level = logging.WARNING if choice.warning else logging.INFO
+    JOURNAL.log(level, "runs the models on %s: %s", choice.devices, choice.reason)
+    return replace(settings, device=choice.devices)
+
+
 def compile_beside(settings: Settings, stack: ExitStack) -> NativeCompiler | None:
     """Have another process compile native code, if it is not kept yet.
 
@@ -60,7 +102,8 @@ def compile_beside(settings: Settings, stack: ExitStack) -> NativeCompiler | Non
         stack: Ends the process.
     """
     native = Path(os.environ["NUMBA_CACHE_DIR"])
-    if not worth_compiling(native, settings.execution):
+    on_cpu = settings.device.platform == "cpu"
+    if not (on_cpu and worth_compiling(native, settings.execution)):
         return None
     return stack.enter_context(NativeCompiler.start(native))
 
@@ -76,18 +119,22 @@ def load_served(
         compiler: Compiles native code meanwhile, if any process does.
 
     Raises:
-        CannotServe: A checkpoint cannot be used.
+        CannotServe: A checkpoint cannot be used, or JAX does not have the devices.
     """
     # Imported late: the port is taken and health is answered before.
     from saccade.model.checkpoint import CheckpointError
+    from saccade.server.engine.accelerators import find_devices
     from saccade.server.engine.compiled import keep_compiled
     from saccade.server.engine.loading import load_models
     from saccade.server.engine.measuring import measure_beside
 
     keep_compiled(folder)  # before JAX compiles anything, for it looks only then
     try:
+        find_devices(settings.device)
         choices = settings.execution, compiler, folder, settings.precisions
-        models = load_models(settings.models, *choices)
+        models = load_models(settings.folders, *choices)
+    except NoDevice as error:
+        raise CannotServe(str(error), NO_DEVICE_STATUS) from error
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
     measure_beside(models, folder)
@@ -100,7 +147,7 @@ def load_service(
     """Load the models; return the service of one process, which does not run yet.
 
     Raises:
-        CannotServe: A checkpoint, the store or the keys cannot be used.
+        CannotServe: A checkpoint, a device, the store or the keys cannot be used.
     """
     from saccade.server.app import create_service
     from saccade.server.sessions.stores.store import StoreUnavailable
@@ -136,15 +183,18 @@ async def run(
     stopping = asyncio.create_task(stop_on_signal(server, loading))
     try:
         await show_loading(serving, loading)
+        lost = False
         if loading.done():
-            await serve_loaded(server, serving, front, loading.result(), started_s)
+            lost = await serve_loaded(
+                server, serving, front, loading.result(), started_s
+            )
     finally:
         server.should_exit = True
         await serving
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
     JOURNAL.info("has stopped")
-    return 0
+    return LOST_STATUS if lost else 0
 
 
 async def show_loading(serving: Task[None], loading: Task[Service]) -> None:
@@ -160,10 +210,15 @@ async def serve_loaded(
     front: Starting,
     service: Service,
     started_s: float,
-) -> None:
-    """Put a loaded service behind a running server, until that stops."""
+) -> bool:
+    """Put a loaded service behind a running server, until that stops.
+
+    Returns:
+        Whether it stopped because the process has lost its device.
+    """
     from saccade.server.app import create_app, running
 
+    loss = stop_on_loss(server, service)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running(service))
         front.app = create_app(service)
@@ -173,6 +228,37 @@ async def serve_loaded(
         await asyncio.gather(announcing, return_exceptions=True)
         if server.force_exit:
             stack.pop_all()  # nothing is waited for
+        lost = loss.done()
+        loss.cancel()
+    return lost
+
+
+def stop_on_loss(server: uvicorn.Server, service: Service) -> Task[None]:
+    """Stop the server once its process cannot use the device any more.
+
+    The sessions are saved as far as they can be. The next process resumes them.
+
+    Returns:
+        A task that is done once that has happened.
+    """
+    from saccade.server.engine.engine import Engine
+
+    assert isinstance(service.engine, Engine)
+    loop, lost = asyncio.get_running_loop(), asyncio.Event()
+
+    def lose() -> None:
+        loop.call_soon_threadsafe(lost.set)
+
+    async def stop() -> None:
+        await lost.wait()
+        JOURNAL.error("stops: the device is lost; another process is to take over")
+        try:
+            await service.leave_device()
+        finally:
+            server.should_exit = True
+
+    service.engine.when_lost(lose)
+    return asyncio.create_task(stop())
 
 
 def configuration(app: App, settings: Settings) -> uvicorn.Config:

@@ -27,6 +27,9 @@ from typing import (
 )
 from urllib.parse import urlsplit
 
+from saccade.checkpoints import released
+from saccade.server.devices import AUTO, Devices, parse_devices
+
 PREFIX: Final = "SACCADE_"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
 """Hosts that stand for every address of the machine."""
@@ -110,6 +113,11 @@ class Settings:
     models: tuple[Path, ...] = setting(
         (), "a checkpoint's folder; may be given again (default: the released ones)"
     )
+    device: Devices = setting(
+        AUTO,
+        "what runs the models: auto, cpu, cuda, or some of several GPUs as cuda:0,1; "
+        "auto is every GPU that CUDA can use, else the CPU",
+    )
     workers: int = setting(
         0,
         "processes that share the sockets and sessions, beside one for the engine; "
@@ -117,7 +125,7 @@ class Settings:
         "in 0..64",
     )
     slots: int = setting(
-        256, "sessions per model that are on the device at one time", "> 0"
+        256, "sessions per model that are on each device at one time", "> 0"
     )
     sessions: int = setting(
         1024,
@@ -258,6 +266,11 @@ class Settings:
         """`matmul_precision` by a model's name; by "" for the models without one."""
         parts = (word.rpartition("=") for word in self.matmul_precision)
         return {name: precision for name, _, precision in parts}
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the checkpoints: the released ones where none is named."""
+        return self.models or tuple(released())
 
     @classmethod
     def read(
@@ -423,6 +436,7 @@ def _parse_flag(text: str) -> bool:
 _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
     bool: _parse_flag,
     Path | None: Path,
+    Devices: parse_devices,
     tuple[str, ...]: _parse_words,
     tuple[Path, ...]: _parse_paths,
     tuple[Shape, ...] | None: parse_buckets,

@@ -19,6 +19,7 @@ import numpy as np
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.types import EVENT_DTYPE, Events
 from saccade.model.tokens import TimestepConvention, TokenChunk, Tokenization
+from saccade.server.engine.accelerators import NamedDevice
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
@@ -194,10 +195,13 @@ def running(
     slots: int = 6,
     backlog_events: int = 1000,
     buckets: tuple[Bucket, ...] = (Bucket(1, 1), Bucket(4, 4)),
+    devices: int = 1,
 ) -> Iterator[tuple[Any, Recorder]]:
     recorder = Recorder()
     models = servables or (toy_servable(),)
-    engine = Engine(models, slots, buckets, backlog_events, recorder)
+    here = jax.local_devices()[0]  # the tests' process has one: it is used twice
+    named = [NamedDevice(f"cpu:{index}", here) for index in range(devices)]
+    engine = Engine(models, slots, buckets, backlog_events, recorder, named)
     recorder.frontend = engine.frontend
     engine.start(recorder.deliver)
     try:

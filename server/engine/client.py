@@ -325,6 +325,10 @@ class EngineClient:
             self._woken = False
         self.receive(outputs)
 
+    def lose_engine(self, error: EngineError) -> None:
+        """Fail every stream that has a slot, since the engine has lost its rows."""
+        self.handle(self.frontend.restart(error))
+
     def receive(self, outputs: list[DeviceOutput]) -> None:
         """Pass the device thread's outputs on to their streams."""
         self.handle(self.frontend.receive(outputs))

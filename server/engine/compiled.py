@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import SingleDeviceSharding
 from jaxlib.version import __version__ as jaxlib_version
 
 from saccade.model.state_rows import RowLayout, advance_rows
@@ -86,7 +87,7 @@ def compile_all(
         TypeError: A leaf of the model's carry is neither float32 nor complex64.
     """
     progress("fresh rows")
-    half_life_ms = _shape((), jnp.float32)
+    half_life_ms = _shape((), jnp.float32, servable.device)
     layout = RowLayout(jax.eval_shape(servable.fresh, half_life_ms))
     begin = partial(_fresh_row, servable, layout)
     fresh = jax.jit(begin).lower(half_life_ms).compile()
@@ -99,8 +100,9 @@ def compile_all(
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
         step = bucket_call(servable, layout, bucket)
+        lowered = step.lower(servable.weights, pool, words)
         compiled: Callable[..., tuple[Any, Any]]
-        compiled = step.lower(servable.weights, pool, words).compile()
+        compiled = lowered.compile(servable.compiler_options)
         return compiled
 
     def compile_extract(rows: int) -> Callable[..., Any]:
@@ -237,5 +239,7 @@ def _repeat(
     return words
 
 
-def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+def _shape(shape: tuple[int, ...], dtype: Any, device: Any = None) -> Any:
+    """Describe an argument; what is computed from it alone is on its device."""
+    where = None if device is None else SingleDeviceSharding(device)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)  # type: ignore[no-untyped-call]

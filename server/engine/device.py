@@ -14,7 +14,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -29,6 +29,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.errors import (
+    DeviceLost,
     EngineError,
     EngineFailed,
     NotReady,
@@ -36,6 +37,7 @@ from saccade.server.engine.errors import (
 )
 from saccade.server.engine.health import Status
 from saccade.server.engine.leases import Lease
+from saccade.server.engine.lost_device import loses_device
 from saccade.server.engine.outputs import (
     Deliver,
     DeviceOutput,
@@ -83,21 +85,33 @@ class Device:
         pools: By model.
         status: Receives each model's state.
         observer: Counts.
+        compiling: Held while the models are compiled: of several devices one after
+            the other, since those of one kind find each other's programs.
+
+    Attributes:
+        on_lost: Called once the process cannot use the device any more, on the device
+            thread and before the sessions fail.
     """
 
     def __init__(
-        self, pools: dict[str, Pool], status: Status, observer: Observer
+        self,
+        pools: dict[str, Pool],
+        status: Status,
+        observer: Observer,
+        compiling: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.pools = pools
         self._turns = deque(pools)
         self._status = status
         self._observer = observer
+        self._compiling = compiling or nullcontext()
         self._work: queue.SimpleQueue[Callable[[], None] | None]
         self._work = queue.SimpleQueue()
         self._ports: dict[int, Deliver] = {}
         self._outputs: dict[int, list[DeviceOutput]] = {}
         self._restarts = RestartLimiter()
         self._began_s: float | None = None
+        self.on_lost: Callable[[], None] = _ignore
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self) -> None:
@@ -153,16 +167,23 @@ class Device:
         """Remove a model's pool, after all that was sent before."""
         self._work.put(partial(self._remove, model))
 
+    def lose(self, error: Exception) -> None:
+        """End the thread: a call of another thread's has lost the device."""
+        self._work.put(partial(_raise_if_lost, error))
+
     # From here on, everything runs on the thread.
 
     def _run(self) -> None:
         try:
-            self._prepare_all()
+            with self._compiling:
+                self._prepare_all()
             flight: InFlight | None = None
             while self._take_work(idle=flight is None):
                 flight = self._step(flight)
         except Exception as error:
             LOG.exception("the device thread ends")
+            if isinstance(error, DeviceLost):
+                self.on_lost()
             for name in self.pools:
                 self._fail(name, error)
             self._deliver()
@@ -201,6 +222,7 @@ class Device:
         except NotReady:
             return
         except Exception as error:
+            _raise_if_lost(error)
             self._fail(name, error)
             return
         self._observer.compiled(name, seconds)
@@ -352,7 +374,11 @@ class Device:
         """Restart a pool that failed, and end every session that was on it.
 
         Swapped-out sessions go on, unless the restart fails too.
+
+        Raises:
+            DeviceLost: No restart could help.
         """
+        _raise_if_lost(error)
         LOG.error("model %r failed: %s", model, error, exc_info=error)
         self._observer.failed(model)
         lost = self.pools[model].evict_all() if model in self.pools else []
@@ -370,7 +396,8 @@ class Device:
             return False
         try:
             self.pools[model].restart()
-        except Exception:
+        except Exception as error:
+            _raise_if_lost(error)
             LOG.exception("model %r cannot be brought back", model)
             return False
         LOG.warning("model %r is back; its sessions may be resumed", model)
@@ -390,6 +417,15 @@ def _typed(error: Exception) -> EngineError:
     return (
         error if isinstance(error, EngineError) else EngineFailed(type(error).__name__)
     )
+
+
+def _raise_if_lost(error: Exception) -> None:
+    if loses_device(error):
+        raise DeviceLost from error
+
+
+def _ignore() -> None:
+    """Leave a lost device to the sessions, which fail."""
 
 
 def _insert(pool: Pool, port: int, command: Insert) -> None:

@@ -10,7 +10,8 @@ EngineError
 ├── RowMismatch         a row to be restored is not of this model
 ├── BacklogFull         a session submitted more than it may hold
 ├── CanaryMismatch      a compiled bucket computes wrong scores
-└── EngineFailed        the device thread met an exception
+├── EngineFailed        the device thread met an exception
+└── DeviceLost          the process cannot use its device any more, and must end
 """
 
 from __future__ import annotations
@@ -136,3 +137,11 @@ class EngineFailed(EngineError):
 
     def __str__(self) -> str:
         return f"the engine failed: {self.reason}"
+
+
+@dataclass(eq=False)
+class DeviceLost(EngineError):
+    """The device answers no call of this process any more; another one can use it."""
+
+    def __str__(self) -> str:
+        return "the device is lost to this process, which must be started again"

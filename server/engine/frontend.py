@@ -8,7 +8,7 @@ tick; the engine receives whole ticks alone. All calls are on one thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ from saccade.server.engine.errors import (
     AlreadyServed,
     BacklogFull,
     EngineError,
+    SlotsExhausted,
     StaleLease,
     StillServed,
     UnknownServable,
@@ -46,6 +47,7 @@ from saccade.server.engine.outputs import (
     StreamFailed,
     TickScores,
 )
+from saccade.server.engine.placement import Placement
 from saccade.server.engine.ticks import OutOfPages, TickArena
 from saccade.server.protocol.reporting import scores_of
 
@@ -62,8 +64,8 @@ class EngineLink(Protocol):
     def send(self, commands: list[Command]) -> None:
         """Have commands run, in order, after all that were sent before."""
 
-    def check(self, model: str) -> None:
-        """Raise an `EngineError` if a model does not take sessions now."""
+    def check(self, model: str, device: int) -> None:
+        """Raise an `EngineError` if a model takes no sessions on a device now."""
 
 
 class ModelShape(NamedTuple):
@@ -134,14 +136,21 @@ class _Submits:
 
 
 class _Model:
-    """One model's leases, pages and resident sessions."""
+    """One model's leases on each device, pages and resident sessions."""
 
-    def __init__(self, shape: ModelShape, leases: Leases, arena: TickArena) -> None:
+    def __init__(
+        self, shape: ModelShape, leases: list[Leases], arena: TickArena
+    ) -> None:
         self.shape = shape
         self.leases = leases
         self.arena = arena
         self.residents: dict[int, _Resident] = {}
         self.submits: _Submits | None = None
+
+    @property
+    def slots_used(self) -> int:
+        """Slots that are leased."""
+        return sum(leases.used for leases in self.leases)
 
     def resident(self, lease: Lease) -> _Resident:
         """Return a lease's session.
@@ -161,21 +170,24 @@ class Frontend:
     Args:
         link: The way to the engine.
         models: The models to begin with.
-        slots: The slots of each model that this front end may lease.
+        slots: By device, the slots of each model that this front end may lease.
         backlog_events: Events that one session may have waiting.
         arena: Makes the pages of a model, from tick_events, classes and their number.
+        first: The device to begin with; see `Placement`.
     """
 
     def __init__(
         self,
         link: EngineLink,
         models: Iterable[ModelShape],
-        slots: range,
+        slots: Sequence[range],
         backlog_events: int,
         arena: Callable[[int, int, int], TickArena] = TickArena,
+        first: int = 0,
     ) -> None:
         self.link = link
         self._slots = slots
+        self._placement = Placement(slots, first)
         self._backlog_events = backlog_events
         self._new_arena = arena
         self._models: dict[str, _Model] = {}
@@ -194,7 +206,8 @@ class Frontend:
         """
         if shape.key in self._models:
             raise AlreadyServed(shape.key)
-        leases, arena = Leases(shape.key, self._slots), self._arena_of(shape)
+        leases = [Leases(shape.key, slots) for slots in self._slots]
+        arena = self._arena_of(shape)
         # A new dict: a model is loaded on another thread than the event loop's.
         self._models = {**self._models, shape.key: _Model(shape, leases, arena)}
         self.link.add_arena(shape.key, arena)
@@ -206,14 +219,14 @@ class Frontend:
             UnknownServable: No model has that name.
             StillServed: A slot of it is leased.
         """
-        used = self._model(model).leases.used
+        used = self._model(model).slots_used
         if used:
             raise StillServed(model, used)
         self._models = {k: each for k, each in self._models.items() if k != model}
 
     def slots_used(self, model: str) -> int:
         """Return how many of a model's slots are leased."""
-        return self._models[model].leases.used if model in self._models else 0
+        return self._models[model].slots_used if model in self._models else 0
 
     def tick_events(self, model: str) -> int:
         """Return how many events make a tick of a model.
@@ -224,7 +237,7 @@ class Frontend:
         return self._model(model).shape.tick_events
 
     def open(self, model: str, half_life_ms: float) -> Lease:
-        """Lease a slot to a new session.
+        """Lease a slot to a new session, on the device that has the most room.
 
         Raises:
             UnknownServable: No model has that name.
@@ -269,6 +282,7 @@ class Frontend:
         if len(whole):
             resident.pages.extend(whole.tolist())
             resident.submitted += len(whole)
+            self._placement.sent(lease.slot, len(whole) * tick)
             if model.submits is None:
                 model.submits = _Submits()
             model.submits.add(lease, whole)
@@ -284,7 +298,7 @@ class Frontend:
         """
         model = self._model(lease.model)
         self._end(model, lease)
-        renewed = model.leases.renew(lease)
+        renewed = self._leases(model, lease).renew(lease)
         model.residents[renewed.slot] = _Resident(renewed)
         self._queue(Insert(renewed, half_life_ms))
         return renewed
@@ -312,7 +326,8 @@ class Frontend:
         """
         model = self._model(lease.model)
         self._end(model, lease)
-        model.leases.release(lease)
+        self._leases(model, lease).release(lease)
+        self._placement.released(lease.slot)
         self._queue(Release(lease))
 
     def flush(self) -> None:
@@ -330,6 +345,7 @@ class Frontend:
         The pages that the engine had are forgotten, and new ones replace them.
         """
         self._commands.clear()
+        self._placement.forget()
         failed: list[EngineOutput] = []
         for key, model in self._models.items():
             model.submits = None
@@ -359,6 +375,7 @@ class Frontend:
         model = self._models.get(done.model)
         if model is None:
             return []
+        self._placement.back(done.slots, done.counts * model.shape.tick_events)
         if not done.scored:
             model.arena.free(done.pages)
             return []
@@ -426,15 +443,29 @@ class Frontend:
 
     def _arena_of(self, shape: ModelShape) -> TickArena:
         backlog = max(self._backlog_events, shape.tick_events)
-        pages = len(self._slots) * (-(-backlog // shape.tick_events) + 1)
+        pages = sum(map(len, self._slots)) * (-(-backlog // shape.tick_events) + 1)
         return self._new_arena(shape.tick_events, shape.classes, pages)
 
     def _acquire(self, key: str) -> Lease:
         model = self._model(key)
-        self.link.check(key)
-        lease = model.leases.acquire()
-        model.residents[lease.slot] = _Resident(lease)
-        return lease
+        refusals: list[EngineError] = []
+        for device in self._placement.order():
+            try:
+                self.link.check(key, device)
+                lease = model.leases[device].acquire()
+            except EngineError as error:
+                refusals.append(error)
+                continue
+            self._placement.leased(lease.slot)
+            model.residents[lease.slot] = _Resident(lease)
+            return lease
+        if any(isinstance(error, SlotsExhausted) for error in refusals):
+            raise SlotsExhausted(key, sum(map(len, self._slots)))
+        raise refusals[0]
+
+    def _leases(self, model: _Model, lease: Lease) -> Leases:
+        """Return the leases of the device that a slot is on."""
+        return model.leases[self._placement.owner(lease.slot)]
 
     def _model(self, key: str) -> _Model:
         if key not in self._models:

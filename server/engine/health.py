@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple, Protocol
 
 from saccade.server.engine.errors import EngineError, NotReady
+from saccade.server.engine.outputs import DeviceUse
 
 HUNG_S: Final = 30.0
 """A step of the device takes milliseconds; one that takes so long hangs."""
@@ -49,10 +50,13 @@ class Health:
     Attributes:
         models: The states, by model.
         concerns: What else does not work, and is tried again; no reason not to serve.
+        lost: By model, the numbers of the devices that it is lost on while others
+            serve it.
     """
 
     models: Mapping[str, ModelHealth]
     concerns: tuple[str, ...] = ()
+    lost: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -88,12 +92,53 @@ class Health:
         return replace(self, models={**self.models, **dict.fromkeys(ready, hung)})
 
 
+def merged_health(devices: Mapping[str, Health]) -> Health:
+    """Return the health of several devices that serve the same models.
+
+    A model that is lost on some of them is served by the others, which is a concern.
+
+    Args:
+        devices: By name.
+    """
+    if len(devices) == 1:
+        return next(iter(devices.values()))
+    models, concerns, lost = {}, [], {}
+    for model in next(iter(devices.values())).models:
+        states = {
+            name: health.models[model]
+            for name, health in devices.items()
+            if model in health.models  # it may be added, or removed, now
+        }
+        models[model] = max(states.values(), key=lambda each: _ORDER[each.state])
+        failed = [name for name, each in states.items() if each.state == "failed"]
+        if failed and models[model].state != "failed":
+            names = [*devices]
+            lost[model] = tuple(names.index(name) for name in failed)
+            concerns += [
+                f"{model} is lost on {name}: {states[name].reason}" for name in failed
+            ]
+    return Health(models, tuple(concerns), lost)
+
+
+_ORDER: Final[Mapping[State, int]] = {
+    "failed": 0,
+    "ready": 1,
+    "starting": 2,
+    "stopped": 3,
+}
+"""A model is as on the device that comes last: it fails only where all have failed."""
+
+
 class HasHealth(Protocol):
     """An engine, in this process or in another, that knows how its models are."""
 
     @property
     def health(self) -> Health:
         """Every model's state now."""
+
+    @property
+    def use(self) -> list[DeviceUse]:
+        """What each device of this process does."""
 
 
 class Status:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -30,12 +29,6 @@ VERSION_DIGITS: Final = 12
 Progress = Callable[[str], None]
 
 
-def released() -> list[Path]:
-    """Return the folders of the checkpoints that come with Saccade."""
-    root = Path(str(resources.files("saccade.checkpoints")))
-    return sorted(path.parent for path in root.glob("*/manifest.json"))
-
-
 def load_models(
     paths: Sequence[Path],
     execution: str = "fastest",
@@ -43,7 +36,7 @@ def load_models(
     kept: Path | None = None,
     precisions: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ServedModel]:
-    """Load checkpoints, the released ones where no path is given.
+    """Load checkpoints.
 
     Args:
         paths: The checkpoints' folders.
@@ -59,10 +52,8 @@ def load_models(
         ValueError: Two checkpoints have one name, there is no checkpoint, or a
             precision is for a model that is not among them.
     """
-    models = [
-        load_model(path, execution, compiler, kept, precisions)
-        for path in paths or released()
-    ]
+    choices = execution, compiler, kept, precisions
+    models = [load_model(path, *choices) for path in paths]
     if not models:
         raise ValueError("there is no checkpoint to serve; name one with --model PATH")
     names = [model.name for model in models]

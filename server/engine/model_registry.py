@@ -56,6 +56,8 @@ class Servable(NamedTuple):
             meanwhile with what it does, which may raise to end the compilation.
         matmul_precision: One of `SERVING_PRECISIONS`: the least that `advance` may
             multiply in, by which the canary's error is judged.
+        device: The device that runs it, as JAX has it; None: JAX's first.
+        compiler_options: XLA's, by name, where they differ from its own.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Servable(NamedTuple):
     advance_rows: Advance | None = None
     prepare: Callable[[Callable[[str], None]], None] | None = None
     matmul_precision: str = "float32"
+    device: Any = None
+    compiler_options: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:

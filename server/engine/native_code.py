@@ -22,8 +22,6 @@ from typing import Final, Self
 from saccade.model.cpu_kernels.version import sources_version
 
 POLL_S: Final = 0.1
-ACCELERATORS: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0")
-"""Where one of these is, JAX most likely runs the models on it, without the kernels."""
 
 
 class NativeCompiler:
@@ -68,7 +66,7 @@ class NativeCompiler:
 
 
 def worth_compiling(folder: Path, execution: str) -> bool:
-    """Return whether a second process would save time.
+    """Return whether a second process would save time, where a CPU runs the models.
 
     Args:
         folder: Where the kernels' code is kept.
@@ -77,7 +75,6 @@ def worth_compiling(folder: Path, execution: str) -> bool:
     return (
         execution == "fastest"
         and not compiled_mark(folder).exists()
-        and not any(Path(device).exists() for device in ACCELERATORS)
         and (os.cpu_count() or 1) > 1
     )
 

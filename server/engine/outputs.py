@@ -106,6 +106,28 @@ Deliver: TypeAlias = Callable[[list[DeviceOutput]], None]
 """Takes the outputs of one step, on the device thread."""
 
 
+class DeviceUse(NamedTuple):
+    """What one device has done and does now.
+
+    Attributes:
+        name: The device's, such as `cuda:1`.
+        batches: Calls.
+        events: Events in whole ticks that the calls scored.
+        batch_s: Time from each call's launch to its scores, added up.
+        failures: Times that a model's sessions were lost on it.
+        slots_used: Slots that sessions hold, of all models.
+        ticks_waiting: Whole ticks that wait.
+    """
+
+    name: str
+    batches: int
+    events: int
+    batch_s: float
+    failures: int
+    slots_used: int
+    ticks_waiting: int
+
+
 class Observer(Protocol):
     """Counts how the device is used; called on the device thread."""
 

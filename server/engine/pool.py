@@ -122,9 +122,10 @@ class Pool:
         slots: int,
         buckets: tuple[Bucket, ...] | None = None,
     ) -> None:
-        self._on_cpu = jax.default_backend() == "cpu"
+        device = servable.device
+        platform = jax.default_backend() if device is None else device.platform
+        self._on_cpu = platform == "cpu"
         if buckets is None:
-            platform = jax.default_backend()
             buckets = buckets_for(platform, slots, servable.tick_events)
         self.model = servable.key
         self.tick_events = servable.tick_events
@@ -155,6 +156,11 @@ class Pool:
     def ticks_waiting(self) -> int:
         """Whole ticks that wait; any thread may ask."""
         return self._scheduler.ticks
+
+    @property
+    def slots_used(self) -> int:
+        """Slots that sessions hold; any thread may ask."""
+        return int((self._generations != NO_LEASE).sum())
 
     def prepare(self, progress: Callable[[str], None]) -> float:
         """Compile everything and verify it with the canary; return the seconds taken.

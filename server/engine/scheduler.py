@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from saccade.server.device_memory import MOST_EVENTS
 from saccade.server.engine import host_kernels
 from saccade.server.engine.host_kernels import FIRST, LAST, NONE, SLOTS, TICKS
 
@@ -29,9 +30,6 @@ MOST_LAUNCH_COST: Final = 65536.0
 
 LEAST_SIZES: Final = 3
 """Sizes of calls through which a line is fitted, at least."""
-
-MOST_EVENTS: Final = 262_144
-"""Events of one call, at most: more would keep the others waiting for milliseconds."""
 
 
 class Bucket(NamedTuple):

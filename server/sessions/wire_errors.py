@@ -17,6 +17,7 @@ _ON_THE_WIRE: Final[
     ),
     engine.SlotsExhausted: lambda error: wire.SlotsExhausted(error.slots),
     engine.EngineFailed: lambda _: wire.EngineFailed(),
+    engine.DeviceLost: lambda _: wire.EngineFailed(),
     engine.CanaryMismatch: lambda _: wire.EngineFailed(),
 }
 """An error that is not listed is a fault of ours: `internal_error`."""

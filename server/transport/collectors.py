@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Final
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -16,6 +17,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from saccade.server.engine.outputs import DeviceUse
 
 LATENCIES_S: Final = tuple(1e-4 * 2**n for n in range(18))
 """Bounds of latencies: 100 µs, doubled up to 13 s."""
@@ -77,7 +80,7 @@ class LatencyCollector(Collector):
 
 
 class ThreadCollector(Collector):
-    """CPU time of the event loop's thread, of the device's, and of all others."""
+    """CPU time of the event loop's thread, of the devices', and of all others."""
 
     THREADS: Final = {"MainThread": "event_loop", "device": "device"}
 
@@ -86,15 +89,56 @@ class ThreadCollector(Collector):
         family = CounterMetricFamily(
             "saccade_thread_cpu_seconds", "CPU time by thread", labels=["thread"]
         )
-        known_s = 0.0
+        known_s: defaultdict[str, float] = defaultdict(float)
         for thread in threading.enumerate():
             name = self.THREADS.get(thread.name)
             if name is not None and thread.ident is not None:
                 spent_s = time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
-                known_s += spent_s
-                family.add_metric([name], spent_s)
-        family.add_metric(["other"], max(0.0, time.process_time() - known_s))
+                known_s[name] += spent_s
+        for name, spent_s in known_s.items():
+            family.add_metric([name], spent_s)
+        others_s = time.process_time() - sum(known_s.values())
+        family.add_metric(["other"], max(0.0, others_s))
         yield family
+
+
+DeviceMetric: TypeAlias = tuple[Any, str, str, Callable[[DeviceUse], float]]
+"""A metric's kind, its name, its text and its number."""
+
+
+class DeviceCollector(Collector):
+    """What each device of an engine does.
+
+    Args:
+        use: Returns it.
+    """
+
+    def __init__(self, use: Callable[[], list[DeviceUse]]) -> None:
+        self._use = use
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics, as Prometheus scrapes them."""
+        uses = self._use()
+        for kind, name, text, read in DEVICE_METRICS:
+            family = kind(f"saccade_device_{name}", text, labels=["device"])
+            for use in uses:
+                family.add_metric([use.name], read(use))
+            yield family
+
+
+DEVICE_METRICS: Final[tuple[DeviceMetric, ...]] = (
+    (CounterMetricFamily, "batches", "Calls of one device", lambda use: use.batches),
+    (CounterMetricFamily, "events_scored", "Events in whole ticks that one device "
+     "scored", lambda use: use.events),
+    (CounterMetricFamily, "batch_seconds", "From each batch's launch to its scores, on "
+     "one device, added up", lambda use: use.batch_s),
+    (CounterMetricFamily, "failures", "Times that a model's sessions were lost on one "
+     "device", lambda use: use.failures),
+    (GaugeMetricFamily, "slots_used", "Slots lent on one device, of all models",
+     lambda use: use.slots_used),
+    (GaugeMetricFamily, "queue_ticks", "Whole ticks that wait for one device",
+     lambda use: use.ticks_waiting),
+)  # fmt: skip
 
 
 class DeviceMemoryCollector(Collector):

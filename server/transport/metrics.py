@@ -20,8 +20,10 @@ from prometheus_client.exposition import generate_latest
 
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.model_registry import ServedModel
+from saccade.server.engine.outputs import DeviceUse
 from saccade.server.engine.scheduler import Batch
 from saccade.server.transport.collectors import (
+    DeviceCollector,
     DeviceMemoryCollector,
     LatencyCollector,
     ThreadCollector,
@@ -219,6 +221,10 @@ class Metrics:
         for name, metrics in self._models.items():
             metrics.slots_used.set_function(self._total(engine.slots_used, name))
             metrics.queue_ticks.set_function(self._total(engine.ticks_waiting, name))
+
+    def watch_devices(self, use: Callable[[], list[DeviceUse]]) -> None:
+        """Read what each device of this process does at each scrape."""
+        self.registry.register(DeviceCollector(use))
 
     def watch_streams(self, streams: EngineClient) -> None:
         """Read the number of streams without a slot at each scrape."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 import saccade
+from saccade.server.engine.outputs import DeviceUse
 from saccade.server.sessions.registry import LiveSession
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.problems import GUARDED
@@ -57,8 +59,17 @@ class SessionOverview(BaseModel):
     events: int
 
 
+class DeviceLoad(BaseModel):
+    """One device that runs models; `name` is as `--device` and the metrics have it."""
+
+    name: str
+    slots_used: int
+    queue_ticks: int
+    events: int
+
+
 class DeviceOverview(BaseModel):
-    """The devices of one kind that the models run on."""
+    """The devices of one kind."""
 
     platform: str
     kind: str
@@ -79,6 +90,7 @@ class Overview(BaseModel):
     uptime_s: float
     workers: int
     devices: list[DeviceOverview]
+    engine_devices: list[DeviceLoad]
     health: HealthOverview
     watching: bool
     operator: bool
@@ -99,11 +111,25 @@ def own_part(service: Service, holder: str, *, everyone: bool) -> dict[str, Any]
     seen = registry.all() if everyone else registry.held_by(holder)
     return {
         "devices": devices_here(),
+        "engine_devices": loads_of(service.engine.use),
         "models": {
             name: service.sampler.rates(name) for name in service.catalogue.current
         },
         "sessions": [_describe(live) for live in seen],
     }
+
+
+def loads_of(use: Iterable[DeviceUse]) -> list[dict[str, Any]]:
+    """Return what each device does, as `DeviceLoad` has it."""
+    return [
+        {
+            "name": one.name,
+            "slots_used": one.slots_used,
+            "queue_ticks": one.ticks_waiting,
+            "events": one.events,
+        }
+        for one in use
+    ]
 
 
 def devices_here() -> list[dict[str, Any]]:
@@ -152,6 +178,11 @@ def compose(
         uptime_s=service.uptime_s,
         workers=settings.workers,
         devices=[DeviceOverview(**each) for part in parts for each in part["devices"]],
+        engine_devices=[
+            DeviceLoad(**each)
+            for part in parts
+            for each in part.get("engine_devices", ())
+        ],
         health=_health(service),
         watching=not settings.no_watch,
         operator=everyone,

@@ -10,6 +10,7 @@ from typing import Final
 
 from saccade.server.background import Background
 from saccade.server.engine.client import EngineClient
+from saccade.server.engine.errors import DeviceLost
 from saccade.server.engine.health import HasHealth
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.fleet.fleet import Fleet
@@ -113,6 +114,18 @@ class Service:
         """End every connection; the sessions may be resumed."""
         for client in self.connections:
             client.end(RESTART)
+
+    async def leave_device(self) -> None:
+        """End every connection and save what does not need a device that is lost.
+
+        A session that was on the device goes on from its last snapshot.
+        """
+        self.draining = True
+        self.disconnect_all()
+        self.streams.lose_engine(DeviceLost())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.registry.detach_all()
 
     async def drain(self, reconnect_after_ms: int) -> None:
         """Refuse new sessions, send `goaway`, wait, then save the sessions that remain.

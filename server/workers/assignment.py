@@ -47,10 +47,14 @@ class Assignment:
         return "engine" if self.index == ENGINE else f"worker {self.index}"
 
     @property
-    def slots(self) -> range:
-        """The slots of each model that the worker leases: an equal share of all."""
+    def slots(self) -> list[range]:
+        """The slots of each model that the worker leases: of each device's a share."""
         slots, workers = self.settings.slots, self.settings.workers
-        return range(self.index * slots // workers, (self.index + 1) * slots // workers)
+        begin, end = (n * slots // workers for n in (self.index, self.index + 1))
+        return [
+            range(device * slots + begin, device * slots + end)
+            for device in range(self.settings.device.count)
+        ]
 
     @property
     def sessions(self) -> int:

@@ -85,17 +85,19 @@ def health_to_plain(health: Health) -> list[Any]:
         name: [model.state, model.reason, model.compiling, model.canary]
         for name, model in health.models.items()
     }
-    return [models, list(health.concerns)]
+    lost = {name: list(devices) for name, devices in health.lost.items()}
+    return [models, list(health.concerns), lost]
 
 
 def health_from_plain(plain: list[Any]) -> Health:
     """Return the health that `health_to_plain` wrote."""
-    models, concerns = plain
+    models, concerns, lost = plain
     states = {
         name: ModelHealth(state, reason, part, canary and CanaryResult(*canary))
         for name, (state, reason, part, canary) in models.items()
     }
-    return Health(states, tuple(concerns))
+    devices = {name: tuple(numbers) for name, numbers in lost.items()}
+    return Health(states, tuple(concerns), devices)
 
 
 def _to_extension(value: Any) -> Any:

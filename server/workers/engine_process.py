@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saccade.server.background import Background
 from saccade.server.engine.health import Health
@@ -24,16 +24,25 @@ from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import DeviceOutput
 from saccade.server.engine.ticks import TickArena
 from saccade.server.event_loop import run_loop
-from saccade.server.serving import CannotServe, compile_beside, load_served
+from saccade.server.serving import (
+    LOST_STATUS,
+    CannotServe,
+    compile_beside,
+    load_served,
+)
 from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
-from saccade.server.transport.overview import devices_here
+from saccade.server.transport.overview import devices_here, loads_of
 from saccade.server.workers import channel
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.framing import FrameProtocol
 from saccade.server.workers.link import CHANNEL, PAGES, ModelFacts
 from saccade.server.workers.merged_metrics import families_of
 from saccade.server.workers.peer import Peer
+
+if TYPE_CHECKING:
+    from saccade.server.engine.device_group import DeviceGroup
+    from saccade.server.engine.engine import Engine
 
 LOG: Final = logging.getLogger(__name__)
 WATCH_S: Final = 0.05
@@ -45,18 +54,18 @@ class Channels:
     """The connections of the workers to one engine.
 
     Args:
-        device: The engine's device: `connect`, `disconnect`, `add_arena` and `send`.
+        devices: The engine's.
         health: Returns every model's state now.
         facts: Returns what workers know of the models.
     """
 
     def __init__(
         self,
-        device: Any,
+        devices: DeviceGroup,
         health: Callable[[], Health],
         facts: Callable[[], list[ModelFacts]],
     ) -> None:
-        self._device = device
+        self._devices = devices
         self._health = health
         self._facts = facts
         self._next_port = 1  # 0 is the port of the engine's own process
@@ -90,7 +99,7 @@ class Channels:
     def _receive(self, port: int, message: bytes) -> None:
         kind, *content = channel.decode(message)
         if kind == channel.COMMANDS:
-            self._device.send(port, content[0])
+            self._devices.send(port, content[0])
         elif kind == channel.STREAMS:
             self._streams[port] = content[0]
         elif kind == channel.HELLO:
@@ -106,7 +115,7 @@ class Channels:
         def deliver(outputs: list[DeviceOutput]) -> None:
             loop.call_soon_threadsafe(self._send_outputs, port, outputs)
 
-        self._device.connect(port, deliver)
+        self._devices.connect(port, deliver)
         facts = [list(each) for each in self._facts()]
         health = channel.health_to_plain(self._health())
         self._ports[port].send(channel.encode(channel.WELCOME, port, facts, health))
@@ -117,7 +126,7 @@ class Channels:
 
     def _lost(self, port: int) -> None:
         if self._ports.pop(port, None) is not None:
-            self._device.disconnect(port)
+            self._devices.disconnect(port)
             self._streams.pop(port, None)
 
 
@@ -189,6 +198,7 @@ class EngineProcess:
         self._folder = folder
         self._sockets = sockets
         self._metrics: Metrics | None = None
+        self._engine: Engine | None = None
         self._catalogue = Catalogue([])
         self._ended = asyncio.Event()
 
@@ -206,7 +216,7 @@ class EngineProcess:
             try:
                 models = await asyncio.to_thread(load)
             except CannotServe as error:
-                await peer.call("cannot_serve", str(error))
+                await peer.call("cannot_serve", str(error), error.status)
                 return 1
             await self._serve(peer, models)
         return 0
@@ -219,17 +229,21 @@ class EngineProcess:
         self._metrics = metrics = Metrics(models)
         engine = create_engine(self._settings, models, metrics)
         metrics.watch(engine)
+        metrics.watch_devices(lambda: engine.use)
+        self._engine = engine
         background = Background(metrics.count_background_failure)
 
         def health() -> Health:
-            return replace(engine.health, concerns=background.concerns)
+            now = engine.health
+            return replace(now, concerns=(*now.concerns, *background.concerns))
 
-        channels = Channels(engine.device, health, self._facts)
-        self._listen_for_pages(engine.device.add_arena)
+        channels = Channels(engine.devices, health, self._facts)
+        self._listen_for_pages(engine.devices.add_arena)
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(
             channels.new, str(self._sockets / CHANNEL)
         )
+        engine.when_lost(_end_at_once)
         engine.start(_drop)
         news = News(health, self._facts)
         background.repeat(TELLING, WATCH_S, partial(self._tell, news, channels, peer))
@@ -272,7 +286,8 @@ class EngineProcess:
 
     async def _overview(self, holder: str, everyone: bool) -> dict[str, Any]:  # noqa: FBT001
         """Return the engine's part of the overview, which is nobody's."""
-        return {"devices": devices_here()}
+        use = [] if self._engine is None else self._engine.use
+        return {"devices": devices_here(), "engine_devices": loads_of(use)}
 
     async def _families(self) -> list[Any]:
         return [] if self._metrics is None else families_of(self._metrics.registry)
@@ -288,6 +303,11 @@ async def _run(
     settings: Settings, compiled: Path, sockets: Path, supervisor: socket.socket
 ) -> int:
     return await EngineProcess(settings, compiled, sockets).run(supervisor)
+
+
+def _end_at_once() -> None:
+    """Leave the lost device to the next engine process; nothing of it can be saved."""
+    os._exit(LOST_STATUS)
 
 
 def _drop(_: list[DeviceOutput]) -> None:

@@ -24,7 +24,7 @@ from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, ModelHealth
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
-from saccade.server.engine.outputs import Deliver, DeviceOutput
+from saccade.server.engine.outputs import Deliver, DeviceOutput, DeviceUse
 from saccade.server.engine.ticks import TickArena
 from saccade.server.workers import channel
 from saccade.server.workers.framing import FrameProtocol
@@ -137,6 +137,11 @@ class RemoteEngine:
         """Every model's state, as the engine process last told it."""
         return self._health
 
+    @property
+    def use(self) -> list[DeviceUse]:
+        """Nothing: the engine process tells what its devices do."""
+        return []
+
     def slots_used(self, model: str) -> int:
         """Return how many of this worker's slots of a model are leased."""
         return 0 if self.streams is None else self._frontend.slots_used(model)
@@ -199,8 +204,8 @@ class RemoteEngine:
         if self._frames is not None:
             self._frames.send(channel.encode_commands(commands))
 
-    def check(self, model: str) -> None:
-        """Raise if a model does not take sessions now.
+    def check(self, model: str, device: int) -> None:
+        """Raise if a model takes no sessions on a device now.
 
         Raises:
             NotReady: It does not yet, or no more.
@@ -209,6 +214,8 @@ class RemoteEngine:
         health = self._health.models.get(model, ModelHealth("starting", ENDED))
         if health.state == "failed":
             raise EngineFailed(health.reason)
+        if device in self._health.lost.get(model, ()):
+            raise EngineFailed("the model is lost on one device")
         if health.state != "ready":
             raise NotReady(health.reason)
 
@@ -249,7 +256,7 @@ class RemoteEngine:
         if was_connected and self.streams is not None:
             LOG.warning("the engine process has ended; its sessions may be resumed")
             self.on_lost()
-            self.streams.handle(self._frontend.restart(EngineFailed(ENDED)))
+            self.streams.lose_engine(EngineFailed(ENDED))
             self._reconnecting = asyncio.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:

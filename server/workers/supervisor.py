@@ -120,7 +120,9 @@ class Supervisor:
         self._models: list[str] = []
         self._usage: dict[int, dict[str, list[int]]] = {}
         self._stopping = False
-        self._stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._stop: asyncio.Future[CannotServe] = (
+            asyncio.get_running_loop().create_future()
+        )
 
     async def run(self, started_s: float) -> int:
         """Serve until a stop signal, then drain the sessions; return the exit status.
@@ -152,7 +154,7 @@ class Supervisor:
         await asyncio.gather(*keeping, ending, return_exceptions=True)
         JOURNAL.info("has stopped")
         if self._stop.done():
-            raise CannotServe(self._stop.result())
+            raise self._stop.result()
         return 0
 
     async def _keep(self, child: Child) -> None:
@@ -223,12 +225,12 @@ class Supervisor:
             asked.append(self._engine)
         return await ask_all(self._peers(asked), name, *arguments)
 
-    async def _cannot_serve(self, reason: str) -> None:
-        self._give_up(reason)
+    async def _cannot_serve(self, reason: str, status: int = 1) -> None:
+        self._give_up(reason, status)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, status: int = 1) -> None:
         if not self._stop.done():
-            self._stop.set_result(reason)
+            self._stop.set_result(CannotServe(reason, status))
 
     def _come_up(self, child: Child) -> None:
         child.up = True

@@ -122,6 +122,7 @@ class Worker:
             self._assignment.slots,
             backlog_events(settings),
             engine.new_arena,
+            first=self._assignment.index,
         )
         streams = EngineClient(frontend, self._assignment.sessions)
         engine.streams = streams

@@ -14,16 +14,21 @@ from packaging.utils import canonicalize_name
 
 from tests.project.repository import ROOT
 
-LINES = [
-    line
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-]
+
+def lines_of(name: str) -> list[str]:
+    """Return the lines of a file of constraints that pin something."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+LINES = lines_of("constraints.txt")
+CUDA = {extra: lines_of(f"constraints-{extra}.txt") for extra in ("cuda12", "cuda13")}
+"""The libraries of each version of CUDA, which are NVIDIA's and not tested by CI."""
 EXTRAS = (
     "model", "server", "train", "recordings", "hdf5", "ros", "dv", "cameras",
     "terminal", "redis", "wandb", "dev",
 )  # fmt: skip
-"""All but `cuda`, whose libraries are NVIDIA's and not tested by CI."""
+"""All but those of CUDA, which have constraints of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -77,27 +82,54 @@ def test_every_distribution_that_the_extras_need_is_pinned(project):
     assert needed(project) - pins().keys() == set()
 
 
-def test_every_line_is_one_exact_version():
+@pytest.mark.parametrize("lines", [LINES, *CUDA.values()])
+def test_every_line_is_one_exact_version(lines):
     pin = r"[\w.-]+==[0-9][\w.+]*( ; python_version (<|>=) \"3\.\d+\")?"
-    assert [line for line in LINES if not re.fullmatch(pin, line)] == []
+    assert lines
+    assert [line for line in lines if not re.fullmatch(pin, line)] == []
 
 
-def test_no_index_is_named():
-    text = (ROOT / "constraints.txt").read_text()
+@pytest.mark.parametrize("extra", CUDA)
+def test_the_plugin_for_cuda_is_of_the_release_of_jaxlib(extra):
+    pinned = {str(r.specifier): str(r.marker) for r in map(Requirement, LINES)
+              if r.name == "jaxlib"}  # fmt: skip
+    for package in ("pjrt", "plugin"):
+        found = {str(r.specifier): str(r.marker) for r in map(Requirement, CUDA[extra])
+                 if r.name == f"jax-{extra}-{package}"}  # fmt: skip
+        assert found == pinned
+
+
+def test_the_two_versions_of_cuda_share_no_library():
+    twelve, thirteen = ({line.partition("==")[0] for line in CUDA[e]} for e in CUDA)
+    assert twelve.isdisjoint(thirteen)
+    assert "nvidia-cuda-nvcc-cu12" in twelve, "XLA assembles its kernels with it"
+    assert "nvidia-cuda-nvcc" in thirteen
+
+
+def test_every_file_of_constraints_is_audited():
+    audit = (ROOT / ".ci/audit").read_text()
+    files = sorted(path.name for path in ROOT.glob("constraints*.txt"))
+    assert len(files) == 1 + len(CUDA)
+    assert [name for name in files if f"-r {name}" not in audit] == []
+
+
+@pytest.mark.parametrize("name", ["", *(f"-{extra}" for extra in CUDA)])
+def test_no_index_is_named(name):
+    text = (ROOT / f"constraints{name}.txt").read_text()
     assert "://" not in text
     assert "index" not in text
     assert "find-links" not in text
 
 
 def test_the_extras_are_those_that_are_tested(project):
-    assert set(project["optional-dependencies"]) == {*EXTRAS, "cuda"}
+    assert set(project["optional-dependencies"]) == {*EXTRAS, *CUDA, "cuda"}
 
 
 def test_the_releases_of_jax_that_compute_wrong_numbers_are_excluded(project):
     extras = project["optional-dependencies"]
     lines = [line for extra in extras.values() for line in extra]
     jax = [each for each in map(Requirement, lines) if each.name == "jax"]
-    assert len(jax) == 2
+    assert len(jax) == 3
     for requirement in jax:
         assert {"!=0.10.2", "!=0.11.0"} <= set(str(requirement.specifier).split(","))
         for version in ("0.10.2", "0.11.0", "0.10.0"):

@@ -73,6 +73,15 @@ def test_the_image_takes_the_pinned_versions():
     assert any("-c constraints.txt" in line for line in INSTRUCTIONS)
 
 
+def test_the_image_of_a_device_takes_that_device_s_pinned_libraries():
+    """`DEVICE` is an extra, whose libraries are in a file of constraints."""
+    (line,) = [line for line in INSTRUCTIONS if "pip install" in line]
+    for extra in ("cuda12", "cuda13"):
+        assert f"constraints-{extra}.txt" in "".join(INSTRUCTIONS)
+        assert (ROOT / f"constraints-{extra}.txt").is_file()
+    assert "exit 1" in line, "another device is refused"
+
+
 def test_prometheus_scrapes_the_server_by_its_name_and_port(compose, scraped):
     assert scraped == [f"saccade:{Settings().port}"]
     assert scraped[0].partition(":")[0] in compose["services"]
@@ -90,6 +99,20 @@ def test_compose_publishes_on_loopback_only_the_ports_that_are_listened_on(compo
 def test_compose_gives_the_server_more_time_to_stop_than_it_takes(compose):
     grace_s = float(compose["services"]["saccade"]["stop_grace_period"].rstrip("s"))
     assert grace_s > 2 * Settings().drain_s
+
+
+def test_compose_on_gpus_changes_that_server_and_asks_for_a_gpu(compose):
+    text = (ROOT / "docker/compose.gpu.yaml").read_text()
+    changed = yaml.safe_load(text)["services"]
+    assert changed.keys() <= compose["services"].keys()
+    default = changed["saccade"]["environment"]["SACCADE_DEVICE"]
+    asked = re.fullmatch(r"\$\{SACCADE_DEVICE:-(.+)\}", default)
+    assert asked is not None
+    assert Settings.read({"SACCADE_DEVICE": asked[1]}, {}).device.platform == "cuda"
+
+
+def test_compose_starts_a_server_again_whose_device_was_lost(compose):
+    assert compose["services"]["saccade"]["restart"] in {"always", "unless-stopped"}
 
 
 def test_what_compose_mounts_and_builds_is_here(compose):

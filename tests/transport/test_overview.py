@@ -46,6 +46,9 @@ def test_the_overview_describes_server_models_and_sessions(serve: Any) -> None:
         assert seen["version"] == saccade.__version__
         assert seen["health"] == {"status": "ok", "reason": ""}
         assert seen["devices"][0]["platform"] == "cpu"
+        (device,) = seen["engine_devices"]
+        assert (device["name"], device["slots_used"]) == ("cpu:0", 1)
+        assert device["events"] > 0
         assert (seen["watching"], seen["operator"], seen["workers"]) == (True, True, 0)
         (model,) = seen["models"]
         assert (model["model"], model["state"], model["sessions"]) == (

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from saccade.checkpoints import released
 from saccade.model import classifier
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
 from saccade.server.engine import backend_choice
 from saccade.server.engine.backend_choice import kept_ratio, measure
 from saccade.server.engine.compiled import check_canary, compile_all
-from saccade.server.engine.loading import load_model, released
+from saccade.server.engine.loading import load_model
 from saccade.server.engine.measuring import measure_beside
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.settings import cache_folder

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 from jaxlib.version import __version__ as jaxlib_version
 
 from saccade.server.engine.device import MOST, RestartLimiter
@@ -17,6 +18,7 @@ from saccade.server.engine.errors import (
     AlreadyServed,
     BacklogFull,
     CanaryMismatch,
+    DeviceLost,
     EngineFailed,
     NotReady,
     RowMismatch,
@@ -25,6 +27,7 @@ from saccade.server.engine.errors import (
     StillServed,
     UnknownServable,
 )
+from saccade.server.engine.lost_device import STICKY, loses_device
 from saccade.server.engine.outputs import ExportedState, RowState
 from saccade.server.engine.scheduler import Bucket
 from tests.faults import Fault, Gate
@@ -411,7 +414,7 @@ def test_a_thread_that_dies_fails_every_session(
         def die(_: Any) -> None:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(engine._device, "_read_scores", die)
+        monkeypatch.setattr(engine.devices.members[0].device, "_read_scores", die)
         engine.submit(lease, chunk([1, 1]))
         recorder.wait(lambda: bool(recorder.failures(lease)))
         with pytest.raises(EngineFailed):
@@ -470,3 +473,39 @@ def test_a_row_of_another_form_fails_its_session_alone() -> None:
         engine.submit(good, chunk([1, 2]))
         recorder.wait(lambda: recorder.scores(good) == [1.5])
         assert engine.health.ready
+
+
+def test_a_lost_device_ends_the_engine_before_its_sessions_fail() -> None:
+    fault, order = Fault(), []
+    fault.TEXT = "CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure"
+    with running(toy_servable(advance=fault.advance)) as (engine, recorder):
+        lease = engine.open("toy", INF)
+        engine.when_lost(lambda: order.append(recorder.failures(lease)))
+        fault.arm(1)
+        engine.submit(lease, chunk([2, 4]))
+        recorder.wait(lambda: bool(recorder.failures(lease)))
+        assert order == [[]]
+        assert isinstance(recorder.failures(lease)[0], DeviceLost)
+        assert not recorder.failed_models, "it is not a failure of one model"
+        assert engine.health.failed
+
+
+def test_a_reload_that_loses_the_device_ends_the_engine_too() -> None:
+    fault, lost = Fault(), threading.Event()
+    fault.TEXT = "CUDA_ERROR_ASSERT: device-side assert triggered"
+    with running() as (engine, _):
+        engine.when_lost(lost.set)
+        fault.arm(1)
+        with pytest.raises(JaxRuntimeError):
+            engine.load(toy_servable("other", advance=fault.advance))
+        assert lost.wait(60)
+
+
+@pytest.mark.parametrize(("name", "text"), STICKY.items())
+def test_an_error_loses_the_device_by_its_name_or_its_text(
+    name: str, text: str
+) -> None:
+    assert loses_device(JaxRuntimeError(f"INTERNAL: {name}"))
+    assert loses_device(JaxRuntimeError(f"INTERNAL: CUDA error: {text}"))
+    assert not loses_device(RuntimeError(name)), "no call of the device said so"
+    assert not loses_device(JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"))

@@ -23,7 +23,7 @@ ENGINE = Engine([toy_servable()], SLOTS, BUCKETS, 10_000, Recorder())
 
 def prepared() -> Engine:
     """Compile once for all the machine's runs; each begins without sessions."""
-    device, frontend = ENGINE._device, ENGINE.frontend
+    device, frontend = ENGINE.devices.members[0].device, ENGINE.frontend
     if device.pools["toy"]._executables is None:
         device._prepare_all()
         device._restarts._most = 10**9
@@ -37,7 +37,7 @@ class Sessions(RuleBasedStateMachine):
         super().__init__()
         self.engine = prepared()
         self.frontend = self.engine.frontend
-        self.device = self.engine._device
+        self.device = self.engine.devices.members[0].device
         self.device.connect(OWN_PORT, self.receive)
         self.open: list[Lease] = []
         self.sent: dict[Lease, list[int]] = {}

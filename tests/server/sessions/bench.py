@@ -135,7 +135,7 @@ class Bench:
     @property
     def device(self) -> Device:
         assert self.engine is not None
-        return self.engine._device
+        return self.engine.devices.members[0].device
 
     def step(self) -> bool:
         """Do one step of the device thread; return whether there is more to do."""

@@ -57,7 +57,7 @@ async def engine_at(folder: Path) -> AsyncIterator[Channels]:
     buckets = (Bucket(1, 1), Bucket(4, 4))
     engine = Engine([model.servable], SLOTS, buckets, 1000, recorder)
     facts = [ModelFacts.of(model, current=True)]
-    channels = Channels(engine.device, lambda: engine.health, lambda: facts)
+    channels = Channels(engine.devices, lambda: engine.health, lambda: facts)
     engine.start(lambda outputs: None)
     async with asyncio.timeout(60):
         while not engine.health.ready:  # noqa: ASYNC110
@@ -66,7 +66,7 @@ async def engine_at(folder: Path) -> AsyncIterator[Channels]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / PAGES))
         listening.listen()
-        arguments = (listening, engine.device.add_arena)
+        arguments = (listening, engine.devices.add_arena)
         mapping = threading.Thread(target=take_pages, args=arguments)
         mapping.start()
         loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ async def worker(folder: Path, index: int, workers: int = 2) -> EngineClient:
     link = RemoteEngine(folder, index)
     shapes = [each.shape for each in await link.connect()]
     share = SLOTS // workers
-    slots = range(index * share, (index + 1) * share)
+    slots = [range(index * share, (index + 1) * share)]
     streams = EngineClient(Frontend(link, shapes, slots, 1000, link.new_arena), 10)
     link.streams = streams
     streams.start(asyncio.get_running_loop())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from saccade.server.devices import Devices
 from saccade.server.engine.leases import Leases
 from saccade.server.protocol.errors import TooManySessions
 from saccade.server.settings import Settings
@@ -71,10 +72,18 @@ def test_each_number_of_the_metrics_is_the_sum_of_all_processes() -> None:
 def test_workers_share_the_slots_without_rest(tmp_path) -> None:
     settings = Settings(slots=7, sessions=10, workers=3)
     parts = [Assignment(settings, k, tmp_path, tmp_path, ()) for k in range(3)]
-    assert sorted(slot for part in parts for slot in part.slots) == [*range(7)]
-    assert min(len(part.slots) for part in parts) == 2
+    assert sorted(slot for part in parts for slot in part.slots[0]) == [*range(7)]
+    assert min(len(part.slots[0]) for part in parts) == 2
     assert all(part.sessions == 4 for part in parts)
-    assert Leases("toy", parts[2].slots).acquire().slot in parts[2].slots
+    assert Leases("toy", parts[2].slots[0]).acquire().slot in parts[2].slots[0]
+
+
+def test_each_worker_has_its_share_of_every_device(tmp_path) -> None:
+    settings = Settings(slots=7, workers=3, device=Devices("cuda", (1, 3)))
+    parts = [Assignment(settings, k, tmp_path, tmp_path, ()) for k in range(3)]
+    shares = [[*share] for part in parts for share in part.slots]
+    assert sorted(slot for share in shares for slot in share) == [*range(14)]
+    assert all(max(one) < 7 <= min(other) for one, other in (p.slots for p in parts))
 
 
 def test_more_workers_than_slots_are_refused() -> None:
