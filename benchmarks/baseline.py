@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
 
+from saccade.model.array_types import Array, Float, Int
 from saccade.model.classifier import Variables
 from saccade.model.config import ModelConfig
 from saccade.model.upstream.recipes import recipe

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array
 
 from benchmarks.baseline import complex_pairs, dense, normalised, states
+from saccade.model.array_types import Array
 from saccade.model.config import ModelConfig
 from saccade.model.training.gradient import Rows
 from saccade.model.training.input_pipeline import Batch

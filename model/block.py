@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from saccade.model import linear_recurrence, split_complex
+from saccade.model.array_types import Array, Float
 from saccade.model.config import ModelConfig
 from saccade.model.discretization import DISCRETIZATIONS, Discretization
 from saccade.model.pooling import (

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+
+from saccade.model.array_types import Array, Float, Int
 
 MAX_BLOCK_EVENTS: Final = 16384
 """Events in a block, at most: for example 64 sessions × one tick of 256 events."""

@@ -23,8 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
 
+from saccade.model.array_types import Array, Bool, Float, Int
 from saccade.model.block import Affine, blocks, zero_state
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, State, Weights, embed, forward

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
 
 from saccade.model import split_complex
+from saccade.model.array_types import Array, Complex, Float
 from saccade.model.config import DiscretizationName
 from saccade.model.split_complex import SplitComplex
 

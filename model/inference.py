@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Complex, Float, Int
 
 from saccade.model import split_complex
+from saccade.model.array_types import Array, Bool, Complex, Float, Int
 from saccade.model.block import Affine, LayerWeights, blocks
 from saccade.model.cache_blocking import advance_in_blocks
 from saccade.model.config import ModelConfig

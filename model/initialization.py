@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from flax.typing import Initializer
-from jaxtyping import Array, Float
+
+from saccade.model.array_types import Array, Float
 
 Spectrum: TypeAlias = npt.NDArray[np.complex128]
 Vectors: TypeAlias = npt.NDArray[np.complex128]

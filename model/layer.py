@@ -13,9 +13,9 @@ from typing import Final
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
 
 from saccade.model import initialization, split_complex, training_block
+from saccade.model.array_types import Array, Bool, Float, Int
 from saccade.model.block import NORM_EPSILON, Affine, Block, LayerWeights
 from saccade.model.config import ModelConfig
 from saccade.model.discretization import Discretization, States, Timescales

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
+from saccade.model.array_types import Array
 from saccade.model.split_complex import SplitComplex, add, conjugate, multiply
 
 Numbers: TypeAlias = Any

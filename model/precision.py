@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from saccade.model.array_types import Array, Float
 
 PrecisionName = Literal["float32", "bfloat16"]
 Axes: TypeAlias = tuple[int, ...]

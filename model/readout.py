@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
+from saccade.model.array_types import Array, Bool, Float
 from saccade.model.config import ReadoutName
 from saccade.model.linear_recurrence import linear_scan
 from saccade.model.pooling import EPSILON_MS

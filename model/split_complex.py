@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
 from numpy.polynomial import Chebyshev, Polynomial
+
+from saccade.model.array_types import Array, Complex, Float
 
 
 class SplitComplex(NamedTuple):

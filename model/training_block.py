@@ -16,9 +16,9 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from saccade.model import split_complex
+from saccade.model.array_types import Array, Float, Int
 from saccade.model.block import Block, LayerWeights
 from saccade.model.discretization import enter_whole
 from saccade.model.linear_recurrence import scan_from_zero, shift_by_one

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
+from saccade.model.array_types import Array, Float, Int
 from saccade.model.config import ModelConfig
 from saccade.model.cpu_kernels.call import MOVED
 from saccade.model.cpu_kernels.handler import target

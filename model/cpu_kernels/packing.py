@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Float
 
+from saccade.model.array_types import Array, Float
 from saccade.model.block import blocks
 from saccade.model.config import ModelConfig
 from saccade.model.cpu_kernels import choices

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int
 
+from saccade.model.array_types import Array, Float, Int
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.training.optimizer import cross_entropies, smooth_labels
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
+from saccade.model.array_types import Array, Float
 from saccade.model.training.settings import OptimizerSettings
 
 STATE_MATRICES: Final = frozenset({"B", "Lambda_re", "Lambda_im"})

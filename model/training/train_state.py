@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
 
+from saccade.model.array_types import Array, Float, Int
 from saccade.model.classifier import Classifier, Variables
 from saccade.model.config import ModelConfig
 from saccade.model.training.gradient import Rows, make_gradient

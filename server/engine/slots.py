@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Float, Int
 
+from saccade.model.array_types import Array, Float, Int
 from saccade.server.engine.model_registry import Advance, PyTree
 from saccade.server.engine.scheduler import Bucket
 
