@@ -1,0 +1,1 @@
+"""Measures the engine on an accelerator: `python -m benchmarks.accelerator`."""
