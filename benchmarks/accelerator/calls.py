@@ -129,10 +129,8 @@ def error_of(calls: Calls, bucket: Bucket, expected: Expected) -> float:
     found = []
     for begin in range(0, total, bucket.ticks):
         ticks = min(bucket.ticks, total - begin)
-        size = CONFIG.tick_events
-        parts = [
-            events.part(begin * size, (begin + ticks) * size) for events, _ in rows
-        ]
+        part = begin * CONFIG.tick_events, (begin + ticks) * CONFIG.tick_events
+        parts = [events.part(*part) for events, _ in rows]
         scores = np.asarray(calls.advance(bucket, packed(bucket, parts)))
         found.append(scores[: bucket.rows, :ticks])
     truth = np.stack([scores for _, scores in rows]).astype(np.float64)
@@ -156,12 +154,11 @@ def batches(bucket: Bucket) -> list[Words]:
     """Return several full batches of a bucket, of other events each."""
     size = bucket.ticks * CONFIG.tick_events
     events = network.stream(0, DISTINCT * bucket.rows * size)
-    parts = [
-        events.part(k * size, (k + 1) * size) for k in range(DISTINCT * bucket.rows)
-    ]
+    begins = range(0, len(events.tokens), size)
+    parts = [events.part(begin, begin + size) for begin in begins]
     return [
-        packed(bucket, parts[k * bucket.rows : (k + 1) * bucket.rows])
-        for k in range(DISTINCT)
+        packed(bucket, parts[k : k + bucket.rows])
+        for k in range(0, len(parts), bucket.rows)
     ]
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.accelerator.expected
 
 writes the file anew: `benchmarks.sequential` runs event by event, in NumPy alone, for
-about two minutes. The network and the events follow from `benchmarks.accelerator.network`
-and are not in the file.
+about two minutes. The network and the events are not in the file: they follow from
+`benchmarks.accelerator.network`.
 
 A call's rows are compared with the streams that they hold. Neighbouring rows hold
 different streams, and so do rows that are a power of two apart.
@@ -80,10 +80,11 @@ def compute() -> Expected:
     def scores(number: int, ticks: int) -> list[npt.NDArray[np.float64]]:
         network, size = Network(CONFIG, parameters), CONFIG.tick_events
         events = stream(number, ticks * size)
-        parts = [events.part(k * size, (k + 1) * size) for k in range(ticks)]
-        return [
-            network.feed(tokens, dt_ms.astype(np.float64)) for tokens, dt_ms in parts
-        ]
+        found = []
+        for tick in range(ticks):
+            tokens, dt_ms = events.part(tick * size, (tick + 1) * size)
+            found.append(network.feed(tokens, dt_ms.astype(np.float64)))
+        return found
 
     short = [scores(number, SHORT_TICKS) for number in range(STREAMS)]
     return Expected(
