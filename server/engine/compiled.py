@@ -76,14 +76,10 @@ def compile_all(
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
-    move = partial(advance_rows, servable.advance)
-    if servable.advance_rows:
-        move = partial(_in_place, servable.advance_rows)
-
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
-        step = jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
+        step = bucket_call(servable, bucket)
         return step.lower(servable.weights, pool, words).compile()
 
     def compile_extract(rows: int) -> Callable[..., dict[str, Any]]:
@@ -97,6 +93,17 @@ def compile_all(
             zip(EXPORT_ROWS, threads.map(compile_extract, EXPORT_ROWS), strict=True)
         )
     return Executables(fresh, inserting, extracting, advancing), pool
+
+
+def bucket_call(servable: Servable, bucket: Bucket) -> Any:
+    """Return the jitted (weights, pool, words) -> (pool, logits) of a bucket.
+
+    `words` are a batch in one array; the pool is donated.
+    """
+    move = partial(advance_rows, servable.advance)
+    if servable.advance_rows:
+        move = partial(_in_place, servable.advance_rows)
+    return jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
 
 
 def _unpack_first(
