@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +19,12 @@ from benchmarks.accelerator.ceilings import Result, in_turn_s, percentiles
 from benchmarks.accelerator.expected import TOLERANCE, Expected
 from benchmarks.accelerator.network import CONFIG
 from benchmarks.accelerator.sizes import Sizes
-from saccade.server.engine.compiled import WHOLE_SESSION, Executables, compile_all
+from saccade.server.engine.compiled import (
+    WHOLE_SESSION,
+    Executables,
+    bucket_call,
+    compile_all,
+)
 from saccade.server.engine.model_registry import PyTree, Servable
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.slots import packed_size, unpack
@@ -51,6 +57,16 @@ class Calls:
         for row in range(rows):
             self._pool = self.executables.insert(self._pool, np.int32(row), carry)
 
+    def variant(self, servable: Servable, advance: Mapping[Bucket, Any]) -> Calls:
+        """Return other calls of the same shapes, with a pool of their own."""
+        pool = jax.tree.map(jnp.copy, self._pool)
+        return Calls(servable, self.executables._replace(advance=advance), pool)
+
+    def lower(self, servable: Servable, bucket: Bucket) -> Any:
+        """Return a bucket of another servable of the same state, not compiled yet."""
+        words = packed(bucket, [])
+        return bucket_call(servable, bucket).lower(servable.weights, self._pool, words)
+
     def advance(self, bucket: Bucket, words: Any) -> Any:
         """Launch a call; return its scores, which may not be ready yet."""
         run = self.executables.advance[bucket]
@@ -69,11 +85,11 @@ class CompileTimes:
         """Note that the calling thread compiles this part now."""
         self._part[threading.get_ident()] = part
 
-    def add(self, event: str, seconds: float, **_: Any) -> None:
+    def add(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Take a duration that JAX reports."""
         part = self._part.get(threading.get_ident())
         if part is not None and event.startswith("/jax/core/compile/"):
-            self.seconds[part] += seconds
+            self.seconds[part] += duration_secs
 
 
 class Compiled(NamedTuple):

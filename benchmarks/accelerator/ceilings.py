@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -26,7 +25,11 @@ PRECISIONS: Final[dict[str, Any]] = {
 }
 """Ways to multiply float32 matrices, by JAX's name of each."""
 
+EXACT: Final = ("highest", "tf32 x3")
+"""Those with errors of the size of float32's rounding."""
+
 LEAST_CALLS: Final = 5
+PAGEABLE: Final = "pageable"
 IN_TURN: Final = 32
 """Calls launched before the last is waited for."""
 
@@ -36,15 +39,31 @@ Result = dict[str, Any]
 
 def percentiles(call: Call, seconds: float) -> Result:
     """Return the latency of a call whose result is waited for, ms: p50 and p99."""
-    wait(call())
+    taken = samples_s(lambda _: call(), seconds)
+    p50, p99 = 1e3 * np.percentile(taken, [50, 99])
+    return {"p50_ms": float(p50), "p99_ms": float(p99), "calls": len(taken)}
+
+
+def samples_s(
+    call: Callable[[Any], Any], seconds: float, prepare: Call = lambda: None
+) -> list[float]:
+    """Return the seconds of calls, each of which is waited for.
+
+    Args:
+        call: Takes what `prepare` returns.
+        seconds: For how long.
+        prepare: Runs before each call, in no call's time.
+    """
+    wait(call(prepare()))
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while len(taken) < LEAST_CALLS or time.perf_counter() < end:
+        prepared = prepare()
+        wait(prepared)
         began_s = time.perf_counter()
-        wait(call())
+        wait(call(prepared))
         taken.append(time.perf_counter() - began_s)
-    p50, p99 = 1e3 * np.percentile(taken, [50, 99])
-    return {"p50_ms": float(p50), "p99_ms": float(p99), "calls": len(taken)}
+    return taken
 
 
 def in_turn_s(call: Call, seconds: float) -> float:
@@ -76,18 +95,18 @@ def measure(sizes: Sizes) -> Result:
         "graph": graph(sizes),
         "host_to_device_bytes_per_s": {
             kind: _or_reason(partial(to_device, sizes, kind))
-            for kind in ("pageable", "pinned_host")
+            for kind in (PAGEABLE, "pinned_host")
         },
         "device_to_host_bytes_per_s": {
             kind: _or_reason(partial(to_host, sizes, kind))
-            for kind in ("pageable", "pinned_host")
+            for kind in (PAGEABLE, "pinned_host")
         },
     }
 
 
-def rate(result: Result) -> float:
-    """Return the rate of exact float32 products, by the faster way, FLOP/s."""
-    ways = (result["product_flops_per_s"][name] for name in ("tf32 x3", "highest"))
+def exact_flops_per_s(result: Result) -> float:
+    """Return the rate of products as exact as float32, by the faster way."""
+    ways = (result["product_flops_per_s"][name] for name in EXACT)
     return max(way for way in ways if isinstance(way, float))
 
 
@@ -126,65 +145,44 @@ def graph(sizes: Sizes) -> Result:
 
 
 def _chain(sizes: Sizes, nodes: int) -> Result:
-    def run(x: Any) -> Any:
+    barrier: Any = jax.lax.optimization_barrier
+
+    def chain(x: Any) -> Any:
         for _ in range(nodes):
-            x = jax.lax.optimization_barrier(x + 1.0)  # or one kernel would do all
+            x = barrier(x + 1.0)  # or one kernel would do all
         return x
 
-    run, x = jax.jit(run), jnp.zeros(256)
+    run, x = jax.jit(chain), jnp.zeros(256)
     each_ms = 1e3 * in_turn_s(lambda: run(x), sizes.sample_s)
     return {"in_turn_ms": each_ms, **percentiles(lambda: run(x), sizes.sample_s)}
 
 
 def to_device(sizes: Sizes, kind: str) -> float:
     """Return the rate of copies to the device from a kind of host memory, bytes/s."""
-    device, array = jax.devices()[0], _host(sizes)
-    if kind == "pageable":
-        source: Any = array
-    else:
-        pinned = jax.sharding.SingleDeviceSharding(device, memory_kind=kind)
-        source = jax.device_put(array, pinned)
-        wait(source)
-    target = jax.sharding.SingleDeviceSharding(device, memory_kind="device")
-    call = partial(jax.device_put, source, target)
-    return array.nbytes / _alone_s(call, sizes.sample_s)
+    source: Any = _host(sizes)
+    if kind != PAGEABLE:
+        source = jax.device_put(source, _memory(kind))
+    call = partial(jax.device_put, source, _memory("device"))
+    return _rate(source.nbytes, samples_s(lambda _: call(), sizes.sample_s))
 
 
 def to_host(sizes: Sizes, kind: str) -> float:
     """Return the rate of copies from the device, bytes/s."""
-    device = jax.devices()[0]
-    source = jax.device_put(_host(sizes), device)
-    wait(source)
-    renew = jax.jit(lambda x: x + 1.0)
-
-    if kind != "pageable":
-        pinned = jax.sharding.SingleDeviceSharding(device, memory_kind=kind)
-        call: Call = partial(jax.device_put, source, pinned)
-        return source.nbytes / _alone_s(call, sizes.sample_s)
-
-    def fresh() -> Any:  # an array keeps its copy on the host, so each is a new one
-        array = renew(source)
-        wait(array)
-        return array
-
-    taken, end = [], time.perf_counter() + sizes.sample_s
-    while len(taken) < LEAST_CALLS or time.perf_counter() < end:
-        array = fresh()
-        began_s = time.perf_counter()
-        np.array(array)
-        taken.append(time.perf_counter() - began_s)
-    return float(source.nbytes / min(taken))
+    source = jax.device_put(_host(sizes), _memory("device"))
+    if kind != PAGEABLE:
+        call = partial(jax.device_put, source, _memory(kind))
+        return _rate(source.nbytes, samples_s(lambda _: call(), sizes.sample_s))
+    add = jax.jit(lambda x: x + 1.0)  # an array keeps its copy: each is a new one
+    taken = samples_s(np.array, sizes.sample_s, lambda: add(source))
+    return _rate(source.nbytes, taken)
 
 
-def _alone_s(call: Call, seconds: float) -> float:
-    """Return the time of a call that is waited for, at its best, s."""
-    wait(call())
-    taken, end = [], time.perf_counter() + seconds
-    while len(taken) < LEAST_CALLS or time.perf_counter() < end:
-        began_s = time.perf_counter()
-        wait(call())
-        taken.append(time.perf_counter() - began_s)
-    return min(taken)
+def _memory(kind: str) -> Any:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind=kind)
+
+
+def _rate(size: int, taken: list[float]) -> float:
+    return float(size / min(taken))
 
 
 def _host(sizes: Sizes) -> npt.NDArray[np.float32]:
@@ -197,9 +195,7 @@ def _random(size: int) -> jax.Array:
 
 def _or_reason(call: Callable[[], float]) -> float | str:
     """Return a rate, or in words why the device does not offer it."""
-    with suppress(KeyError):
-        try:
-            return call()
-        except Exception as error:  # what a compiler refuses differs by version
-            return f"not offered: {str(error).splitlines()[0][:200]}"
-    return "not offered: unknown to this JAX"
+    try:
+        return call()
+    except Exception as error:  # what a compiler refuses differs by version
+        return f"not offered: {str(error).splitlines()[0][:200]}"

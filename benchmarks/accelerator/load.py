@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Final, NamedTuple
@@ -228,12 +228,17 @@ def loads(sizes: Sizes) -> list[Load]:
     return [*many, Load(1, 1, 1), Load(1, 16, 4)]
 
 
-def measure(servable: Servable, sizes: Sizes) -> list[Result]:
-    """Run every load through one engine."""
+def measure(
+    servable: Servable, sizes: Sizes, progress: Callable[[str], None]
+) -> Result:
+    """Start an engine, and run every load through it."""
+    began_s = time.perf_counter()
     with running(servable, sizes) as (engine, batches):
-        return [
-            _measure(engine, servable, batches, load, sizes) for load in loads(sizes)
-        ]
+        ready_s, found = time.perf_counter() - began_s, []
+        for load in loads(sizes):
+            progress(f"{load.sessions:,} sessions × {load.ticks} ticks")
+            found.append(_measure(engine, servable, batches, load, sizes))
+        return {"until_ready_s": ready_s, "loads": found}
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def _leaf(path: str, name: str, shape: tuple[int, ...]) -> Floats:
     if name == "Lambda_re":
         return np.full(shape, -0.5)
     if name == "Lambda_im":
-        return 2.0 * (np.arange(shape[0]) % CONFIG.ssm_block_size) - 15.0
+        places = np.arange(shape[0]) % CONFIG.ssm_block_size
+        return 2.0 * places.astype(np.float64) - 15.0
     if name == "log_step":
         low, high = LOG_TIMESCALES
         return low + (high - low) * _uniform(path, shape)
@@ -123,7 +124,8 @@ def _leaf(path: str, name: str, shape: tuple[int, ...]) -> Floats:
         fan_in = 2 * shape[1]
     elif len(shape) == 2 and name != "embedding":
         fan_in = shape[0]
-    return np.sqrt(3.0 / fan_in) * (2.0 * _uniform(path, shape) - 1.0)
+    largest = float(np.sqrt(3.0 / fan_in))
+    return largest * (2.0 * _uniform(path, shape) - 1.0)
 
 
 def _uniform(name: str, shape: tuple[int, ...]) -> Floats:

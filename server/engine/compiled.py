@@ -76,11 +76,13 @@ def compile_all(
     pool = make_pool(carry, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+
     def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
-        step = bucket_call(servable, bucket)
-        return step.lower(servable.weights, pool, words).compile()
+        step = bucket_call(servable, bucket).lower(servable.weights, pool, words)
+        compiled: Callable[..., tuple[PyTree, Any]] = step.compile()
+        return compiled
 
     def compile_extract(rows: int) -> Callable[..., dict[str, Any]]:
         return jax.jit(extract).lower(pool, _shape((rows,), jnp.int32)).compile()
