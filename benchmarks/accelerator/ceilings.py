@@ -72,7 +72,8 @@ def in_turn_s(call: Call, seconds: float) -> float:
     best, end = np.inf, time.perf_counter() + seconds
     while not np.isfinite(best) or time.perf_counter() < end:
         began_s = time.perf_counter()
-        last = [call() for _ in range(IN_TURN)][-1]
+        for _ in range(IN_TURN):
+            last = call()  # earlier results are freed: they may be large
         wait(last)
         best = min(best, (time.perf_counter() - began_s) / IN_TURN)
     return float(best)

@@ -6,13 +6,13 @@ of a submit have come, the thread submits the session's next ticks.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -40,6 +40,8 @@ WARM_UP: Final = 0.3
 """Share of a load's time that runs before the measurement."""
 POLL_S: Final = 0.05
 DISTINCT: Final = 8
+PORTS: Final = itertools.count(1)
+"""Each front end has a port of its own: outputs of an older one may be under way."""
 FOREVER: Final = float("inf")
 
 
@@ -159,7 +161,7 @@ class Feeder:
         self._frontend = Frontend(_Port(engine, port), [shape], slots, backlog)
         self._frontend.wake = lambda: None  # each turn ends with a flush
         self._frontend.link.start(self._inbox.put)
-        self._chunks = cycle(_chunks(load.ticks))
+        self._chunks = itertools.cycle(_chunks(load.ticks))
         self._sessions: dict[Lease, Session] = {}
         for _ in slots:
             lease = self._frontend.open(shape.key, FOREVER)
@@ -174,17 +176,13 @@ class Feeder:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread and its sessions, whose scores are not waited for.
-
-        Raises:
-            EngineError: A session has failed.
-        """
+    def stop(self) -> Exception | None:
+        """End the thread and its sessions; return the error that one failed with."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._engine.device.disconnect(self._port)
-        if self._error is not None:
-            raise self._error
+        return self._error
 
     def _run(self) -> None:
         try:
@@ -194,7 +192,7 @@ class Feeder:
             self._frontend.flush()
             while not self._stopping.is_set():
                 self._turn()
-        except Exception as error:  # `stop` raises it in the thread that measures
+        except Exception as error:  # `stop` returns it
             self._error = error
 
     def _turn(self) -> None:
@@ -266,35 +264,47 @@ def running(servable: Servable, sizes: Sizes) -> Iterator[tuple[Engine, Batches]
 def _measure(
     engine: Engine, servable: Servable, batches: Batches, load: Load, sizes: Sizes
 ) -> Result:
-    count = min(sizes.feeders, load.sessions)
-    bounds = [load.sessions * k // count for k in range(count + 1)]
-    feeders = [
-        Feeder(engine, shape_of(servable), 1 + k, range(*bounds[k : k + 2]), load)
-        for k in range(count)
-    ]
-    for feeder in feeders:
-        feeder.start()
-    time.sleep(WARM_UP * sizes.engine_s)
-    for feeder in feeders:
-        feeder.latencies_s.clear()
-    batches.clear()
-    began_s, device_s = time.perf_counter(), _device_cpu_s()
-    before = sum(feeder.ticks for feeder in feeders)
-    time.sleep((1 - WARM_UP) * sizes.engine_s)
-    ticks = sum(feeder.ticks for feeder in feeders) - before
-    wall_s, device_s = time.perf_counter() - began_s, _device_cpu_s() - device_s
-    latencies_s = [s for feeder in feeders for s in [*feeder.latencies_s]]
-    calls = batches.summary()
-    for feeder in feeders:
-        feeder.stop()
+    with _feeding(engine, servable, load, sizes) as feeders:
+        time.sleep(WARM_UP * sizes.engine_s)
+        for feeder in feeders:
+            feeder.latencies_s.clear()
+        batches.clear()
+        before = sum(feeder.ticks for feeder in feeders)
+        began_s, device_s = time.perf_counter(), _device_cpu_s()
+        time.sleep((1 - WARM_UP) * sizes.engine_s)
+        ticks = sum(feeder.ticks for feeder in feeders) - before
+        wall_s, device_s = time.perf_counter() - began_s, _device_cpu_s() - device_s
+        latencies_s = [s for feeder in feeders for s in [*feeder.latencies_s]]
+        calls = batches.summary()
     return {
         **load._asdict(),
-        "feeders": count,
+        "feeders": len(feeders),
         "events_per_s": ticks * CONFIG.tick_events / wall_s,
         "device_thread_cpu_share": device_s / wall_s,
         "submit_to_scores": _latency(latencies_s),
         "buckets": calls,
     }
+
+
+@contextmanager
+def _feeding(
+    engine: Engine, servable: Servable, load: Load, sizes: Sizes
+) -> Iterator[list[Feeder]]:
+    """Run a load's threads; raise the error with which a session has failed."""
+    count = min(sizes.feeders, load.sessions)
+    bounds = [load.sessions * k // count for k in range(count + 1)]
+    feeders: list[Feeder] = []
+    try:
+        for slots in itertools.starmap(range, itertools.pairwise(bounds)):
+            feeders.append(Feeder(engine, shape_of(servable), next(PORTS), slots, load))
+        for feeder in feeders:
+            feeder.start()
+        yield feeders
+    finally:
+        errors = [feeder.stop() for feeder in feeders]
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _latency(seconds: list[float]) -> Result:
