@@ -25,6 +25,7 @@ from saccade.server.engine.slots import unpack
 
 BARE = Path(__file__).with_name("bare.py")
 ROOT = Path(__file__).parents[2]
+PATHS = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -156,6 +157,13 @@ def test_a_wrong_score_in_any_row_and_tick_is_seen(bucket: Bucket) -> None:
         assert error(-1, 0.0) > 0.1  # the rows in another order
 
 
+@pytest.mark.parametrize("lacking", ["jaxtyping", "websockets", "benchmarks.serve"])
+def test_such_a_machine_lacks_what_the_next_test_does_without(lacking: str) -> None:
+    command = [sys.executable, str(BARE), lacking]
+    ran = subprocess.run(command, env=PATHS, capture_output=True, text=True)
+    assert "ModuleNotFoundError" in ran.stderr
+
+
 @pytest.mark.slow
 def test_a_machine_with_few_packages_runs_it_and_prints_what_it_writes(
     tmp_path,
@@ -164,7 +172,7 @@ def test_a_machine_with_few_packages_runs_it_and_prints_what_it_writes(
     command = [sys.executable, str(BARE), "benchmarks.accelerator", "--quick"]
     ran = subprocess.run(
         [*command, "--limit-s", "600", "--json", str(path)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        env=PATHS,
         capture_output=True,
         text=True,
     )
