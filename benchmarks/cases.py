@@ -16,6 +16,7 @@ from saccade.model.backends import BACKENDS, Backend
 from saccade.model.classifier import Variables, fold, init_carry, initialize
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, Weights
+from saccade.model.state_rows import RowLayout
 
 BASELINE: Final = "stateless windows"
 BASELINE_EVENTS: Final = 4096
@@ -111,16 +112,18 @@ def _baseline(model: Model) -> Callable[[], Any]:
 
 
 def _advancing(model: Model, backend: Backend, shape: Shape) -> Callable[[], Any]:
-    """Return a call that advances its sessions from the state of its last call."""
+    """Return a call that moves the rows of a pool from call to call."""
     config, rows = model.config, shape.sessions
     batches = _events(config, rows, shape.ticks * config.tick_events)
-    carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), model.fresh)
+    layout = RowLayout(model.fresh)
+    pool = jnp.stack([layout.to_rows(model.fresh)] * rows)
+    places = jnp.arange(rows, dtype=jnp.int32)
     moving = jnp.full(rows, shape.ticks, jnp.int32)
-    move = jax.jit(partial(backend.advance, config), donate_argnums=1)
+    move = jax.jit(backend.in_rows(config, layout), donate_argnums=1)
 
     def call() -> Any:
-        nonlocal carry
-        carry, logits = move(backend.weights, carry, *next(batches), moving)
+        nonlocal pool
+        pool, logits = move(backend.weights, pool, places, *next(batches), moving)
         return logits
 
     return call

@@ -46,7 +46,7 @@ def advance_rows(config: ModelConfig, weights: Any, pool: Any, *batch: Any) -> A
     return advance(config, weights, pool, tokens, dt_ms + 0.0 * rows[:, None], ticks)
 
 
-def free(config: ModelConfig, weights: Any) -> Backend:
+def free(config: ModelConfig, weights: Any, precision: Any = None) -> Backend:
     """Return the backend."""
     return Backend(NAME, jnp.float32(0.0), advance, advance_rows)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 from saccade.model import inference
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
+from saccade.model.precision import FLOAT32, Precision
+from saccade.model.state_rows import RowLayout, advance_rows
 
 
 class Backend(NamedTuple):
@@ -28,8 +31,8 @@ class Backend(NamedTuple):
         advance: (config, weights, carry, tokens, dt_ms, ticks) -> carry, logits; see
             `inference.advance`.
         advance_rows: (config, weights, pool, rows, tokens, dt_ms, ticks) -> pool,
-            logits: `advance` of some rows of a pool of carries, in place. None where
-            gathering the rows, moving them and scattering them is as fast.
+            logits: `advance` of some rows of a pool, in place; see `state_rows`. None
+            where gathering the rows, moving them and scattering them is as fast.
         prepare: Compiles what all networks share, if anything. Calls its argument
             repeatedly meanwhile, and stops with the exception that the call raises.
     """
@@ -40,10 +43,20 @@ class Backend(NamedTuple):
     advance_rows: Callable[..., tuple[Any, Any]] | None = None
     prepare: Callable[[Callable[[], None]], None] | None = None
 
+    def in_rows(
+        self, config: ModelConfig, layout: RowLayout
+    ) -> Callable[..., tuple[Any, Any]]:
+        """Return (weights, pool, rows, tokens, dt_ms, ticks) -> pool, logits."""
+        if self.advance_rows is not None:
+            return partial(self.advance_rows, config)
+        return partial(advance_rows, partial(self.advance, config), layout)
 
-def xla(config: ModelConfig, weights: Weights) -> Backend:
+
+def xla(
+    config: ModelConfig, weights: Weights, precision: Precision = FLOAT32
+) -> Backend:
     """Return the backend that XLA compiles, one program a shape; runs anywhere."""
-    return Backend("xla", weights, inference.advance)
+    return Backend("xla", weights, partial(inference.advance_in, precision))
 
 
 def native(config: ModelConfig, weights: Weights) -> Backend | None:
@@ -57,7 +70,7 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
     if not single or jax.default_backend() != "cpu" or find_spec("numba") is None:
         return None
     try:
-        from saccade.model.cpu_kernels.advance import advance, advance_rows
+        from saccade.model.cpu_kernels import advance
         from saccade.model.cpu_kernels.choices import unsupported
         from saccade.model.cpu_kernels.handler import prepare
         from saccade.model.cpu_kernels.packing import pack
@@ -67,16 +80,22 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
     if reason := unsupported(config):
         warnings.warn(f"no native code, XLA runs it: {reason}", stacklevel=2)
         return None
-    return Backend("native", pack(config, weights), advance, advance_rows, prepare)
+    moves = advance.advance, advance.advance_rows
+    return Backend("native", pack(config, weights), *moves, prepare)
 
 
-def fastest(config: ModelConfig, weights: Weights) -> Backend:
-    """Return the native kernels where they run, else XLA's program."""
-    return native(config, weights) or xla(config, weights)
+def fastest(
+    config: ModelConfig, weights: Weights, precision: Precision = FLOAT32
+) -> Backend:
+    """Return the native kernels where they run, else XLA's program.
+
+    The native kernels multiply in float32 whatever less is allowed.
+    """
+    return native(config, weights) or xla(config, weights, precision)
 
 
-BACKENDS: Final[dict[str, Callable[[ModelConfig, Weights], Backend]]] = {
+BACKENDS: Final[dict[str, Callable[..., Backend]]] = {
     "fastest": fastest,
     "xla": xla,
 }
-"""The choices of `--execution`."""
+"""The choices of `--execution`: (config, weights, precision) -> the backend."""

@@ -326,7 +326,7 @@ def zero_state(weights: LayerWeights, axes: tuple[int, ...]) -> SplitComplex:
 
 
 def blocks(config: ModelConfig, precision: Precision = FLOAT32) -> tuple[Block, ...]:
-    """Return every layer's block, in order."""
+    """Return every layer's block, in order, each with this precision."""
     return tuple(
         Block(
             stride=config.pooling_stride if place == 0 else 1,

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from saccade.model.array_types import Array, Bool, Float, Int
-from saccade.model.block import Affine, blocks, zero_state
+from saccade.model.block import Affine, Block, blocks, zero_state
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, State, Weights, embed, forward
 from saccade.model.layer import SequenceLayer
@@ -86,7 +86,8 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """From tokens and integration timesteps to logits.
 
-    `precision` is of training's layers; the readout and the decoder are always float32.
+    `precision` is of training's layers. The readout and the decoder are float32, and so
+    is all of inference: `fold`, and the score of a sequence outside training.
     """
 
     config: ModelConfig
@@ -95,7 +96,8 @@ class Classifier(nn.Module):
     def setup(self) -> None:
         """Make the encoder and the decoder."""
         self.encoder = Encoder(self.config, self.precision)
-        self.decoder = nn.Dense(self.config.num_classes)
+        highest = jax.lax.Precision.HIGHEST
+        self.decoder = nn.Dense(self.config.num_classes, precision=highest)
 
     def __call__(
         self,
@@ -139,7 +141,7 @@ class Classifier(nn.Module):
         weights = self.fold()
         states = tuple(zero_state(layer, tokens.shape[:1]) for layer in weights.layers)
         if tokens.size <= self.config.num_embeddings:  # the table would be larger
-            x, first = self.encoder.encoder(tokens), self.encoder.layers()[0].block
+            x, first = self.encoder.encoder(tokens), blocks(self.config)[0]
             projected = first.project(weights.layers[0], x)
             inputs = grouped(projected, dt_ms, first.stride)
         else:
@@ -176,12 +178,12 @@ class Classifier(nn.Module):
             projected = first.project_batch(self.encoder.encoder(tokens), valid)
             return grouped(projected, dt_ms, stride)
         shape = (*tokens.shape[:-1], -1, stride)
-        table = self._project_vocabulary()
+        table = self._project_vocabulary(first.block)
         return TokenInputs(table, tokens.reshape(shape), dt_ms.reshape(shape))
 
-    def _project_vocabulary(self) -> Projected:
-        first = self.encoder.layers()[0]
-        return first.block.project(first.fold(), self.encoder.encoder.embedding)
+    def _project_vocabulary(self, block: Block) -> Projected:
+        first = self.encoder.layers()[0].fold()
+        return block.project(first, self.encoder.encoder.embedding)
 
     def touch(self) -> Float[Array, " c"]:
         """Use every parameter once, without time: what initialization runs."""
@@ -197,7 +199,7 @@ class Classifier(nn.Module):
         """
         decoder = self.decoder.variables["params"]
         return Weights(
-            table=self._project_vocabulary(),
+            table=self._project_vocabulary(blocks(self.config)[0]),
             layers=tuple(layer.fold() for layer in self.encoder.layers()),
             decoder=Affine(decoder["kernel"], decoder["bias"]),
         )

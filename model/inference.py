@@ -26,6 +26,7 @@ from saccade.model.block import Affine, LayerWeights, blocks
 from saccade.model.cache_blocking import advance_in_blocks
 from saccade.model.config import ModelConfig
 from saccade.model.pooling import Grouped, OpenGroup, Projected, grouped, rows
+from saccade.model.precision import FLOAT32, Precision
 from saccade.model.readout import READOUTS, Readout, accumulate
 from saccade.model.split_complex import SplitComplex
 
@@ -135,22 +136,43 @@ def advance(
         The carries, and the logits after each tick, (s, k, c); past a session's
         own ticks they repeat its last.
     """
-    move = partial(advance_ticks, config, weights)
-    return advance_in_blocks(move, config.tick_events, carry, tokens, dt_ms, ticks)
+    return advance_in(FLOAT32, config, weights, carry, tokens, dt_ms, ticks)
 
 
-def advance_ticks(
+def advance_in(
+    precision: Precision,
     config: ModelConfig,
     weights: Weights,
     carry: Carry,
-    tokens: Int[Array, "s l"],
-    dt_ms: Float[Array, "s l"],
-    ticks: Int[Array, " s"],
+    *batch: Array,
 ) -> tuple[Carry, Float[Array, "s k c"]]:
-    """Run `advance` in one block; a session's ticks past its own are computed too."""
+    """Run `advance` with matrix products of another precision.
+
+    Args:
+        precision: Of the products.
+        config: The model's configuration.
+        weights: From `classifier.fold`.
+        carry: The sessions' carries, leaves (s, ·).
+        *batch: Tokens, dt_ms and ticks, as of `advance`.
+    """
+    move = partial(advance_ticks, precision, config, weights)
+    return advance_in_blocks(move, config.tick_events, carry, *batch)
+
+
+def advance_ticks(
+    precision: Precision,
+    config: ModelConfig,
+    weights: Weights,
+    carry: Carry,
+    *batch: Array,
+) -> tuple[Carry, Float[Array, "s k c"]]:
+    """Run `advance_in` in one block; ticks past a session's own are computed too."""
+    tokens, dt_ms, ticks = batch
     inputs = embed(config, weights, tokens, dt_ms)
     states = tuple(map(split_complex.split, carry.ssm))
-    after, outputs, elapsed_ms = forward(config, weights, states, inputs)
+    after, outputs, elapsed_ms = forward(
+        config, weights, states, inputs, precision=precision
+    )
     size = outputs.shape[-2]
     rule = READOUTS[config.classification_mode]
     valid = jnp.arange(size) < ticks[..., None]
@@ -166,7 +188,7 @@ def advance_ticks(
         return jnp.where(active, new, old)
 
     ssm = tuple(split_complex.join(jax.tree.map(last, moved)) for moved in after)
-    logits = decode(weights, means)
+    logits = decode(weights, means, precision=precision)
     return jax.tree.map(keep_idle, carry, Carry(ssm, readout)), logits
 
 
@@ -187,6 +209,8 @@ def forward(
     weights: Weights,
     states: tuple[SplitComplex, ...],
     inputs: Grouped,
+    *,
+    precision: Precision = FLOAT32,
 ) -> tuple[tuple[SplitComplex, ...], Float[Array, "*b k h"], Float[Array, "*b k"]]:
     """Run whole ticks through every block.
 
@@ -195,12 +219,14 @@ def forward(
         weights: From `classifier.fold`.
         states: Each block's state before, (..., p).
         inputs: The tokens, from `embed`.
+        precision: Of matrix products.
 
     Returns:
         Each block's state after every one of its stride groups, (..., g, p); the
         outputs of the last block, one a tick; and the ticks' durations, ms.
     """
-    after, chain = [], zip(blocks(config), weights.layers, states, strict=True)
+    steps = blocks(config, precision)
+    after, chain = [], zip(steps, weights.layers, states, strict=True)
     outputs = inputs.dt_ms
     for place, (block, layer, state) in enumerate(chain):
         if place:
@@ -211,6 +237,9 @@ def forward(
     return tuple(after), outputs, inputs.dt_ms.sum(axis=-1)
 
 
-def decode(weights: Weights, mean: Float[Array, "*b h"]) -> Float[Array, "*b c"]:
+def decode(
+    weights: Weights, mean: Float[Array, "*b h"], *, precision: Precision = FLOAT32
+) -> Float[Array, "*b c"]:
     """Return the class scores of a mean."""
-    return mean @ weights.decoder.kernel + weights.decoder.bias
+    scores = precision.multiply(mean, weights.decoder.kernel)
+    return scores + weights.decoder.bias

@@ -43,8 +43,7 @@ def make_canary(
     dt_ms: npt.NDArray[np.float32],
 ) -> Canary:
     """Return a canary with the model's own scores for some whole ticks."""
-    with jax.default_matmul_precision("highest"):
-        logits = _scan(config)(variables, tokens, dt_ms)
+    logits = _scan(config)(variables, tokens, dt_ms)
     return Canary(*(tuple(np.asarray(x).tolist()) for x in (tokens, dt_ms, logits)))
 
 

@@ -1,13 +1,19 @@
-"""Numeric precision of training's matrix products: float32 or bfloat16.
+"""Numeric precision of matrix products, in training and in serving.
 
-bfloat16 has float32's range and 8 of its 24 bits, so no loss needs scaling, but a small
-term added to a large sum is lost. So bfloat16 holds factors alone: those of matrix
-products, whose terms are summed in float32, and a layer's outputs. Weights and their
-gradients, states, decays, means and norms stay float32.
+An accelerator multiplies float32 factors in TF32 unless a product says otherwise: with
+10 of 23 bits, which a score shows. So serving's products name their precision, each for
+itself: an option of JAX's would not reach the threads that compile. Less than float32
+is a choice of the operator's (`SERVING_PRECISIONS`), and the canary measures its error.
+
+In training, bfloat16 has float32's range and 8 of its 24 bits, so no loss needs
+scaling, but a small term added to a large sum is lost. So bfloat16 holds factors alone:
+those of matrix products, whose terms are summed in float32, and a layer's outputs.
+Weights and their gradients, states, decays, means and norms stay float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -18,6 +24,9 @@ from saccade.model.array_types import Array, Float
 
 PrecisionName = Literal["float32", "bfloat16"]
 Axes: TypeAlias = tuple[int, ...]
+
+SPLIT_ROWS: Final = 4096
+"""Rows of a product from which float32's factors are split on CUDA."""
 
 
 class Precision(NamedTuple):
@@ -30,6 +39,51 @@ class Precision(NamedTuple):
 
     multiply: Callable[[Array, Array], Array]
     cast_output: Callable[[Array], Array]
+
+
+def multiply_exactly(
+    x: Float[Array, "*b i"], matrix: Float[Array, "i o"]
+) -> Float[Array, "*b o"]:
+    """Multiply at float32's precision, or that of the factors, on every platform.
+
+    A large product on CUDA adds three of TF32, of each factor's upper and lower bits:
+    as exact, and faster than float32's own units. A small one is over sooner than the
+    kernels that split its factors are launched.
+    """
+    if math.prod(x.shape[:-1]) < SPLIT_ROWS:
+        return _highest(x, matrix)
+    return _on_cuda(jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3, x, matrix)
+
+
+def multiply_in_tf32(
+    x: Float[Array, "*b i"], matrix: Float[Array, "i o"]
+) -> Float[Array, "*b o"]:
+    """Multiply TF32 factors on CUDA; elsewhere as `multiply_exactly`."""
+    return _on_cuda(jax.lax.DotAlgorithmPreset.TF32_TF32_F32, x, matrix)
+
+
+def multiply_in_bfloat16_on_cuda(
+    x: Float[Array, "*b i"], matrix: Float[Array, "i o"]
+) -> Float[Array, "*b o"]:
+    """Multiply bfloat16 factors on CUDA; elsewhere as `multiply_exactly`."""
+    return _on_cuda(jax.lax.DotAlgorithmPreset.BF16_BF16_F32, x, matrix)
+
+
+def _highest(x: Array, matrix: Array) -> Array:
+    return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
+
+
+def _on_cuda(algorithm: jax.lax.DotAlgorithmPreset, x: Array, matrix: Array) -> Array:
+    """Multiply float32 factors by an algorithm on CUDA, exactly on other platforms."""
+
+    def by_algorithm(x: Array, matrix: Array) -> Array:
+        return jnp.matmul(x, matrix, precision=algorithm)
+
+    if x.dtype != jnp.float32 or matrix.dtype != jnp.float32:
+        return _highest(x, matrix)
+    product: Array
+    product = jax.lax.platform_dependent(x, matrix, cuda=by_algorithm, default=_highest)
+    return product
 
 
 def multiply_in_bfloat16(
@@ -93,10 +147,18 @@ def _as_bfloat16(x: Array) -> Array:
     return x.astype(jnp.bfloat16)
 
 
-FLOAT32: Final = Precision(jnp.matmul, _unchanged)
-"""The only precision of inference."""
+FLOAT32: Final = Precision(multiply_exactly, _unchanged)
+"""Of inference, unless its caller asks for another."""
+
+SERVING_PRECISIONS: Final[Mapping[str, Precision]] = {
+    "float32": FLOAT32,
+    "tf32": Precision(multiply_in_tf32, _unchanged),
+    "bfloat16": Precision(multiply_in_bfloat16_on_cuda, _unchanged),
+}
+"""The choices of `--matmul-precision`: the least that a device may multiply in."""
 
 PRECISIONS: Final[Mapping[PrecisionName, Precision]] = {
-    "float32": FLOAT32,
+    "float32": Precision(jnp.matmul, _unchanged),  # a GPU's default, which is TF32
     "bfloat16": Precision(multiply_in_bfloat16, _as_bfloat16),
 }
+"""The choices of `training.precision`."""

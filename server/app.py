@@ -72,10 +72,11 @@ def create_engine(
     """Build the engine that scores on this process's device."""
     from saccade.server.engine.engine import Engine  # loads JAX
 
+    shapes = settings.buckets
     return Engine(
         [model.servable for model in models],
         slots=settings.slots,
-        buckets=tuple(Bucket(*shape) for shape in settings.buckets),
+        buckets=None if shapes is None else tuple(Bucket(*each) for each in shapes),
         backlog_events=backlog_events(settings),
         observer=observer,
     )

@@ -102,7 +102,11 @@ class Reloading:
         try:
             now = self._catalogue.current[name]
             model = await asyncio.to_thread(
-                load_model, folder, now.execution, kept=now.kept
+                load_model,
+                folder,
+                now.execution,
+                kept=now.kept,
+                precisions={"": now.servable.matmul_precision},
             )
             if model.name != name:
                 raise WrongName(name, model.name)

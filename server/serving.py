@@ -86,7 +86,8 @@ def load_served(
 
     keep_compiled(folder)  # before JAX compiles anything, for it looks only then
     try:
-        models = load_models(settings.models, settings.execution, compiler, folder)
+        choices = settings.execution, compiler, folder, settings.precisions
+        models = load_models(settings.models, *choices)
     except (CheckpointError, ValueError) as error:
         raise CannotServe(str(error)) from error
     measure_beside(models, folder)

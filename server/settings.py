@@ -27,6 +27,8 @@ from typing import (
 
 PREFIX: Final = "SACCADE_"
 
+MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
+
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
 
@@ -118,9 +120,10 @@ class Settings:
         "sessions per model at one time; those beyond the slots wait in host memory",
         "> 0",
     )
-    buckets: tuple[Shape, ...] = setting(
-        ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1)),
-        "shapes to compile, as ROWSxTICKS,...; work per call is their product",
+    buckets: tuple[Shape, ...] | None = setting(
+        None,
+        "shapes to compile, as ROWSxTICKS,...; work per call is their product "
+        "(default: those that suit the device)",
     )
     window_events: int = setting(1 << 19, "events that a session may have under way")
     window_bytes: int = setting(
@@ -184,6 +187,11 @@ class Settings:
     execution: Literal["fastest", "xla"] = setting(
         "fastest", "what runs the models; fastest is native code on a CPU"
     )
+    matmul_precision: tuple[str, ...] = setting(
+        (),
+        "the least that an accelerator may multiply in: float32 (the default), tf32 or "
+        "bfloat16, for all models or as MODEL=PRECISION,...; a CPU takes float32",
+    )
     compiled: Path = setting(
         cache_folder, "folder that keeps what is compiled for the next start"
     )
@@ -199,8 +207,9 @@ class Settings:
                 raise ValueError(f"{item.name} {value!r} is not one of {known}")
         if self.workers > self.slots:
             raise ValueError(f"{self.workers} workers cannot share {self.slots} slots")
-        if not self.buckets:
+        if self.buckets == ():
             raise ValueError("no buckets: the engine has nothing to compile")
+        _check_precisions(self.precisions)
         _check_tls(self)
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
@@ -208,6 +217,12 @@ class Settings:
                 f"{self.host} can be reached by others and there are no keys; give "
                 "--keys-file, listen on 127.0.0.1, or say --insecure"
             )
+
+    @property
+    def precisions(self) -> dict[str, str]:
+        """`matmul_precision` by a model's name; by "" for the models without one."""
+        parts = (word.rpartition("=") for word in self.matmul_precision)
+        return {name: precision for name, _, precision in parts}
 
     @classmethod
     def read(
@@ -276,6 +291,18 @@ def _check_range(name: str, number: Any, range: str) -> None:
         raise ValueError(f"{name} is {number}; it must be {range}")
 
 
+def _check_precisions(precisions: Mapping[str, str]) -> None:
+    """Raise ValueError unless every model's precision is one that there is."""
+    known = get_args(MatmulPrecision)
+    for name, precision in precisions.items():
+        if precision not in known:
+            of = f" of {name!r}" if name else ""
+            choices = ", ".join(known)
+            raise ValueError(
+                f"matmul_precision{of} {precision!r} is not one of {choices}"
+            )
+
+
 def _check_tls(settings: Settings) -> None:
     """Raise ValueError unless the certificate, if one is given, can be used."""
     cert, key = settings.tls_cert, settings.tls_key
@@ -294,8 +321,6 @@ def _check_tls(settings: Settings) -> None:
 
 def _text_of(default: Any) -> str:
     """Write a default as `--help` shows it."""
-    if isinstance(default, tuple):  # shapes: no other default is a filled tuple
-        return ",".join(f"{rows}x{ticks}" for rows, ticks in default)
     if isinstance(default, float):
         return f"{default:g}" if math.isfinite(default) else "no limit"
     return str(default)
@@ -330,7 +355,7 @@ _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
     Path | None: Path,
     tuple[str, ...]: _parse_words,
     tuple[Path, ...]: _parse_paths,
-    tuple[Shape, ...]: parse_buckets,
+    tuple[Shape, ...] | None: parse_buckets,
 }
 """By a setting's type, how its text is read; another type reads its own text."""
 

@@ -62,10 +62,11 @@ class Calls:
         pool = jax.tree.map(jnp.copy, self._pool)
         return Calls(servable, self.executables._replace(advance=advance), pool)
 
-    def lower(self, servable: Servable, bucket: Bucket) -> Any:
-        """Return a bucket of another servable of the same state, not compiled yet."""
+    def trace(self, servable: Servable, bucket: Bucket) -> Any:
+        """Return a bucket of another servable of the same state, to be compiled."""
         words = packed(bucket, [])
-        return bucket_call(servable, bucket).lower(servable.weights, self._pool, words)
+        call = bucket_call(servable, self.executables.layout, bucket)
+        return call.trace(servable.weights, self._pool, words)
 
     def advance(self, bucket: Bucket, words: Any) -> Any:
         """Launch a call; return its scores, which may not be ready yet."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from saccade.server.engine.scheduler import Bucket
+from benchmarks.accelerator.network import CONFIG
+from saccade.server.engine.scheduler import Bucket, buckets_for
+
+SLOTS: Final = 1024
 
 
 class Sizes(NamedTuple):
@@ -40,12 +43,9 @@ def _buckets(*shapes: tuple[int, int]) -> tuple[Bucket, ...]:
 
 
 FULL: Final = Sizes(
-    buckets=_buckets(
-        (1, 1), (1, 16), (1, 64), (16, 1), (64, 1), (64, 4), (256, 1), (256, 4),
-        (1024, 1),
-    ),
+    buckets=buckets_for("cuda", SLOTS, CONFIG.tick_events),
     compared=_buckets((1, 1), (64, 1), (1024, 1)),
-    slots=1024,
+    slots=SLOTS,
     matrix=8192,
     copied_mib=1024,
     nodes=100,
@@ -53,7 +53,7 @@ FULL: Final = Sizes(
     engine_ticks=(1, 4, 16),
     feeders=4,
     engine_s=5.0,
-)  # fmt: skip
+)
 
 QUICK: Final = Sizes(
     buckets=_buckets((1, 1), (1, 16), (16, 1)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import cycle
@@ -10,11 +9,16 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.accelerator.calls import Calls, batches, error_of
 from benchmarks.accelerator.ceilings import Result, in_turn_s, percentiles
 from benchmarks.accelerator.expected import Expected
+from benchmarks.accelerator.network import CONFIG
 from benchmarks.accelerator.sizes import Sizes
+from saccade.model.backends import xla
+from saccade.model.inference import Weights
+from saccade.model.precision import SERVING_PRECISIONS, Precision
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.scheduler import Bucket
 
@@ -27,32 +31,47 @@ class Variant(NamedTuple):
 
     Attributes:
         options: Of the compiler.
-        servable: What the served network becomes.
+        precision: How its products multiply; None as those that are served.
     """
 
     options: dict[str, str]
-    servable: Callable[[Servable], Servable] = lambda served: served
+    precision: Precision | None = None
+
+    def servable(self, served: Servable) -> Servable:
+        """Return the network that this variant serves instead.
+
+        Raises:
+            ValueError: The variant names a precision, and native code serves.
+        """
+        if self.precision is None:
+            return served
+        if not isinstance(served.weights, Weights):
+            raise ValueError("native code multiplies in float32 alone")
+        backend = xla(CONFIG, served.weights, self.precision)
+        return served._replace(advance=partial(backend.advance, CONFIG))
 
 
-def _multiplied(precision: str, served: Servable) -> Servable:
-    """Return a network whose products have a precision unless they name their own."""
+def _highest(x: Any, matrix: Any) -> Any:
+    return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
 
-    def within(move: Callable[..., Any], *arguments: Any) -> Any:
-        with jax.default_matmul_precision(precision):
-            return move(*arguments)
 
-    in_rows = served.advance_rows
-    return served._replace(
-        advance=partial(within, served.advance),
-        advance_rows=partial(within, in_rows) if in_rows else None,
-    )
+def _split(x: Any, matrix: Any) -> Any:
+    """Multiply by three products of TF32 on CUDA, however small they are."""
+    three = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
+    split = partial(jnp.matmul, precision=three)
+    return jax.lax.platform_dependent(x, matrix, cuda=split, default=_highest)
+
+
+def _as_served(x: Any) -> Any:
+    return x
 
 
 VARIANTS: Final[dict[str, Variant]] = {
     "no command buffers": Variant({"xla_gpu_enable_command_buffer": ""}),
-    "tf32": Variant({}, partial(_multiplied, "tensorfloat32")),
-    "bf16": Variant({}, partial(_multiplied, "bfloat16")),
-    "highest": Variant({}, partial(_multiplied, "highest")),
+    "highest": Variant({}, Precision(_highest, _as_served)),
+    "tf32 x3": Variant({}, Precision(_split, _as_served)),
+    "tf32": Variant({}, SERVING_PRECISIONS["tf32"]),
+    "bf16": Variant({}, SERVING_PRECISIONS["bfloat16"]),
 }
 
 
@@ -95,7 +114,9 @@ def _compile(calls: Calls, sizes: Sizes) -> tuple[dict[str, Calls], dict[str, st
 def _variant(calls: Calls, sizes: Sizes, variant: Variant) -> Calls:
     servable = variant.servable(calls.servable)
     advance = {
-        bucket: calls.lower(servable, bucket).compile(compiler_options=variant.options)
+        bucket: calls.trace(servable, bucket)
+        .lower()
+        .compile(compiler_options=variant.options)
         for bucket in sizes.compared
     }
     return calls.variant(servable, advance)

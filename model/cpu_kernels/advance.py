@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import jax
 import jax.numpy as jnp
 
 from saccade.model.array_types import Array, Float, Int
 from saccade.model.config import ModelConfig
-from saccade.model.cpu_kernels.call import MOVED
+from saccade.model.cpu_kernels.call import MOVED_POOL, POOL
 from saccade.model.cpu_kernels.handler import target
-from saccade.model.cpu_kernels.packing import plan
+from saccade.model.cpu_kernels.packing import plan, row_layout
 from saccade.model.inference import Carry
-from saccade.model.readout import Readout
 
 _SINGLE: Final = {"complex64", "float32"}
 
@@ -26,26 +25,36 @@ def advance(
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
 ) -> tuple[Carry, Float[Array, "s k c"]]:
-    """Move many sessions by whole ticks; see `inference.advance`."""
+    """Move many sessions by whole ticks; see `inference.advance`.
+
+    Raises:
+        TypeError: The carries are in double precision.
+    """
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(carry)}
+    if wrong := kinds - _SINGLE:
+        raise TypeError(f"native code moves {_SINGLE}, not {wrong}: use XLA for these")
+    layout = row_layout(config)
     rows = jnp.arange(tokens.shape[0], dtype=jnp.int32)
-    return advance_rows(config, weights, carry, rows, tokens, dt_ms, ticks)
+    pool = layout.to_rows(carry)
+    moved, logits = advance_rows(config, weights, pool, rows, tokens, dt_ms, ticks)
+    return layout.to_carry(moved), logits
 
 
 def advance_rows(
     config: ModelConfig,
     weights: Float[Array, " n"],
-    pool: Carry,
+    pool: Float[Array, "r w"],
     rows: Int[Array, " s"],
     tokens: Int[Array, "s l"],
     dt_ms: Float[Array, "s l"],
     ticks: Int[Array, " s"],
-) -> tuple[Carry, Float[Array, "s k c"]]:
-    """Move some rows of a pool of carries, in place if the pool is donated.
+) -> tuple[Float[Array, "r w"], Float[Array, "s k c"]]:
+    """Move some rows of a pool, in place if the pool is donated.
 
     Args:
         config: The model's configuration.
         weights: From `pack`.
-        pool: Carries, leaves (n, ·).
+        pool: The sessions' carries, in `row_layout`.
         rows: The sessions' rows, (s,); those that move are distinct.
         tokens: (s, k·R) for k ticks of R events.
         dt_ms: Integration timesteps, (s, k·R), ms.
@@ -55,33 +64,23 @@ def advance_rows(
         The pool, and the logits after each tick, (s, k, c).
 
     Raises:
-        TypeError: The pool is in double precision.
+        ValueError: The pool's rows are not of this configuration.
     """
+    width = row_layout(config).width
+    if pool.dtype != jnp.float32 or pool.shape[1:] != (width,):
+        found = f"{pool.dtype} {pool.shape}"
+        raise ValueError(f"a pool is float32 (rows, {width}), not {found}")
     rows, tokens, ticks = (jnp.asarray(x, jnp.int32) for x in (rows, tokens, ticks))
     dt_ms = jnp.asarray(dt_ms, jnp.float32)
-    states = [*pool.ssm, *pool.readout[:MOVED]]
-    half_life_ms = pool.readout.half_life_ms
-    if wrong := {str(leaf.dtype) for leaf in (*states, half_life_ms)} - _SINGLE:
-        raise TypeError(f"native code moves {_SINGLE}, not {wrong}: use XLA for these")
-    sizes = plan(config, pool.readout.weight.size, *tokens.shape)
-    before = [jnp.asarray(sizes, jnp.int32), rows, tokens, dt_ms, ticks, weights]
-    results = _results(config, states, tokens.shape)
-    places = {len(before) + place: place for place in range(len(states))}
-    call = jax.ffi.ffi_call(target(), results, input_output_aliases=places)
-    *after, scores = call(*before, *states, half_life_ms)
-    moved = dict(zip(Readout._fields, after[-MOVED:], strict=False))  # no half-life
-    return Carry(tuple(after[:-MOVED]), pool.readout._replace(**moved)), scores
+    sizes = jnp.asarray(plan(config, pool.shape[0], *tokens.shape), jnp.int32)
+    sessions, events = tokens.shape
+    scores = (sessions, events // config.tick_events, config.num_classes)
+    results = [_shape(pool.shape), _shape(scores)]
+    in_place = {POOL: MOVED_POOL}
+    call = jax.ffi.ffi_call(target(), results, input_output_aliases=in_place)
+    moved, logits = call(sizes, rows, tokens, dt_ms, ticks, weights, pool)
+    return moved, logits
 
 
-def _results(
-    config: ModelConfig, states: list[Array], shape: tuple[int, ...]
-) -> list[jax.ShapeDtypeStruct]:
-    """Return the shapes of a call's results: the states, and the logits."""
-    sessions, events = shape
-    logits = (sessions, events // config.tick_events, config.num_classes)
-    moved = [_shape(leaf.shape, leaf.dtype) for leaf in states]
-    return [*moved, _shape(logits, jnp.float32)]
-
-
-def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+def _shape(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]

@@ -2,11 +2,12 @@
 
 The arguments are arrays in this order, each row after row:
 
-    plan | rows, tokens, gaps, ticks | weights | each layer's states | accumulators
+    plan | rows, tokens, gaps, ticks | weights | pool
 
-The results are, in place of the arguments, each layer's states and the accumulators
-except the half-life; and last the logits. The plan is int32: one `Plan`, then one
-`Layer` a layer. A field's position in its class is its position in the plan.
+The results are the pool, in place of the argument, and the logits. A row of the pool
+holds each layer's states, real parts then imaginary parts, and then the readout's
+accumulators; see `model.state_rows`. The plan is int32: one `Plan`, then one `Layer` a
+layer. A field's position in its class is its position in the plan.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ TOKENS: Final = 2
 GAPS: Final = 3
 TICKS: Final = 4
 WEIGHTS: Final = 5
-STATES: Final = 6
+POOL: Final = 6
+ARGUMENTS: Final = 7
 
-MOVED: Final = 5
-"""Number of accumulators that a call moves: all except the half-life."""
+# Positions of the results.
+MOVED_POOL: Final = 0
+LOGITS: Final = 1
+RESULTS: Final = 2
 
 
 class Plan(NamedTuple):
@@ -51,7 +55,9 @@ class Plan(NamedTuple):
         timed: See `choices.ReadoutCode`.
         averages: See `choices.ReadoutCode`.
         holds: Whether an input acts during its whole gap (zero-order hold).
-        rows: Rows of states and of accumulators; each session has one.
+        rows: Rows of the pool; each session has one.
+        width: Numbers in a row of the pool.
+        readout: The accumulators' place in a row.
         table: Part: every token's projections.
         decoder: Part: the decoder's kernel.
         decoder_bias: Part.
@@ -70,6 +76,8 @@ class Plan(NamedTuple):
     averages: int
     holds: int
     rows: int
+    width: int
+    readout: int
     table: int
     decoder: int
     decoder_bias: int
@@ -88,6 +96,7 @@ class Layer(NamedTuple):
         real_inputs: Input features.
         real_states: Complex states.
         real_outputs: Output features.
+        carry: The states' place in a row of the pool.
         rates_real: Part: the real parts of ΛΔ; see `LayerWeights` for the others.
     """
 
@@ -98,6 +107,7 @@ class Layer(NamedTuple):
     real_inputs: int
     real_states: int
     real_outputs: int
+    carry: int
     rates_real: int
     rates_imag: int
     B: int
@@ -170,7 +180,7 @@ def call_of(addresses: int) -> Call:
     """Return the call whose arguments' and then results' addresses lie there."""
     begin, weights = load_i64(addresses, PLAN), load_i64(addresses, WEIGHTS)
     plan = read_plan(begin, weights)
-    results = addresses + 8 * arguments(plan.layers)
+    results = addresses + 8 * ARGUMENTS
     return Call(plan, begin + PLAN_BYTES, weights, addresses, results)
 
 
@@ -182,18 +192,7 @@ def layer_of(call: Call, place: int) -> Layer:
 
 @compiled
 def row_of(call: Call, session: int) -> int:
-    """Return a session's row of states and accumulators, cut to the rows there are."""
+    """Return the address of a session's row, the nearest one that there is."""
     row = load_i32(load_i64(call.arguments, ROWS), session)
-    return min(max(row, 0), call.plan.rows - 1)
-
-
-@compiled
-def arguments(layers: int) -> int:
-    """Return the number of a call's arguments."""
-    return STATES + layers + MOVED + 1
-
-
-@compiled
-def results(layers: int) -> int:
-    """Return the number of a call's results."""
-    return layers + MOVED + 1
+    row = min(max(row, 0), call.plan.rows - 1)
+    return load_i64(call.results, MOVED_POOL) + 4 * row * call.plan.width

@@ -22,18 +22,18 @@ from numba.core import event
 
 from saccade.model.cpu_kernels import foreign
 from saccade.model.cpu_kernels.call import (
-    MOVED,
+    ARGUMENTS,
+    MOVED_POOL,
     PLAN,
     PLAN_BYTES,
-    STATES,
+    POOL,
+    RESULTS,
     TICKS,
     Call,
-    arguments,
     call_of,
     layer_of,
     read_layer,
     read_plan,
-    results,
 )
 from saccade.model.cpu_kernels.jobs import (
     abandon,
@@ -103,31 +103,28 @@ def _job_of(frame: int, threads: int) -> int:
     layers, tick = plan.layers, plan.tick
     size = max(BLOCK_ROWS * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
     ticks = foreign.argument(frame, TICKS)
-    addresses = arguments(layers) + results(layers)
+    addresses = ARGUMENTS + RESULTS
     most = plan.events // tick
     address = new_job(ticks, plan.sessions, most, size, threads, layers + 1, addresses)
     if address != 0:
         job = job_at(address)
-        _store_addresses(frame, job.addresses, layers)
+        _store_addresses(frame, job.addresses)
         sizes = sizes_of(call_of(job.addresses), job.size * tick)
         set_scratch_bytes(job, bytes_of(sizes))
     return address
 
 
 @compiled
-def _store_addresses(frame: int, addresses: int, layers: int) -> None:
-    """Store a call's addresses in its job; copy states that are not in place."""
-    count = arguments(layers)
-    for i in range(count):
+def _store_addresses(frame: int, addresses: int) -> None:
+    """Store a call's addresses in its job; copy a pool that is not in place."""
+    for i in range(ARGUMENTS):
         store_i64(addresses, i, foreign.argument(frame, i))
-    for i in range(results(layers)):
-        store_i64(addresses, count + i, foreign.result(frame, i))
-    for i in range(layers + MOVED):
-        source = foreign.argument(frame, STATES + i)
-        target = foreign.result(frame, i)
-        if source != target:
-            element = 8 if i < layers else 4
-            copy(target, source, foreign.argument_bytes(frame, STATES + i, element))
+    for i in range(RESULTS):
+        store_i64(addresses, ARGUMENTS + i, foreign.result(frame, i))
+    source = foreign.argument(frame, POOL)
+    target = foreign.result(frame, MOVED_POOL)
+    if source != target:
+        copy(target, source, foreign.argument_bytes(frame, POOL, 4))
 
 
 @merged

@@ -141,8 +141,7 @@ def run_block(call: Call, job: Job, scratch: Scratch, block: int) -> None:
         layer = layer_of(call, place)
         rows = _prepare(call, layer, scratch, rows, place)
         wait_for_stage(job, block, place)
-        states = load_i64(call.results, place)
-        _recur(call, job, layer, scratch, (begin, end), rows // (end - begin), states)
+        _recur(call, job, layer, scratch, (begin, end), rows // (end - begin))
         finish_stage(job, block, place)
         _mix(call, layer, scratch, rows)
     wait_for_stage(job, block, layers)
@@ -295,21 +294,18 @@ def _recur(
     scratch: Scratch,
     items: tuple[int, int],
     rows: int,
-    states: int,
 ) -> None:
     """Run the recurrence over items of `rows` rows each.
 
-    `scratch.drive` becomes the states of every row. `states` is the address of all
-    sessions' states, (rows, real_states), complex64.
+    `scratch.drive` becomes the states of every row.
     """
     size = layer.states
     begin, end = items
     for item in range(begin, end):
-        row = row_of(call, load_i32(job.sessions, item))
         tick = load_i32(job.ticks, item)
-        kept = states + 8 * row * layer.real_states
+        carry = row_of(call, load_i32(job.sessions, item)) + 4 * layer.carry
         if item == begin or tick == 0:
-            recurrence.split(kept, layer.real_states, size, scratch.state)
+            recurrence.read_state(carry, layer.real_states, size, scratch.state)
         at = 8 * (item - begin) * rows * size
         decay, drive = scratch.decay + at, scratch.drive + at
         if layer.stride > 1:
@@ -319,7 +315,7 @@ def _recur(
         else:
             recurrence.linear_scan(scratch.state, size, rows, decay, drive)
         if item + 1 == end or load_i32(job.ticks, item + 1) == 0:
-            recurrence.join(scratch.state, layer.real_states, size, kept)
+            recurrence.write_state(scratch.state, layer.real_states, size, carry)
 
 
 @compiled

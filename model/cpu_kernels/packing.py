@@ -8,6 +8,7 @@ matrices of products lie in strips; see `matmul`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import accumulate
 from math import prod
 from typing import Any, Final, NamedTuple
@@ -24,7 +25,9 @@ from saccade.model.cpu_kernels import choices
 from saccade.model.cpu_kernels.call import Layer, Plan
 from saccade.model.cpu_kernels.machine import LINE
 from saccade.model.cpu_kernels.matmul import in_strips
-from saccade.model.inference import Weights
+from saccade.model.inference import Carry, Weights
+from saccade.model.readout import Readout
+from saccade.model.state_rows import RowLayout
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,6 +56,19 @@ def layer_sizes(config: ModelConfig) -> list[Sizes]:
     ]
 
 
+@cache
+def row_layout(config: ModelConfig) -> RowLayout:
+    """Return the layout of a row of the pool."""
+    sizes = layer_sizes(config)
+    states = tuple(_struct((size.states,), jnp.complex64) for size in sizes)
+    mean, number = _struct((sizes[-1].outputs,), jnp.float32), _struct((), jnp.float32)
+    return RowLayout(Carry(states, Readout(mean, mean, *[number] * 4)))
+
+
+def _struct(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
 def padded(size: int) -> int:
     """Return a size, rounded up to whole lines."""
     return -(-size // LINE) * LINE
@@ -63,12 +79,12 @@ def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int
 
     Args:
         config: A configuration that is not `choices.unsupported`.
-        rows: Rows of states and accumulators.
+        rows: Rows of the pool.
         sessions: Sessions that have tokens.
         events: Tokens of each.
     """
     layers, parts = layer_sizes(config), iter(_begins(config))
-    readout = choices.readout(config)
+    readout, layout = choices.readout(config), row_layout(config)
     head = Plan(
         sessions=sessions,
         events=events,
@@ -83,13 +99,16 @@ def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int
         averages=readout.averages,
         holds=choices.holds(config),
         rows=rows,
+        width=layout.width,
+        readout=layout.columns[len(layers)].begin,
         table=next(parts),
         decoder=next(parts),
         decoder_bias=next(parts),
     )
     whole = [*map(int, head)]
-    for block, sizes in zip(blocks(config), layers, strict=True):
-        numbers = [block.stride, *map(padded, sizes), *sizes]
+    for place, (block, sizes) in enumerate(zip(blocks(config), layers, strict=True)):
+        carry = layout.columns[place].begin
+        numbers = [block.stride, *map(padded, sizes), *sizes, carry]
         missing = len(Layer._fields) - len(numbers)
         whole += Layer(*numbers, *(next(parts) for _ in range(missing)))
     return whole

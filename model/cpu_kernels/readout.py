@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from saccade.model.cpu_kernels.call import MOVED, STATES, Call, row_of
+from saccade.model.cpu_kernels.call import LOGITS, Call, row_of
 from saccade.model.cpu_kernels.functions import exp2
 from saccade.model.cpu_kernels.memory import copy, load_f32, load_i64, store_f32
 from saccade.model.cpu_kernels.vectors import (
@@ -26,6 +26,12 @@ _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)
 _EPSILON_MS: Final = np.float32(EPSILON_MS)
 
+# Places of the accumulators that are one number, behind the mean and its error.
+_WEIGHT: Final = 0
+_WEIGHT_ERROR: Final = 1
+_EXCESS: Final = 2
+_HALF_LIFE: Final = 3
+
 
 @compiled
 def read_out(
@@ -41,7 +47,8 @@ def read_out(
         x: Address of the last layer's outputs, in whole vectors; overwritten.
         width: Features.
     """
-    scale = _accumulate(call, row_of(call, session), elapsed_ms, x, width)
+    readout = row_of(call, session) + 4 * call.plan.readout
+    scale = _accumulate(call, readout, elapsed_ms, x, width)
     most = call.plan.events // call.plan.tick
     _decode(call, x, scale, width, 4 * (session * most + tick) * call.plan.classes)
 
@@ -49,16 +56,14 @@ def read_out(
 @compiled
 def repeat_last(call: Call, session: int, ticks: int, width: int) -> None:
     """Write a session's last logits into all places past its own ticks."""
-    layers = call.plan.layers
     most = call.plan.events // call.plan.tick
-    logits = load_i64(call.results, layers + MOVED)
+    logits = load_i64(call.results, LOGITS)
     size = 4 * call.plan.classes
     begin = session * most
     if ticks == 0:
-        row = row_of(call, session)
-        mean = load_i64(call.results, layers) + 4 * row * width
-        weight = load_f32(load_i64(call.results, layers + 2), row)
-        excess = load_f32(load_i64(call.results, layers + 4), row)
+        mean = row_of(call, session) + 4 * call.plan.readout
+        totals = mean + 8 * width
+        weight, excess = load_f32(totals, _WEIGHT), load_f32(totals, _EXCESS)
         scale = (weight + excess) / weight if weight > _ZERO else _ONE
         _decode(call, mean, scale, width, begin * size)
     last = logits + (begin + max(ticks - 1, 0)) * size
@@ -67,21 +72,18 @@ def repeat_last(call: Call, session: int, ticks: int, width: int) -> None:
 
 
 @compiled
-def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> Any:
-    """Move a row's accumulators; write into x the mean but for the returned scale."""
-    plan = call.plan
-    mean = load_i64(call.results, plan.layers) + 4 * row * width
-    mean_error = load_i64(call.results, plan.layers + 1) + 4 * row * width
-    weights = load_i64(call.results, plan.layers + 2)
-    weight_errors = load_i64(call.results, plan.layers + 3)
-    excesses = load_i64(call.results, plan.layers + 4)
-    half_lives = load_i64(call.arguments, STATES + plan.layers + MOVED)
+def _accumulate(call: Call, mean: int, elapsed_ms: float, x: int, width: int) -> Any:
+    """Move the accumulators that begin with a mean.
+
+    It writes into x the new mean but for a scale, and returns the scale.
+    """
+    plan, mean_error, totals = call.plan, mean + 4 * width, mean + 8 * width
     new = elapsed_ms if plan.timed else _ONE
     kept = _ZERO
     if plan.averages:
-        kept = first_lane(exp2(broadcast(-elapsed_ms / load_f32(half_lives, row))))
-    before = kept * load_f32(weights, row)
-    excess = kept * load_f32(excesses, row)
+        kept = first_lane(exp2(broadcast(-elapsed_ms / load_f32(totals, _HALF_LIFE))))
+    before = kept * load_f32(totals, _WEIGHT)
+    excess = kept * load_f32(totals, _EXCESS)
     share = new
     if plan.timed:
         share = new + _EPSILON_MS
@@ -100,12 +102,13 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
         store_partial(mean_error, v, some, lost)
         store_partial(mean, v, some, after)
         store(x, v, after)
-    more = new + kept * load_f32(weight_errors, row)
+    more = new + kept * load_f32(totals, _WEIGHT_ERROR)
     total = before + more
     added = total - before
-    store_f32(weights, row, total)
-    store_f32(weight_errors, row, (before - (total - added)) + (more - added))
-    store_f32(excesses, row, excess)
+    store_f32(totals, _WEIGHT, total)
+    lost = (before - (total - added)) + (more - added)
+    store_f32(totals, _WEIGHT_ERROR, lost)
+    store_f32(totals, _EXCESS, excess)
     return shares / weight if weight > _ZERO else _ONE
 
 
@@ -113,7 +116,7 @@ def _accumulate(call: Call, row: int, elapsed_ms: float, x: int, width: int) -> 
 def _decode(call: Call, mean: int, scale: Any, width: int, place: int) -> None:
     """Write the logits of a scaled mean, `place` bytes from the first logit."""
     plan = call.plan
-    logits = load_i64(call.results, plan.layers + MOVED) + place
+    logits = load_i64(call.results, LOGITS) + place
     for v in range(0, plan.classes, WIDTH):
         some = min(plan.classes - v, WIDTH)
         added = load_partial(plan.decoder_bias, v, some)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from saccade.model.cpu_kernels.functions import (
     complex_exp,
     complex_expm1,
@@ -17,7 +15,7 @@ from saccade.model.cpu_kernels.functions import (
     load_rates,
 )
 from saccade.model.cpu_kernels.machine import LINE
-from saccade.model.cpu_kernels.memory import load_f32, store_f32
+from saccade.model.cpu_kernels.memory import copy, load_f32, zero
 from saccade.model.cpu_kernels.vectors import (
     WIDTH,
     Lanes,
@@ -28,7 +26,6 @@ from saccade.model.cpu_kernels.vectors import (
     store,
 )
 
-_ZERO: Final = np.float32(0.0)
 _MORE: Final = WIDTH if WIDTH < LINE else 0
 """A recurrence waits for each sum: where a vector is short, two run side by side."""
 
@@ -162,19 +159,15 @@ def group_scan(state: int, size: int, count: int, rows: GroupRows) -> None:
 
 
 @compiled
-def split(source: int, real_size: int, size: int, state: int) -> None:
-    """Copy complex64 numbers, (real_size,), into a complex row, zeros behind."""
-    for p in range(real_size):
-        store_f32(state, p, load_f32(source, 2 * p))
-        store_f32(state, size + p, load_f32(source, 2 * p + 1))
-    for p in range(real_size, size):
-        store_f32(state, p, _ZERO)
-        store_f32(state, size + p, _ZERO)
+def read_state(carry: int, real_size: int, size: int, state: int) -> None:
+    """Copy a session's states, (2·real_size,), to a complex row, zeros behind each."""
+    zero(state, 8 * size)
+    copy(state, carry, 4 * real_size)
+    copy(state + 4 * size, carry + 4 * real_size, 4 * real_size)
 
 
 @compiled
-def join(state: int, real_size: int, size: int, target: int) -> None:
-    """Copy a complex row to complex64 numbers, (real_size,)."""
-    for p in range(real_size):
-        store_f32(target, 2 * p, load_f32(state, p))
-        store_f32(target, 2 * p + 1, load_f32(state, size + p))
+def write_state(state: int, real_size: int, size: int, carry: int) -> None:
+    """Copy a complex row to a session's states, (2·real_size,)."""
+    copy(carry, state, 4 * real_size)
+    copy(carry + 4 * real_size, state + 4 * size, 4 * real_size)

@@ -30,6 +30,7 @@ from saccade.model.backends import Backend, native, xla
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Carry, Weights
 from saccade.model.readout import init_readout
+from saccade.model.state_rows import RowLayout
 
 SHAPES: Final = ((1, 1), (8, 2))
 """The measured shapes, (sessions, ticks): a call's latency counts as much as a rate."""
@@ -100,9 +101,12 @@ def _call(
     tokens = rng.integers(config.num_embeddings, size=size, dtype=np.int32)
     dt_ms = rng.exponential(GAP_MS, size).astype(np.float32)
     batch = *map(jnp.asarray, (tokens, dt_ms)), jnp.full(rows, ticks, jnp.int32)
-    carry = _carry(config, weights, rows)
-    move = jax.jit(partial(backend.advance, config))
-    call = partial(_wait, move, backend.weights, carry, *batch)
+    fresh = _carry(weights)
+    layout = RowLayout(fresh)
+    pool = jnp.stack([layout.to_rows(fresh)] * rows)
+    move = jax.jit(backend.in_rows(config, layout))
+    places = jnp.arange(rows, dtype=jnp.int32)
+    call = partial(_wait, move, backend.weights, pool, places, *batch)
     call()
     return call
 
@@ -111,13 +115,12 @@ def _wait(move: Callable[..., Any], *arguments: Any) -> None:
     jax.block_until_ready(move(*arguments))  # type: ignore[no-untyped-call]
 
 
-def _carry(config: ModelConfig, weights: Weights, rows: int) -> Carry:
-    """Return new sessions' carries."""
+def _carry(weights: Weights) -> Carry:
+    """Return a new session's carry."""
     states = [layer.rates[0].size for layer in weights.layers]
-    readout = init_readout(len(weights.decoder.kernel), jnp.inf)
     return Carry(
-        tuple(jnp.zeros((rows, size), jnp.complex64) for size in states),
-        jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), readout),
+        tuple(jnp.zeros(size, jnp.complex64) for size in states),
+        init_readout(len(weights.decoder.kernel), jnp.inf),
     )
 
 

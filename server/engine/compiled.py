@@ -2,12 +2,14 @@
 
 Compilers have faults that depend on the batch's shape. So a model carries a canary,
 a short stream with its scores, and each bucket must reproduce those scores, in every
-row, before the model is served.
+row, before the model is served. On an accelerator the canary's calls are timed, too:
+what a launch costs beside the work decides how sessions are batched.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,22 +22,30 @@ import numpy as np
 import numpy.typing as npt
 from jaxlib.version import __version__ as jaxlib_version
 
+from saccade.model.state_rows import RowLayout, advance_rows
 from saccade.server.engine.errors import CanaryMismatch
+from saccade.server.engine.health import CanaryResult
 from saccade.server.engine.model_registry import Advance, PyTree, Servable
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.slots import (
-    PackedBatch,
-    advance_rows,
     extract,
     insert,
     make_pool,
     packed_size,
+    padding_rows,
     scratch_row,
     unpack,
 )
 
-CANARY_TOLERANCE: Final = 1e-3
-"""Largest error allowed, relative to the largest score; leaves room for TF32."""
+CANARY_TOLERANCES: Final[Mapping[str, float]] = {
+    "float32": 1e-4,
+    "tf32": 5e-3,
+    "bfloat16": 5e-2,
+}
+"""Largest error allowed, relative to the largest score, by a model's precision."""
+
+TIMED_CALLS: Final = 3
+"""Calls of a bucket that are timed; the fastest counts."""
 
 WHOLE_SESSION: Final = np.float32(np.inf)
 """The half-life of a readout that forgets nothing."""
@@ -49,18 +59,19 @@ class Executables(NamedTuple):
     """Compiled calls; a shape that was not compiled raises and never recompiles.
 
     Attributes:
-        fresh: half_life_ms -> one session's carry.
-        insert: (pool, row, carry) -> pool; the pool is donated.
-        extract: By a number of rows, (pool, rows) -> their numbers; see
-            `slots.extract`.
+        layout: Of the pool's rows.
+        fresh: half_life_ms -> a new session's numbers, (w,).
+        insert: (pool, row, numbers) -> pool; the pool is donated.
+        extract: By a number of rows, (pool, rows) -> their numbers, (rows, w).
         advance: By bucket, (weights, pool, words) -> (pool, logits), where the words
             are a batch in one array; the pool is donated.
     """
 
-    fresh: Callable[[np.float32], PyTree]
-    insert: Callable[[PyTree, np.int32, PyTree], PyTree]
-    extract: Mapping[int, Callable[..., dict[str, Any]]]
-    advance: Mapping[Bucket, Callable[..., tuple[PyTree, Any]]]
+    layout: RowLayout
+    fresh: Callable[[np.float32], Any]
+    insert: Callable[[Any, np.int32, Any], Any]
+    extract: Mapping[int, Callable[..., Any]]
+    advance: Mapping[Bucket, Callable[..., tuple[Any, Any]]]
 
 
 def compile_all(
@@ -68,23 +79,31 @@ def compile_all(
     slots: int,
     buckets: tuple[Bucket, ...],
     progress: Callable[[str], None],
-) -> tuple[Executables, PyTree]:
-    """Compile every call for a pool of this size; return the calls and the pool."""
-    progress("fresh rows")
-    fresh = jax.jit(servable.fresh).lower(_shape((), jnp.float32)).compile()
-    carry = fresh(WHOLE_SESSION)
-    pool = make_pool(carry, slots)
-    row = _shape((), jnp.int32)
-    inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, carry).compile()
+) -> tuple[Executables, Any]:
+    """Compile every call for a pool of this size; return the calls and the pool.
 
-    def compile_bucket(bucket: Bucket) -> Callable[..., tuple[PyTree, Any]]:
+    Raises:
+        TypeError: A leaf of the model's carry is neither float32 nor complex64.
+    """
+    progress("fresh rows")
+    half_life_ms = _shape((), jnp.float32)
+    layout = RowLayout(jax.eval_shape(servable.fresh, half_life_ms))
+    begin = partial(_fresh_row, servable, layout)
+    fresh = jax.jit(begin).lower(half_life_ms).compile()
+    numbers = fresh(WHOLE_SESSION)
+    pool = make_pool(numbers, slots)
+    row = _shape((), jnp.int32)
+    inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, numbers).compile()
+
+    def compile_bucket(bucket: Bucket) -> Callable[..., tuple[Any, Any]]:
         progress(f"bucket {bucket}")
         words = _shape((packed_size(bucket, servable.tick_events),), jnp.int32)
-        step = bucket_call(servable, bucket).lower(servable.weights, pool, words)
-        compiled: Callable[..., tuple[PyTree, Any]] = step.compile()
+        step = bucket_call(servable, layout, bucket)
+        compiled: Callable[..., tuple[Any, Any]]
+        compiled = step.lower(servable.weights, pool, words).compile()
         return compiled
 
-    def compile_extract(rows: int) -> Callable[..., dict[str, Any]]:
+    def compile_extract(rows: int) -> Callable[..., Any]:
         return jax.jit(extract).lower(pool, _shape((rows,), jnp.int32)).compile()
 
     with ThreadPoolExecutor(min(len(buckets), os.cpu_count() or 1)) as threads:
@@ -94,34 +113,26 @@ def compile_all(
         extracting = dict(
             zip(EXPORT_ROWS, threads.map(compile_extract, EXPORT_ROWS), strict=True)
         )
-    return Executables(fresh, inserting, extracting, advancing), pool
+    return Executables(layout, fresh, inserting, extracting, advancing), pool
 
 
-def bucket_call(servable: Servable, bucket: Bucket) -> Any:
+def _fresh_row(servable: Servable, layout: RowLayout, half_life_ms: Any) -> Any:
+    return layout.to_rows(servable.fresh(half_life_ms))
+
+
+def bucket_call(servable: Servable, layout: RowLayout, bucket: Bucket) -> Any:
     """Return the jitted (weights, pool, words) -> (pool, logits) of a bucket.
 
     `words` are a batch in one array; the pool is donated.
     """
-    move = partial(advance_rows, servable.advance)
-    if servable.advance_rows:
-        move = partial(_in_place, servable.advance_rows)
+    move = servable.advance_rows or partial(advance_rows, servable.advance, layout)
     return jax.jit(partial(_unpack_first, move, bucket), donate_argnums=1)
 
 
 def _unpack_first(
-    move: Callable[..., tuple[PyTree, Any]],
-    bucket: Bucket,
-    weights: PyTree,
-    pool: PyTree,
-    words: Any,
-) -> tuple[PyTree, Any]:
-    return move(weights, pool, unpack(words, bucket))
-
-
-def _in_place(
-    move: Advance, weights: PyTree, pool: PyTree, batch: PackedBatch
-) -> tuple[PyTree, Any]:
-    return move(weights, pool, *batch)
+    move: Advance, bucket: Bucket, weights: PyTree, pool: Any, words: Any
+) -> tuple[Any, Any]:
+    return move(weights, pool, *unpack(words, bucket))
 
 
 def keep_compiled(folder: Path) -> None:
@@ -134,20 +145,59 @@ def keep_compiled(folder: Path) -> None:
     set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def check_canary(servable: Servable, executables: Executables, pool: PyTree) -> PyTree:
+def check_canary(servable: Servable, executables: Executables, pool: Any) -> Any:
     """Run the canary through every bucket; return the pool, whose rows it has moved.
 
     Raises:
         CanaryMismatch: A bucket's scores are not the stored ones.
     """
+    return play_canary(servable, executables, pool)[0]
+
+
+def play_canary(
+    servable: Servable, executables: Executables, pool: Any
+) -> tuple[Any, CanaryResult]:
+    """Run `check_canary`; return the largest error of any bucket, too.
+
+    Raises:
+        CanaryMismatch: A bucket's scores are not the stored ones.
+    """
+    precision = servable.matmul_precision
+    tolerance = CANARY_TOLERANCES[precision]
     expected = np.asarray(servable.canary.logits, np.float64)
-    scale = max(float(np.abs(expected).max()), 1e-30)
+    scale, worst = max(float(np.abs(expected).max()), 1e-30), 0.0
     for bucket in executables.advance:
         pool, logits = _run_canary(servable, executables, pool, bucket)
         error = float(np.abs(logits - expected).max()) / scale
-        if not error <= CANARY_TOLERANCE:  # a NaN must fail too
-            raise CanaryMismatch(servable.name, str(bucket), platform(), error)
-    return pool
+        if not error <= tolerance:  # a NaN must fail too
+            found = CanaryResult(precision, error)
+            raise CanaryMismatch(servable.name, str(bucket), platform(), *found)
+        worst = max(worst, error)
+    return pool, CanaryResult(precision, worst)
+
+
+def time_calls(
+    servable: Servable, executables: Executables, pool: Any
+) -> tuple[Any, dict[Bucket, float]]:
+    """Run the canary's first ticks in every bucket again.
+
+    Returns:
+        The pool, whose rows have moved, and by bucket the seconds from a launch until
+        its scores are there.
+    """
+    seconds: dict[Bucket, float] = {}
+    total = len(servable.canary.tokens) // servable.tick_events
+    for bucket, call in executables.advance.items():
+        used = min(bucket.rows, scratch_row(pool))
+        piece = slice(min(bucket.ticks, total) * servable.tick_events)
+        words, taken = _repeat(bucket, used, servable, piece), []
+        for _ in range(TIMED_CALLS):
+            began_s = time.perf_counter()
+            pool, logits = call(servable.weights, pool, words)
+            np.asarray(logits)
+            taken.append(time.perf_counter() - began_s)
+        seconds[bucket] = min(taken)
+    return pool, seconds
 
 
 def platform() -> str:
@@ -156,35 +206,34 @@ def platform() -> str:
 
 
 def _run_canary(
-    servable: Servable, executables: Executables, pool: PyTree, bucket: Bucket
-) -> tuple[PyTree, npt.NDArray[np.float64]]:
+    servable: Servable, executables: Executables, pool: Any, bucket: Bucket
+) -> tuple[Any, npt.NDArray[np.float64]]:
     """Run the canary in every row of a bucket; return each row's last scores."""
-    rows = np.arange(bucket.rows, dtype=np.int32)
-    rows = np.minimum(rows, scratch_row(pool))
-    carry = executables.fresh(WHOLE_SESSION)
-    for row in np.unique(rows):
-        pool = executables.insert(pool, row, carry)
+    used = min(bucket.rows, scratch_row(pool))
+    fresh = executables.fresh(WHOLE_SESSION)
+    for row in range(used):
+        pool = executables.insert(pool, np.int32(row), fresh)
     size = servable.tick_events
     total = len(servable.canary.tokens) // size
     for start in range(0, total, bucket.ticks):
         ticks = min(bucket.ticks, total - start)
         piece = slice(start * size, (start + ticks) * size)
-        batch = _repeat(bucket, rows, servable, piece)
+        batch = _repeat(bucket, used, servable, piece)
         pool, logits = executables.advance[bucket](servable.weights, pool, batch)
-    owned = rows < scratch_row(pool)
-    return pool, np.asarray(logits, np.float64)[owned, ticks - 1]
+    return pool, np.asarray(logits, np.float64)[:used, ticks - 1]
 
 
 def _repeat(
-    bucket: Bucket, rows: npt.NDArray[np.int32], servable: Servable, piece: slice
+    bucket: Bucket, used: int, servable: Servable, piece: slice
 ) -> npt.NDArray[np.int32]:
-    """Return a batch, in one array, whose rows all hold a piece of the canary."""
+    """Return a batch, in one array, whose used rows hold a piece of the canary."""
     words = np.zeros(packed_size(bucket, servable.tick_events), np.int32)
-    batch, events = unpack(words, bucket), piece.stop - piece.start
-    batch.rows[:] = rows
-    batch.ticks[:] = events // servable.tick_events
-    batch.tokens[:, :events] = servable.canary.tokens[piece]
-    batch.dt_ms[:, :events] = servable.canary.dt_ms[piece]
+    batch, events = unpack(words, bucket), piece.stop - (piece.start or 0)
+    batch.rows[:used] = np.arange(used)
+    batch.rows[used:] = padding_rows(used, bucket.rows - used)
+    batch.ticks[:used] = events // servable.tick_events
+    batch.tokens[:used, :events] = servable.canary.tokens[piece]
+    batch.dt_ms[:used, :events] = servable.canary.dt_ms[piece]
     return words
 
 

@@ -191,9 +191,9 @@ class Device:
         """Compile every model; only then is any ready, since this thread is busy."""
         for name, pool in self.pools.items():
             self._prepare(name, pool)
-        for name in self.pools:
+        for name, pool in self.pools.items():
             if self._status.failure(name) is None:
-                self._status.ready(name)
+                self._status.ready(name, pool.canary)
 
     def _prepare(self, name: str, pool: Pool) -> None:
         try:
@@ -245,7 +245,7 @@ class Device:
             # A new dict: other threads read the old one meanwhile.
             self.pools = {**self.pools, pool.model: pool}
             self._turns.append(pool.model)
-            self._status.add(pool.model)
+            self._status.add(pool.model, pool.canary)
         added.set_result(new)
 
     def _remove(self, model: str) -> None:

@@ -32,7 +32,7 @@ class Engine:
     Args:
         servables: The models to begin with.
         slots: Sessions of each model that are on the device at one time.
-        buckets: Shapes to compile.
+        buckets: Shapes to compile; None for those that suit the device.
         backlog_events: Events that one session may have waiting.
         observer: Counts.
 
@@ -44,7 +44,7 @@ class Engine:
         self,
         servables: Sequence[Servable],
         slots: int,
-        buckets: tuple[Bucket, ...],
+        buckets: tuple[Bucket, ...] | None,
         backlog_events: int,
         observer: Observer,
     ) -> None:

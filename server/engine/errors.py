@@ -117,12 +117,14 @@ class CanaryMismatch(EngineError):
     model: str
     bucket: str
     platform: str
+    precision: str
     error: float
 
     def __str__(self) -> str:
         return (
             f"model {self.model!r} refused: bucket {self.bucket} on {self.platform} "
-            f"misses the stored scores by {self.error:.2g} of the largest"
+            f"misses the stored scores by {self.error:.2g} of the largest, which is "
+            f"more than {self.precision} may"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from saccade.server.engine.errors import EngineError, NotReady
 
@@ -15,17 +15,31 @@ HUNG_S: Final = 30.0
 State = Literal["starting", "ready", "failed", "stopped"]
 
 
+class CanaryResult(NamedTuple):
+    """How well the compiled buckets of a model reproduce its canary.
+
+    Attributes:
+        matmul_precision: The least that the device may multiply in.
+        error: The largest of any bucket, relative to the largest score.
+    """
+
+    matmul_precision: str
+    error: float
+
+
 @dataclass(frozen=True)
 class ModelHealth:
     """One model's state, and the reason where it is not ready.
 
     Attributes:
         compiling: What is being compiled; empty where nothing is.
+        canary: Of the model's verification; None before it.
     """
 
     state: State
     reason: str = ""
     compiling: str = ""
+    canary: CanaryResult | None = None
 
 
 @dataclass(frozen=True)
@@ -107,13 +121,13 @@ class Status:
             raise NotReady("the server stops")
         self._set(model, ModelHealth("starting", f"compiling {what}", what))
 
-    def add(self, model: str) -> None:
+    def add(self, model: str, canary: CanaryResult | None = None) -> None:
         """Add a model, which is ready unless the engine stops."""
         with self._lock:
             states = {entry.state for entry in self._models.values()}
             stopped = ModelHealth("stopped", "the server stops")
             self._models[model] = (
-                stopped if "stopped" in states else ModelHealth("ready")
+                stopped if "stopped" in states else ModelHealth("ready", canary=canary)
             )
 
     def remove(self, model: str) -> None:
@@ -122,9 +136,9 @@ class Status:
             del self._models[model]
             self._errors.pop(model, None)
 
-    def ready(self, model: str) -> None:
+    def ready(self, model: str, canary: CanaryResult | None = None) -> None:
         """Record that a model may take sessions."""
-        self._set(model, ModelHealth("ready"))
+        self._set(model, ModelHealth("ready", canary=canary))
 
     def fail(self, model: str, error: EngineError) -> None:
         """Record that a model is lost; the first reason stands."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import jax
@@ -18,6 +19,7 @@ from saccade.model.classifier import fold, init_carry
 from saccade.model.config import ModelConfig
 from saccade.model.inference import Weights
 from saccade.model.manifest import Manifest
+from saccade.model.precision import SERVING_PRECISIONS
 from saccade.server.engine.backend_choice import kept_ratio
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.native_code import NativeCompiler, mark_compiled
@@ -39,6 +41,7 @@ def load_models(
     execution: str = "fastest",
     compiler: NativeCompiler | None = None,
     kept: Path | None = None,
+    precisions: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ServedModel]:
     """Load checkpoints, the released ones where no path is given.
 
@@ -48,19 +51,26 @@ def load_models(
         compiler: Compiles native code meanwhile, if any process does.
         kept: A folder that keeps which backend is faster for each network. Native code
             is taken wherever it runs and XLA was not found to be faster.
+        precisions: One of `SERVING_PRECISIONS` by the name of a model, and by `""` for
+            the others; float32 without any.
 
     Raises:
         CheckpointError: A folder holds no sound checkpoint; names file and reason.
-        ValueError: Two checkpoints have one name, or there is no checkpoint.
+        ValueError: Two checkpoints have one name, there is no checkpoint, or a
+            precision is for a model that is not among them.
     """
     models = [
-        load_model(path, execution, compiler, kept) for path in paths or released()
+        load_model(path, execution, compiler, kept, precisions)
+        for path in paths or released()
     ]
     if not models:
         raise ValueError("there is no checkpoint to serve; name one with --model PATH")
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise ValueError(f"two checkpoints have one name: {', '.join(names)}")
+    if unknown := sorted(precisions.keys() - {"", *names}):
+        known = ", ".join(names)
+        raise ValueError(f"a precision is for {unknown[0]!r}; the models are {known}")
     return models
 
 
@@ -69,6 +79,7 @@ def load_model(
     execution: str = "fastest",
     compiler: NativeCompiler | None = None,
     kept: Path | None = None,
+    precisions: Mapping[str, str] = MappingProxyType({}),
 ) -> ServedModel:
     """Load one checkpoint; arguments as for `load_models`.
 
@@ -79,7 +90,9 @@ def load_model(
     manifest = checkpoint.manifest
     variables = jax.device_put(checkpoint.variables)  # once, not with every call
     config = manifest.config
-    chosen, measured = _faster(config, fold(config, variables), execution, kept)
+    precision = precisions.get(manifest.name, precisions.get("", "float32"))
+    run = partial(BACKENDS[execution], precision=SERVING_PRECISIONS[precision])
+    chosen, measured = _faster(config, fold(config, variables), run, kept)
     servable = Servable(
         name=manifest.name,
         tick_events=config.tick_events,
@@ -95,8 +108,9 @@ def load_model(
         prepare=partial(compile_native, chosen.prepare, compiler)
         if chosen.prepare
         else None,
+        matmul_precision=precision,
     )
-    LOG.info("%s: executed as %s", servable.key, chosen.name)
+    LOG.info("%s: executed as %s, %s", servable.key, chosen.name, precision)
     return ServedModel(
         servable=servable,
         labels=tuple(manifest.labels),
@@ -111,10 +125,13 @@ def load_model(
 
 
 def _faster(
-    config: ModelConfig, weights: Weights, execution: str, kept: Path | None
+    config: ModelConfig,
+    weights: Weights,
+    run: Callable[..., Backend],
+    kept: Path | None,
 ) -> tuple[Backend, bool]:
     """Return the backend to run, and whether it is known which one is faster here."""
-    chosen = BACKENDS[execution](config, weights)
+    chosen = run(config, weights)
     if not chosen.prepare:
         return chosen, True
     ratio = None if kept is None else kept_ratio(config, kept)

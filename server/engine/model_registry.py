@@ -50,9 +50,12 @@ class Servable(NamedTuple):
         canary: The stream and scores that every compiled bucket must reproduce.
         version: Tells apart models of one name; empty where there is one.
         advance_rows: (weights, pool, rows[s], tokens, dt_ms, ticks) -> pool, logits;
-            moves those rows of a pool in place. Without it `advance` is used.
+            moves those rows of a pool in place (see `model.state_rows`). Without it
+            `advance` is used.
         prepare: Compiles code that several models share. It calls its argument
             meanwhile with what it does, which may raise to end the compilation.
+        matmul_precision: One of `SERVING_PRECISIONS`: the least that `advance` may
+            multiply in, by which the canary's error is judged.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Servable(NamedTuple):
     version: str = ""
     advance_rows: Advance | None = None
     prepare: Callable[[Callable[[str], None]], None] | None = None
+    matmul_precision: str = "float32"
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ the pages that the events came in.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.state_rows import RowLayout, RowLeaves
 from saccade.server.engine import host_kernels
 from saccade.server.engine.commands import Submit
 from saccade.server.engine.compiled import (
@@ -24,22 +26,28 @@ from saccade.server.engine.compiled import (
     Executables,
     check_canary,
     compile_all,
+    play_canary,
+    time_calls,
 )
 from saccade.server.engine.errors import RowMismatch
+from saccade.server.engine.health import CanaryResult
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.model_registry import PyTree, Servable
+from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import DeviceOutput, ExportedRow, PagesDone
 from saccade.server.engine.page_queues import PageQueues
-from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
-from saccade.server.engine.slots import (
-    RowLayout,
-    RowLeaves,
-    make_pool,
-    packed_size,
-    unpack,
+from saccade.server.engine.scheduler import (
+    ACCELERATOR_LAUNCH_COST,
+    LAUNCH_COST,
+    Batch,
+    Bucket,
+    Scheduler,
+    buckets_for,
+    fit_launch_cost,
 )
+from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
 
+LOG: Final = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int32]
 NO_LEASE: Final = -1
 """The generation of a slot that no session holds."""
@@ -93,7 +101,7 @@ class _PendingExports(NamedTuple):
 
     ports: list[int]
     leases: list[Lease]
-    parts: dict[str, Any]
+    numbers: Any
 
 
 class Pool:
@@ -102,19 +110,31 @@ class Pool:
     Args:
         servable: The model.
         slots: Sessions that the pool has rows for.
-        buckets: Shapes to compile.
+        buckets: Shapes to compile; None for those that suit the device.
+
+    Attributes:
+        canary: Of the last preparation; None before it.
     """
 
     def __init__(
-        self, servable: Servable, slots: int, buckets: tuple[Bucket, ...]
+        self,
+        servable: Servable,
+        slots: int,
+        buckets: tuple[Bucket, ...] | None = None,
     ) -> None:
+        self._on_cpu = jax.default_backend() == "cpu"
+        if buckets is None:
+            platform = jax.default_backend()
+            buckets = buckets_for(platform, slots, servable.tick_events)
         self.model = servable.key
         self.tick_events = servable.tick_events
         self.restarts = 0
+        self.canary: CanaryResult | None = None
         self._servable = servable
         self._slots = slots
         self._buckets = buckets
-        self._scheduler = Scheduler(buckets, slots)
+        cost = LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST
+        self._scheduler = Scheduler(buckets, slots, cost)
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)
         self._ports = np.zeros(slots, np.int32)
@@ -123,10 +143,10 @@ class Pool:
             bucket: [_new_words(bucket, self.tick_events) for _ in range(IN_FLIGHT)]
             for bucket in buckets
         }
-        self._rows: PyTree = None
+        self._rows: Any = None
         self._executables: Executables | None = None
-        self._fresh: PyTree = None
-        self._layout: RowLayout
+        self._fresh: Any = None
+        self._padding = padding_rows(slots, max(bucket.rows for bucket in buckets))
         self._asked: list[tuple[int, Lease]] = []
         self._exports: list[_PendingExports] = []
         self._dropped: list[tuple[int, PagesDone]] = []
@@ -152,11 +172,27 @@ class Pool:
             self._servable, self._slots, self._buckets, progress
         )
         progress("canary")
-        self._rows = check_canary(self._servable, executables, rows)
+        self._rows, self.canary = play_canary(self._servable, executables, rows)
+        LOG.info(
+            "%s: the canary misses its scores by %.1e of the largest, %s",
+            self.model,
+            self.canary.error,
+            self.canary.matmul_precision,
+        )
+        if not self._on_cpu:
+            self._rows = self._measure(executables, self._rows)
         self._executables = executables
         self._fresh = executables.fresh(WHOLE_SESSION)
-        self._layout = RowLayout(self._fresh)
         return time.perf_counter() - began_s
+
+    def _measure(self, executables: Executables, rows: Any) -> Any:
+        """Set what a launch costs by the canary's calls; return the rows."""
+        rows, seconds = time_calls(self._servable, executables, rows)
+        cost = fit_launch_cost(seconds, ACCELERATOR_LAUNCH_COST)
+        self._scheduler.launch_cost = cost
+        times = ", ".join(f"{bucket} {1e3 * s:.2f} ms" for bucket, s in seconds.items())
+        LOG.info("%s: a launch costs %.0f ticks; calls: %s", self.model, cost, times)
+        return rows
 
     def restart(self) -> None:
         """Make new rows after a failure; the old ones and their sessions are gone.
@@ -193,7 +229,7 @@ class Pool:
         Raises:
             RowMismatch: The exported row is not one of this model.
         """
-        self._place(port, lease, self._carry_of(leaves))
+        self._place(port, lease, self._numbers_of(leaves))
 
     def export(self, port: int, lease: Lease) -> None:
         """Have a row copied to the host before the next batch moves it."""
@@ -208,19 +244,19 @@ class Pool:
             size = next(rows for rows in EXPORT_ROWS if rows >= len(asked))
             rows = np.full(size, self._slots, np.int32)  # the scratch row
             rows[: len(asked)] = [lease.slot for _, lease in asked]
-            parts = self._compiled.extract[size](self._rows, rows)
+            numbers = self._compiled.extract[size](self._rows, rows)
             ports, leases = zip(*asked, strict=True)
-            self._exports.append(_PendingExports([*ports], [*leases], parts))
+            self._exports.append(_PendingExports([*ports], [*leases], numbers))
 
     def take_exports(self) -> list[tuple[int, DeviceOutput]]:
         """Wait for the copies that were launched; return each with its front end."""
         exports, self._exports = self._exports, []
         rows: list[tuple[int, DeviceOutput]] = []
-        for ports, leases, parts in exports:
-            host = {dtype: np.asarray(part) for dtype, part in parts.items()}
-            for k, (port, lease) in enumerate(zip(ports, leases, strict=True)):
-                row = {dtype: part[k].copy() for dtype, part in host.items()}
-                rows.append((port, ExportedRow(lease, RowLeaves(self._layout, row))))
+        for ports, leases, numbers in exports:
+            host = np.asarray(numbers)
+            for row, port, lease in zip(host, ports, leases, strict=False):
+                leaves = RowLeaves(self._layout, row.copy())
+                rows.append((port, ExportedRow(lease, leaves)))
         return rows
 
     def submit(self, port: int, submit: Submit) -> None:
@@ -278,22 +314,26 @@ class Pool:
         assert self._executables is not None
         return self._executables
 
+    @property
+    def _layout(self) -> RowLayout:
+        return self._compiled.layout
+
     def _holds(self, lease: Lease) -> bool:
         return bool(self._generations[lease.slot] == lease.generation)
 
-    def _place(self, port: int, lease: Lease, carry: PyTree) -> None:
+    def _place(self, port: int, lease: Lease, numbers: Any) -> None:
         self.begin_exports()  # of what the row holds now
         self._drop(lease.slot)
         self._generations[lease.slot] = lease.generation
         self._ports[lease.slot] = port
-        self._rows = self._compiled.insert(self._rows, np.int32(lease.slot), carry)
+        self._rows = self._compiled.insert(self._rows, np.int32(lease.slot), numbers)
 
-    def _carry_of(self, leaves: Sequence[npt.NDArray[Any]]) -> PyTree:
-        shapes = jax.tree.leaves(self._fresh)
-        found = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        if found != [(shape.shape, shape.dtype) for shape in shapes]:
+    def _numbers_of(
+        self, leaves: Sequence[npt.NDArray[Any]]
+    ) -> npt.NDArray[np.float32]:
+        if not self._layout.fits(leaves):
             raise RowMismatch(self._servable.name)
-        return jax.tree.unflatten(jax.tree.structure(self._fresh), [*leaves])
+        return self._layout.to_row(leaves)
 
     def _drop(self, slot: int) -> None:
         """Return the pages that wait for a slot."""
@@ -333,7 +373,7 @@ class Pool:
         stock.append(words)
         packed, used = unpack(words, batch.bucket), len(batch.slots)
         packed.rows[:used] = batch.slots
-        packed.rows[used:] = self._slots  # the scratch row
+        packed.rows[used:] = self._padding[: len(packed.rows) - used]
         packed.ticks[:used] = batch.counts
         packed.ticks[used:] = 0
         packed.tokens[used:] = 0

@@ -9,7 +9,7 @@ ones, and gets all the capacity that they leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,7 +19,19 @@ from saccade.server.engine import host_kernels
 from saccade.server.engine.host_kernels import FIRST, LAST, NONE, SLOTS, TICKS
 
 LAUNCH_COST: Final = 2.0
-"""Cost of one call besides its rows × ticks, in units of one row's tick."""
+"""Cost of one call besides its rows × ticks, in units of one row's tick, on a CPU."""
+
+ACCELERATOR_LAUNCH_COST: Final = 256.0
+"""The same of an accelerator where it was not measured, or not soundly."""
+
+MOST_LAUNCH_COST: Final = 65536.0
+"""Where a call takes as long however large it is, the fewest calls are the best."""
+
+LEAST_SIZES: Final = 3
+"""Sizes of calls through which a line is fitted, at least."""
+
+MOST_EVENTS: Final = 262_144
+"""Events of one call, at most: more would keep the others waiting for milliseconds."""
 
 
 class Bucket(NamedTuple):
@@ -30,6 +42,59 @@ class Bucket(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.rows}x{self.ticks}"
+
+
+CPU_BUCKETS: Final = tuple(
+    Bucket(*shape) for shape in ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
+)
+ACCELERATOR_BUCKETS: Final = tuple(
+    Bucket(*shape)
+    for shape in (
+        *((1, 1), (1, 16), (1, 64)),
+        *((16, 1), (64, 1), (64, 4), (256, 1), (256, 4), (1024, 1)),
+    )
+)
+"""A call of few events costs an accelerator its launches: so shapes are far apart."""
+
+
+def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ...]:
+    """Return the shapes to compile for a model, in order.
+
+    Args:
+        platform: JAX's name of the device's kind.
+        slots: Sessions in the pool; no shape has more rows.
+        tick_events: Events of a tick; no shape has more than `MOST_EVENTS`, unless it
+            is one tick of one session.
+    """
+    shapes = CPU_BUCKETS if platform == "cpu" else ACCELERATOR_BUCKETS
+    most_ticks = max(MOST_EVENTS // tick_events, 1)
+    fitting = set()
+    for rows, ticks in shapes:
+        few = min(rows, slots, most_ticks)
+        fitting.add(Bucket(few, min(ticks, most_ticks // few)))
+    return tuple(sorted(fitting))
+
+
+def fit_launch_cost(seconds: Mapping[Bucket, float], otherwise: float) -> float:
+    """Return a launch's cost in units of one row's tick, from measured calls.
+
+    The least-squares line through (rows × ticks, seconds) has a launch's seconds at 0,
+    and a tick's as its slope.
+
+    Args:
+        seconds: How long a call of each bucket takes.
+        otherwise: Returned where the line makes no sense: it falls, begins below 0, or
+            goes through fewer than three sizes.
+    """
+    work = np.array([rows * ticks for rows, ticks in seconds], np.float64)
+    if len(set(work.tolist())) < LEAST_SIZES:
+        return otherwise
+    terms = np.stack([np.ones_like(work), work], axis=1)
+    times = np.array([*seconds.values()], np.float64)
+    launch_s, tick_s = np.linalg.lstsq(terms, times)[0].tolist()
+    if not (launch_s > 0.0 and tick_s > 0.0):  # a NaN, too
+        return otherwise
+    return min(float(launch_s / tick_s), MOST_LAUNCH_COST)
 
 
 class Batch(NamedTuple):
@@ -63,6 +128,9 @@ class Scheduler:
         buckets: The compiled shapes.
         slots: Slots are numbered below this.
         launch_cost: See `LAUNCH_COST`.
+
+    Attributes:
+        launch_cost: May be set while nothing waits.
     """
 
     def __init__(
@@ -74,7 +142,7 @@ class Scheduler:
                 "a scheduler needs buckets of at least one row and one tick"
             )
         self._shapes = np.array(self._buckets, np.int64)
-        self._launch_cost = launch_cost
+        self.launch_cost = launch_cost
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
         self._counts = np.empty(most_rows, np.int32)
@@ -120,7 +188,7 @@ class Scheduler:
         best = host_kernels.choose_bucket(
             *self._queue[:3],
             self._shapes,
-            self._launch_cost,
+            self.launch_cost,
             self._front,
             self._counts,
         )

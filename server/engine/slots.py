@@ -1,15 +1,14 @@
-"""The pool's arrays: one row of state a slot, and one row of scratch.
+"""The pool's rows: one a slot, and one of scratch; and batches that move them.
 
-A pool is a pytree whose leaves have a leading axis of `slots + 1`. The last row
-belongs to no session: rows that only fill a batch up to its bucket point there. (They
-must not point at index -1, which would wrap to a row by accident of the pool's size.)
+A pool is one float32 array, `(slots + 1, width)`; see `model.state_rows`. The last row
+belongs to no session: a copy to the host that is padded reads it. Rows that only fill a
+batch up to its bucket have a number past the pool (`padding_rows`), and are not
+written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import prod
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.array_types import Array, Float, Int
-from saccade.server.engine.model_registry import Advance, PyTree
 from saccade.server.engine.scheduler import Bucket
 
 AnyArray: TypeAlias = Any
@@ -62,97 +60,28 @@ def unpack(words: Int[AnyArray, " n"], bucket: Bucket) -> PackedBatch:
     return PackedBatch(rows, tokens.reshape(size, -1), dt_ms.reshape(size, -1), ticks)
 
 
-def make_pool(fresh: PyTree, slots: int) -> PyTree:
+def make_pool(fresh: Float[Array, " w"], slots: int) -> Float[Array, "n w"]:
     """Return a pool whose `slots + 1` rows are all `fresh`."""
-
-    def repeat(leaf: Array) -> Array:
-        return jnp.repeat(jnp.asarray(leaf)[None], slots + 1, axis=0)
-
-    return jax.tree.map(repeat, fresh)
+    return jnp.repeat(jnp.asarray(fresh)[None], slots + 1, axis=0)
 
 
-def scratch_row(pool: PyTree) -> int:
+def scratch_row(pool: Float[Array, "n w"]) -> int:
     """Return the index of the row that no session owns."""
-    return int(jax.tree.leaves(pool)[0].shape[0]) - 1
+    return int(pool.shape[0]) - 1
 
 
-def insert(pool: PyTree, row: Int[Array, ""], carry: PyTree) -> PyTree:
-    """Write one session's carry into a row."""
-    return jax.tree.map(lambda leaf, value: leaf.at[row].set(value), pool, carry)
+def padding_rows(slots: int, count: int) -> npt.NDArray[np.int32]:
+    """Return numbers for rows of a batch that are no session's: past the pool."""
+    return np.arange(slots + 1, slots + 1 + count, dtype=np.int32)
 
 
-def extract(pool: PyTree, rows: Int[Array, " n"]) -> dict[str, Array]:
-    """Read rows of the pool: one array `(n, w)` for each type of number in it."""
-    parts: dict[str, list[Array]] = {}
-    for leaf in jax.tree.leaves(pool):
-        flat = leaf[rows].reshape(len(rows), -1)
-        parts.setdefault(str(leaf.dtype), []).append(flat)
-    return {dtype: jnp.concatenate(each, axis=1) for dtype, each in parts.items()}
+def insert(
+    pool: Float[Array, "n w"], row: Int[Array, ""], numbers: Float[Array, " w"]
+) -> Float[Array, "n w"]:
+    """Write one session's numbers into a row."""
+    return pool.at[row].set(numbers)
 
 
-class RowLayout:
-    """Where the leaves of a carry lie in the rows that `extract` returns."""
-
-    def __init__(self, carry: PyTree) -> None:
-        self.leaves: list[tuple[str, slice, tuple[int, ...]]] = []
-        ends: dict[str, int] = {}
-        for leaf in jax.tree.leaves(carry):
-            dtype, begin = str(leaf.dtype), ends.get(str(leaf.dtype), 0)
-            ends[dtype] = begin + prod(leaf.shape)
-            self.leaves.append((dtype, slice(begin, ends[dtype]), leaf.shape))
-
-
-class RowLeaves(Sequence[npt.NDArray[Any]]):
-    """The arrays of one row, cut out of it when they are asked for.
-
-    Args:
-        layout: Where they lie.
-        parts: The row's numbers by their type, each (w,).
-    """
-
-    def __init__(self, layout: RowLayout, parts: dict[str, npt.NDArray[Any]]) -> None:
-        self._layout = layout
-        self._parts = parts
-
-    def __len__(self) -> int:
-        return len(self._layout.leaves)
-
-    @overload
-    def __getitem__(self, index: int) -> npt.NDArray[Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[npt.NDArray[Any]]: ...
-
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        dtype, part, shape = self._layout.leaves[index]
-        return self._parts[dtype][part].reshape(shape)
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self[k] for k in range(len(self)))
-
-
-def advance_rows(
-    advance: Advance, weights: PyTree, pool: PyTree, batch: PackedBatch
-) -> tuple[PyTree, Array]:
-    """Move some rows of the pool and leave the rest as they are.
-
-    Args:
-        advance: The model's `Servable.advance`.
-        weights: The model's weights.
-        pool: All rows; donated by the compiled caller.
-        batch: Which rows move, by how many ticks, over which events.
-
-    Returns:
-        The pool, and the logits `(s, k, c)` of the batch's rows after each tick.
-    """
-    rows, tokens, dt_ms, ticks = batch
-    carry = jax.tree.map(lambda leaf: leaf[rows], pool)
-    moved, logits = advance(weights, carry, tokens, dt_ms, ticks)
-
-    def scatter(leaf: Array, before: Array, after: Array) -> Array:
-        active = (ticks > 0).reshape((-1,) + (1,) * (before.ndim - 1))
-        return leaf.at[rows].set(jnp.where(active, after, before))
-
-    return jax.tree.map(scatter, pool, carry, moved), logits
+def extract(pool: Float[Array, "n w"], rows: Int[Array, " m"]) -> Float[Array, "m w"]:
+    """Read rows of the pool."""
+    return pool[rows]

@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from saccade.server.engine.health import ModelHealth
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import SessionDeleted
 from saccade.server.sessions.registry import LiveSession
@@ -33,9 +34,19 @@ class ModelDescription(BaseModel):
 
 
 class ListedModel(ModelDescription):
-    """A model, and whether it is ready."""
+    """A model, whether it is ready, and how exactly it computes.
+
+    Attributes:
+        state: `starting`, `ready`, `failed` or `stopped`.
+        matmul_precision: The least that the device may multiply in; null before the
+            model is verified.
+        canary_error: The largest error of the model's stored scores, relative to the
+            largest score.
+    """
 
     state: str
+    matmul_precision: str | None = None
+    canary_error: float | None = None
 
 
 class ModelList(BaseModel):
@@ -91,6 +102,16 @@ def describe(model: ServedModel) -> dict[str, Any]:
     }
 
 
+def verified(health: ModelHealth) -> dict[str, Any]:
+    """Return the fields that a `ListedModel` has beside its description."""
+    precision, error = health.canary or (None, None)
+    return {
+        "state": health.state,
+        "matmul_precision": precision,
+        "canary_error": error,
+    }
+
+
 def model_routes(service: Service) -> APIRouter:
     """Return the route that lists the models."""
     router = APIRouter()
@@ -100,7 +121,7 @@ def model_routes(service: Service) -> APIRouter:
         health = service.engine.health.models
         return ModelList(
             models=[
-                ListedModel(**describe(model), state=health[model.key].state)
+                ListedModel(**describe(model), **verified(health[model.key]))
                 for model in service.catalogue.current.values()
             ]
         )

@@ -24,7 +24,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.errors import EngineError, EngineFailed
-from saccade.server.engine.health import Health, ModelHealth
+from saccade.server.engine.health import CanaryResult, Health, ModelHealth
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
     DeviceOutput,
@@ -82,7 +82,7 @@ def encode_outputs(outputs: list[DeviceOutput]) -> bytes:
 def health_to_plain(health: Health) -> list[Any]:
     """Return a health as msgpack takes it."""
     models = {
-        name: [model.state, model.reason, model.compiling]
+        name: [model.state, model.reason, model.compiling, model.canary]
         for name, model in health.models.items()
     }
     return [models, list(health.concerns)]
@@ -91,7 +91,10 @@ def health_to_plain(health: Health) -> list[Any]:
 def health_from_plain(plain: list[Any]) -> Health:
     """Return the health that `health_to_plain` wrote."""
     models, concerns = plain
-    states = {name: ModelHealth(*facts) for name, facts in models.items()}
+    states = {
+        name: ModelHealth(*facts[:3], canary=facts[3] and CanaryResult(*facts[3]))
+        for name, facts in models.items()
+    }
     return Health(states, tuple(concerns))
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,10 +20,14 @@ from benchmarks.accelerator.sizes import FULL, QUICK
 from benchmarks.accelerator.steps import PLANNED_S, QUICK_S
 from benchmarks.accelerator.variants import VARIANTS
 from benchmarks.sequential import Network
-from saccade.model.classifier import expected_shapes, leaves
+from saccade.model.backends import xla
+from saccade.model.classifier import expected_shapes, fold, leaves
+from saccade.model.state_rows import RowLayout
 from saccade.model.upstream.recipes import recipe
+from saccade.server.engine.compiled import CANARY_TOLERANCES, bucket_call
+from saccade.server.engine.model_registry import Canary
 from saccade.server.engine.scheduler import Bucket
-from saccade.server.engine.slots import unpack
+from saccade.server.engine.slots import packed_size, unpack
 
 BARE = Path(__file__).with_name("bare.py")
 ROOT = Path(__file__).parents[2]
@@ -89,6 +95,7 @@ def test_a_whole_run_is_planned_below_its_limit_of_480_s() -> None:
     most = max(b.rows * b.ticks for b in FULL.buckets) * network.CONFIG.tick_events
     assert most <= 262_144
     assert FULL.engine_ticks == (1, 4, 16)
+    assert CANARY_TOLERANCES["float32"] == expected.TOLERANCE
     assert {"default", "tf32", "bf16", "highest", "tf32 x3"} <= PRECISIONS.keys()
     assert "no command buffers" in VARIANTS
 
@@ -155,6 +162,40 @@ def test_a_wrong_score_in_any_row_and_tick_is_seen(bucket: Bucket) -> None:
     assert error(1, 0.01) == pytest.approx(0.01 / kept.scale, rel=1e-4)
     if bucket.rows > 1:
         assert error(-1, 0.0) > 0.1  # the rows in another order
+
+
+def products_on_cuda(name: str) -> str:
+    """Return a variant's program for CUDA, of 1,024 sessions, which is not compiled."""
+    parameters = network.variables()
+    shapes = jax.eval_shape(partial(fold, network.CONFIG), parameters)
+    canary = Canary(*network.stream(0, 256), np.zeros(network.CONFIG.num_classes))
+    served = network.servable(xla(network.CONFIG, shapes), parameters, canary)
+    fresh = jax.eval_shape(served.fresh, np.float32(0.0))
+    layout, bucket = RowLayout(fresh), Bucket(1024, 1)
+    pool = jax.ShapeDtypeStruct((1025, layout.width), np.float32)
+    words = np.zeros(packed_size(bucket, network.CONFIG.tick_events), np.int32)
+    call = bucket_call(VARIANTS[name].servable(served), layout, bucket)
+    lowered = call.trace(shapes, pool, words).lower(lowering_platforms=("cuda",))
+    return lowered.as_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "factors", "passes"),
+    [("tf32", "tf32", 1), ("tf32 x3", "tf32", 3), ("bf16", "bf16", 1)],
+)
+def test_a_variant_multiplies_on_cuda_as_its_name_says(
+    name: str, factors: str, passes: int
+) -> None:
+    program = products_on_cuda(name)
+    dots = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert dots
+    for dot in dots:
+        assert f"lhs_precision_type = {factors}" in dot
+        assert f"num_primitive_operations = {passes}" in dot
+    exact = products_on_cuda("highest")
+    assert "precision_type" not in exact
+    assert exact.count("HIGHEST") >= len(dots)
 
 
 @pytest.mark.parametrize("lacking", ["jaxtyping", "websockets", "benchmarks.serve"])

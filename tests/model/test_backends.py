@@ -20,10 +20,11 @@ from saccade.model.config import (
 )
 from saccade.model.discretization import DISCRETIZATIONS, Discretization, enter_whole
 from saccade.model.pooling import POOLINGS
-from saccade.model.precision import PRECISIONS, PrecisionName
+from saccade.model.precision import PRECISIONS, SERVING_PRECISIONS, PrecisionName
 from saccade.model.readout import READOUTS, ReadoutRule
 from saccade.model.tokens import SCHEMES, Scheme
-from saccade.server.settings import Settings
+from saccade.server.engine.compiled import CANARY_TOLERANCES
+from saccade.server.settings import MatmulPrecision, Settings
 from tests.model.variants import random_variables, small
 
 SESSIONS, TICKS = 3, 4
@@ -42,9 +43,14 @@ needs_kernels = pytest.mark.skipif(
         (ReadoutName, READOUTS),
         (get_type_hints(Settings)["execution"], BACKENDS),
         (PrecisionName, PRECISIONS),
+        (MatmulPrecision, SERVING_PRECISIONS),
+        (MatmulPrecision, CANARY_TOLERANCES),
         (Scheme, SCHEMES),
     ],
-    ids=["discretization", "pooling", "readout", "backend", "precision", "scheme"],
+    ids=[
+        *("discretization", "pooling", "readout", "backend", "precision"),
+        *("matmul precision", "tolerance", "scheme"),
+    ],
 )
 def test_the_names_of_a_choice_are_the_keys_of_its_table(
     names: Any, table: Any

@@ -33,6 +33,13 @@ def test_a_bucket_that_is_none_is_refused(text: str) -> None:
         parse_buckets(text)
 
 
+def test_a_precision_is_for_all_models_or_for_one_by_its_name() -> None:
+    assert Settings().precisions == {}
+    text = "tf32, motions=float32,a=b=bfloat16"
+    settings = Settings.read({"SACCADE_MATMUL_PRECISION": text}, {})
+    assert settings.precisions == {"": "tf32", "motions": "float32", "a=b": "bfloat16"}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -40,6 +47,8 @@ def test_a_bucket_that_is_none_is_refused(text: str) -> None:
         ("port", "http"),
         ("slots", "0"),
         ("buckets", ""),
+        ("matmul_precision", "tf64"),
+        ("matmul_precision", "motions=half"),
         ("insecure", "maybe"),
         ("snapshot_s", "-1"),
         ("snapshot_s", "nan"),
@@ -103,7 +112,8 @@ def test_each_setting_has_an_option_but_those_that_only_the_environment_sets() -
     [
         ("port", "(in 0..65535; default 8000)"),
         ("slots", "(> 0; default 256)"),
-        ("buckets", "default 1x1,1x16,8x1,8x4,64x1)"),
+        ("buckets", "(default: those that suit the device)"),
+        ("matmul_precision", "float32 (the default), tf32 or bfloat16"),
         ("key_bytes_per_s", "(>= 4096; default no limit)"),
         ("store", "(sqlite, memory, redis; default sqlite)"),
     ],

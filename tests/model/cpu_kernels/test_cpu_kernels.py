@@ -19,6 +19,7 @@ from hypothesis import given, settings, strategies as st
 from saccade.model import classifier
 from saccade.model.backends import fastest, native, xla
 from saccade.model.config import ModelConfig
+from saccade.model.state_rows import RowLayout
 from tests.model.test_every_variant import Variant, drawing, variants
 from tests.model.variants import VARIANTS, random_variables, small
 
@@ -49,6 +50,7 @@ class Network:
         variables = jax.tree.map(jnp.asarray, random_variables(config))
         weights = classifier.fold(config, variables)
         self.begin = partial(classifier.init_carry, config, variables)
+        self.layout = RowLayout(self.begin(jnp.float32(np.inf)))
         ours, theirs = native(config, weights), xla(config, weights)
         assert ours is not None
         assert ours.advance_rows is not None
@@ -196,17 +198,23 @@ def test_the_mean_goes_on_where_float32_alone_would_stand_still(before: int) -> 
 def test_rows_of_a_pool_are_moved_where_they_are_and_no_others() -> None:
     of = network(0)
     batch = of.batch(3)
-    pool = of.carries(np.inf, rows=12)
+    layout = of.layout
+    pool = layout.to_rows(of.carries(np.inf, rows=12))
     places = np.asarray([11, 4, 0, 7, 11], np.int32)  # the first and last do not move
     batch = batch._replace(ticks=np.asarray([0, 9, 2, 5, 0], np.int32))
     moved, logits = of.rows(pool, places, *batch)
     alone, scores = of.native(of.carries(np.inf), *batch)
     assert same(logits, scores)
-    for session, row in enumerate(places[1:4], start=1):
-        one = jax.tree.map(lambda leaf, r=row: leaf[r], moved)
-        assert same(one, jax.tree.map(lambda leaf, s=session: leaf[s], alone))
+    assert same(moved[places[1:4]], layout.to_rows(alone)[1:4])
     rest = np.setdiff1d(np.arange(12), places[1:4])
-    assert same(*(jax.tree.map(lambda leaf: leaf[rest], p) for p in (moved, pool)))
+    assert same(moved[rest], pool[rest])
+
+
+def test_a_pool_of_another_width_is_refused_in_words() -> None:
+    of = network(0)
+    pool = jnp.zeros((3, of.layout.width + 1))
+    with pytest.raises(ValueError, match=r"a pool is float32 \(rows, \d+\), not"):
+        of.rows(pool, np.arange(SESSIONS, dtype=np.int32), *of.batch(0))
 
 
 def test_tokens_and_rows_that_do_not_exist_are_as_harmless_as_to_xla() -> None:
@@ -220,10 +228,8 @@ def test_tokens_and_rows_that_do_not_exist_are_as_harmless_as_to_xla() -> None:
     assert same(of.native(of.carries(np.inf), wild, dt_ms, ticks), expected)
     beyond = np.asarray([-5, 1, 2, 3, 2**31 - 1], np.int32)
     within = np.arange(SESSIONS, dtype=np.int32)
-    moved = [
-        of.rows(of.carries(np.inf), rows, tokens, dt_ms, ticks)
-        for rows in (beyond, within)
-    ]
+    pool = of.layout.to_rows(of.carries(np.inf))
+    moved = [of.rows(pool, rows, tokens, dt_ms, ticks) for rows in (beyond, within)]
     assert same(*moved)
     many = of.native(of.carries(np.inf), tokens, dt_ms, np.full(SESSIONS, 10**6))
     assert same(many, of.native(of.carries(np.inf), tokens, dt_ms, np.full(5, TICKS)))

@@ -13,15 +13,14 @@ from saccade.model.backends import BACKENDS
 from saccade.model.classifier import fold, init_carry, scan
 from saccade.server.engine.compiled import WHOLE_SESSION, Executables, compile_all
 from saccade.server.engine.model_registry import Canary, Servable
-from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.scheduler import Bucket, buckets_for
 from saccade.server.engine.slots import PackedBatch, packed_size, unpack
-from saccade.server.settings import Settings
 from tests.model.variants import VARIANTS, random_variables
 
 CONFIG = VARIANTS[0]
 TICK = CONFIG.tick_events
 SLOTS = 64
-BUCKETS = tuple(Bucket(*shape) for shape in Settings().buckets)
+BUCKETS = buckets_for("cpu", SLOTS, TICK)
 TOLERANCE = 2e-5  # of max |logit|, float32
 
 

@@ -7,24 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
+from saccade.model.state_rows import RowLayout, RowLeaves, advance_rows
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.slots import (
     PackedBatch,
-    RowLayout,
-    RowLeaves,
-    advance_rows,
     extract,
     insert,
     make_pool,
     packed_size,
+    padding_rows,
     scratch_row,
     unpack,
 )
 from tests.toy import TICK, toy_advance, toy_scores
 
 SLOTS = 5
-FRESH = {"state": jnp.float32(0.0), "half_life_ms": jnp.float32(np.inf)}
-ADVANCE = jax.jit(lambda pool, batch: advance_rows(toy_advance, 1.0, pool, batch))
+CARRY = {"state": jnp.float32(0.0), "half_life_ms": jnp.float32(np.inf)}
+LAYOUT = RowLayout(CARRY)
+FRESH = LAYOUT.to_rows(CARRY)
+ADVANCE = jax.jit(
+    lambda pool, batch: advance_rows(toy_advance, LAYOUT, 1.0, pool, *batch)
+)
 
 
 def packed(rows: list[int], ticks: list[int], value: int, k: int = 4) -> PackedBatch:
@@ -43,29 +46,20 @@ def test_the_scratch_row_is_the_last_one() -> None:
 def test_what_is_inserted_can_be_extracted_and_nothing_else_changes() -> None:
     pool = make_pool(FRESH, SLOTS)
     carry = {"state": jnp.float32(7.0), "half_life_ms": jnp.float32(5.0)}
-    after = insert(pool, jnp.int32(2), carry)
+    after = insert(pool, jnp.int32(2), LAYOUT.to_rows(carry))
     rows = np.arange(SLOTS + 1, dtype=np.int32)
-    before_rows = np.asarray(extract(pool, rows)["float32"])
-    after_rows = np.asarray(extract(after, rows)["float32"])
+    before_rows = np.asarray(extract(pool, rows))
+    after_rows = np.asarray(extract(after, rows))
     changed = (before_rows != after_rows).any(axis=1)
     assert changed.tolist() == [row == 2 for row in rows]
-    read = RowLeaves(RowLayout(carry), {"float32": after_rows[2]})
+    read = RowLeaves(LAYOUT, after_rows[2])
     assert [float(leaf) for leaf in read] == [5.0, 7.0]
 
 
-def test_the_leaves_of_a_row_come_out_in_their_shapes_and_types() -> None:
-    carry = {
-        "a": jnp.arange(6, dtype=jnp.float32).reshape(2, 3),
-        "b": jnp.int32(7),
-        "c": jnp.arange(4, dtype=jnp.float32) - 9,
-    }
-    pool = insert(make_pool(carry, 2), jnp.int32(1), carry)
-    parts = {k: np.asarray(v)[0] for k, v in extract(pool, np.array([1])).items()}
-    leaves = RowLeaves(RowLayout(carry), parts)
-    assert len(leaves) == 3
-    for leaf, expected in zip(leaves, jax.tree.leaves(carry), strict=True):
-        assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
-        assert (leaf == np.asarray(expected)).all()
+def test_padding_has_distinct_rows_that_the_pool_lacks() -> None:
+    rows = padding_rows(SLOTS, 3)
+    assert len(set(rows.tolist())) == 3
+    assert rows.min() > scratch_row(make_pool(FRESH, SLOTS))
 
 
 def test_a_batch_in_one_array_is_the_same_on_both_sides() -> None:
@@ -90,12 +84,13 @@ def test_a_batch_in_one_array_is_the_same_on_both_sides() -> None:
 def test_rows_move_by_their_own_ticks_and_others_stay_bit_for_bit(
     order: list[int], ticks: list[int], value: int
 ) -> None:
-    pool = make_pool(FRESH, SLOTS)
-    pool["state"] = jax.random.normal(jax.random.key(value), (SLOTS + 1,))
-    before = np.asarray(pool["state"]).copy()
-    rows = [*order[:3], SLOTS]
+    states = jax.random.normal(jax.random.key(value), (SLOTS + 1,))
+    half_lives = jnp.full(SLOTS + 1, jnp.inf)
+    pool = LAYOUT.to_rows({"state": states, "half_life_ms": half_lives})
+    before = np.asarray(states).copy()
+    rows = [*order[:3], *padding_rows(SLOTS, 1).tolist()]
     after, logits = ADVANCE(pool, packed(rows, [*ticks, 0], value))
-    state = np.asarray(after["state"])
+    state = np.asarray(LAYOUT.to_carry(after)["state"])
     moved = {row: count for row, count in zip(rows, [*ticks, 0], strict=True) if count}
     for row in range(SLOTS + 1):
         if row not in moved:
