@@ -28,10 +28,10 @@ PRECISIONS: Final[dict[str, Any]] = {
 EXACT: Final = ("highest", "tf32 x3")
 """Those with errors of the size of float32's rounding."""
 
-LEAST_CALLS: Final = 5
+LEAST_CALLS: Final = 3
 PAGEABLE: Final = "pageable"
 IN_TURN: Final = 32
-"""Calls launched before the last is waited for."""
+"""Calls launched before the last is waited for, at most."""
 
 Call = Callable[[], Any]
 Result = dict[str, Any]
@@ -68,14 +68,15 @@ def samples_s(
 
 def in_turn_s(call: Call, seconds: float) -> float:
     """Return the time of a call among many that are launched without waiting, s."""
-    wait(call())
+    alone_s = min(samples_s(lambda _: call(), 0.0))
+    count = int(min(max(seconds / alone_s, 2), IN_TURN))
     best, end = np.inf, time.perf_counter() + seconds
     while not np.isfinite(best) or time.perf_counter() < end:
         began_s = time.perf_counter()
-        for _ in range(IN_TURN):
+        for _ in range(count):
             last = call()  # earlier results are freed: they may be large
         wait(last)
-        best = min(best, (time.perf_counter() - began_s) / IN_TURN)
+        best = min(best, (time.perf_counter() - began_s) / count)
     return float(best)
 
 

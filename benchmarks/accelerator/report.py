@@ -95,7 +95,7 @@ def _variants(found: Any) -> Iterator[str]:
     for bucket, each in found.items():
         for name, one in each.items():
             if isinstance(one, str):
-                rows.append((bucket, name, one, "", "", ""))
+                rows.append((bucket, name, "", "", "", one))
                 continue
             ratio, error = f"{one['by_served']:.2f}×", f"{one['error']:.1e}"
             times = f"{one['in_turn_ms']:.3f}", ratio, _latency(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from saccade.server.engine.scheduler import Bucket
 CALLS: Final = 20
 SHOWN: Final = 12
 DEVICE: Final = "/device:"
+STREAM: Final = "Stream"
 OPERATION: Final = "hlo_op"
 """The statistic that events of compiled operations have."""
 
@@ -48,29 +49,39 @@ def _traced(calls: Calls, bucket: Bucket) -> list[Kernel]:
 
 
 def read(path: Path) -> Iterator[Kernel]:
-    """Yield the kernels of a trace: a device's, or the host's where there is none."""
-    planes = [*ProfileData.from_file(str(path)).planes]
-    devices = [plane for plane in planes if plane.name.startswith(DEVICE)]
-    for plane in devices or planes:
-        for line in plane.lines:
-            for event in line.events:
-                if OPERATION in _names(event):
-                    yield Kernel(event.name, event.duration_ns / 1e3)
+    """Yield the kernels of a trace file."""
+    yield from kernels([*ProfileData.from_file(str(path)).planes])
 
 
-def _names(event: Any) -> set[str]:
-    return {name for name, _ in event.stats}
+def kernels(planes: Sequence[Any]) -> Iterator[Kernel]:
+    """Yield what ran: a device's kernels and copies, or the operations of a host.
+
+    A device's plane may also hold lines that the profiler derives from its streams.
+    """
+    for line in _lines([one for one in planes if one.name.startswith(DEVICE)]):
+        if line.name.startswith(STREAM):
+            yield from (Kernel(one.name, one.duration_ns / 1e3) for one in line.events)
+    if any(one.name.startswith(DEVICE) for one in planes):
+        return
+    for line in _lines(planes):
+        for event in line.events:
+            if any(name == OPERATION for name, _ in event.stats):
+                yield Kernel(event.name, event.duration_ns / 1e3)
 
 
-def _summary(kernels: list[Kernel]) -> Result:
+def _lines(planes: Sequence[Any]) -> Iterator[Any]:
+    return (line for plane in planes for line in plane.lines)
+
+
+def _summary(ran: list[Kernel]) -> Result:
     """Return the sums by kernel, a call, the longest first."""
     totals: defaultdict[str, list[float]] = defaultdict(list)
-    for kernel in kernels:
+    for kernel in ran:
         totals[kernel.name].append(kernel.us)
-    all_us = sum(kernel.us for kernel in kernels)
+    all_us = sum(kernel.us for kernel in ran)
     longest = sorted(totals.items(), key=lambda one: -sum(one[1]))[:SHOWN]
     return {
-        "kernels_a_call": len(kernels) / CALLS,
+        "kernels_a_call": len(ran) / CALLS,
         "us_a_call": all_us / CALLS,
         "longest": [
             {

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks.accelerator import calls, expected, network
+from benchmarks.accelerator import calls, expected, network, trace
 from benchmarks.accelerator.ceilings import PRECISIONS
 from benchmarks.accelerator.journal import Journal, Step, Unavailable
 from benchmarks.accelerator.sizes import FULL, QUICK
@@ -162,6 +163,33 @@ def test_a_wrong_score_in_any_row_and_tick_is_seen(bucket: Bucket) -> None:
     assert error(1, 0.01) == pytest.approx(0.01 / kept.scale, rel=1e-4)
     if bucket.rows > 1:
         assert error(-1, 0.0) > 0.1  # the rows in another order
+
+
+def plane(name: str, **lines: list[tuple[str, float, str]]) -> SimpleNamespace:
+    """Return a plane of a trace; an event is its name, its ns and one statistic."""
+    return SimpleNamespace(
+        name=name,
+        lines=[
+            SimpleNamespace(
+                name=line.replace("_", " "),
+                events=[
+                    SimpleNamespace(name=event, duration_ns=ns, stats=[(stat, "x")])
+                    for event, ns, stat in events
+                ],
+            )
+            for line, events in lines.items()
+        ],
+    )
+
+
+def test_a_devices_kernels_are_counted_once_and_a_hosts_only_without_a_device() -> None:
+    host = plane(
+        "/host:CPU", python=[("call", 9e3, "y")], pool=[("dot", 2e3, "hlo_op")]
+    )
+    events = [("gemm", 5e3, "hlo_op"), ("MemcpyD2H", 1e3, "bytes")]
+    device = plane("/device:GPU:0", Stream_7=events, XLA_Ops=[("gemm", 5e3, "hlo_op")])
+    assert [*trace.kernels([host])] == [("dot", 2.0)]
+    assert [*trace.kernels([host, device])] == [("gemm", 5.0), ("MemcpyD2H", 1.0)]
 
 
 def products_on_cuda(name: str) -> str:
