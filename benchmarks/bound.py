@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.cases import Model
 from saccade.model.block import Block, LayerWeights, blocks
+from saccade.model.config import ModelConfig
+from saccade.model.inference import Weights
+
+if TYPE_CHECKING:
+    from benchmarks.cases import Model
 
 MATRIX: Final = 1024
 EXPONENTIALS: Final = 1 << 20
@@ -105,18 +109,22 @@ def _fastest(call: Callable[[], Any]) -> float:
 
 def work(model: Model) -> Work:
     """Count the cost of one event."""
-    tick, layers = model.config.tick_events, model.weights.layers
-    flops = 2.0 * model.weights.decoder.kernel.size / tick
+    return work_of(model.config, model.weights)
+
+
+def work_of(config: ModelConfig, weights: Weights) -> Work:
+    """Count the cost of one event of a network."""
+    flops = 2.0 * weights.decoder.kernel.size / config.tick_events
     exponentials, inputs = 0.0, 1.0
     for place, (block, layer) in enumerate(
-        zip(blocks(model.config), layers, strict=True)
+        zip(blocks(config), weights.layers, strict=True)
     ):
         groups = inputs / block.stride
         entering = 2 * layer.B.size if place else 0  # the first block has a table
         flops += inputs * entering + groups * _leaving(layer)
         exponentials += _exponentials(block, layer, inputs, groups)
         inputs = groups
-    return Work(flops, exponentials, EVENT_BYTES + _row_bytes(model))
+    return Work(flops, exponentials, EVENT_BYTES + _row_bytes(weights))
 
 
 def _leaving(layer: LayerWeights) -> int:
@@ -135,15 +143,19 @@ def _exponentials(
     return 3 * states * inputs + 2 * features * groups
 
 
-def _row_bytes(model: Model) -> float:
+def _row_bytes(weights: Weights) -> float:
     """Count an event's row of the table, where the table is too large for a cache."""
-    leaves = jax.tree.leaves(model.weights.table)
+    leaves = jax.tree.leaves(weights.table)
     size = float(sum(leaf.nbytes for leaf in leaves))
     return 0.0 if size <= CACHE_BYTES else size / len(leaves[0])
 
 
 def bound(model: Model, ceilings: Ceilings) -> Bound:
     """Return the bound from an event's cost and the machine's ceilings."""
-    cost = work(model)
+    return bound_of(work(model), ceilings)
+
+
+def bound_of(cost: Work, ceilings: Ceilings) -> Bound:
+    """Return the bound from what an event costs."""
     slowest = max(part / most for part, most in zip(cost, ceilings, strict=True))
     return Bound(cost, 1.0 / slowest)

@@ -31,7 +31,8 @@ from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import free_backend, kept  # noqa: F401 first of all: it prepares JAX
+import benchmarks.kept  # noqa: F401 before all that imports JAX
+from benchmarks import free_backend
 from benchmarks.free_backend import serving_free
 from benchmarks.processes import label, resident_mib, thread_times_s
 from benchmarks.serve_cases import (

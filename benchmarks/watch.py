@@ -27,6 +27,7 @@ from rich.table import Table
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+import benchmarks.kept  # noqa: F401 before all that imports JAX
 from benchmarks import free_backend
 from benchmarks.processes import thread_times_s
 from benchmarks.serve import server_of

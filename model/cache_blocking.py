@@ -14,8 +14,23 @@ import jax
 import jax.numpy as jnp
 
 from saccade.model.array_types import Array, Float, Int
+from saccade.model.cpu_caches import cache_bytes
 
-MAX_BLOCK_EVENTS: Final = 16384
+EVENT_BYTES: Final = 1 << 11
+"""Memory for each event of a block, of the widest published network."""
+FEWEST_EVENTS: Final = 4096
+"""Fewer events a block are more handing over than work."""
+MOST_EVENTS: Final = 16384
+"""More events a block are no faster, however large the cache."""
+
+
+def most_events(cache_size: int) -> int:
+    """Return how many events a block has: a power of two that fits the last cache."""
+    fitting = max(cache_size // EVENT_BYTES, 1)
+    return min(max(1 << (fitting.bit_length() - 1), FEWEST_EVENTS), MOST_EVENTS)
+
+
+MAX_BLOCK_EVENTS: Final = most_events(cache_bytes(3))
 """Events in a block, at most: for example 64 sessions × one tick of 256 events."""
 
 Move = Callable[[Any, Array, Array, Array], tuple[Any, Float[Array, "s k c"]]]

@@ -221,6 +221,10 @@ class LoadSession(asyncio.Protocol):
             measured.lost.append(str(self._failure))
         return measured
 
+    def send(self) -> None:
+        """Send the next frame at once, outside of a run."""
+        self._send_frame()
+
     async def close(self, timeout_s: float = OPEN_TIMEOUT_S) -> dict[str, Any] | None:
         """End the session; return `closed`, or None where it never came."""
         if self._failure is None:

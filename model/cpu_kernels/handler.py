@@ -49,6 +49,7 @@ from saccade.model.cpu_kernels.jobs import (
     wait_for_all,
 )
 from saccade.model.cpu_kernels.layers import bytes_of, run_block, scratch_of, sizes_of
+from saccade.model.cpu_kernels.machine import BLOCK_ROWS
 from saccade.model.cpu_kernels.memory import (
     allocate,
     copy,
@@ -61,9 +62,6 @@ from saccade.model.cpu_kernels.readout import repeat_last
 from saccade.model.cpu_kernels.vectors import LONG, compiled, intrinsic, merged
 from saccade.model.cpu_kernels.version import sources_version
 from saccade.model.kept_code import UNUSABLE, remove_kept
-
-MAX_BLOCK_ROWS: Final = 64
-"""Rows after the first pooling in a block, at most; a block holds at least a tick."""
 
 STEPS: Final = 100
 """About how many functions are compiled."""
@@ -103,7 +101,7 @@ def _job_of(frame: int, threads: int) -> int:
     begin = foreign.argument(frame, PLAN)
     plan = read_plan(begin, 0)
     layers, tick = plan.layers, plan.tick
-    size = max(MAX_BLOCK_ROWS * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
+    size = max(BLOCK_ROWS * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
     ticks = foreign.argument(frame, TICKS)
     addresses = ARGUMENTS + RESULTS
     most = plan.events // tick

@@ -1,5 +1,8 @@
 """What the kernels adapt to a machine: vectors, tiles and blocks.
 
+A block's rows follow from the second cache, which holds a block's scratch matrices
+through all layers: 940 KiB for 64 rows of dvs/small.
+
 The instructions are those that numba compiles for: the host's, unless NUMBA_CPU_NAME
 and NUMBA_CPU_FEATURES name others, as in `x86-64-v3` and `+avx2,+fma`.
 """
@@ -10,6 +13,8 @@ from typing import Final, NamedTuple
 
 from llvmlite import binding
 from numba import config
+
+from saccade.model.cpu_caches import share_bytes
 
 LINE: Final = 16
 """Numbers of float32 in a cache line; rows and columns are padded to whole lines."""
@@ -67,3 +72,20 @@ def machine(present: set[str]) -> Machine:
 
 
 MACHINE: Final = machine(features())
+
+ROW_BYTES: Final = 1 << 14
+"""Memory for each row of a block, of the widest published network."""
+FEWEST_ROWS: Final = 16
+"""Fewer rows read the weights too often, and leave the tiles unfilled."""
+MOST_ROWS: Final = 64
+"""More rows than that are no faster, and a call has fewer blocks for its threads."""
+
+
+def block_rows(cache_bytes: int) -> int:
+    """Return how many rows a block has: a power of two that fits a thread's cache."""
+    fitting = max(cache_bytes // ROW_BYTES, 1)
+    return min(max(1 << (fitting.bit_length() - 1), FEWEST_ROWS), MOST_ROWS)
+
+
+BLOCK_ROWS: Final = block_rows(share_bytes(2))
+"""Rows after the first pooling in a block, at most; a block holds at least a tick."""

@@ -101,6 +101,27 @@ def test_a_server_started_for_it_runs_the_free_backend():
     assert dict(os.environ) == before
 
 
+def test_what_one_run_compiles_the_next_one_finds(tmp_path):
+    stated = "; ".join(
+        (
+            "import benchmarks.serve, jax, os",
+            "print(jax.config.jax_compilation_cache_dir)",
+            "print(os.environ['NUMBA_CACHE_DIR'])",
+        )
+    )
+    named = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
+    told = {name: v for name, v in os.environ.items() if name not in named}
+    found = subprocess.run(
+        [sys.executable, "-c", stated],
+        env={**told, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept = tmp_path / "saccade"
+    assert found.stdout.split() == [str(kept / "benchmarks"), str(kept / "native")]
+
+
 @pytest.mark.slow
 def test_the_host_path_is_measured_stage_by_stage(tmp_path):
     path = tmp_path / "host.json"

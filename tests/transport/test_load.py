@@ -11,12 +11,13 @@ import httpx
 import pytest
 import trustme
 
+from saccade.clients.benchmark.crew import Probed, probe
 from saccade.clients.benchmark.frames import Frames, random_events
 from saccade.clients.benchmark.measured import Measured
 from saccade.clients.benchmark.session import Load, LoadSession, Plan
 from saccade.clients.errors import RequestRefused, ServerUnreachable
 from saccade.server.transport.auth import digest_of, new_key
-from tests.toy import SENSOR, TICK
+from tests.toy import SENSOR, TICK, toy_model
 
 FRAME = 16
 OPENING = {"model": "toy"}
@@ -32,6 +33,22 @@ async def measure(
     session = await LoadSession.connect(url, load, frames(load.rate or 1e5))
     measured = await session.run(Plan(time.monotonic(), seconds, grace_s=60.0))
     return measured, await session.close(), session.sent_events
+
+
+@pytest.mark.parametrize(
+    ("timestep", "held_back"), [("preceding", 0), ("following", 1)]
+)
+def test_a_model_that_holds_a_tick_back_is_found_out_without_waiting_for_the_tick(
+    serve: Any, timestep: Any, held_back: int
+) -> None:
+    server = serve(toy_model(timestep=timestep))
+
+    async def find() -> Probed:
+        async with asyncio.timeout(40.0):  # the tick never comes
+            return await probe(server.base, OPENING)
+
+    found = asyncio.run(find())
+    assert (found.opened["tick_events"], found.held_back) == (TICK, held_back)
 
 
 def test_a_load_is_sent_over_tls_with_a_key(

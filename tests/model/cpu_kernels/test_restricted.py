@@ -22,6 +22,30 @@ from saccade.model.cpu_kernels.vectors import WIDTH
 print(MACHINE.instructions, WIDTH)
 """
 
+SCORED = """
+import hashlib, sys
+from saccade.model.cpu_kernels import machine
+machine.BLOCK_ROWS = int(sys.argv[1]) or machine.BLOCK_ROWS
+import jax, jax.numpy as jnp, numpy as np
+from functools import partial
+from saccade.model import backends, classifier
+from tests.model.variants import VARIANTS, random_variables
+config = VARIANTS[0]
+variables = random_variables(config)
+native = backends.native(config, classifier.fold(config, variables))
+fresh = classifier.init_carry(config, variables)
+carry = jax.tree.map(lambda leaf: jnp.stack([leaf] * 70), fresh)
+rng = np.random.default_rng(0)
+shape = 70, 3 * config.tick_events
+tokens = rng.integers(config.num_embeddings, size=shape).astype(np.int32)
+dt_ms = rng.exponential(1.0, shape).astype(np.float32)
+ticks = np.arange(70, dtype=np.int32) % 4
+move = jax.jit(partial(native.advance, config))
+moved = jax.tree.leaves(move(native.weights, carry, tokens, dt_ms, ticks))
+parts = b"".join(np.asarray(leaf).tobytes() for leaf in moved)
+print(hashlib.sha256(parts).hexdigest())
+"""
+
 needs_avx2 = pytest.mark.skipif(
     not {"avx2", "fma"} <= features(), reason="this CPU does not run AVX2"
 )
@@ -49,3 +73,21 @@ def test_a_restriction_takes_the_vectors_of_that_instruction_set() -> None:
 def test_with_avx2_the_kernels_do_as_xla_does_and_as_themselves_in_other_cuts() -> None:
     files = [str(Path(__file__).with_name(name)) for name in FILES]
     assert "passed" in run("-m", "pytest", "-q", "-k", SUBSET, *files)
+
+
+@pytest.mark.slow
+def test_scores_and_states_do_not_depend_on_how_many_rows_a_block_has(
+    tmp_path: Path,
+) -> None:
+    """A session may go on upon a machine with another cache."""
+
+    def scored(rows: int, kept: dict[str, str]) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", SCORED, str(rows)],
+            env={**os.environ, **kept},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert scored(0, {}) == scored(16, {"NUMBA_CACHE_DIR": str(tmp_path)})
