@@ -33,6 +33,7 @@ const stage = element("stage");
 let now_us = 0;
 let paused = false;
 let choices = 0;
+/** The newest probabilities, (c,); shown with the next picture. @type {number[] | null} */ let newest = null;
 let colors = readColors();
 
 /** @type {import("./live.js").Views} */
@@ -44,11 +45,14 @@ const VIEWS = {
     if (events.t.length) now_us = events.t[events.t.length - 1];
   },
   scores(t_us, p) {
-    scores.show(p);
+    newest = p;
     timeline.add(t_us, p);
   },
   cleared: clear,
-  finished: () => setFinished(true),
+  finished() {
+    scores.show(newest);
+    setFinished(true);
+  },
   told: tell,
 };
 
@@ -63,7 +67,7 @@ function clear() {
   view.clear();
   recent.clear();
   timeline.clear(scores.labels);
-  scores.show(null);
+  scores.show((newest = null));
   now_us = 0;
 }
 
@@ -300,6 +304,7 @@ function figures() {
 
 function draw() {
   view.draw(now_us, Number(decay.value), colors);
+  scores.show(newest);
   requestAnimationFrame(draw);
 }
 
