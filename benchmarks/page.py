@@ -28,19 +28,13 @@ from playwright.sync_api import CDPSession, Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.free_backend import NAME as FREE
 from benchmarks.processes import resident_mib, thread_times_s
-from benchmarks.serve import server_of
-from benchmarks.serve_cases import served_models
+from benchmarks.serve_cases import checkpoint_of
 from saccade.clients.benchmark.machine import machine
 from saccade.clients.commands.server_process import ServerProcess
 
-CASES: Final = (
-    ("motions", 0),
-    ("motions", 200_000),
-    ("motions", 2_000_000),
-    (FREE, 2_000_000),
-)
+MODEL: Final = "motions"
+RATES: Final = (0, 200_000, 2_000_000)
 MEMORY_RATE: Final = 200_000
 SAMPLE_S: Final = 10.0
 WARM_UP_S: Final = 2.0
@@ -94,7 +88,6 @@ FRAMES: Final = """(seconds) => new Promise((resolve) => {
 class Row(NamedTuple):
     """One case; `cpu` is the busiest threads' share of a core."""
 
-    model: str
     rate: int
     taken_per_s: float
     frames_per_s: float
@@ -108,6 +101,14 @@ class Sample(NamedTuple):
     at_s: float
     heap_mib: float
     resident_mib: float
+
+
+def heap_mib(cdp: CDPSession) -> float:
+    """Collect a page's garbage; return what is left, columns of events included."""
+    cdp.send("HeapProfiler.collectGarbage")
+    found = cdp.send("Runtime.getHeapUsage")
+    parts = ("usedSize", "embedderHeapUsedSize", "backingStorageSize")
+    return sum(found.get(part, 0) for part in parts) / 2**20
 
 
 class Browser:
@@ -140,7 +141,7 @@ class Browser:
         answer = httpx.get(f"{self._server.url}/v1/overview").raise_for_status()
         return sum(session["events"] for session in answer.json()["sessions"])
 
-    def measure(self, model: str, rate: int, seconds: float) -> Row:
+    def measure(self, rate: int, seconds: float) -> Row:
         """Play noise of a rate, and return what was shown of it."""
         if rate:
             self.page.evaluate(DROP, [rate, seconds + WARM_UP_S + 2, 640, 480])
@@ -151,25 +152,19 @@ class Browser:
         elapsed_s = time.monotonic() - began_s
         shares = {name: (own - before[name]) / elapsed_s for name, own in spent.items()}
         cpu = dict(sorted(shares.items(), key=lambda item: -item[1])[:BUSIEST])
-        return Row(
-            model, rate, (taken_after - taken) / elapsed_s, frames, pictures, cpu
-        )
+        return Row(rate, (taken_after - taken) / elapsed_s, frames, pictures, cpu)
 
     def memory(self, minutes: float) -> Iterator[Sample]:
         """Play noise again and again; yield the memory in use every few seconds."""
         self.page.evaluate(DROP, [MEMORY_RATE, 20, 640, 480])
         again = self.page.get_by_role("button", name="From the beginning")
         began_s = time.monotonic()
-        while (at_s := time.monotonic() - began_s) < 60 * minutes:
+        while time.monotonic() - began_s < 60 * minutes:
             self.page.wait_for_timeout(1e3 * SAMPLE_S)
             if self.page.locator("#events-shown").inner_text():
                 again.click()
-            yield Sample(at_s, self._heap_mib(self._cdp), self._resident_mib())
-
-    def _heap_mib(self, cdp: CDPSession) -> float:
-        cdp.send("HeapProfiler.collectGarbage")
-        used: float = cdp.send("Runtime.getHeapUsage")["usedSize"]
-        return used / 2**20
+            at_s = time.monotonic() - began_s
+            yield Sample(at_s, heap_mib(self._cdp), self._resident_mib())
 
     def _resident_mib(self) -> float:
         kinds = self._processes().items()
@@ -177,13 +172,11 @@ class Browser:
 
 
 @contextmanager
-def opened(model: str) -> Iterator[Browser]:
-    """Serve a model, and open the page of its server."""
-    with (
-        served_models([model]) as models,
-        server_of(models, []) as server,
-        sync_playwright() as driver,
-    ):
+def opened() -> Iterator[Browser]:
+    """Start a server, and open its page."""
+    arguments = ["--model", f"{checkpoint_of(MODEL)}"]
+    with ServerProcess(arguments) as server, sync_playwright() as driver:
+        server.wait_until_ready(lambda text: None)
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=list(FLAGS)
         )
@@ -198,13 +191,13 @@ def opened(model: str) -> Iterator[Browser]:
 def show(rows: Sequence[Row]) -> None:
     """Print what the cases came to."""
     table = Table(title="the page, 640×480, with its session and its server")
-    for heading in ("model", "events/s", "taken", "frames/s", "pictures/s"):
+    for heading in ("events/s", "taken", "frames/s", "pictures/s"):
         table.add_column(heading, justify="right")
     table.add_column("busiest threads, cores")
     for row in rows:
         figures = (row.rate, row.taken_per_s, row.frames_per_s, row.pictures_per_s)
         cpu = ", ".join(f"{name} {share:.2f}" for name, share in row.cpu.items())
-        table.add_row(row.model, *(f"{figure:,.0f}" for figure in figures), cpu)
+        table.add_row(*(f"{figure:,.0f}" for figure in figures), cpu)
     Console().print(table)
 
 
@@ -225,9 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S")
-    parser.add_argument(
-        "--rate", type=int, metavar="R", help="only the cases of so many events/s"
-    )
+    parser.add_argument("--rate", type=int, metavar="R", help="so many events/s only")
     parser.add_argument(
         "--minutes", type=float, metavar="M", help="memory instead, so long"
     )
@@ -235,16 +226,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     written: dict[str, Any] = {"machine": machine()}
     if options.minutes:
-        with opened("motions") as browser:
+        with opened() as browser:
             samples = list(browser.memory(options.minutes))
         show_memory(samples)
         written["memory"] = [sample._asdict() for sample in samples]
     else:
         rows = []
-        chosen = [case for case in CASES if options.rate in {None, case[1]}]
-        for model, rate in chosen:
-            with opened(model) as browser:
-                rows.append(browser.measure(model, rate, options.seconds))
+        for rate in RATES if options.rate is None else [options.rate]:
+            with opened() as browser:
+                rows.append(browser.measure(rate, options.seconds))
         show(rows)
         written["cases"] = [row._asdict() for row in rows]
     if options.json:
