@@ -108,7 +108,8 @@ def heap_mib(cdp: CDPSession) -> float:
     cdp.send("HeapProfiler.collectGarbage")
     found = cdp.send("Runtime.getHeapUsage")
     parts = ("usedSize", "embedderHeapUsedSize", "backingStorageSize")
-    return sum(found.get(part, 0) for part in parts) / 2**20
+    total: float = sum(found.get(part, 0) for part in parts)
+    return total / 2**20
 
 
 class Browser:
