@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Page, Playwright, expect
 
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.simulator.camera import simulate
-from tests.page.conftest import Visit, chromium, visiting
+from tests.page.conftest import chromium, choose_file, visiting
 
 pytestmark = pytest.mark.slow
 
@@ -93,10 +89,6 @@ def test_a_drawn_motion_is_named(page: Page, motion: str) -> None:
     raise AssertionError(f"{motion} was drawn, and read as {read}")
 
 
-def choose_file(page: Page, path: Path) -> None:
-    page.locator("#file").set_input_files(path)
-
-
 @pytest.mark.parametrize("digit", [0, 3, 7])
 def test_a_dropped_digit_is_read(page: Page, digit: int) -> None:
     folder = DIGITS / str(digit)
@@ -105,8 +97,8 @@ def test_a_dropped_digit_is_read(page: Page, digit: int) -> None:
     right = 0
     for path in sorted(folder.iterdir())[:3]:
         choose_file(page, path)
+        expect(page.locator("#title")).to_contain_text(f"{path.name} · N-MNIST")
         page.get_by_label("Speed").select_option(label="as fast as scored")
-        expect(page.locator("#title")).to_contain_text("N-MNIST")
         expect(page.locator("#events-shown")).to_have_attribute(
             "data-finished", "true", timeout=60_000
         )
@@ -134,67 +126,6 @@ def test_a_file_that_is_no_recording_gets_a_sentence(
     choose_file(page, path)
     expect(page.locator("#message")).to_contain_text("This page reads")
     assert page.locator("#message img").count() == 0
-
-
-def test_a_session_survives_the_kill_of_its_server(
-    browser: Browser, tmp_path: Path
-) -> None:
-    recording = simulate("left", seed=3, duration_us=1_500_000)
-    path = tmp_path / "left.npy"
-    np.save(path, recording)
-    labels = []
-    for killed in (False, True):
-        store = tmp_path / f"{killed}.sqlite"
-        labels.append(scored(browser, path, store, killed=killed))
-    assert labels[0] == labels[1]
-    assert labels[0].startswith("left")
-
-
-def scored(browser: Browser, path: Path, store: Path, *, killed: bool) -> str:
-    """Play a file through a server that may be killed; return what is shown last."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "saccade", "serve", "--port", port]
-    command += ["--store-path", str(store)]
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        with visiting(browser, url) as visit:
-            visit.watched.allowed = ["ERR_CONNECTION", "Failed to load", "WebSocket"]
-            page = open_when_ready(visit, url)
-            choose_file(page, path)
-            expect(page.locator("#title")).to_contain_text(path.name)
-            expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
-            if killed:
-                server.send_signal(signal.SIGKILL)
-                server.wait()
-                server = subprocess.Popen(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-            expect(page.locator("#events-shown")).to_have_attribute(
-                "data-finished", "true", timeout=120_000
-            )
-            shown = page.locator("#label").inner_text()
-            reconnects = page.locator("#figures dd").last.inner_text()
-            assert (reconnects != "0") == killed
-            return f"{shown} {page.locator('#confidence').inner_text()}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def open_when_ready(visit: Visit, url: str) -> Page:
-    for _ in range(600):
-        try:
-            page = visit.open(f"{url}/")
-            break
-        except Exception:  # the port is not taken yet
-            time.sleep(0.1)
-    expect(page.locator("#model option").first).to_be_attached(timeout=120_000)
-    return page
 
 
 def film(path: Path) -> None:

@@ -1,5 +1,6 @@
 /** The page at `/`: a source of events, the model's scores of it, and the server. */
 
+import { listModels } from "../saccade.js";
 import { access, enter } from "./keys.js";
 import { Live } from "./live.js";
 import { ServerPanel } from "./overview.js";
@@ -199,13 +200,28 @@ function share() {
   history.replaceState(null, "", `#${fragment}`);
 }
 
+/** Take what the address says; return the source, and sentences about what cannot be had. */
 function readShared() {
   const { model: name, source, decay: ms, ...rest } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   settings = rest;
+  const missing = [];
   if (models.some((one) => one.model === name)) modelChoice.value = name;
+  else if (name) missing.push(`This server has no model ${name}; ${model().model} is shown.`);
   if (ms && Number(ms) > 0) decay.value = ms;
   element("decay-ms").textContent = `${decay.value} ms`;
-  return KINDS.find((one) => one.kind === source && !one.unavailable()) ?? KINDS[0];
+  const found = KINDS.find((one) => one.kind === source);
+  if (found?.takesFile) missing.push(`The link is of a recording${rest.recording ? `, ${rest.recording},` : ""} which no link can hold: choose it with “${found.name}”, or drop it here.`);
+  else if (found?.unavailable()) missing.push(`${found.name}: ${found.unavailable()}`);
+  const first = found && !found.takesFile && !found.unavailable() ? found : KINDS[0];
+  if (first !== found) settings = {};
+  return { first, missing: missing.join(" ") };
+}
+
+/** Offer the server's models; the chosen one stays where it still is one. */
+function showModels() {
+  const chosen = modelChoice.value;
+  modelChoice.replaceChildren(...models.map((one) => new Option(one.model, one.model)));
+  if (models.some((one) => one.model === chosen)) modelChoice.value = chosen;
 }
 
 function addButtons() {
@@ -254,7 +270,7 @@ function listen() {
   element("share").addEventListener("click", async () => {
     share();
     await navigator.clipboard?.writeText(location.href).catch(() => {});
-    element("share").textContent = "Copied";
+    element("share").textContent = kind.takesFile ? "Copied, without the file" : "Copied";
     setTimeout(() => (element("share").textContent = "Copy link"), 1500);
   });
   stage.addEventListener("keydown", (event) => {
@@ -273,6 +289,7 @@ function listen() {
     const file = event.dataTransfer?.files[0];
     if (file) openFile(file);
   });
+  window.addEventListener("hashchange", () => location.reload()); // a link pasted into this tab
   new ResizeObserver(layOut).observe(frame);
   matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => (colors = readColors()));
 }
@@ -316,14 +333,22 @@ async function main() {
   setInterval(() => timeline.draw(), TIMELINE_MS);
   requestAnimationFrame(draw);
   models = await enter(SERVER, tell);
-  modelChoice.replaceChildren(...models.map((one) => new Option(one.model, one.model)));
-  const first = readShared();
+  showModels();
+  const { first, missing } = readShared();
   const watched = KINDS.find((one) => one.kind === "watch");
-  new ServerPanel(SERVER, access, (session) => {
-    settings = { session };
-    if (watched) void choose(watched);
+  new ServerPanel(SERVER, access, {
+    watch(session) {
+      settings = { session };
+      if (watched) void choose(watched);
+    },
+    async modelsChanged() {
+      models = await listModels(SERVER, access());
+      showModels();
+    },
   });
-  await choose(first.takesFile ? KINDS[0] : first);
+  const chosen = choose(first);
+  if (missing) tell(missing);
+  await chosen;
 }
 
 main().catch((error) => tell(error.message));

@@ -18,6 +18,7 @@ import { softmax } from "./timeline.js";
 
 const REPORT_MS = 20;
 const AGAIN_MS = 1000;
+const FORGOTTEN = new Set(["unknown_session", "session_deleted", "model_changed"]);
 
 /** Runs a source until it is stopped. */
 export class Live {
@@ -73,8 +74,15 @@ export class Live {
     session.on("result", (result) => this.stopped || this.views.scores(Number(result.t_us), softmax(result.logits)));
     session.on("reconnecting", () => this.stopped || this.views.told("The connection is lost; trying to come back. Nothing is forgotten."));
     session.on("reconnected", () => this.views.told(""));
-    session.on("failed", (error) => !this.stopped && this.views.told(`${error.message}. Choose the source again for a new session.`));
+    session.on("failed", (error) => this.stopped || this.#replace(error));
     this.session = session;
+  }
+
+  /** Open another session for a live source, whose past does not matter, where the server has forgotten this one. @param {any} error */
+  #replace(error) {
+    if (!this.source.live || !FORGOTTEN.has(error.code)) return this.views.told(`${error.message}. Choose the source again for a new session.`);
+    this.views.told("The server has forgotten the session, and a new one has begun.");
+    this.#connect().catch((failure) => this.views.told(failure.message));
   }
 
   /** @returns {Sink} */
@@ -88,6 +96,7 @@ export class Live {
       },
       ended: () => void this.#finish(),
       failed: (error) => this.views.told(error.message),
+      told: (text) => this.stopped || this.views.told(text),
       scores: ({ t_us, logits }) => this.views.scores(Number(t_us), softmax(logits)),
       rewound: () => {
         this.views.cleared();

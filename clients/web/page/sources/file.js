@@ -40,11 +40,16 @@ class Recorded {
 
   /** @param {string} name @param {Recording} recording */
   constructor(name, { events, sensor, format }) {
+    this.name = name;
     this.title = `${name} · ${format}`;
     this.sensor = sensor;
     this.events = events;
     this.durationUs = events.t[events.t.length - 1];
     this.controls = this.#makeControls();
+  }
+
+  settings() {
+    return { recording: this.name };
   }
 
   /** @param {Sink} sink */

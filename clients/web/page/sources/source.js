@@ -32,6 +32,7 @@
  *   them to the model. A chunk is at most 100 ms and at most 2^16 events, please.
  * @property {() => void} ended  no more events will come; once
  * @property {(error: Error) => void} failed  the source broke; its message is shown as it is
+ * @property {(text: string) => void} told  what the source waits for, shown as it is; empty: nothing more
  * @property {(scores: Scores) => void} scores  only for sources with `scored`
  * @property {() => void} rewound  time begins anew (a recording was sought or looped): the
  *   page resets the model's session and its views; await nothing
