@@ -86,35 +86,32 @@ def expect_scores(page: Page) -> None:
 
 
 def test_a_recording_outlives_the_kill_of_its_server(
-    browser: Browser, tmp_path: Path
+    page: Page, browser: Browser, tmp_path: Path
 ) -> None:
     path = tmp_path / "left.npy"
     np.save(path, simulate("left", seed=3, duration_us=4_000_000))
-    labels = []
-    for killed in (False, True):
-        store = f"{tmp_path / str(killed)}.sqlite"
-        with (
-            mortal("--store-path", store) as server,
-            visiting(browser, server.url, allowed=ABSENT) as visit,
-        ):
-            labels.append(final_scores(visit, server, path, killed=killed))
-    assert labels[0] == labels[1]
-    assert labels[0].startswith("left")
+    uncut = final_scores(page, path)
+    with (
+        mortal("--store-path", f"{tmp_path / 'store.sqlite'}") as server,
+        visiting(browser, server.url, allowed=ABSENT) as visit,
+    ):
+        cut = final_scores(open_while_it_loads(visit, server), path, server)
+    assert cut == uncut
+    assert cut.startswith("left")
 
 
-def final_scores(visit: Visit, server: Mortal, path: Path, *, killed: bool) -> str:
-    """Play a file through a server that may be killed; return what is shown last."""
-    page = open_while_it_loads(visit, server)
+def final_scores(page: Page, path: Path, killed: Mortal | None = None) -> str:
+    """Play a file, whose server may be killed meanwhile; return what is shown last."""
     choose_file(page, path)
     expect(page.locator("#title")).to_contain_text(path.name)
     speed = page.get_by_label("Speed")
     speed.select_option(label="a tenth")  # it is not over before the kill
     expect_scores(page)
     if killed:
-        server.kill()
+        killed.kill()
         expect_health(page, "unavailable", AWAY_MS)
         expect(page.locator("#message")).to_contain_text("trying to come back")
-        server.start()
+        killed.start()
     speed.select_option(label="as fast as scored")
     expect(page.locator("#events-shown")).to_have_attribute(
         "data-finished", "true", timeout=BACK_MS

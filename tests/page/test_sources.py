@@ -6,14 +6,15 @@ import math
 import subprocess
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Playwright, expect
+from playwright.sync_api import Browser, Page, Playwright, expect
 
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.events.recordings import open_recording
-from tests.page.conftest import chromium, choose_file, visiting
+from tests.page.conftest import PHONE, choose_file, chromium, visiting
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,10 @@ TURNED = {"clockwise": 1, "counter-clockwise": -1}
 ZOOMED = {"expanding": (0.12, 0.9), "contracting": (0.9, 0.12)}
 
 
-def way_of(motion: str) -> tuple[str, list[tuple[float, float]]]:
+Place: TypeAlias = tuple[float, float]
+
+
+def way_of(motion: str) -> tuple[str, list[Place]]:
     """Return how to drag, and the pointer's way in half sides from the centre."""
     parts = np.linspace(0, 1, 101)
     if motion in DRAG:
@@ -51,28 +55,93 @@ COLLECT = """() => {
 }"""
 
 
-def draw(page: Page, motion: str) -> list[str]:
+class Mouse:
+    """A pointer that draws in the mode which the page's buttons choose."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def way(self, motion: str) -> list[list[Place]]:
+        drag, way = way_of(motion)
+        self._page.get_by_role("button", name=f"Drag: {drag}").click()
+        return [[place] for place in way]
+
+    def press(self, places: list[Place]) -> None:
+        self._page.mouse.move(*places[0])
+        self._page.mouse.down()
+
+    def move(self, places: list[Place]) -> None:
+        self._page.mouse.move(*places[0])
+
+    def release(self) -> None:
+        self._page.mouse.up()
+
+
+class Fingers:
+    """One finger that drags, or two that spread."""
+
+    def __init__(self, page: Page) -> None:
+        self._cdp = page.context.new_cdp_session(page)
+
+    def way(self, motion: str) -> list[list[Place]]:
+        drag, way = way_of(motion)
+        if drag == "move":
+            return [[place] for place in way]
+        return [[(right, 0.0), (-right, 0.0)] for right, _ in way]
+
+    def press(self, places: list[Place]) -> None:
+        for count in range(len(places)):
+            self._touch("touchStart", places[: count + 1])
+
+    def move(self, places: list[Place]) -> None:
+        self._touch("touchMove", places)
+
+    def release(self) -> None:
+        self._touch("touchEnd", [])
+
+    def _touch(self, kind: str, places: list[Place]) -> None:
+        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
+        event = {"type": kind, "touchPoints": points}
+        self._cdp.send("Input.dispatchTouchEvent", event)
+
+
+def draw(page: Page, hand: Mouse | Fingers, motion: str) -> list[str]:
     """Draw a motion once; return the labels that the page showed meanwhile."""
     box = page.locator("#stage").bounding_box()
     assert box is not None
     half, x, y = box["width"] / 2, box["x"], box["y"]
-    drag, way = way_of(motion)
-    page.get_by_role("button", name=f"Drag: {drag}").click()
+    steps = [
+        [(x + half * (1 + a), y + half * (1 + b)) for a, b in places]
+        for places in hand.way(motion)
+    ]
     page.evaluate("window.labelsSeen.length = 0")
-    places = [(x + half * (1 + a), y + half * (1 + b)) for a, b in way]
-    page.mouse.move(*places[0])
-    page.mouse.down()
+    hand.press(steps[0])
     began_s = time.monotonic()
     while (part := (time.monotonic() - began_s) / STROKE_S) < 1:  # on any machine
-        page.mouse.move(*places[int(part * len(places))])
+        hand.move(steps[int(part * len(steps))])
         time.sleep(STEP_S)
-    page.mouse.up()
+    hand.release()
     seen: list[str] = page.evaluate("window.labelsSeen")
     return seen
 
 
 @pytest.mark.parametrize("motion", [*DRAG, *TURNED, *ZOOMED])
 def test_a_drawn_motion_is_named(page: Page, motion: str) -> None:
+    expect_named(page, Mouse(page), motion)
+
+
+@pytest.mark.parametrize("motion", ["left", "expanding"])
+def test_a_motion_drawn_by_fingers_on_a_phone_is_named(
+    browser: Browser, server: ServerProcess, motion: str
+) -> None:
+    phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
+    with visiting(browser, server.url, **phone) as visit:
+        page = visit.open(f"{server.url}/")
+        expect_named(page, Fingers(page), motion)
+
+
+def expect_named(page: Page, hand: Mouse | Fingers, motion: str) -> None:
+    """Draw a motion until the page names it."""
     expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
     page.locator("#stage").scroll_into_view_if_needed()
     page.locator("#stage").click()  # ends the demonstration
@@ -80,7 +149,7 @@ def test_a_drawn_motion_is_named(page: Page, motion: str) -> None:
     page.evaluate(COLLECT)
     read: list[str] = []
     for _ in range(STROKES):
-        seen = draw(page, motion)
+        seen = draw(page, hand, motion)
         named = [label for label in seen if label != "still"]
         if named and named[-1] == motion:
             return

@@ -107,24 +107,30 @@ export class Live {
 
   /** @param {Events} events */
   async #send(events) {
+    const { session } = this;
     try {
-      await this.session?.send(events);
+      await session?.send(events);
     } catch (error) {
-      if (!this.stopped) this.views.told(/** @type {Error} */ (error).message);
+      this.#tell(error, session);
     }
   }
 
   /** Show the final scores of a recording. */
   async #finish() {
-    if (this.session && !this.stopped) {
-      try {
-        const { t_us, logits } = await this.session.flush();
-        if (logits) this.views.scores(Number(t_us), softmax(logits));
-      } catch (error) {
-        if (!this.stopped) this.views.told(/** @type {Error} */ (error).message);
-      }
+    const { session } = this;
+    if (this.stopped) return;
+    try {
+      const final = await session?.flush();
+      if (final?.logits && !this.stopped) this.views.scores(Number(final.t_us), softmax(final.logits));
+      if (!this.stopped) this.views.finished();
+    } catch (error) {
+      this.#tell(error, session);
     }
-    if (!this.stopped) this.views.finished();
+  }
+
+  /** Show why something failed; a session's own end is shown when it comes. @param {any} error @param {import("../saccade.js").Session | null} session */
+  #tell(error, session) {
+    if (!this.stopped && error !== session?.failure) this.views.told(error.message);
   }
 
   /** End source and session. */
