@@ -187,13 +187,38 @@ def test_a_file_of_evt3_is_played_and_scaled(page: Page) -> None:
     expect(page.locator("#message")).to_be_hidden()
 
 
+def test_a_file_that_the_page_does_not_read_is_scored_by_the_server(
+    page: Page,
+) -> None:
+    path = RECORDINGS / "dvxplorer_320x240.aedat4"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    with page.expect_response("**/v1/classify", timeout=120_000) as answered:
+        choose_file(page, path)
+    (scored,) = answered.value.json()["results"]
+    expect(page.locator("#title")).to_contain_text(
+        f"{path.name} · read by the server, 320 × 240"
+    )
+    expect(page.locator("#guide")).to_contain_text(f"{scored['events']:,} events")
+    expect(page.locator("#note")).to_contain_text("not played")
+    expect(page.locator("#events-shown")).to_have_attribute("data-finished", "true")
+    expect(page.locator("#label")).to_have_text(scored["label"])
+    confidence = f"{100 * scored['confidence']:.0f} % confident"
+    expect(page.locator("#confidence")).to_have_text(confidence)
+    expect(page.locator("#message")).to_be_hidden()
+    page.get_by_role("button", name="Simulated camera").click()
+    expect(page.locator("#title")).to_contain_text("simulated camera")
+
+
 def test_a_file_that_is_no_recording_gets_a_sentence(
     page: Page, tmp_path: Path
 ) -> None:
     path = tmp_path / "<img src=x onerror=alert(1)>.aedat4"
     path.write_bytes(b"#!AER-DAT4.0\r\n")
     choose_file(page, path)
-    expect(page.locator("#message")).to_contain_text("This page reads")
+    message = page.locator("#message")
+    expect(message).not_to_contain_text("It is sent to the server", timeout=60_000)
+    expect(message).to_contain_text(path.name)
     assert page.locator("#message img").count() == 0
 
 

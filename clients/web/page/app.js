@@ -91,8 +91,10 @@ function model() {
 
 /** @param {File} [file] @returns {import("./sources/source.js").Context} */
 function context(file) {
-  const [width, height] = model().sensor;
-  return { model: { name: model().model, sensor: { width, height }, labels: model().labels }, server: SERVER, settings, file, credentials: async () => access() };
+  const { model: name, sensor: [width, height], labels } = model();
+  const choice = choices;
+  const told = (/** @type {string} */ text) => void (choice === choices && tell(text));
+  return { model: { name, sensor: { width, height }, labels }, server: SERVER, settings, file, told, credentials: async () => access() };
 }
 
 /** Begin with a kind of source, in place of the one that runs. @param {SourceKind} chosen @param {File} [file] */

@@ -77,6 +77,7 @@
  * @property {URL} server  the server's address, ending in a slash
  * @property {Record<string, string>} settings  from a share link, or empty
  * @property {File} [file]  what was dropped or chosen
+ * @property {(text: string) => void} told  what opening the source waits for, shown as it is; empty: nothing more
  * @property {() => Promise<{key?: string, getTicket?: () => Promise<string>}>} credentials
  *   spread into the SDK's options; empty where the server asks for none
  */
