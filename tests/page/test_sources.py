@@ -107,13 +107,12 @@ class Fingers:
 
 def draw(page: Page, hand: Mouse | Fingers, motion: str) -> list[str]:
     """Draw a motion once; return the labels that the page showed meanwhile."""
+    way = hand.way(motion)
+    page.locator("#stage").scroll_into_view_if_needed()
     box = page.locator("#stage").bounding_box()
     assert box is not None
     half, x, y = box["width"] / 2, box["x"], box["y"]
-    steps = [
-        [(x + half * (1 + a), y + half * (1 + b)) for a, b in places]
-        for places in hand.way(motion)
-    ]
+    steps = [[(x + half * (1 + a), y + half * (1 + b)) for a, b in at] for at in way]
     page.evaluate("window.labelsSeen.length = 0")
     hand.press(steps[0])
     began_s = time.monotonic()
@@ -143,7 +142,6 @@ def test_a_motion_drawn_by_fingers_on_a_phone_is_named(
 def expect_named(page: Page, hand: Mouse | Fingers, motion: str) -> None:
     """Draw a motion until the page names it."""
     expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
-    page.locator("#stage").scroll_into_view_if_needed()
     page.locator("#stage").click()  # ends the demonstration
     expect(page.locator("#label")).to_have_text("still", timeout=30_000)
     page.evaluate(COLLECT)
