@@ -44,6 +44,19 @@ def test_a_first_visit_sees_motions_named_at_every_size_and_colour(
         page.screenshot(path=screenshots / name, full_page=True)
 
 
+def test_the_picture_of_the_readme_shows_every_class_over_time(
+    browser: Browser, server: ServerProcess, screenshots: Path
+) -> None:
+    viewport = {"width": 1200, "height": 1000}
+    with visiting(browser, server.url, viewport=viewport) as visit:
+        page = visit.open(f"{server.url}/")
+        scored(page)
+        page.wait_for_timeout(12_000)  # the timeline's whole span
+        page.screenshot(path=screenshots / "readme.png")  # `make picture` takes it
+        assert page.locator("#classes li").count() == 9
+        expect(page.locator("#message")).to_be_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_axe_finds_no_serious_fault(
     browser: Browser, server: ServerProcess, scheme: str

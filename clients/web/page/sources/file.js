@@ -40,7 +40,10 @@ export const FILE = {
  */
 async function scoreWhole(file, why, { model, server, told, credentials }) {
   told(`${why.message} It is sent to the server, which scores it whole …`);
-  const answer = await classify(server, [file], { ...(await credentials()), model: model.name, fit: "scale", invalid: "skip" });
+  const options = { ...(await credentials()), model: model.name, fit: /** @type {const} */ ("scale"), invalid: /** @type {const} */ ("skip") };
+  const answer = await classify(server, [file], options).catch((error) => {
+    throw new UnreadableFile(`${file.name}: ${error.message}`);
+  });
   const [{ problem, logits, label, confidence, events, ticks, sensor, warnings }] = answer.results;
   if (problem) throw new UnreadableFile(`${file.name}: ${problem.detail}`);
   if (!logits) throw new UnreadableFile(`${file.name} holds ${events} events: too few for a score of ${model.name}.`);
