@@ -47,8 +47,8 @@ def test_a_first_visit_sees_motions_named_at_every_size_and_colour(
 def test_the_picture_of_the_readme_shows_every_class_over_time(
     browser: Browser, server: ServerProcess, screenshots: Path
 ) -> None:
-    viewport = {"width": 1200, "height": 1000}
-    with visiting(browser, server.url, viewport=viewport) as visit:
+    look: dict[str, Any] = {"viewport": {"width": 1200, "height": 1000}}
+    with visiting(browser, server.url, **look, color_scheme="dark") as visit:
         page = visit.open(f"{server.url}/")
         scored(page)
         page.wait_for_timeout(12_000)  # the timeline's whole span

@@ -43,7 +43,7 @@ export class Scores {
     write(element("label"), p ? this.labels[best] : "–");
     write(element("confidence"), p ? `${percent(p[best])} confident` : "no score yet");
     this.#rows.forEach(({ bar, share }, i) => {
-      if (write(share, p ? percent(p[i]) : "–")) bar.style.backgroundSize = `${p ? 100 * p[i] : 0}% 2px`;
+      if (write(share, p ? percent(p[i]) : "–")) bar.style.backgroundSize = `${p ? Math.round(100 * p[i]) : 0}% 2px`;
     });
   }
 }
