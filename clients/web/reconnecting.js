@@ -5,7 +5,7 @@ import { ConnectionLost, ServerUnavailable, ServerUnreachable, StreamError, stre
 
 /** @typedef {import("./connection.js").Access} Access */
 /** @typedef {import("./connection.js").Connection} Connection */
-/** @typedef {import("./session.js").Opened} Opened */
+/** @typedef {import("./messages.js").Opened} Opened */
 
 const TEMPORARY = new Set(["not_ready", "slots_exhausted", "rate_exceeded"]);
 const CUT_OFF = new Set([1000, 1005, 1006, 1011, 1014]);

@@ -9,6 +9,9 @@ import { Attempts, open } from "./reconnecting.js";
 /** @typedef {import("./connection.js").Access} Access */
 /** @typedef {import("./connection.js").Connection} Connection */
 /** @typedef {import("./events.js").Events} Events */
+/** @typedef {import("./messages.js").Final} Final */
+/** @typedef {import("./messages.js").Opened} Opened */
+/** @typedef {import("./messages.js").Result} Result */
 
 /**
  * How to open a session; what is left out is as docs/protocol.md says of `open`.
@@ -27,55 +30,6 @@ import { Attempts, open } from "./reconnecting.js";
  * @property {"reject" | "skip"} [invalid]
  * @property {number} [giveUpS]  how long to try to come back after a loss, s; by default 120, 0: not at all
  * @property {number} [keptBytes]  bytes of events kept until they are durable; by default 2^25
- */
-
-/**
- * Scores; docs/protocol.md explains each field.
- *
- * @typedef {object} Result
- * @property {number} seq
- * @property {number} ticks
- * @property {number} events
- * @property {number | bigint} t_us
- * @property {number[]} logits
- * @property {string} label
- * @property {number} confidence
- * @property {number} [dropped]
- * @property {number} [superseded]
- */
-
-/**
- * The scores of exactly the events so far; null before the first tick.
- *
- * @typedef {object} Final
- * @property {number} seq
- * @property {number} ticks
- * @property {number} events
- * @property {number} pending
- * @property {number | bigint | null} t_us
- * @property {number[] | null} logits
- * @property {string | null} label
- * @property {number | null} confidence
- * @property {number} [dropped]
- * @property {number} [skipped]
- */
-
-/**
- * @typedef {object} Opened
- * @property {string} session
- * @property {string} model
- * @property {string} model_hash
- * @property {string[]} labels
- * @property {number[]} sensor
- * @property {number} tick_events
- * @property {number} window_events
- * @property {number} window_bytes
- * @property {number} max_frame_bytes
- * @property {string | null} resume
- * @property {number} resume_ttl_ms
- * @property {boolean} resumed
- * @property {number} seq
- * @property {number} [results]  reported since `open`, in a session that is resumed
  */
 
 const COME_BACK = new Set([1001, 1005, 1006, 1011, 1012, 1013, 4000, 4408, 4429]);
