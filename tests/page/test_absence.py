@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 ABSENT = ["ERR_CONNECTION", "ERR_EMPTY", "Failed to load", "WebSocket", "503"]
 """What the browser itself says of a server that is away."""
 AWAY_MS = 30_000
-BACK_MS = 180_000
+BACK_MS = 300_000
 
 
 class Mortal:

@@ -18,6 +18,7 @@ import { softmax } from "./timeline.js";
 
 const REPORT_MS = 20;
 const AGAIN_MS = 1000;
+const GIVE_UP_S = 3600;
 const FORGOTTEN = new Set(["unknown_session", "session_deleted", "model_changed"]);
 
 /** Runs a source until it is stopped. */
@@ -70,6 +71,7 @@ export class Live {
       whenFull: source.live ? "drop-oldest" : "block",
       results: source.live ? "latest" : "all",
       invalid: "skip",
+      giveUpS: GIVE_UP_S,
     });
     session.on("result", (result) => this.stopped || this.views.scores(Number(result.t_us), softmax(result.logits)));
     session.on("reconnecting", () => this.stopped || this.views.told("The connection is lost; trying to come back. Nothing is forgotten."));

@@ -6,7 +6,7 @@ import { ServerUnavailable, ServerUnreachable, overview, watch } from "../../sac
 /** @typedef {import("./source.js").Sink} Sink */
 
 const RETURN_MS = 1000;
-const GONE_MS = 120_000;
+const GONE_MS = 3_600_000;
 
 /** @type {import("./source.js").SourceKind} */
 export const WATCH = {
