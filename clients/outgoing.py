@@ -140,10 +140,11 @@ class SendLog:
                     return never
                 if entry.size:
                     self.kept_bytes -= entry.size
-                    entries[place] = entry._replace(message=EventsFrame(entry.seq, b""))
+                    emptied = entry._replace(message=EventsFrame(entry.seq, b""))
                     if entries is self._unsent:
-                        self.dropped_events += entry.events
+                        emptied = self._counted(emptied)
                         never.append(entry.seq)
+                    entries[place] = emptied
         return never
 
     def rewind(self, seq: int) -> tuple[int, int]:
@@ -152,10 +153,15 @@ class SendLog:
         Returns the events and the bytes of all frames up to `seq`.
         """
         self.discard_durable(seq)
-        self.dropped_events += sum(e.events for e in self._sent if e.emptied)
-        self._unsent.extendleft(reversed(self._sent))
+        again = [self._counted(e) if e.emptied else e for e in self._sent]
+        self._unsent.extendleft(reversed(again))
         self._sent.clear()
         return self._discarded.total_events, self._discarded.total_bytes
+
+    def _counted(self, entry: Entry) -> Entry:
+        """Count the events of an emptied frame as dropped, once."""
+        self.dropped_events += entry.events
+        return entry._replace(events=0)
 
     def unsent_resets(self) -> set[int]:
         """Return the ids of the resets that are to be sent."""

@@ -100,7 +100,7 @@ class _Port:
     """The way of one thread's front end to the engine of this process."""
 
     def __init__(self, engine: Engine, number: int) -> None:
-        self._device, self._number = engine.device, number
+        self._device, self._number = engine.devices, number
         self.check = engine.check
 
     def start(self, deliver: Deliver) -> None:
@@ -158,7 +158,7 @@ class Feeder:
         self._load, self._engine, self._port = load, engine, port
         self._inbox: queue.SimpleQueue[list[DeviceOutput]] = queue.SimpleQueue()
         backlog = (load.under_way + 1) * load.ticks * CONFIG.tick_events
-        self._frontend = Frontend(_Port(engine, port), [shape], slots, backlog)
+        self._frontend = Frontend(_Port(engine, port), [shape], [slots], backlog)
         self._frontend.wake = lambda: None  # each turn ends with a flush
         self._frontend.link.start(self._inbox.put)
         self._chunks = itertools.cycle(_chunks(load.ticks))
@@ -181,7 +181,7 @@ class Feeder:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._engine.device.disconnect(self._port)
+        self._engine.devices.disconnect(self._port)
         return self._error
 
     def _run(self) -> None:

@@ -57,19 +57,41 @@ export async function getTicket(url, access) {
   return (await request(url, "v1/tickets", { ...access, method: "POST" })).ticket;
 }
 
-/** A websocket whose messages are the protocol's. */
+/** @typedef {{message?: any, lost?: ConnectionLost}} Arrival  a message, or the end */
+
+/** A websocket whose messages are the protocol's; what nobody takes yet waits. */
 export class Connection {
-  /** @type {(message: any) => void} */
-  onMessage = () => {};
-  /** @type {(lost: ConnectionLost) => void} */
-  onClose = () => {};
+  /** @type {((arrival: Arrival) => void) | null} */ #take = null;
+  /** @type {Arrival[]} */ #waiting = [];
+  /** @type {(value: unknown) => void} */ #arrived = () => {};
 
   /** @param {WebSocket} socket  open */
   constructor(socket) {
     this.socket = socket;
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onerror = () => {};
-    socket.onclose = ({ code, reason }) => this.onClose(new ConnectionLost(code, reason));
+    socket.onclose = ({ code, reason }) => this.#arrive({ lost: new ConnectionLost(code, reason) });
+  }
+
+  /** Give what has come and comes to a function. @param {(message: any) => void} onMessage @param {(lost: ConnectionLost) => void} onClose */
+  listen(onMessage, onClose) {
+    this.#take = ({ message, lost }) => (lost ? onClose(lost) : onMessage(message));
+    for (const arrival of this.#waiting.splice(0)) this.#take(arrival);
+  }
+
+  /** Return the next message; what follows waits. @returns {Promise<any>} @throws {ConnectionLost} */
+  async next() {
+    if (!this.#waiting.length) await new Promise((resolve) => (this.#arrived = resolve));
+    const { message, lost } = /** @type {Arrival} */ (this.#waiting.shift());
+    if (lost) throw lost;
+    return message;
+  }
+
+  /** @param {Arrival} arrival */
+  #arrive(arrival) {
+    if (this.#take) return this.#take(arrival);
+    this.#waiting.push(arrival);
+    this.#arrived(null);
   }
 
   /** Bytes that the websocket has taken and not sent. */
@@ -95,7 +117,7 @@ export class Connection {
     } catch {
       return this.close(4000); // no message of a Saccade server: as if it were lost
     }
-    this.onMessage(message);
+    this.#arrive({ message });
   }
 }
 
@@ -145,7 +167,7 @@ function opened(socket, signal) {
 async function refusal(url, access) {
   try {
     await request(url, "readyz", access);
-    if (!access.getTicket) await request(url, "v1/sessions", access);
+    if (!access.getTicket) await getTicket(url, access); // a POST: a browser names the page's origin, as with the websocket
   } catch (error) {
     if (error instanceof SaccadeError) return error;
     throw error;

@@ -1,4 +1,6 @@
-/** What a session has sent and may have to send again, and its credit at the server. */
+/** What a session has sent and may have to send again, and when. */
+
+const FRAMES_TIMED = 16_384;
 
 /**
  * A message of the log, with the totals of the frames up to it.
@@ -21,7 +23,6 @@ export class SendLog {
   /** @type {Entry[]} */ #sent = [];
   /** @type {Entry[]} */ #unsent = [];
   /** @type {Entry} */ #newest;
-  /** @type {Entry} */ #discarded;
   #resumable;
   /** The newest frame that was sent and not kept, until it is durable; 0: none. */ #unkept = 0;
   keptBytes = 0;
@@ -30,7 +31,7 @@ export class SendLog {
   /** @param {boolean} resumable @param {number} seq  of the newest frame that the server has */
   constructor(resumable, seq) {
     this.#resumable = resumable;
-    this.#newest = this.#discarded = { message: { type: "reset" }, seq, events: 0, bytes: 0, own: 0 };
+    this.#newest = { message: { type: "reset" }, seq, events: 0, bytes: 0, own: 0 };
   }
 
   get seq() {
@@ -60,7 +61,6 @@ export class SendLog {
     if (this.#resumable || entry.message.type !== "events") this.#sent.push(entry);
     else {
       this.#sent = [];
-      this.#discarded = entry;
       this.#unkept = entry.seq;
       this.keptBytes -= sizeOf(entry.message);
     }
@@ -80,13 +80,8 @@ export class SendLog {
   /** Remove what cannot be lost once a frame is durable. @param {number} seq  a reset or flush right after it stays */
   discardDurable(seq) {
     if (seq >= this.#unkept) this.#unkept = 0;
-    let count = 0;
-    for (const { message, seq: own } of this.#sent) {
-      if (message.type === "events" ? own > seq : own >= seq) break;
-      this.keptBytes -= sizeOf(message);
-      this.#discarded = this.#sent[count++];
-    }
-    this.#sent.splice(0, count);
+    const stays = (/** @type {Entry} */ entry) => (entry.message.type === "events" ? entry.seq > seq : entry.seq >= seq);
+    while (this.#sent.length && !stays(this.#sent[0])) this.keptBytes -= sizeOf(this.#sent.shift()?.message);
   }
 
   /** Remove a flush that was answered. @param {number} id */
@@ -95,27 +90,40 @@ export class SendLog {
     if (place >= 0) this.#sent.splice(place, 1);
   }
 
-  /** Drop the oldest events until so many bytes are kept; their frames go out empty. @param {number} mostBytes */
+  /**
+   * Drop the oldest events until so many bytes are kept; their frames go out empty. Sent
+   * events go first: they are lost only if the server loses them, too.
+   *
+   * @param {number} mostBytes @returns {number[]} the frames whose events will never be sent
+   */
   dropPayloads(mostBytes) {
+    const never = [];
     for (const entries of [this.#sent, this.#unsent]) {
       for (const entry of entries) {
-        if (this.keptBytes <= mostBytes) return;
-        const size = sizeOf(entry.message);
-        if (!size) continue;
-        this.keptBytes -= size;
+        if (this.keptBytes <= mostBytes) return never;
+        if (!sizeOf(entry.message)) continue;
+        this.keptBytes -= sizeOf(entry.message);
         entry.message = { ...entry.message, t_base_us: 0, data: new Uint8Array() };
-        if (entries === this.#unsent) this.droppedEvents += entry.own;
+        if (entries !== this.#unsent) continue;
+        this.#countDropped(entry);
+        never.push(entry.seq);
       }
     }
+    return never;
   }
 
-  /** Make everything after a frame unsent again. @param {number} seq @returns {Credit}  what the server has and what waits, as credit counts it */
+  /** Make everything after a frame unsent again. @param {number} seq */
   rewind(seq) {
     this.discardDurable(seq);
-    for (const { message, own } of this.#sent) if (message.type === "events" && own && !sizeOf(message)) this.droppedEvents += own;
+    for (const entry of this.#sent) if (entry.message.type === "events" && !sizeOf(entry.message)) this.#countDropped(entry);
     this.#unsent = [...this.#sent, ...this.#unsent];
     this.#sent = [];
-    return { events: this.#newest.events, bytes: this.#newest.bytes };
+  }
+
+  /** Count a frame's events as dropped, once. @param {Entry} entry */
+  #countDropped(entry) {
+    this.droppedEvents += entry.own;
+    entry.own = 0;
   }
 
   /** Ids of the resets that are to be sent. */
@@ -130,6 +138,41 @@ export class SendLog {
 }
 
 /** @typedef {{events: number, bytes: number}} Credit */
+
+/** When frames were sent, for the latency of the scores that they complete. */
+export class LatencyLedger {
+  /** @type {{seq: number, events: number, at: number}[]} */ #frames = [];
+  #before = 0;
+
+  /** @param {number} seq @param {number} events */
+  add(seq, events) {
+    this.#frames.push({ seq, events, at: performance.now() });
+    if (this.#frames.length > FRAMES_TIMED) this.#removeOldest();
+  }
+
+  /** Remove a frame that is in no score; return its events. @param {number | undefined} seq */
+  discard(seq) {
+    const place = this.#frames.findIndex((frame) => frame.seq === seq);
+    return place < 0 ? 0 : this.#frames.splice(place, 1)[0].events;
+  }
+
+  /** Return the latency of a result, ms; null: it completes no known frame. @param {number} events  scored or dropped since the last reset */
+  latencyMs(events) {
+    if (events <= this.#before) return null;
+    while (this.#frames.length && this.#before + this.#frames[0].events < events) this.#removeOldest();
+    return this.#frames.length ? performance.now() - this.#frames[0].at : null;
+  }
+
+  /** Begin again after a reset: the server counts from zero. */
+  restart() {
+    this.#frames = [];
+    this.#before = 0;
+  }
+
+  #removeOldest() {
+    this.#before += this.#frames.shift()?.events ?? 0;
+  }
+}
 
 /** @param {any} message */
 function sizeOf(message) {

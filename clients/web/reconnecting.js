@@ -5,7 +5,7 @@ import { ConnectionLost, ServerUnavailable, ServerUnreachable, StreamError, stre
 
 /** @typedef {import("./connection.js").Access} Access */
 /** @typedef {import("./connection.js").Connection} Connection */
-/** @typedef {import("./session.js").Opened} Opened */
+/** @typedef {import("./messages.js").Opened} Opened */
 
 const TEMPORARY = new Set(["not_ready", "slots_exhausted", "rate_exceeded"]);
 const CUT_OFF = new Set([1000, 1005, 1006, 1011, 1014]);
@@ -20,21 +20,13 @@ const LONGEST_WAIT_MS = 5000;
  */
 export async function open(url, opening, access) {
   const connection = await dial(url, "v1/stream", access);
-  const answer = new Promise((resolve, reject) => {
-    connection.onMessage = (message) => {
-      if (message.type === "opened") resolve(message);
-      if (message.type === "error") reject(streamError(message));
-    };
-    connection.onClose = reject;
-  });
   connection.send(opening);
-  try {
-    return { connection, opened: await answer };
-  } catch (error) {
-    connection.onClose = () => {};
-    connection.close();
-    throw error;
-  }
+  let opened;
+  do opened = await connection.next();
+  while (opened.type !== "opened" && opened.type !== "error");
+  if (opened.type === "opened") return { connection, opened };
+  connection.close();
+  throw streamError(opened);
 }
 
 /** The attempts to open a session, or to resume it after one loss. */

@@ -56,6 +56,21 @@ export async function overview(url, access) {
   return request(url, "v1/overview", access);
 }
 
+/**
+ * Score recordings whole, of every format that the server reads; docs/rest.md explains the answer.
+ *
+ * @param {string | URL} url
+ * @param {File[]} recordings  their names' suffixes tell the format
+ * @param {{model: string, fit?: "reject" | "scale" | "crop", invalid?: "reject" | "skip"} & Access} options
+ * @returns {Promise<any>} of each recording its scores, or why there are none
+ */
+export async function classify(url, recordings, { model, fit = "reject", invalid = "reject", ...access }) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries({ model, fit, invalid })) body.set(name, value);
+  for (const recording of recordings) body.append("recordings", recording);
+  return request(url, "v1/classify", { ...access, method: "POST", body });
+}
+
 /** @param {SessionOptions} options */
 function openingOf(options) {
   if (!options?.model) throw new InvalidChoice("connect needs a model: one of listModels");

@@ -3,12 +3,15 @@
 import { baseOf } from "./connection.js";
 import { largestFrame, pack, splitRaw } from "./events.js";
 import { ConnectionLost, SaccadeError, StreamClosed, streamError } from "./errors.js";
-import { SendLog } from "./outgoing.js";
+import { LatencyLedger, SendLog } from "./outgoing.js";
 import { Attempts, open } from "./reconnecting.js";
 
 /** @typedef {import("./connection.js").Access} Access */
 /** @typedef {import("./connection.js").Connection} Connection */
 /** @typedef {import("./events.js").Events} Events */
+/** @typedef {import("./messages.js").Final} Final */
+/** @typedef {import("./messages.js").Opened} Opened */
+/** @typedef {import("./messages.js").Result} Result */
 
 /**
  * How to open a session; what is left out is as docs/protocol.md says of `open`.
@@ -29,54 +32,6 @@ import { Attempts, open } from "./reconnecting.js";
  * @property {number} [keptBytes]  bytes of events kept until they are durable; by default 2^25
  */
 
-/**
- * Scores; docs/protocol.md explains each field.
- *
- * @typedef {object} Result
- * @property {number} seq
- * @property {number} ticks
- * @property {number} events
- * @property {number | bigint} t_us
- * @property {number[]} logits
- * @property {string} label
- * @property {number} confidence
- * @property {number} [dropped]
- * @property {number} [superseded]
- */
-
-/**
- * The scores of exactly the events so far; null before the first tick.
- *
- * @typedef {object} Final
- * @property {number} seq
- * @property {number} ticks
- * @property {number} events
- * @property {number} pending
- * @property {number | bigint | null} t_us
- * @property {number[] | null} logits
- * @property {string | null} label
- * @property {number | null} confidence
- * @property {number} [dropped]
- * @property {number} [skipped]
- */
-
-/**
- * @typedef {object} Opened
- * @property {string} session
- * @property {string} model
- * @property {string} model_hash
- * @property {string[]} labels
- * @property {number[]} sensor
- * @property {number} tick_events
- * @property {number} window_events
- * @property {number} window_bytes
- * @property {number} max_frame_bytes
- * @property {string | null} resume
- * @property {number} resume_ttl_ms
- * @property {boolean} resumed
- * @property {number} seq
- */
-
 const COME_BACK = new Set([1001, 1005, 1006, 1011, 1012, 1013, 4000, 4408, 4429]);
 const MOST_ENGINE_FAILURES = 3;
 const RESULTS_KEPT = 1024;
@@ -84,18 +39,22 @@ const LATENCIES_KEPT = 1024;
 const BUFFERED_BYTES = 1 << 20;
 const POLL_MS = 5;
 
-/** Counts of one session. */
+/** Counts of one session; docs/sdk-javascript.md explains each. */
 export class Stats {
   frames = 0;
   events = 0;
   bytes = 0;
   ackedEvents = 0;
   droppedEvents = 0;
+  droppedLocally = 0;
   skippedEvents = 0;
   refusedFrames = 0;
+  refusedEvents = 0;
+  /** The server's sentence about the first frame that it refused. @type {string | null} */ firstRefusal = null;
   results = 0;
   skippedResults = 0;
   supersededResults = 0;
+  lostResults = 0;
   reconnects = 0;
   /** @type {number | null} */ lagMs = null;
   /** @type {number | null} */ windowEvents = null;
@@ -122,14 +81,15 @@ export class Session {
   #scored = 0;
   #refused = 0;
   /** @type {any} */ #goaway = null;
-  /** @type {Map<number, (answer: any) => void>} */ #unanswered = new Map();
+  /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: unknown) => void}>} */ #unanswered = new Map();
   /** @type {Set<number>} */ #resetsAgain = new Set();
   /** @type {Result[]} */ #results = [];
   /** @type {Map<string, Set<(detail: any) => void>>} */ #listeners = new Map();
   /** @type {Error[]} */ #refusals = [];
   /** @type {(() => void)[]} */ #waiting = [];
-  /** @type {{events: number, at: number}[]} */ #timed = [];
-  #timedEvents = 0;
+  #ledger = new LatencyLedger();
+  #unansweredResets = 0;
+  /** Results that the server had reported before it was come back to. @type {number | null} */ #reported = null;
   #iterated = false;
   #polling = false;
 
@@ -255,10 +215,9 @@ export class Session {
     this.stats.frames += 1;
     this.stats.events += events;
     this.stats.bytes += data.length;
+    this.#ledger.add(this.#log.seq + 1, events);
     this.#append({ type: "events", t_base_us: tBaseUs, data }, events);
-    this.#timed.push({ events: (this.#timedEvents += events), at: performance.now() });
-    if (this.#timed.length > RESULTS_KEPT) this.#timed.shift();
-    if (this.options.whenFull === "drop-oldest") this.#log.dropPayloads(this.#mostKept);
+    if (this.options.whenFull === "drop-oldest") for (const seq of this.#log.dropPayloads(this.#mostKept)) this.#ledger.discard(seq);
   }
 
   /** Whether the session survives the loss of its connection now. */
@@ -289,14 +248,13 @@ export class Session {
   async #ask(type) {
     this.#raise();
     const id = ++this.#requests;
-    if (type === "reset") [this.#timed, this.#timedEvents] = [[], 0];
-    /** @type {any} */
-    let answer = null;
-    this.#unanswered.set(id, (found) => (answer = found));
+    if (type === "reset") {
+      this.#ledger.restart();
+      this.#unansweredResets += 1;
+    }
+    const answered = new Promise((resolve, reject) => void this.#unanswered.set(id, { resolve, reject }));
     this.#append({ type, id });
-    while (!answer && !this.ended) await this.#change();
-    if (!answer) throw this.failure ?? new StreamClosed();
-    return answer;
+    return answered;
   }
 
   /** Send what is unsent, as far as the websocket takes it. */
@@ -323,11 +281,13 @@ export class Session {
   #attach(connection) {
     this.connection = connection;
     this.#connected = true;
-    connection.onMessage = (message) => {
-      this.#receive(message);
-      this.#changed();
-    };
-    connection.onClose = (lost) => this.#lose(lost);
+    connection.listen(
+      (message) => {
+        this.#receive(message);
+        this.#changed();
+      },
+      (lost) => this.#lose(lost),
+    );
     this.#pump();
   }
 
@@ -374,6 +334,7 @@ export class Session {
   #resume(connection, opened) {
     if (this.ended) return connection.close(1000);
     this.stats.reconnects += 1;
+    this.#reported = opened.results ?? null;
     this.#log.rewind(opened.seq);
     this.#acked = { seq: opened.seq, events: 0, bytes: 0 };
     this.#resetsAgain = new Set(this.#log.unsentResets().filter((id) => !this.#unanswered.has(id)));
@@ -385,7 +346,13 @@ export class Session {
   #fail(failure) {
     if (this.ended) return;
     this.failure = failure;
-    this.#emit("failed", failure);
+    this.#end("failed", failure);
+  }
+
+  /** @param {"closed" | "failed"} type @param {unknown} detail */
+  #end(type, detail) {
+    for (const { reject } of this.#unanswered.values()) reject(this.failure ?? new StreamClosed());
+    this.#emit(type, detail);
     this.#changed();
   }
 
@@ -401,8 +368,7 @@ export class Session {
         return this.#receiveAnswer(message);
       case "closed":
         this.closed = message;
-        this.#emit("closed", message);
-        return;
+        return this.#end("closed", message);
       case "goaway":
         this.#goaway = message;
         this.#emit("goaway", message);
@@ -414,12 +380,10 @@ export class Session {
 
   /** @param {Result} result */
   #receiveResult(result) {
-    if (this.#resetsAgain.size || result.events <= this.#scored) return; // a repetition
-    this.#scored = result.events;
-    this.#engineFailures = 0;
-    this.stats.results += 1;
-    this.stats.supersededResults += result.superseded ?? 0;
-    this.#time(result.events + (result.dropped ?? 0));
+    const isNew = !this.#resetsAgain.size && result.events > this.#scored; // others are a repetition
+    if (isNew) this.#count(result);
+    this.#countLost();
+    if (!isNew) return;
     if (this.#iterated || !this.#listeners.get("result")?.size) this.#results.push(result);
     if (this.#results.length > RESULTS_KEPT) {
       this.#results.shift();
@@ -428,13 +392,24 @@ export class Session {
     this.#emit("result", result);
   }
 
-  /** Note how long the frame with the last scored event took. @param {number} events  scored or dropped since the last reset */
-  #time(events) {
-    while (this.#timed.length && this.#timed[0].events < events) this.#timed.shift();
-    const frame = this.#timed[0];
-    if (!frame) return;
-    this.stats.latenciesMs.push(performance.now() - frame.at);
+  /** @param {Result} result */
+  #count(result) {
+    this.#scored = result.events;
+    this.#engineFailures = 0;
+    this.stats.results += 1;
+    this.stats.supersededResults += result.superseded ?? 0;
+    if (this.#unansweredResets || this.options.fit === "crop") return; // the server counts other events than were sent
+    const latencyMs = this.#ledger.latencyMs(result.events + (result.dropped ?? 0));
+    if (latencyMs !== null) this.stats.latenciesMs.push(latencyMs);
     if (this.stats.latenciesMs.length > LATENCIES_KEPT) this.stats.latenciesMs.shift();
+  }
+
+  /** Count the results that no connection has brought: the first after a return is the newest that was reported. */
+  #countLost() {
+    if (this.#reported === null) return;
+    const { results, supersededResults, lostResults } = this.stats;
+    this.stats.lostResults += Math.max(0, this.#reported - results - supersededResults - lostResults);
+    this.#reported = null;
   }
 
   /** @param {any} ack */
@@ -450,6 +425,7 @@ export class Session {
     this.stats.lagMs = ack.lag_ms ?? null;
     this.stats.windowEvents = ack.window_events ?? null;
     if (ack.window_events) this.windowEvents = ack.window_events;
+    this.stats.droppedLocally = this.#log.droppedEvents;
     this.stats.droppedEvents = (ack.dropped ?? 0) + this.#log.droppedEvents;
     this.stats.skippedEvents = ack.skipped ?? 0;
     this.#emit("ack", ack);
@@ -459,11 +435,14 @@ export class Session {
   #receiveAnswer(answer) {
     if (answer.type === "flushed") this.#log.discardFlush(answer.id);
     else this.#resetsAgain.delete(answer.id);
-    const resolve = this.#unanswered.get(answer.id);
-    if (!resolve) return; // a repetition
+    const asked = this.#unanswered.get(answer.id);
+    if (!asked) return; // a repetition
     this.#unanswered.delete(answer.id);
-    if (answer.type === "reset") this.#scored = 0;
-    resolve(answer);
+    if (answer.type === "reset") {
+      this.#scored = 0;
+      this.#unansweredResets -= 1;
+    }
+    asked.resolve(answer);
   }
 
   /** @param {any} error */
@@ -478,6 +457,8 @@ export class Session {
     if (error.seq !== undefined && error.seq <= this.#refused) return; // a repetition
     this.#refused = error.seq ?? this.#refused;
     this.stats.refusedFrames += 1;
+    this.stats.refusedEvents += this.#ledger.discard(error.seq);
+    this.stats.firstRefusal ??= refusal.message;
     if (this.#listeners.get("error")?.size) this.#emit("error", refusal);
     else this.#refusals.push(refusal);
   }

@@ -23,14 +23,16 @@ export async function watch(url, session, options = {}) {
   /** @type {unknown} */
   let lost = null;
   let changed = () => {};
-  connection.onMessage = (message) => {
-    messages.push(message.type === "events" ? unpacked(message) : message);
-    changed();
-  };
-  connection.onClose = (error) => {
-    lost = error;
-    changed();
-  };
+  connection.listen(
+    (message) => {
+      messages.push(message.type === "events" ? unpacked(message) : message);
+      changed();
+    },
+    (error) => {
+      lost = error;
+      changed();
+    },
+  );
   return (async function* () {
     try {
       for (;;) {

@@ -93,9 +93,13 @@ class Guard:
         if origin is not None and not self._is_admitted(
             origin, headers.get("host", "")
         ):
-            return Problem(
-                403, "origin_refused", "pages of this origin may not use this server"
+            own = urlsplit(origin).netloc == headers.get("host", "")
+            keys = "give it keys (`saccade key`), or " if own else ""
+            detail = (
+                f"pages of {origin} may not use this server: {keys}name them "
+                f"with --origins {origin}"
             )
+            return Problem(403, "origin_refused", detail)
         if not self._keys:
             return None
         scheme, _, key = headers.get("authorization", "").partition(" ")

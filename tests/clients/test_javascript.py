@@ -44,6 +44,12 @@ def test_the_bytes_are_those_of_the_protocol() -> None:
     assert "# skipped 0" in report
 
 
+def test_sessions_follow_a_scripted_server() -> None:
+    report = run("node", "--test", "--test-timeout=60000", "test/scripted.test.js")
+    assert "# fail 0" in report
+    assert "# skipped 0" in report
+
+
 def test_the_package_holds_the_sdk_and_can_be_imported(tmp_path: Path) -> None:
     packed = json.loads(
         run("npm", "pack", "--json", "--pack-destination", f"{tmp_path}")
@@ -64,6 +70,7 @@ def test_the_package_holds_the_sdk_and_can_be_imported(tmp_path: Path) -> None:
 def test_sessions_of_a_real_server_keep_the_promises_of_the_protocol() -> None:
     with ServerProcess() as server:
         server.wait_until_ready(lambda text: None)
-        report = run("node", "--test", "test/session.test.js", SACCADE_URL=server.url)
+        command = ("node", "--test", "--test-timeout=300000", "test/session.test.js")
+        report = run(*command, SACCADE_URL=server.url)
     assert "# fail 0" in report
     assert "# skipped 0" in report

@@ -94,6 +94,16 @@ def test_sent_events_that_were_dropped_count_only_if_the_server_lost_them():
     assert drained(log) == [EventsFrame(2, b""), frame(3)]
 
 
+def test_dropped_events_count_once_however_often_their_frames_go_again():
+    log, _ = sent(frame(1), frame(2))
+    log.append(frame(3), events=1)
+    assert log.drop_payloads(0) == [3]
+    for _ in range(3):
+        drained(log)
+        log.rewind(0)
+    assert log.dropped_events == 3
+
+
 def test_what_waits_to_be_sent_counts_where_nothing_is_kept_after_it():
     log = SendLog(resumable=False)
     log.append(frame(1), events=1)

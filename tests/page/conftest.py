@@ -135,10 +135,12 @@ class Visit:
 
 
 @contextmanager
-def visiting(browser: Browser, origin: str, **options: Any) -> Iterator[Visit]:
+def visiting(
+    browser: Browser, origin: str, *, allowed: Sequence[str] = (), **options: Any
+) -> Iterator[Visit]:
     """Open a fresh browser context; fail on what its pages must not do."""
     context = browser.new_context(**{"viewport": DESKTOP, **options})
-    watched = Watched(origin)
+    watched = Watched(origin, allowed=[*allowed])
     watched.observe(context)
     try:
         yield Visit(context, watched)
@@ -158,6 +160,11 @@ def visit(browser: Browser, server: ServerProcess) -> Iterator[Visit]:
 def page(visit: Visit, server: ServerProcess) -> Page:
     """The page at `/`, opened by a desktop visitor."""
     return visit.open(f"{server.url}/")
+
+
+def choose_file(page: Page, path: Path) -> None:
+    """Choose a recording, as a visitor does who drops it."""
+    page.locator("#file").set_input_files(path)
 
 
 @pytest.fixture(scope="session")

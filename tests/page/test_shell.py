@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect
 
+from benchmarks.page import heap_mib
 from saccade.clients.commands.server_process import ServerProcess
 from tests.page.conftest import DESKTOP, PHONE, REPOSITORY, chromium, visiting
 
@@ -40,6 +42,19 @@ def test_a_first_visit_sees_motions_named_at_every_size_and_colour(
         assert wide <= viewport["width"]
         name = f"{viewport['width']}-{scheme}.png"
         page.screenshot(path=screenshots / name, full_page=True)
+
+
+def test_the_picture_of_the_readme_shows_every_class_over_time(
+    browser: Browser, server: ServerProcess, screenshots: Path
+) -> None:
+    look: dict[str, Any] = {"viewport": {"width": 1200, "height": 1000}}
+    with visiting(browser, server.url, **look, color_scheme="dark") as visit:
+        page = visit.open(f"{server.url}/")
+        scored(page)
+        page.wait_for_timeout(12_000)  # the timeline's whole span
+        page.screenshot(path=screenshots / "readme.png")  # `make picture` takes it
+        assert page.locator("#classes li").count() == 9
+        expect(page.locator("#message")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
@@ -93,6 +108,41 @@ def test_a_share_link_brings_back_model_source_and_decay(
     expect(page.locator("#decay-ms")).to_have_text("120 ms")
 
 
+def test_a_link_says_what_it_cannot_hold(page: Page, server: ServerProcess) -> None:
+    message = page.locator("#message")
+    for fragment, sentence in {
+        "source=file&recording=7.bin": "of a recording, 7.bin, which no link can hold",
+        "model=gone&source=simulated": "This server has no model gone",
+    }.items():
+        page.goto("about:blank")
+        page.goto(f"{server.url}/#{fragment}")
+        expect(message).to_contain_text(sentence)
+        scored(page)
+        expect(page.locator("#title")).to_contain_text("simulated camera")
+
+
+def test_a_link_that_is_pasted_into_the_same_tab_is_followed(page: Page) -> None:
+    scored(page)
+    page.evaluate("location.hash = '#model=nmnist&source=simulated'")
+    expect(page.locator("#model")).to_have_value("nmnist")
+
+
+def test_a_page_of_a_name_that_the_server_does_not_trust_says_what_to_do(
+    driver: Playwright, server: ServerProcess
+) -> None:
+    name = "camera.example"
+    url = server.url.replace("127.0.0.1", name)
+    arguments = [f"--host-resolver-rules=MAP {name} 127.0.0.1"]
+    allowed = ["403", "WebSocket", "Cross-Origin-Opener-Policy"]  # without TLS
+    with (
+        chromium(driver, arguments) as started,
+        visiting(started, url, allowed=allowed) as visit,
+    ):
+        message = visit.open(f"{url}/").locator("#message")
+        expect(message).to_contain_text(f"--origins {url}")
+        expect(message).to_contain_text("saccade key")
+
+
 def test_a_key_is_asked_for_once_and_kept_in_the_tab(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -130,18 +180,68 @@ def test_a_session_of_another_program_is_watched(
         expect(other.locator("#message")).to_be_hidden()
 
 
-def test_it_is_drawn_by_webgl_where_there_is_one_and_else_without(
+HIDE_SOFTWARE = """
+  const own = WebGL2RenderingContext.prototype.getExtension;
+  WebGL2RenderingContext.prototype.getExtension = function (name) {
+    return name === "WEBGL_debug_renderer_info" ? null : own.call(this, name);
+  };
+"""
+"""What draws WebGL is not told: taken for a graphics processor."""
+DRAWN = """async () => {
+  const { EventView } = await import("./web/page/view.js");
+  const canvas = document.createElement("canvas");
+  const view = new EventView(canvas);
+  view.setSensor({ width: 40, height: 30 });
+  const n = 3000, t = new Float64Array(n), x = [], y = [], p = [];
+  for (let i = 0; i < n; i++) {
+    t[i] = 3.6e9 + 100 * i; // an hour after the first event
+    x.push((7 * i) % 37);
+    y.push((11 * i) % 29);
+    p.push(((7 * i) >> 3) & 1);
+  }
+  view.add({ t: [0], x: [39], y: [29], p: [1] });
+  view.add({ t, x, y, p });
+  const colors = { on: "#5bb8ff", off: "#ff8a4c", empty: "#0a0d10" };
+  view.draw(t[n - 1], 40, colors);
+  const copy = new OffscreenCanvas(40, 30).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, 40, 30);
+  return [view.renderer.accelerated, [...data]];
+}"""
+
+
+def test_the_same_is_drawn_by_webgl_where_a_processor_has_it_and_else_without(
     driver: Playwright, server: ServerProcess
 ) -> None:
-    for arguments in (["--use-angle=swiftshader"], ["--disable-3d-apis"]):
+    drawn = {}
+    for hidden in (True, False):
         with (
-            chromium(driver, arguments) as started,
+            chromium(driver, ["--use-angle=swiftshader"]) as started,
             visiting(started, server.url) as visit,
         ):
+            if hidden:
+                visit.context.add_init_script(HIDE_SOFTWARE)
             page = visit.open(f"{server.url}/")
             scored(page)
-            shown = page.locator("#events").screenshot()
-            assert len(shown) > 1_000  # not one colour
+            assert len(page.locator("#events").screenshot()) > 1_000  # not one colour
+            accelerated, pixels = page.evaluate(DRAWN)
+            assert accelerated == hidden
+            drawn[hidden] = np.reshape(pixels, (30, 40, 4)).astype(int)
+    assert np.abs(drawn[True] - drawn[False]).max() <= 2
+    assert len(np.unique(drawn[True].reshape(-1, 4), axis=0)) > 100
+    assert (drawn[True][29, 39] == drawn[True][29, 38]).all()  # long faded
+
+
+def test_the_memory_of_a_live_page_does_not_grow(page: Page) -> None:
+    scored(page)
+    cdp = page.context.new_cdp_session(page)
+    page.wait_for_timeout(14_000)  # the history is as long as it gets
+    used = []
+    for _ in range(4):
+        page.wait_for_timeout(7_000)
+        used.append(heap_mib(cdp))
+    # Kept for ever, the events alone would take some 10 MiB.
+    assert used[-1] - used[0] < 3, used
 
 
 def test_page_and_sdk_stay_small() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.model.events.recordings import open_recording
-from saccade.model.events.simulator.camera import simulate
-from tests.page.conftest import Visit, chromium, visiting
+from tests.page.conftest import PHONE, choose_file, chromium, visiting
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +28,10 @@ TURNED = {"clockwise": 1, "counter-clockwise": -1}
 ZOOMED = {"expanding": (0.12, 0.9), "contracting": (0.9, 0.12)}
 
 
-def way_of(motion: str) -> tuple[str, list[tuple[float, float]]]:
+Place: TypeAlias = tuple[float, float]
+
+
+def way_of(motion: str) -> tuple[str, list[Place]]:
     """Return how to drag, and the pointer's way in half sides from the centre."""
     parts = np.linspace(0, 1, 101)
     if motion in DRAG:
@@ -55,46 +55,105 @@ COLLECT = """() => {
 }"""
 
 
-def draw(page: Page, motion: str) -> list[str]:
+class Mouse:
+    """A pointer that draws in the mode which the page's buttons choose."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def way(self, motion: str) -> list[list[Place]]:
+        drag, way = way_of(motion)
+        self._page.get_by_role("button", name=f"Drag: {drag}").click()
+        return [[place] for place in way]
+
+    def press(self, places: list[Place]) -> None:
+        self._page.mouse.move(*places[0])
+        self._page.mouse.down()
+
+    def move(self, places: list[Place]) -> None:
+        self._page.mouse.move(*places[0])
+
+    def release(self) -> None:
+        self._page.mouse.up()
+
+
+class Fingers:
+    """One finger that drags, or two that spread."""
+
+    def __init__(self, page: Page) -> None:
+        self._cdp = page.context.new_cdp_session(page)
+
+    def way(self, motion: str) -> list[list[Place]]:
+        drag, way = way_of(motion)
+        if drag == "move":
+            return [[place] for place in way]
+        return [[(right, 0.0), (-right, 0.0)] for right, _ in way]
+
+    def press(self, places: list[Place]) -> None:
+        for count in range(len(places)):
+            self._touch("touchStart", places[: count + 1])
+
+    def move(self, places: list[Place]) -> None:
+        self._touch("touchMove", places)
+
+    def release(self) -> None:
+        self._touch("touchEnd", [])
+
+    def _touch(self, kind: str, places: list[Place]) -> None:
+        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
+        event = {"type": kind, "touchPoints": points}
+        self._cdp.send("Input.dispatchTouchEvent", event)
+
+
+def draw(page: Page, hand: Mouse | Fingers, motion: str) -> list[str]:
     """Draw a motion once; return the labels that the page showed meanwhile."""
+    way = hand.way(motion)
+    page.locator("#stage").scroll_into_view_if_needed()
     box = page.locator("#stage").bounding_box()
     assert box is not None
     half, x, y = box["width"] / 2, box["x"], box["y"]
-    drag, way = way_of(motion)
-    page.get_by_role("button", name=f"Drag: {drag}").click()
+    steps = [[(x + half * (1 + a), y + half * (1 + b)) for a, b in at] for at in way]
     page.evaluate("window.labelsSeen.length = 0")
-    places = [(x + half * (1 + a), y + half * (1 + b)) for a, b in way]
-    page.mouse.move(*places[0])
-    page.mouse.down()
+    hand.press(steps[0])
     began_s = time.monotonic()
     while (part := (time.monotonic() - began_s) / STROKE_S) < 1:  # on any machine
-        page.mouse.move(*places[int(part * len(places))])
+        hand.move(steps[int(part * len(steps))])
         time.sleep(STEP_S)
-    page.mouse.up()
+    hand.release()
     seen: list[str] = page.evaluate("window.labelsSeen")
     return seen
 
 
 @pytest.mark.parametrize("motion", [*DRAG, *TURNED, *ZOOMED])
 def test_a_drawn_motion_is_named(page: Page, motion: str) -> None:
+    expect_named(page, Mouse(page), motion)
+
+
+@pytest.mark.parametrize("motion", ["left", "expanding"])
+def test_a_motion_drawn_by_fingers_on_a_phone_is_named(
+    browser: Browser, server: ServerProcess, motion: str
+) -> None:
+    phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
+    with visiting(browser, server.url, **phone) as visit:
+        page = visit.open(f"{server.url}/")
+        expect_named(page, Fingers(page), motion)
+
+
+def expect_named(page: Page, hand: Mouse | Fingers, motion: str) -> None:
+    """Draw a motion until the page names it."""
     expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
-    page.locator("#stage").scroll_into_view_if_needed()
     page.locator("#stage").click()  # ends the demonstration
     expect(page.locator("#label")).to_have_text("still", timeout=30_000)
     page.evaluate(COLLECT)
     read: list[str] = []
     for _ in range(STROKES):
-        seen = draw(page, motion)
+        seen = draw(page, hand, motion)
         named = [label for label in seen if label != "still"]
         if named and named[-1] == motion:
             return
         read += seen
         page.get_by_role("button", name="New picture").click()
     raise AssertionError(f"{motion} was drawn, and read as {read}")
-
-
-def choose_file(page: Page, path: Path) -> None:
-    page.locator("#file").set_input_files(path)
 
 
 @pytest.mark.parametrize("digit", [0, 3, 7])
@@ -105,8 +164,8 @@ def test_a_dropped_digit_is_read(page: Page, digit: int) -> None:
     right = 0
     for path in sorted(folder.iterdir())[:3]:
         choose_file(page, path)
+        expect(page.locator("#title")).to_contain_text(f"{path.name} · N-MNIST")
         page.get_by_label("Speed").select_option(label="as fast as scored")
-        expect(page.locator("#title")).to_contain_text("N-MNIST")
         expect(page.locator("#events-shown")).to_have_attribute(
             "data-finished", "true", timeout=60_000
         )
@@ -126,75 +185,39 @@ def test_a_file_of_evt3_is_played_and_scaled(page: Page) -> None:
     expect(page.locator("#message")).to_be_hidden()
 
 
+def test_a_file_that_the_page_does_not_read_is_scored_by_the_server(
+    page: Page,
+) -> None:
+    path = RECORDINGS / "dvxplorer_320x240.aedat4"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    with page.expect_response("**/v1/classify", timeout=120_000) as answered:
+        choose_file(page, path)
+    (scored,) = answered.value.json()["results"]
+    expect(page.locator("#title")).to_contain_text(
+        f"{path.name} · read by the server, 320 × 240"
+    )
+    expect(page.locator("#guide")).to_contain_text(f"{scored['events']:,} events")
+    expect(page.locator("#note")).to_contain_text("not played")
+    expect(page.locator("#events-shown")).to_have_attribute("data-finished", "true")
+    expect(page.locator("#label")).to_have_text(scored["label"])
+    confidence = f"{100 * scored['confidence']:.0f} % confident"
+    expect(page.locator("#confidence")).to_have_text(confidence)
+    expect(page.locator("#message")).to_be_hidden()
+    page.get_by_role("button", name="Simulated camera").click()
+    expect(page.locator("#title")).to_contain_text("simulated camera")
+
+
 def test_a_file_that_is_no_recording_gets_a_sentence(
     page: Page, tmp_path: Path
 ) -> None:
     path = tmp_path / "<img src=x onerror=alert(1)>.aedat4"
     path.write_bytes(b"#!AER-DAT4.0\r\n")
     choose_file(page, path)
-    expect(page.locator("#message")).to_contain_text("This page reads")
+    message = page.locator("#message")
+    expect(message).not_to_contain_text("It is sent to the server", timeout=60_000)
+    expect(message).to_contain_text(path.name)
     assert page.locator("#message img").count() == 0
-
-
-def test_a_session_survives_the_kill_of_its_server(
-    browser: Browser, tmp_path: Path
-) -> None:
-    recording = simulate("left", seed=3, duration_us=1_500_000)
-    path = tmp_path / "left.npy"
-    np.save(path, recording)
-    labels = []
-    for killed in (False, True):
-        store = tmp_path / f"{killed}.sqlite"
-        labels.append(scored(browser, path, store, killed=killed))
-    assert labels[0] == labels[1]
-    assert labels[0].startswith("left")
-
-
-def scored(browser: Browser, path: Path, store: Path, *, killed: bool) -> str:
-    """Play a file through a server that may be killed; return what is shown last."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "saccade", "serve", "--port", port]
-    command += ["--store-path", str(store)]
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        with visiting(browser, url) as visit:
-            visit.watched.allowed = ["ERR_CONNECTION", "Failed to load", "WebSocket"]
-            page = open_when_ready(visit, url)
-            choose_file(page, path)
-            expect(page.locator("#title")).to_contain_text(path.name)
-            expect(page.locator("#label")).not_to_have_text("–", timeout=30_000)
-            if killed:
-                server.send_signal(signal.SIGKILL)
-                server.wait()
-                server = subprocess.Popen(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-            expect(page.locator("#events-shown")).to_have_attribute(
-                "data-finished", "true", timeout=120_000
-            )
-            shown = page.locator("#label").inner_text()
-            reconnects = page.locator("#figures dd").last.inner_text()
-            assert (reconnects != "0") == killed
-            return f"{shown} {page.locator('#confidence').inner_text()}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def open_when_ready(visit: Visit, url: str) -> Page:
-    for _ in range(600):
-        try:
-            page = visit.open(f"{url}/")
-            break
-        except Exception:  # the port is not taken yet
-            time.sleep(0.1)
-    expect(page.locator("#model option").first).to_be_attached(timeout=120_000)
-    return page
 
 
 def film(path: Path) -> None:

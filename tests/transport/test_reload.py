@@ -19,6 +19,7 @@ from saccade.server.protocol.messages import Ack
 from tests.clients.untrained import save_untrained
 from tests.toy import wait_until
 from tests.transport.conftest import Server
+from tests.transport.test_watch import watching
 from tests.wire import Client
 
 SWIFT = {"reload_s": 0.1, "session_ttl_s": 1.0}
@@ -106,6 +107,29 @@ def test_new_sessions_get_the_new_version_and_old_ones_end_on_theirs(
     wait_until(lambda: len(engine.health.models) == 1)
     assert streamed(server) == pytest.approx(after, rel=1e-5)
     assert reloads(server, "taken") == 1
+
+
+def test_a_watched_session_goes_on_being_shown_while_its_model_is_replaced(
+    server: Server, folder: Path
+) -> None:
+    first = served(server)
+    with server.client() as old:
+        session = old.open("net").session
+        with watching(server, session) as watcher:
+            assert watcher.hear()["model_hash"] == first
+            half(old, EVENTS[:100])
+            replace(folder, seed=1)
+            wait_until(lambda: served(server) != first)
+            old.send(EVENTS[100:])
+            closed = old.finish()
+            assert watcher.finish() == {"type": "ended", "reason": "closed"}
+        assert watcher.events.tolist() == EVENTS.tolist()
+        newest = [each for each in watcher.heard if each["type"] == "result"][-1]
+        assert newest["logits"] == pytest.approx(closed.logits)
+    with server.client() as new:
+        with watching(server, new.open("net").session) as watcher:
+            assert watcher.hear()["model_hash"] == served(server) != first
+        new.send(EVENTS[:100])
 
 
 def damage(folder: Path, scratch: Path) -> None:

@@ -1,5 +1,6 @@
 /** The page at `/`: a source of events, the model's scores of it, and the server. */
 
+import { listModels } from "../saccade.js";
 import { access, enter } from "./keys.js";
 import { Live } from "./live.js";
 import { ServerPanel } from "./overview.js";
@@ -33,6 +34,7 @@ const stage = element("stage");
 let now_us = 0;
 let paused = false;
 let choices = 0;
+/** The newest probabilities, (c,); shown with the next picture. @type {number[] | null} */ let newest = null;
 let colors = readColors();
 
 /** @type {import("./live.js").Views} */
@@ -44,11 +46,14 @@ const VIEWS = {
     if (events.t.length) now_us = events.t[events.t.length - 1];
   },
   scores(t_us, p) {
-    scores.show(p);
+    newest = p;
     timeline.add(t_us, p);
   },
   cleared: clear,
-  finished: () => setFinished(true),
+  finished() {
+    scores.show(newest);
+    setFinished(true);
+  },
   told: tell,
 };
 
@@ -63,7 +68,7 @@ function clear() {
   view.clear();
   recent.clear();
   timeline.clear(scores.labels);
-  scores.show(null);
+  scores.show((newest = null));
   now_us = 0;
 }
 
@@ -86,8 +91,10 @@ function model() {
 
 /** @param {File} [file] @returns {import("./sources/source.js").Context} */
 function context(file) {
-  const [width, height] = model().sensor;
-  return { model: { name: model().model, sensor: { width, height }, labels: model().labels }, server: SERVER, settings, file, credentials: async () => access() };
+  const { model: name, sensor: [width, height], labels } = model();
+  const choice = choices;
+  const told = (/** @type {string} */ text) => void (choice === choices && tell(text));
+  return { model: { name, sensor: { width, height }, labels }, server: SERVER, settings, file, told, credentials: async () => access() };
 }
 
 /** Begin with a kind of source, in place of the one that runs. @param {SourceKind} chosen @param {File} [file] */
@@ -195,13 +202,28 @@ function share() {
   history.replaceState(null, "", `#${fragment}`);
 }
 
+/** Take what the address says; return the source, and sentences about what cannot be had. */
 function readShared() {
   const { model: name, source, decay: ms, ...rest } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   settings = rest;
+  const missing = [];
   if (models.some((one) => one.model === name)) modelChoice.value = name;
+  else if (name) missing.push(`This server has no model ${name}; ${model().model} is shown.`);
   if (ms && Number(ms) > 0) decay.value = ms;
   element("decay-ms").textContent = `${decay.value} ms`;
-  return KINDS.find((one) => one.kind === source && !one.unavailable()) ?? KINDS[0];
+  const found = KINDS.find((one) => one.kind === source);
+  if (found?.takesFile) missing.push(`The link is of a recording${rest.recording ? `, ${rest.recording},` : ""} which no link can hold: choose it with “${found.name}”, or drop it here.`);
+  else if (found?.unavailable()) missing.push(`${found.name}: ${found.unavailable()}`);
+  const first = found && !found.takesFile && !found.unavailable() ? found : KINDS[0];
+  if (first !== found) settings = {};
+  return { first, missing: missing.join(" ") };
+}
+
+/** Offer the server's models; the chosen one stays where it still is one. */
+function showModels() {
+  const chosen = modelChoice.value;
+  modelChoice.replaceChildren(...models.map((one) => new Option(one.model, one.model)));
+  if (models.some((one) => one.model === chosen)) modelChoice.value = chosen;
 }
 
 function addButtons() {
@@ -250,7 +272,7 @@ function listen() {
   element("share").addEventListener("click", async () => {
     share();
     await navigator.clipboard?.writeText(location.href).catch(() => {});
-    element("share").textContent = "Copied";
+    element("share").textContent = kind.takesFile ? "Copied, without the file" : "Copied";
     setTimeout(() => (element("share").textContent = "Copy link"), 1500);
   });
   stage.addEventListener("keydown", (event) => {
@@ -269,6 +291,7 @@ function listen() {
     const file = event.dataTransfer?.files[0];
     if (file) openFile(file);
   });
+  window.addEventListener("hashchange", () => location.reload()); // a link pasted into this tab
   new ResizeObserver(layOut).observe(frame);
   matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => (colors = readColors()));
 }
@@ -300,6 +323,7 @@ function figures() {
 
 function draw() {
   view.draw(now_us, Number(decay.value), colors);
+  scores.show(newest);
   requestAnimationFrame(draw);
 }
 
@@ -311,14 +335,22 @@ async function main() {
   setInterval(() => timeline.draw(), TIMELINE_MS);
   requestAnimationFrame(draw);
   models = await enter(SERVER, tell);
-  modelChoice.replaceChildren(...models.map((one) => new Option(one.model, one.model)));
-  const first = readShared();
+  showModels();
+  const { first, missing } = readShared();
   const watched = KINDS.find((one) => one.kind === "watch");
-  new ServerPanel(SERVER, access, (session) => {
-    settings = { session };
-    if (watched) void choose(watched);
+  new ServerPanel(SERVER, access, {
+    watch(session) {
+      settings = { session };
+      if (watched) void choose(watched);
+    },
+    async modelsChanged() {
+      models = await listModels(SERVER, access());
+      showModels();
+    },
   });
-  await choose(first.takesFile ? KINDS[0] : first);
+  const chosen = choose(first);
+  if (missing) tell(missing);
+  await chosen;
 }
 
 main().catch((error) => tell(error.message));

@@ -18,6 +18,8 @@ import { softmax } from "./timeline.js";
 
 const REPORT_MS = 20;
 const AGAIN_MS = 1000;
+const GIVE_UP_S = 3600;
+const FORGOTTEN = new Set(["unknown_session", "session_deleted", "model_changed"]);
 
 /** Runs a source until it is stopped. */
 export class Live {
@@ -69,12 +71,20 @@ export class Live {
       whenFull: source.live ? "drop-oldest" : "block",
       results: source.live ? "latest" : "all",
       invalid: "skip",
+      giveUpS: GIVE_UP_S,
     });
     session.on("result", (result) => this.stopped || this.views.scores(Number(result.t_us), softmax(result.logits)));
     session.on("reconnecting", () => this.stopped || this.views.told("The connection is lost; trying to come back. Nothing is forgotten."));
     session.on("reconnected", () => this.views.told(""));
-    session.on("failed", (error) => !this.stopped && this.views.told(`${error.message}. Choose the source again for a new session.`));
+    session.on("failed", (error) => this.stopped || this.#replace(error));
     this.session = session;
+  }
+
+  /** Open another session for a live source, whose past does not matter, where the server has forgotten this one. @param {any} error */
+  #replace(error) {
+    if (!this.source.live || !FORGOTTEN.has(error.code)) return this.views.told(`${error.message}. Choose the source again for a new session.`);
+    this.views.told("The server has forgotten the session, and a new one has begun.");
+    this.#connect().catch((failure) => this.views.told(failure.message));
   }
 
   /** @returns {Sink} */
@@ -88,6 +98,7 @@ export class Live {
       },
       ended: () => void this.#finish(),
       failed: (error) => this.views.told(error.message),
+      told: (text) => this.stopped || this.views.told(text),
       scores: ({ t_us, logits }) => this.views.scores(Number(t_us), softmax(logits)),
       rewound: () => {
         this.views.cleared();
@@ -98,24 +109,30 @@ export class Live {
 
   /** @param {Events} events */
   async #send(events) {
+    const { session } = this;
     try {
-      await this.session?.send(events);
+      await session?.send(events);
     } catch (error) {
-      if (!this.stopped) this.views.told(/** @type {Error} */ (error).message);
+      this.#tell(error, session);
     }
   }
 
   /** Show the final scores of a recording. */
   async #finish() {
-    if (this.session && !this.stopped) {
-      try {
-        const { t_us, logits } = await this.session.flush();
-        if (logits) this.views.scores(Number(t_us), softmax(logits));
-      } catch (error) {
-        if (!this.stopped) this.views.told(/** @type {Error} */ (error).message);
-      }
+    const { session } = this;
+    if (this.stopped) return;
+    try {
+      const final = await session?.flush();
+      if (final?.logits && !this.stopped) this.views.scores(Number(final.t_us), softmax(final.logits));
+      if (!this.stopped) this.views.finished();
+    } catch (error) {
+      this.#tell(error, session);
     }
-    if (!this.stopped) this.views.finished();
+  }
+
+  /** Show why something failed; a session's own end is shown when it comes. @param {any} error @param {import("../saccade.js").Session | null} session */
+  #tell(error, session) {
+    if (!this.stopped && error !== session?.failure) this.views.told(error.message);
   }
 
   /** End source and session. */

@@ -5,28 +5,52 @@ import { element, short } from "./panel.js";
 
 const POLL_MS = 2000;
 
+/** @typedef {{watch: (session: string) => void, modelsChanged: () => Promise<void>}} Actions */
+
 /** Polls the overview while the page is in sight. */
 export class ServerPanel {
-  /** @param {URL} server @param {() => import("../saccade.js").Access} access @param {(session: string) => void} onWatch */
-  constructor(server, access, onWatch) {
+  #polling = false;
+  /** The version when the page was opened. */
+  #version = "";
+  #models = "";
+
+  /** @param {URL} server @param {() => import("../saccade.js").Access} access @param {Actions} actions */
+  constructor(server, access, actions) {
     this.server = server;
     this.access = access;
-    this.onWatch = onWatch;
+    this.actions = actions;
     setInterval(() => void this.poll(), POLL_MS);
     void this.poll();
   }
 
   async poll() {
-    if (document.hidden) return;
-    let found;
+    if (document.hidden || this.#polling) return;
+    this.#polling = true;
     try {
-      found = await overview(this.server, this.access());
+      const found = await overview(this.server, this.access());
+      this.#show(found);
+      await this.#compareModels(found.models);
     } catch (error) {
-      return this.#health("unavailable", /** @type {Error} */ (error).message);
+      this.#health("unavailable", /** @type {Error} */ (error).message);
+    } finally {
+      this.#polling = false;
     }
+  }
+
+  /** @param {any[]} models */
+  async #compareModels(models) {
+    const names = models.map(({ model, model_hash }) => `${model} ${model_hash}`).join();
+    if (this.#models && names !== this.#models) await this.actions.modelsChanged();
+    this.#models = names;
+  }
+
+  /** @param {any} found */
+  #show(found) {
     const { health, version, totals, devices } = found;
+    this.#version ||= version;
     const device = devices.map((/** @type {any} */ one) => `${one.count} × ${one.kind}`).join(", ");
-    this.#health(health.status, `Saccade ${version} on ${device}${health.reason ? `: ${health.reason}` : ""}`);
+    const old = version === this.#version ? "" : `; this page is of ${this.#version}: reload it`;
+    this.#health(health.status, `Saccade ${version} on ${device}${health.reason ? `: ${health.reason}` : ""}${old}`);
     const rates = `${totals.sessions} ${totals.sessions === 1 ? "session" : "sessions"}, ${short(totals.events_per_s)} events/s, ${short(totals.results_per_s)} results/s`;
     const { p50, p99 } = totals.latency_ms;
     element("totals").textContent = rates + (p50 === null ? "" : `; event to score ${short(p50)} ms (p50), ${short(p99)} ms (p99)`);
@@ -51,7 +75,7 @@ export class ServerPanel {
     button.className = "button";
     button.textContent = "Watch";
     button.setAttribute("aria-label", `Watch session ${session}`);
-    button.addEventListener("click", () => this.onWatch(session));
+    button.addEventListener("click", () => this.actions.watch(session));
     return button;
   }
 

@@ -15,6 +15,7 @@ export function element(id) {
 export class Scores {
   /** @type {{bar: HTMLElement, share: HTMLElement}[]} */ #rows = [];
   /** @type {string[]} */ labels = [];
+  /** @type {number[] | null | undefined} */ #shown;
 
   /** Begin anew. @param {string[]} labels */
   clear(labels) {
@@ -24,27 +25,39 @@ export class Scores {
       const [bar, share, swatch] = [document.createElement("b"), document.createElement("span"), document.createElement("i")];
       const item = document.createElement("li");
       bar.textContent = label;
-      share.textContent = "–";
+      bar.style.backgroundImage = `linear-gradient(${colorOf(index, labels.length)} 0 0)`;
       swatch.style.background = colorOf(index, labels.length);
       item.append(swatch, bar, share);
       element("classes").append(item);
       return { bar, share };
     });
+    this.#shown = undefined;
     this.show(null);
   }
 
-  /** @param {number[] | null} p  (c,); null: nothing is scored yet */
+  /** Write what has changed. @param {number[] | null} p  (c,); null: nothing is scored yet */
   show(p) {
+    if (p === this.#shown) return;
+    this.#shown = p;
     const best = p ? top(p) : -1;
-    const label = p ? this.labels[best] : "–";
-    if (element("label").textContent !== label) element("label").textContent = label;
-    element("confidence").textContent = p ? `${(100 * p[best]).toFixed(0)} % confident` : "no score yet";
+    write(element("label"), p ? this.labels[best] : "–");
+    write(element("confidence"), p ? `${percent(p[best])} confident` : "no score yet");
     this.#rows.forEach(({ bar, share }, i) => {
-      bar.style.backgroundSize = `${p ? 100 * p[i] : 0}% 2px`;
-      bar.style.backgroundImage = `linear-gradient(${colorOf(i, this.labels.length)} 0 0)`;
-      share.textContent = p ? `${(100 * p[i]).toFixed(0)} %` : "–";
+      if (write(share, p ? percent(p[i]) : "–")) bar.style.backgroundSize = `${p ? Math.round(100 * p[i]) : 0}% 2px`;
     });
   }
+}
+
+/** @param {number} share  0 to 1 */
+function percent(share) {
+  return `${(100 * share).toFixed(0)} %`;
+}
+
+/** Write a text where another stands; return whether it was written. @param {HTMLElement} into @param {string} text */
+function write(into, text) {
+  const other = into.textContent !== text;
+  if (other) into.textContent = text;
+  return other;
 }
 
 /** Figures with their last half minute as lines. */

@@ -11,6 +11,11 @@ export class UnreadableFile extends Error {
   name = "UnreadableFile";
 }
 
+/** The file may be sound, and this page does not read its like; the server may. */
+export class UnsupportedFormat extends UnreadableFile {
+  name = "UnsupportedFormat";
+}
+
 const FORMATS = "Prophesee RAW (EVT2, EVT3) and DAT, N-MNIST, ES, CSV and NPY";
 const COMMON_SENSORS = [[34, 34], [128, 128], [240, 180], [304, 240], [320, 240], [346, 260], [640, 480], [1280, 720]];
 
@@ -72,7 +77,7 @@ class Unwrapper {
 export function readEvents(name, buffer) {
   const suffix = name.toLowerCase().split(".").pop() ?? "";
   const reader = READERS[suffix];
-  if (!reader) throw new UnreadableFile(`This page reads ${FORMATS}. For ${name} use \`saccade stream ${name}\`, and watch its session here.`);
+  if (!reader) throw new UnsupportedFormat(`This page plays ${FORMATS}; ${name} is of another format.`);
   const bytes = new Uint8Array(buffer);
   let found;
   try {
@@ -145,7 +150,7 @@ function readRaw(bytes, view) {
   const name = header.evt ?? header.format?.split(";")[0] ?? "";
   const version = name.toUpperCase().replace("EVT", "").replace(/\.0$/, "");
   const read = { 2: readEvt2, 3: readEvt3 }[version];
-  if (!read) throw new UnreadableFile(`Its encoding is ${name || "not named in its header"}; this page reads EVT2 and EVT3.`);
+  if (!read) throw new UnsupportedFormat(`Its encoding is ${name || "not named in its header"}; this page reads EVT2 and EVT3.`);
   const geometry = /(\d+)x(\d+)/.exec(header.geometry ?? "") ?? /width=(\d+);height=(\d+)/.exec(widthFirst(header.format ?? ""));
   const sensor = geometry ? { width: Number(geometry[1]), height: Number(geometry[2]) } : undefined;
   return { events: read(view, begin), sensor, format: `EVT${version}` };
@@ -203,7 +208,7 @@ function readEvt3(view, begin) {
 function readDat(bytes, view) {
   const { header, begin } = readHeader(bytes);
   const [kind, size] = [bytes[begin], bytes[begin + 1]];
-  if (![0, 12].includes(kind) || size !== 8) throw new UnreadableFile(`Its events are of type ${kind} and ${size} bytes, not CD of 8.`);
+  if (![0, 12].includes(kind) || size !== 8) throw new UnsupportedFormat(`Its events are of type ${kind} and ${size} bytes, not CD of 8.`);
   let most = 0;
   for (let at = begin + 2; at + 8 <= bytes.length; at += 8) most = Math.max(most, view.getUint32(at + 4, true));
   const version = header.version ?? (most / 2 ** 17 > 1.999 ? "2" : "1");
@@ -225,7 +230,7 @@ const ES_OVERFLOW = 0x7f;
 function readEs(bytes, view) {
   const begin = 16;
   if (new TextDecoder("latin1").decode(bytes.subarray(0, 12)) !== "Event Stream") throw new UnreadableFile("It does not begin as an Event Stream.");
-  if (bytes[12] !== 2 || bytes[15] !== ES_DVS) throw new UnreadableFile(`It is an Event Stream ${bytes[12]} of type ${bytes[15]}; this page reads version 2 of type DVS.`);
+  if (bytes[12] !== 2 || bytes[15] !== ES_DVS) throw new UnsupportedFormat(`It is an Event Stream ${bytes[12]} of type ${bytes[15]}; this page reads version 2 of type DVS.`);
   const sensor = { width: view.getUint16(begin, true), height: view.getUint16(begin + 2, true) };
   const columns = new Columns();
   let t = 0;

@@ -1,6 +1,6 @@
 /** Tables of events: CSV with names, and arrays of NumPy. */
 
-import { Columns, UnreadableFile } from "./readers.js";
+import { Columns, UnreadableFile, UnsupportedFormat } from "./readers.js";
 
 /** @typedef {import("../sources/source.js").Events} Events */
 
@@ -17,7 +17,7 @@ const DEFAULT_ORDER = ["t", "x", "y", "p"];
 function placesOf(names) {
   const found = names.map((name) => name.trim().toLowerCase().replace(/["']/g, "").replace(/\s*[[(].*$/, ""));
   const places = Object.values(NAMES).map((known) => found.findIndex((name) => known.includes(name)));
-  if (places.includes(-1)) throw new UnreadableFile(`Its columns are ${names.join(", ")}; t, x, y and p are needed.`);
+  if (places.includes(-1)) throw new UnsupportedFormat(`Its columns are ${names.join(", ")}; t, x, y and p are needed.`);
   return places;
 }
 
@@ -79,15 +79,15 @@ export function readNpy(bytes, view) {
   const long = bytes[6] > 1;
   const begin = (long ? 12 : 10) + (long ? view.getUint32(8, true) : view.getUint16(8, true));
   const header = new TextDecoder("latin1").decode(bytes.subarray(long ? 12 : 10, begin));
-  if (/'fortran_order': True/.test(header)) throw new UnreadableFile("Its columns lie one after another (Fortran's order); save a copy in C's order.");
+  if (/'fortran_order': True/.test(header)) throw new UnsupportedFormat("Its columns lie one after another (Fortran's order), which this page does not read.");
   const fields = [...header.matchAll(/\('(\w+)', '[<|=]?(\w\d)'/g)].map((match) => ({ name: match[1], type: match[2] }));
   const shape = /'shape': \((\d+),(?: (\d+))?/.exec(header);
   const plain = /'descr': '[<|=](\w\d)'/.exec(header)?.[1];
-  if (!shape || (!fields.length && (!plain || shape[2] !== "4"))) throw new UnreadableFile("It is neither structured nor of shape (n, 4).");
+  if (!shape || (!fields.length && (!plain || shape[2] !== "4"))) throw new UnsupportedFormat("It is neither structured nor of shape (n, 4).");
   const layout = fields.length ? fields : DEFAULT_ORDER.map((name) => ({ name, type: plain ?? "" }));
   const places = placesOf(layout.map(({ name }) => name));
   const types = layout.map(({ name, type }) => {
-    if (!TYPES[type]) throw new UnreadableFile(`Its field ${name} is of type ${type}, which this page does not read.`);
+    if (!TYPES[type]) throw new UnsupportedFormat(`Its field ${name} is of type ${type}, which this page does not read.`);
     return TYPES[type];
   });
   const offsets = types.map((_, i) => types.slice(0, i).reduce((total, { size }) => total + size, 0));

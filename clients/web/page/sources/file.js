@@ -1,6 +1,7 @@
 /** A recording, played at the speed of the scene or another. */
 
-import { UnreadableFile, readEvents } from "../readers/readers.js";
+import { classify } from "../../saccade.js";
+import { UnreadableFile, UnsupportedFormat, readEvents } from "../readers/readers.js";
 
 /** @typedef {import("./source.js").Source} Source */
 /** @typedef {import("./source.js").Sink} Sink */
@@ -18,12 +19,57 @@ export const FILE = {
   describe: "Plays a recording; drop one anywhere on this page.",
   takesFile: true,
   unavailable: () => null,
-  async open({ file }) {
+  async open(context) {
+    const { file } = context;
     if (!file) throw new UnreadableFile("Choose a recording, or drop one on this page.");
     if (file.size > MOST_BYTES) throw new UnreadableFile(`${file.name} is larger than 512 MiB; stream it with \`saccade stream\`.`);
-    return new Recorded(file.name, readEvents(file.name, await file.arrayBuffer()));
+    try {
+      return new Recorded(file.name, readEvents(file.name, await file.arrayBuffer()));
+    } catch (error) {
+      if (error instanceof UnsupportedFormat) return scoreWhole(file, error, context);
+      throw error;
+    }
   },
 };
+
+/**
+ * Have the server read and score a recording that this page does not read.
+ *
+ * @param {File} file @param {UnsupportedFormat} why @param {import("./source.js").Context} context
+ * @returns {Promise<Source>}
+ */
+async function scoreWhole(file, why, { model, server, told, credentials }) {
+  told(`${why.message} It is sent to the server, which scores it whole …`);
+  const options = { ...(await credentials()), model: model.name, fit: /** @type {const} */ ("scale"), invalid: /** @type {const} */ ("skip") };
+  const answer = await classify(server, [file], options).catch((error) => {
+    throw new UnreadableFile(`${file.name}: ${error.message}`);
+  });
+  const [{ problem, logits, label, confidence, events, ticks, sensor, warnings }] = answer.results;
+  if (problem) throw new UnreadableFile(`${file.name}: ${problem.detail}`);
+  if (!logits) throw new UnreadableFile(`${file.name} holds ${events} events: too few for a score of ${model.name}.`);
+  told("");
+  const [width, height] = sensor;
+  const end = () => {};
+  return {
+    kind: "file",
+    title: `${file.name} · read by the server`,
+    guide: `Scored whole by the server: ${events.toLocaleString("en")} events, ${ticks.toLocaleString("en")} ticks.`,
+    note: ["not played: this page does not read its format", ...warnings].join("; "),
+    sensor: { width, height },
+    live: false,
+    scored: true,
+    labels: answer.labels,
+    model: answer.model,
+    settings: () => ({ recording: file.name }),
+    start(sink) {
+      sink.scores({ t_us: 0, logits, label, confidence });
+      sink.ended();
+    },
+    pause: end,
+    resume: end,
+    stop: end,
+  };
+}
 
 /** @implements {Source} */
 class Recorded {
@@ -40,11 +86,16 @@ class Recorded {
 
   /** @param {string} name @param {Recording} recording */
   constructor(name, { events, sensor, format }) {
+    this.name = name;
     this.title = `${name} · ${format}`;
     this.sensor = sensor;
     this.events = events;
     this.durationUs = events.t[events.t.length - 1];
     this.controls = this.#makeControls();
+  }
+
+  settings() {
+    return { recording: this.name };
   }
 
   /** @param {Sink} sink */

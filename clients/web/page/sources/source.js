@@ -32,6 +32,7 @@
  *   them to the model. A chunk is at most 100 ms and at most 2^16 events, please.
  * @property {() => void} ended  no more events will come; once
  * @property {(error: Error) => void} failed  the source broke; its message is shown as it is
+ * @property {(text: string) => void} told  what the source waits for, shown as it is; empty: nothing more
  * @property {(scores: Scores) => void} scores  only for sources with `scored`
  * @property {() => void} rewound  time begins anew (a recording was sought or looped): the
  *   page resets the model's session and its views; await nothing
@@ -76,6 +77,7 @@
  * @property {URL} server  the server's address, ending in a slash
  * @property {Record<string, string>} settings  from a share link, or empty
  * @property {File} [file]  what was dropped or chosen
+ * @property {(text: string) => void} told  what opening the source waits for, shown as it is; empty: nothing more
  * @property {() => Promise<{key?: string, getTicket?: () => Promise<string>}>} credentials
  *   spread into the SDK's options; empty where the server asks for none
  */

@@ -1,12 +1,12 @@
 /** Another session, watched: its events, thinned, and its scores. */
 
-import { listSessions, overview, watch } from "../../saccade.js";
+import { ServerUnavailable, ServerUnreachable, overview, watch } from "../../saccade.js";
 
 /** @typedef {import("./source.js").Source} Source */
 /** @typedef {import("./source.js").Sink} Sink */
 
 const RETURN_MS = 1000;
-const GONE_MS = 30_000;
+const GONE_MS = 3_600_000;
 
 /** @type {import("./source.js").SourceKind} */
 export const WATCH = {
@@ -16,7 +16,13 @@ export const WATCH = {
   unavailable: () => null,
   panel: askFor,
   async open({ server, settings, credentials }) {
-    const messages = await watch(server, settings.session, await credentials());
+    const access = await credentials();
+    const { sessions, watching } = await overview(server, access);
+    if (!watching) throw new Error("This server was started with --no-watch: its sessions cannot be watched.");
+    if (!sessions.some((/** @type {any} */ { session }) => session === settings.session)) {
+      throw new Error(`No session ${settings.session} runs here now. “Watch a session” lists those that do.`);
+    }
+    const messages = await watch(server, settings.session, access);
     const { value: first } = await messages.next();
     return new Watched(server, first, messages, credentials);
   },
@@ -92,7 +98,7 @@ class Watched {
   /** @param {Sink} sink */
   async #run(sink) {
     while (!this.#stopped) {
-      let reason = "away";
+      let reason = "lost";
       try {
         for await (const message of this.messages) {
           if (message.type === "ended") reason = message.reason;
@@ -103,8 +109,9 @@ class Watched {
       }
       if (this.#stopped) return;
       if (reason === "closed") return sink.failed(new Error("The session has ended; what it showed last stays."));
-      sink.failed(new Error("The session has lost its client; waiting for it to come back."));
-      if (!(await this.#returned())) return sink.failed(new Error("The session has not come back."));
+      sink.told(reason === "lost" ? "The connection to the server is lost; trying again." : "The session has lost its client; waiting for it to come back.");
+      if (!(await this.#returned(sink))) return this.#stopped || sink.failed(new Error("The session has not come back; what it showed last stays."));
+      sink.told("");
     }
   }
 
@@ -116,17 +123,19 @@ class Watched {
     if (message.type === "reset" || message.type === "watching") sink.rewound();
   }
 
-  /** Wait until the session has a client again. */
-  async #returned() {
+  /** Wait until the session has a client again. @param {Sink} sink */
+  async #returned(sink) {
     for (const began = performance.now(); performance.now() - began < GONE_MS && !this.#stopped; ) {
       await new Promise((resolve) => setTimeout(resolve, RETURN_MS));
       try {
         const access = await this.credentials();
-        if (!(await listSessions(this.server, access)).some(({ session }) => session === this.session)) continue;
+        const { sessions } = await overview(this.server, access);
+        sink.told("The session has no client now; waiting for it to come back.");
+        if (!sessions.some((/** @type {any} */ { session }) => session === this.session)) continue;
         this.messages = await watch(this.server, this.session, access);
         return true;
-      } catch {
-        // Not yet.
+      } catch (error) {
+        if (error instanceof ServerUnavailable || error instanceof ServerUnreachable) sink.told(`${error.message}; trying again.`);
       }
     }
     return false;
