@@ -21,6 +21,7 @@ ANSWER_S: Final = 3.0
 """How long a server may take to place a session; then another is asked."""
 FULL: Final = "slots_exhausted"
 MOST_OTHERS: Final = 8
+MOST_UNREACHABLE: Final = 4
 LARGEST_ANSWER: Final = 1 << 16
 """Bytes."""
 
@@ -44,6 +45,7 @@ class Finder:
         self._address = address
         self._model = model
         self._others: list[str] = []
+        self._unreachable: list[str] = []
         self.reached = False
         """Whether a Saccade server has answered: one that is gone now may come back."""
 
@@ -55,10 +57,17 @@ class Finder:
         """
         for url in (self._address.url, *self._others):
             address = Address(url, self._address.key)
-            answer = await asyncio.to_thread(ask, address, self._model)
+            asked = {"model": self._model, "unreachable": self._unreachable}
+            answer = await asyncio.to_thread(ask, address, asked)
             if answer is not None:
                 return self._read(answer)
         return self._address
+
+    def failed(self, address: Address) -> None:
+        """Note that a placed address could not be reached: another is asked for."""
+        if address.placed:
+            known = [url for url in self._unreachable if url != address.url]
+            self._unreachable = [*known, address.url][-MOST_UNREACHABLE:]
 
     def _read(self, answer: Answer) -> Address:
         try:
@@ -96,12 +105,12 @@ class Finder:
         return url
 
 
-def ask(address: Address, model: str) -> Answer | None:
+def ask(address: Address, asked: dict[str, Any]) -> Answer | None:
     """Ask a server where to open a session; None where none answers there."""
     base = rest_url(address.url)
     request = Request(
         f"{base}/v1/sessions",
-        data=json.dumps({"model": model}).encode(),
+        data=json.dumps(asked).encode(),
         headers={"Content-Type": "application/json", **address.headers},
     )
     try:

@@ -83,6 +83,7 @@ async def place_and_open(
     try:
         return await shake_hands(address, opening)
     except ServerUnreachable as error:
+        finder.failed(address)
         if not finder.reached:
             raise
         # It has just gone: the next attempt finds it again, or another of its fleet.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from saccade.server.fleet.directory import Directory, DirectoryUnavailable
-from saccade.server.fleet.placement import Placement
+from saccade.server.fleet.placement import Placement, Unplaced
 from saccade.server.fleet.report import Replica, Report, Usage, replicas_of
 
 LOG: Final = logging.getLogger(__name__)
@@ -78,13 +78,21 @@ class Fleet:
         """Whether the directory answered the last heartbeat."""
         return not self._failing
 
-    def place(self, model: str) -> Replica:
+    def place(self, model: str, avoiding: Sequence[str] = ()) -> Replica:
         """Return the replica for a session of a model.
+
+        Args:
+            model: The model.
+            avoiding: Addresses that are only chosen where no other replica is left.
 
         Raises:
             Unplaced: None can take it now.
         """
-        return self._placement.place(self.replicas, model, self._clock())
+        replicas, now_s = self.replicas, self._clock()
+        others = [one for one in replicas if one.url not in avoiding]
+        with suppress(Unplaced):
+            return self._placement.place(others, model, now_s)
+        return self._placement.place(replicas, model, now_s)
 
     async def beat(self) -> None:
         """Report this process, and hear of the others."""

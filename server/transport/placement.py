@@ -6,6 +6,7 @@ so that no event passes through two servers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -33,9 +34,10 @@ PLACED: Final = GUARDED | problems(
 
 
 class SessionRequest(BaseModel):
-    """A session to be placed: of which model."""
+    """A session to be placed: of which model, and where the client was in vain."""
 
     model: str = Field(examples=["motions"])
+    unreachable: list[str] = Field(default=[], max_length=MOST_SEEDS)
 
 
 class PlacedSession(BaseModel):
@@ -62,7 +64,7 @@ def placement_routes(service: Service) -> APIRouter:
             if service.fleet is None:
                 service.model(asked.model)
                 return alone(request, asked.model)
-            chosen = place(service, asked.model)
+            chosen = place(service, asked.model, asked.unreachable)
         except ProtocolError as error:
             raise from_protocol(error) from error
         others = [one.url for one in service.fleet.replicas if one.name != chosen.name]
@@ -85,8 +87,14 @@ def alone(request: Request, model: str) -> PlacedSession:
     )
 
 
-def place(service: Service, model: str) -> Replica:
+def place(service: Service, model: str, unreachable: Sequence[str] = ()) -> Replica:
     """Return the replica for a session of a model.
+
+    Args:
+        service: The process's service, in a fleet.
+        model: The model.
+        unreachable: Addresses that the client could not reach just now: another
+            replica is preferred, before the fleet has noticed.
 
     Raises:
         UnknownModel: No replica has the model.
@@ -94,7 +102,7 @@ def place(service: Service, model: str) -> Replica:
     """
     assert service.fleet is not None
     try:
-        return service.fleet.place(model)
+        return service.fleet.place(model, unreachable)
     except Unplaced as error:
         if not error.known:
             raise UnknownModel(model, error.names) from None
