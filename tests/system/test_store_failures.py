@@ -25,7 +25,6 @@ from tests.system.survivors import (
     mortal,
     outlive,
     recordings,
-    revive,
     streamed,
 )
 from tests.toy import wait_until
@@ -158,7 +157,7 @@ async def test_no_session_ends_as_its_redis_is_killed_or_wiped(
             await asyncio.to_thread(wait_until, lambda: redis.keys > len(parts))
             process._process.kill()
             await asyncio.to_thread(process._process.wait, 60)
-            revive(process)
+            process.restart()
             await asyncio.to_thread(process.wait_until_ready, lambda text: None)
 
         found = await outlive(process.url, parts, strike)
