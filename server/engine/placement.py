@@ -66,6 +66,7 @@ class Placement:
         self._first = first
         self._clock = clock
         self._loads = [_Load() for _ in slots]
+        self._several = len(slots) > 1  # one device needs no prediction of its lag
         self._owners = np.zeros(max(each.stop for each in slots), np.intp)
         for device, each in enumerate(slots):
             self._owners[each.start : each.stop] = device
@@ -88,7 +89,8 @@ class Placement:
 
     def sent(self, slot: int, events: int) -> None:
         """Count events of a session that are to be scored."""
-        self._loads[self.owner(slot)].sent(events, self._clock())
+        if self._several:
+            self._loads[self.owner(slot)].sent(events, self._clock())
 
     def back(self, slots: npt.NDArray[np.int32], events: npt.NDArray[np.int32]) -> None:
         """Count events that are scored, or dropped.
@@ -97,6 +99,8 @@ class Placement:
             slots: The sessions' slots, (n,).
             events: How many of each, (n,).
         """
+        if not self._several:
+            return
         now_s = self._clock()
         sums = np.bincount(self._owners[slots], events, len(self._loads))
         for load, count in zip(self._loads, sums.tolist(), strict=True):
