@@ -172,8 +172,8 @@ def play_canary(
         pool, logits = _run_canary(servable, executables, pool, bucket)
         error = float(np.abs(logits - expected).max()) / scale
         if not error <= tolerance:  # a NaN must fail too
-            found = CanaryResult(precision, error)
-            raise CanaryMismatch(servable.name, str(bucket), platform(), *found)
+            missed = str(bucket), platform(), error, precision
+            raise CanaryMismatch(servable.name, *missed)
         worst = max(worst, error)
     return pool, CanaryResult(precision, worst)
 

@@ -118,8 +118,8 @@ class CanaryMismatch(EngineError):
     model: str
     bucket: str
     platform: str
-    precision: str
     error: float
+    precision: str = "float32"
 
     def __str__(self) -> str:
         return (

@@ -109,7 +109,7 @@ def merged_health(devices: Mapping[str, Health]) -> Health:
             for name, health in devices.items()
             if model in health.models  # it may be added, or removed, now
         }
-        models[model] = max(states.values(), key=lambda each: _ORDER[each.state])
+        models[model] = max(states.values(), key=_rank)
         failed = [name for name, each in states.items() if each.state == "failed"]
         if failed and models[model].state != "failed":
             names = [*devices]
@@ -118,6 +118,12 @@ def merged_health(devices: Mapping[str, Health]) -> Health:
                 f"{model} is lost on {name}: {states[name].reason}" for name in failed
             ]
     return Health(models, tuple(concerns), lost)
+
+
+def _rank(model: ModelHealth) -> tuple[int, float]:
+    """Order a model's states; of devices that serve it the least exact comes last."""
+    error = 0.0 if model.canary is None else model.canary.error
+    return _ORDER[model.state], error
 
 
 _ORDER: Final[Mapping[State, int]] = {

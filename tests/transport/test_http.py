@@ -229,6 +229,8 @@ def test_the_models_are_listed(server: Any) -> None:
         "sensor": [4, 4],
         "tick_events": 2,
         "state": "ready",
+        "matmul_precision": "float32",
+        "canary_error": 0.0,
     }
 
 

@@ -16,7 +16,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.errors import BacklogFull, CanaryMismatch, EngineFailed
-from saccade.server.engine.health import Health, ModelHealth
+from saccade.server.engine.health import CanaryResult, Health, ModelHealth
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import ExportedRow, PagesDone, StreamFailed
 from saccade.server.workers import channel
@@ -70,7 +70,10 @@ def test_outputs_arrive_as_they_were_sent() -> None:
 
 def test_health_arrives_as_it_was() -> None:
     health = Health(
-        {"a": ModelHealth("ready"), "b": ModelHealth("starting", "x", "bucket 1x1")}
+        {
+            "a": ModelHealth("ready", canary=CanaryResult("tf32", 2e-4)),
+            "b": ModelHealth("starting", "x", "bucket 1x1"),
+        }
     )
     assert channel.health_from_plain(channel.health_to_plain(health)) == health
 
