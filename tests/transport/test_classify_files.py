@@ -153,7 +153,7 @@ def test_a_files_name_chooses_its_reader_and_nothing_else(
 def test_the_format_of_all_files_may_be_said(server: Any) -> None:
     (answer,) = results(ask(server, ("a.raw", TABLE), format="csv"))
     assert answer["logits"][0] == pytest.approx(SCORE)
-    (answer,) = results(ask(server, ("", TABLE), format="csv"))
+    (answer,) = results(ask(server, ("blob", TABLE), format="csv"))
     assert answer["logits"][0] == pytest.approx(SCORE)
 
 
@@ -198,6 +198,8 @@ def test_a_form_without_files_or_of_no_known_model_is_refused(serve: Any) -> Non
     url = f"{server.base}/v1/classify"
     only = httpx.post(url, files={"model": (None, "toy")})
     assert refusal(only) == (422, "empty_batch")
+    no_file = {"model": (None, "toy"), "recordings": (None, TABLE)}
+    assert refusal(httpx.post(url, files=no_file)) == (422, "invalid_field")
     unknown = ask(server, ("a.csv", TABLE), model="none")
     assert refusal(unknown) == (404, "unknown_model")
     many = ask(server, *[("a.csv", TABLE)] * 3)
