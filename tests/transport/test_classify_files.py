@@ -301,6 +301,7 @@ def test_a_client_that_is_silent_within_its_body_is_let_go(serve: Any) -> None:
     host, port = server.base.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as client:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\n"
+        head += "Connection: close\r\n"
         client.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + PART)
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 408")
