@@ -246,13 +246,13 @@ class ClassifyForm(Choices):
 
     @classmethod
     def parse(cls, values: dict[str, str]) -> Self:
-        """Read a form's text fields; an empty one is as if left out.
+        """Read a form's text fields.
 
         Raises:
             Problem: A value is wrong, or `model` is missing.
         """
         try:
-            return cls.model_validate({n: v for n, v in values.items() if v})
+            return cls.model_validate(values)
         except ValidationError as error:
             raise from_validation(error) from None
 

@@ -122,7 +122,9 @@ def parse_infer(
         if not 0 <= length <= len(body):
             raise ValueError(f"{HEADER_LENGTH} is {length}, of {len(body)} bytes")
         plain = json.loads(body[:length])
-    except (ValueError, RecursionError) as error:
+        if not isinstance(plain, dict):
+            raise TypeError("it is no map")
+    except (ValueError, TypeError, RecursionError) as error:
         raise Problem(400, "malformed_body", f"cannot read the body: {error}") from None
     try:
         request = InferRequest.model_validate(plain)

@@ -146,7 +146,9 @@ class MultipartForm:
             raise _malformed(reason)
         self._field = options[b"name"].decode("utf-8", "replace")
         if self._field == self._files:
-            self._open_file(options.get(b"filename", b"").decode("utf-8", "replace"))
+            if b"filename" not in options:
+                raise _invalid(self._field, "it has no filename, so it is no file")
+            self._open_file(options[b"filename"].decode("utf-8", "replace"))
         elif self._field not in self._texts:
             raise _invalid(self._field, "there is no such field")
         elif self._field in self.values:

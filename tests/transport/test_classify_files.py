@@ -153,7 +153,7 @@ def test_a_files_name_chooses_its_reader_and_nothing_else(
 def test_the_format_of_all_files_may_be_said(server: Any) -> None:
     (answer,) = results(ask(server, ("a.raw", TABLE), format="csv"))
     assert answer["logits"][0] == pytest.approx(SCORE)
-    (answer,) = results(ask(server, ("", TABLE), format="csv"))
+    (answer,) = results(ask(server, ("blob", TABLE), format="csv"))
     assert answer["logits"][0] == pytest.approx(SCORE)
 
 
@@ -198,6 +198,8 @@ def test_a_form_without_files_or_of_no_known_model_is_refused(serve: Any) -> Non
     url = f"{server.base}/v1/classify"
     only = httpx.post(url, files={"model": (None, "toy")})
     assert refusal(only) == (422, "empty_batch")
+    no_file = {"model": (None, "toy"), "recordings": (None, TABLE)}
+    assert refusal(httpx.post(url, files=no_file)) == (422, "invalid_field")
     unknown = ask(server, ("a.csv", TABLE), model="none")
     assert refusal(unknown) == (404, "unknown_model")
     many = ask(server, *[("a.csv", TABLE)] * 3)
@@ -299,6 +301,7 @@ def test_a_client_that_is_silent_within_its_body_is_let_go(serve: Any) -> None:
     host, port = server.base.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as client:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\n"
+        head += "Connection: close\r\n"
         client.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + PART)
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 408")

@@ -181,6 +181,12 @@ def test_recordings_that_do_not_pass_are_named(server: Any) -> None:
     assert values(infer(server, body).json())["skipped"] == [0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("body", [7, "a", [], None])
+def test_a_body_that_is_no_map_is_refused(server: Any, body: Any) -> None:
+    refused = infer(server, body)
+    assert (refused.status_code, refused.json()["code"]) == (400, "malformed_body")
+
+
 @pytest.mark.parametrize("length", ["-1", "1000000", "a"])
 def test_a_wrong_length_of_the_map_is_refused(server: Any, length: str) -> None:
     url = f"{server.base}/v2/models/toy/infer"
