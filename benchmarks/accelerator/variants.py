@@ -19,6 +19,7 @@ from benchmarks.accelerator.sizes import Sizes
 from saccade.model.backends import xla
 from saccade.model.inference import Weights
 from saccade.model.precision import SERVING_PRECISIONS, Precision
+from saccade.server.engine.engine import UNTUNED
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.scheduler import Bucket
 
@@ -34,7 +35,7 @@ class Variant(NamedTuple):
         precision: How its products multiply; None as those that are served.
     """
 
-    options: dict[str, str]
+    options: dict[str, Any]
     precision: Precision | None = None
 
     def servable(self, served: Servable) -> Servable:
@@ -67,6 +68,7 @@ def _as_served(x: Any) -> Any:
 
 
 VARIANTS: Final[dict[str, Variant]] = {
+    "untuned, as reloaded": Variant(UNTUNED),
     "no command buffers": Variant({"xla_gpu_enable_command_buffer": ""}),
     "highest": Variant({}, Precision(_highest, _as_served)),
     "tf32 x3": Variant({}, Precision(_split, _as_served)),
