@@ -71,6 +71,7 @@ def load_saved(folder: Path, words: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         InvalidSetting: The folder holds no run, or a word overrides something else.
     """
+    place = _place(words)
     file = folder / "config.yaml"
     if not file.is_file():
         raise InvalidSetting("resume", f"{folder} is no run's folder: no config.yaml")
@@ -78,19 +79,21 @@ def load_saved(folder: Path, words: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InvalidSetting("resume", f"{file} is no mapping")
     found = {str(key): value for key, value in values.items()}
-    return _placed(found, words) | {"resume": str(folder)}
+    if place:
+        found["system"] = {**found.get("system", {}), **place}
+    return found | {"resume": str(folder)}
 
 
-def _placed(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """Return a configuration with the place that `words` give this process."""
-    system = dict(values.get("system", {}))
+def _place(words: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of `system` that `words` give this process."""
+    place = {}
     for word in words:
         key = word.partition("=")[0]
         if key not in PLACES:
             reason = f"beside it stand {', '.join(PLACES)}; all else is as it was begun"
             raise InvalidSetting("resume", f"{word!r} cannot change; {reason}")
-        system[key.removeprefix("system.")] = _parse(word).value()
-    return {**values, "system": system} if words else values
+        place[key.removeprefix("system.")] = _parse(word).value()
+    return place
 
 
 def as_yaml(configuration: Mapping[str, Any]) -> str:
