@@ -223,8 +223,9 @@ def test_a_file_that_is_no_recording_gets_a_sentence(
 def film(path: Path) -> None:
     """Write a film of a texture that moves to the left, as raw YUV pictures."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(30, 226, (15, 60)).astype(np.uint8)
-    wide = np.kron(coarse, np.ones((16, 16), np.uint8))
+    # So coarse that a busy machine, which leaves pictures out, sees the motion too.
+    coarse = rng.integers(30, 226, (8, 30)).astype(np.uint8)
+    wide = np.kron(coarse, np.ones((32, 32), np.uint8))[:240]
     with path.open("wb") as file:
         file.write(b"YUV4MPEG2 W320 H240 F60:1 Ip A1:1 C420jpeg\n")
         for frame in range(180):
