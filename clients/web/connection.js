@@ -10,6 +10,7 @@ import { ConnectionLost, RequestRefused, SaccadeError, ServerUnavailable, Server
  * @property {string} [key]  an API key; a ticket is fetched with it for every connection
  * @property {() => Promise<string>} [getTicket]  fetches a ticket elsewhere, in place of `key`
  * @property {AbortSignal} [signal]  ends what waits
+ * @property {boolean} [placement]  false: dial the address as it is, and ask no fleet
  * @property {typeof globalThis.WebSocket} [WebSocket]  where there is no global one (Node 20)
  */
 
@@ -48,7 +49,7 @@ export async function request(url, path, { key, signal, method = "GET", body, he
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   const detail = answer?.detail ?? `the server answered with HTTP status ${response.status}`;
-  if (response.status === 503) throw new ServerUnavailable(detail, 1000 * Number(response.headers.get("Retry-After") ?? 1));
+  if (response.status === 503) throw new ServerUnavailable(detail, 1000 * Number(response.headers.get("Retry-After") ?? 1), answer?.code);
   throw new RequestRefused(response.status, answer?.code ?? null, detail);
 }
 
@@ -102,6 +103,22 @@ export class Connection {
   /** Send a message; nothing where the connection is closing. @param {import("./msgpack.js").Value} message */
   send(message) {
     if (this.socket.readyState === 1) this.socket.send(encode(message));
+  }
+
+  /** Whether its server gives no sign of life to a request, which JavaScript has in place of a ping. @param {string | URL} url @param {number} withinMs @returns {Promise<boolean>} */
+  async hangs(url, withinMs) {
+    const asking = fetch(new URL("healthz", baseOf(url)), { signal: AbortSignal.timeout(withinMs) });
+    return asking.then(
+      () => false,
+      (error) => error.name === "TimeoutError", // what is refused or unknown says nothing about the websocket
+    );
+  }
+
+  /** Give the connection up at once, as one whose network is gone. */
+  drop() {
+    this.socket.onmessage = this.socket.onclose = null;
+    this.socket.close(4000);
+    this.#arrive({ lost: new ConnectionLost(4000, "the server gives no sign of life") });
   }
 
   /** Close the websocket. @param {number} [code]  1000 ends the session; another leaves it for a resume */

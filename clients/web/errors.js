@@ -46,10 +46,11 @@ export class ConnectionLost extends SaccadeError {
 
 /** The server takes no new session for the moment: it starts, stops or restarts. */
 export class ServerUnavailable extends SaccadeError {
-  /** @param {string} message @param {number} [retryAfterMs] */
-  constructor(message, retryAfterMs = 0) {
+  /** @param {string} message @param {number} [retryAfterMs] @param {string | null} [code] */
+  constructor(message, retryAfterMs = 0, code = null) {
     super(message);
     this.retryAfterMs = retryAfterMs;
+    this.code = code;
   }
 }
 

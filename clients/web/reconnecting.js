@@ -3,7 +3,7 @@
 import { dial } from "./connection.js";
 import { ConnectionLost, ServerUnavailable, ServerUnreachable, StreamError, streamError } from "./errors.js";
 
-/** @typedef {import("./connection.js").Access} Access */
+/** @typedef {import("./placement.js").Finder} Finder */
 /** @typedef {import("./connection.js").Connection} Connection */
 /** @typedef {import("./messages.js").Opened} Opened */
 
@@ -13,18 +13,26 @@ const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 5000;
 
 /**
- * Dial, and open or resume a session.
+ * Find the session's server, dial it, and open or resume the session.
  *
- * @param {string | URL} url @param {any} opening @param {Access} access
- * @returns {Promise<{connection: Connection, opened: Opened}>}
+ * @param {Finder} finder @param {any} opening
+ * @returns {Promise<{connection: Connection, opened: Opened, url: string | URL}>}
  */
-export async function open(url, opening, access) {
-  const connection = await dial(url, "v1/stream", access);
+export async function open(finder, opening) {
+  const { url, placed } = await finder.find();
+  let connection;
+  try {
+    connection = await dial(url, placed ? "v1/stream?placed=true" : "v1/stream", finder.access);
+  } catch (error) {
+    if (placed) finder.failed(url);
+    if (placed && error instanceof ServerUnreachable) throw new ServerUnavailable(error.message, 0);
+    throw error;
+  }
   connection.send(opening);
   let opened;
   do opened = await connection.next();
   while (opened.type !== "opened" && opened.type !== "error");
-  if (opened.type === "opened") return { connection, opened };
+  if (opened.type === "opened") return { connection, opened, url };
   connection.close();
   throw streamError(opened);
 }

@@ -10,6 +10,7 @@
 
 import { getTicket, request } from "./connection.js";
 import { InvalidChoice } from "./errors.js";
+import { Finder } from "./placement.js";
 import { Attempts, open } from "./reconnecting.js";
 import { Session } from "./session.js";
 import { watch } from "./watch.js";
@@ -31,10 +32,10 @@ export { Session, getTicket, watch };
 export async function connect(url, options) {
   const opening = openingOf(options);
   const attempts = new Attempts(options.giveUpS ?? 120, options.signal);
+  const finder = new Finder(url, options.model, options);
   for (;;) {
     try {
-      const { connection, opened } = await open(url, opening, options);
-      return new Session(url, options, opening, connection, opened);
+      return new Session(finder, options, opening, await open(finder, opening));
     } catch (error) {
       await attempts.wait(error, false);
     }

@@ -8,6 +8,7 @@ import { Attempts, open } from "./reconnecting.js";
 
 /** @typedef {import("./connection.js").Access} Access */
 /** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {{connection: Connection, opened: Opened, url: string | URL}} Found */
 /** @typedef {import("./events.js").Events} Events */
 /** @typedef {import("./messages.js").Final} Final */
 /** @typedef {import("./messages.js").Opened} Opened */
@@ -38,6 +39,9 @@ const RESULTS_KEPT = 1024;
 const LATENCIES_KEPT = 1024;
 const BUFFERED_BYTES = 1 << 20;
 const POLL_MS = 5;
+const SILENCE_MS = 5000;
+const SIGN_MS = 3000;
+const WATCH_MS = 500;
 
 /** Counts of one session; docs/sdk-javascript.md explains each. */
 export class Stats {
@@ -92,9 +96,14 @@ export class Session {
   /** Results that the server had reported before it was come back to. @type {number | null} */ #reported = null;
   #iterated = false;
   #polling = false;
+  #heard = 0;
+  #watched = 0;
+  #asking = false;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #watching;
 
-  /** @param {string | URL} url @param {SessionOptions & Access} options @param {any} opening @param {Connection} connection @param {Opened} opened */
-  constructor(url, options, opening, connection, opened) {
+  /** @param {import("./placement.js").Finder} finder @param {SessionOptions & Access} options @param {any} opening @param {Found} found */
+  constructor(finder, options, opening, { connection, opened, url }) {
+    this.finder = finder;
     this.url = baseOf(url);
     this.opened = opened;
     this.options = options;
@@ -281,8 +290,11 @@ export class Session {
   #attach(connection) {
     this.connection = connection;
     this.#connected = true;
+    this.#heard = performance.now();
+    this.#watching = setInterval(() => this.#watch(connection), WATCH_MS);
     connection.listen(
       (message) => {
+        this.#heard = performance.now();
         this.#receive(message);
         this.#changed();
       },
@@ -291,9 +303,24 @@ export class Session {
     this.#pump();
   }
 
+  /** Drop a connection whose server owes an answer and gives no sign of life: one that was stopped closes nothing. @param {Connection} connection */
+  #watch(connection) {
+    const owed = this.unackedEvents > 0 || this.#unanswered.size > 0 || this.#log.needsConnection;
+    const now = performance.now();
+    if (!owed || now - this.#watched > 2 * WATCH_MS) this.#heard = now; // or this program itself did not run
+    this.#watched = now;
+    if (now - this.#heard < SILENCE_MS || this.#asking) return;
+    this.#asking = true;
+    void connection.hangs(this.url, SIGN_MS).then((hangs) => {
+      this.#asking = false;
+      if (hangs && connection === this.connection && this.#connected && performance.now() - this.#heard > SILENCE_MS) connection.drop();
+    });
+  }
+
   /** @param {ConnectionLost} lost */
   #lose(lost) {
     this.#connected = false;
+    clearInterval(this.#watching);
     if (this.ended) return this.#changed();
     const resumable = this.#resumable && (this.options.giveUpS ?? 120) > 0;
     if (!resumable || !COME_BACK.has(lost.closeCode)) this.#fail(lost);
@@ -316,8 +343,7 @@ export class Session {
         this.#goaway = null;
         if (this.ended) return;
         try {
-          const found = await open(this.url, { ...this.opening, resume: this.opened.resume }, this.options);
-          return this.#resume(found.connection, found.opened);
+          return this.#resume(await open(this.finder, { ...this.opening, resume: this.opened.resume }));
         } catch (error) {
           failure = error;
         }
@@ -330,9 +356,10 @@ export class Session {
     }
   }
 
-  /** @param {Connection} connection @param {Opened} opened */
-  #resume(connection, opened) {
+  /** @param {Found} found */
+  #resume({ connection, opened, url }) {
     if (this.ended) return connection.close(1000);
+    this.url = baseOf(url);
     this.stats.reconnects += 1;
     this.#reported = opened.results ?? null;
     this.#log.rewind(opened.seq);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,7 @@ from tests.system.survivors import BRISK, FRAME, recordings
 
 pytestmark = pytest.mark.slow
 SESSIONS = 8
+WEB = Path(__file__).parents[2] / "clients" / "web"
 EVENTS = 20_000
 
 
@@ -128,3 +130,30 @@ async def test_sessions_of_a_stopped_server_move_while_it_is_stopped(pair):
         finally:
             os.kill(stopped, signal.SIGCONT)
         assert 0 < sum(one.stats.reconnects > 0 for one in streams) < len(streams)
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or not (WEB / "node_modules").is_dir(),
+    reason="needs Node, and `npm ci` in clients/web",
+)
+async def test_a_session_of_javascript_leaves_a_stopped_server_too(pair):
+    await both_serve(pair)
+    program = Path(__file__).with_name("fleet.mjs")
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    node = await asyncio.create_subprocess_exec(
+        "node", str(program), pair[0].url, cwd=WEB, **pipes
+    )
+    assert node.stdin is not None
+    assert node.stdout is not None
+    replicas = json.loads(await node.stdout.readline())
+    assert len({*replicas}) == len(pair)
+    stopped = pair[1]._process.pid
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        node.stdin.write(b"\n")
+        finals = json.loads(await node.stdout.readline())
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+        await node.wait()
+    assert all(one["logits"] == finals[0]["logits"] for one in finals)
+    assert 0 < sum(one["reconnects"] > 0 for one in finals) < len(finals)

@@ -63,6 +63,7 @@ export class Live {
     const { source } = this;
     const session = await connect(this.server, {
       ...this.access,
+      placement: false, // the page's policy lets it reach its own server alone
       model: this.model.model,
       sensor: source.sensor,
       fit: "scale",
