@@ -14,6 +14,7 @@ import pytest
 
 from saccade.model import classifier, inference
 from saccade.model.backends import xla
+from saccade.model.checkpoint import load
 from saccade.model.precision import (
     FLOAT32,
     SERVING_PRECISIONS,
@@ -128,10 +129,10 @@ def emulate_split(x: Any, matrix: Any) -> Any:
 
 def canary_of(multiply: Callable[..., Any], declared: str = "float32") -> CanaryResult:
     """Play a released model's canary with such products in its bucket."""
+    config = load(released()[0]).manifest.config
     model = load_model(released()[0], "xla").servable
     precision = Precision(multiply, lambda x: x)
     move = partial(inference.advance_in, precision)
-    config = model.advance.args[0]  # type: ignore[attr-defined]
     servable = model._replace(advance=partial(move, config), matmul_precision=declared)
     calls, pool = compile_all(servable, 1, (Bucket(1, 1),), lambda _: None)
     return play_canary(servable, calls, pool)[1]
