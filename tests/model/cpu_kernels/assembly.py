@@ -27,7 +27,7 @@ LONG: Final = types.int64
 
 def kernels() -> list[tuple[Any, tuple[Any, ...]]]:
     """Return functions with large inner loops, and the types of their arguments."""
-    from saccade.model.cpu_kernels import matmul, recurrence
+    from saccade.model.cpu_kernels import group_sums, matmul, recurrence
     from saccade.model.cpu_kernels.functions import complex_exp_near, load_rates
     from saccade.model.cpu_kernels.memory import load_f32
     from saccade.model.cpu_kernels.vectors import broadcast, compiled, store
@@ -47,7 +47,22 @@ def kernels() -> list[tuple[Any, tuple[Any, ...]]]:
         *((product, (LONG,) * 7) for product in products),
         (recurrence.decays, (LONG, LONG, pair, LONG, LONG)),
         (near_decays, (LONG, LONG, pair, LONG)),
+        (
+            group_sums.sum_states,
+            (
+                fields(group_sums.Groups),
+                LONG,
+                fields(group_sums.Projections),
+                pair,
+                *(LONG,) * 4,
+            ),
+        ),
     ]
+
+
+def fields(kind: Any) -> Any:
+    """Return the type of a tuple of addresses and sizes."""
+    return types.NamedUniTuple(LONG, len(kind._fields), kind)
 
 
 def assembly(code: str, triple: str, cpu: str, features: str) -> str:

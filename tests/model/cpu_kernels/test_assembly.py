@@ -19,7 +19,12 @@ from saccade.model.cpu_kernels import machine
 LEAST = 7  # fused multiply-adds in a loop that counts
 FUSED = re.compile(r"vfn?m(add|sub)\w+ps|fml[as]\s")
 UNFUSED = re.compile(r"v(mul|add|sub)ps|f(mul|add|sub)\s+v")
-SPILLED = re.compile(r"vmov\w*ps\s+%[xyz]mm\d+, .*\(%r[sb]p\)|st[rp]\s+q.*\[(sp|x29)")
+SPILLED = re.compile(
+    r"vmov\w*ps\s+%[xyz]mm\d+, (.*\(%rsp\)|-\d+\(%rbp\))|st[rp]\s+q.*\[(sp|x29)"
+)
+"""Without a frame %rbp is an address like any other: of a frame's part it is below."""
+SUMS_SPILL = {"NEON": 2, "AVX2": 0, "AVX512": 0}
+"""Vectors that each token of the group sums stores on the stack, at most."""
 LABEL = re.compile(r"(\.L\w+):")
 JUMP = re.compile(r"(?:j[a-z]+|b(?:\.\w+)?|cbn?z)\s+(?:\w+, )?(\.L\w+)$")
 
@@ -57,7 +62,7 @@ def fused(loop: list[str]) -> int:
         pytest.param("AVX512", marks=pytest.mark.slow),
     ],
 )
-def test_products_and_exponentials_spill_nothing_and_fuse_multiply_and_add(
+def test_products_exponentials_and_sums_stay_in_registers_and_are_fused(
     name: str,
 ) -> None:
     needed = "aarch64" if name == "NEON" else "x86_64"
@@ -69,7 +74,7 @@ def test_products_and_exponentials_spill_nothing_and_fuse_multiply_and_add(
     program = Path(__file__).with_name("assembly.py")
     command = [sys.executable, str(program), name]
     printed = subprocess.run(command, capture_output=True, text=True, check=True)
-    *products, decays, near_decays = printed.stdout.split("kernel ")[1:]
+    *products, decays, near_decays, sums = printed.stdout.split("kernel ")[1:]
     kind = getattr(machine, name)
     vectors = machine.LINE // kind.width
     for product, (rows, strips) in zip(products, kind.tiles, strict=True):
@@ -78,8 +83,8 @@ def test_products_and_exponentials_spill_nothing_and_fuse_multiply_and_add(
         for loop in found:
             assert not [line for line in loop if SPILLED.match(line)]
             assert not [line for line in loop if UNFUSED.match(line)]
-    for kernel in (decays, near_decays):
+    for kernel, most in ((decays, 0), (near_decays, 0), (sums, SUMS_SPILL[name])):
         found = large_loops(kernel)
         assert found
         for loop in found:
-            assert not [line for line in loop if SPILLED.match(line)]
+            assert sum(bool(SPILLED.match(line)) for line in loop) <= most
