@@ -17,6 +17,7 @@ import pytest
 
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.connection import Stream, open_stream
+from saccade.server.transport.placement import EXPIRES_S
 from tests.redis_server import RedisServer
 from tests.system.offline import CHECKPOINTS
 from tests.system.survivors import BRISK, FRAME, recordings
@@ -97,10 +98,11 @@ async def test_sessions_of_a_killed_server_go_on_at_the_other(pair):
 
 
 async def both_serve(pair: tuple[ServerProcess, ...]) -> None:
-    """Wait until placements name both servers."""
+    """Wait until placements name both servers, and count no more."""
     async with asyncio.timeout(60):
         while len(await asyncio.to_thread(placements, pair[0].url)) < len(pair):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
+    await asyncio.sleep(EXPIRES_S)
 
 
 def placements(url: str) -> set[str]:
