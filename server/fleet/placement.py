@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from saccade.server.fleet.report import Replica
+from saccade.server.fleet.report import ModelLoad, Replica
 
 LAG_STEP_S: Final = 0.01
 """Lags that differ by less are the same."""
@@ -72,7 +72,8 @@ class Placement:
         while self._placed and self._placed[0].until_s <= now_s:
             self._placed.popleft()
         serving = [one for one in replicas if one.serves(model)]
-        ranks = [(self._rank(one, model), one) for one in serving]
+        share_s = _lag_of_a_session([one.models[model] for one in serving])
+        ranks = [(self._rank(one, model, share_s), one) for one in serving]
         free = [(rank, one) for rank, one in ranks if rank is not None]
         if not free:
             names = sorted({name for one in replicas for name in one.models})
@@ -82,15 +83,27 @@ class Placement:
         self._placed.append(Placed(chosen.name, model, now_s + self._counted_s))
         return chosen
 
-    def _rank(self, replica: Replica, model: str) -> tuple[int, float] | None:
+    def _rank(
+        self, replica: Replica, model: str, share_s: float
+    ) -> tuple[int, float] | None:
         """Return how a replica ranks by predicted lag, then fullness; None: full.
 
-        The lag grows with the sessions; where there are none, it is of the past.
+        The lag grows with the sessions. Where there are none, what lag there was is of
+        the past, and `share_s` is what a session adds elsewhere.
         """
         load = replica.models[model]
         more = sum(1 for one in self._placed if one[:2] == (replica.name, model))
         sessions = load.sessions + more
         if sessions >= load.capacity:
             return None
-        lag_s = load.lag_s * (sessions + 1) / load.sessions if load.sessions else 0.0
+        if load.sessions:
+            lag_s = load.lag_s * (sessions + 1) / load.sessions
+        else:
+            lag_s = share_s * more
         return int(lag_s / LAG_STEP_S), sessions / load.capacity
+
+
+def _lag_of_a_session(loads: Sequence[ModelLoad]) -> float:
+    """Return the mean lag by session, of the replicas that have sessions, s."""
+    shares = [load.lag_s / load.sessions for load in loads if load.sessions]
+    return sum(shares) / len(shares) if shares else 0.0

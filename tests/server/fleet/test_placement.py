@@ -49,6 +49,13 @@ def test_the_lag_of_a_replica_without_sessions_is_of_the_past() -> None:
     assert Placement(2.0).place(found, MODEL, 0.0).name == "a"
 
 
+def test_an_empty_replica_does_not_get_a_whole_burst() -> None:
+    found = [replica("a", 4, 64, lag_s=0.04), replica("b", 0, 64)]
+    placement = Placement(2.0)
+    names = [placement.place(found, MODEL, 0.0).name for _ in range(40)]
+    assert 8 <= names.count("a") < names.count("b")
+
+
 def test_of_equal_lags_the_emptiest_wins() -> None:
     found = [replica("a", 3), replica("b", 2), replica("c", 5)]
     assert Placement(2.0).place(found, MODEL, 0.0).name == "b"
