@@ -41,8 +41,8 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     started_s = time.perf_counter()
     try:
-        settings = use_devices(settings, os.environ)
         sockets = listen(settings.host, settings.port)
+        settings = use_devices(settings, os.environ)
         settings = advertised(settings, sockets[0].getsockname()[1])
         with ExitStack() as stack:
             folder = stack.enter_context(usable_folder(settings.compiled))

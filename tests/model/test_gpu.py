@@ -214,7 +214,8 @@ def test_every_bucket_reproduces_the_canary(served: Served) -> None:
 def test_a_released_model_reproduces_its_canary_in_every_bucket(name: str) -> None:
     """In TF32 this one would miss by 9e-4."""
     try:
-        from saccade.server.engine.loading import load_model, released
+        from saccade.checkpoints import released
+        from saccade.server.engine.loading import load_model
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
     (folder,) = (path for path in released() if path.name == name)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saccade.checkpoints import released
 from saccade.model import classifier, inference
 from saccade.model.backends import xla
 from saccade.model.checkpoint import load
@@ -25,7 +26,7 @@ from saccade.model.precision import (
 from saccade.server.engine.compiled import compile_all, play_canary
 from saccade.server.engine.errors import CanaryMismatch
 from saccade.server.engine.health import CanaryResult
-from saccade.server.engine.loading import load_model, load_models, released
+from saccade.server.engine.loading import load_model, load_models
 from saccade.server.engine.scheduler import Bucket
 from tests.model.hlo import EXACT_LOWERED
 from tests.model.variants import VARIANTS, compiled

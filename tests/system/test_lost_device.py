@@ -18,7 +18,7 @@ from saccade.model.events.types import Events
 from saccade.server.serving import LOST_STATUS
 from tests import losing_server
 from tests.clients.untrained import save_untrained
-from tests.system.survivors import BRISK, revive
+from tests.system.survivors import BRISK
 from tests.toy import some_events
 
 SIDE, FRAME, FRAMES = 4, 64, 40
@@ -73,7 +73,7 @@ async def test_one_process_saves_its_sessions_and_asks_to_be_started_again(
         going = asyncio.create_task(scored(process.url, EVENTS, flag))
         assert await asyncio.to_thread(process._process.wait, 120) == LOST_STATUS
         assert "the device is lost" in whole_log(process)
-        revive(process)
+        process.restart()
         found = await asyncio.wait_for(going, 120)
     assert found == expected
 

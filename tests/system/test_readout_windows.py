@@ -62,7 +62,7 @@ def test_a_request_may_ask_for_a_half_life_too(server):
     body = {"model": "motions", "half_life_ms": HALF_LIFE_MS}
     body["recordings"] = [{"data": pack(events, 0)}]
     answer = httpx.post(
-        f"{server.base}/v1/classify",
+        f"{server.url}/v1/classify",
         content=msgpack.packb(body),
         headers={"Content-Type": "application/msgpack"},
         timeout=300,

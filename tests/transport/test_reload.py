@@ -214,8 +214,8 @@ def test_bad_versions_are_refused_and_change_nothing(
     before, first = streamed(server), served(server)
     for count, (spoil, reason) in enumerate(SPOILT.items(), start=1):
         spoil(folder, tmp_path / "scratch")
-        wait_until(lambda: reloads(server, "refused") == count)  # noqa: B023
-        assert reason in caplog.text
+        wait_until(lambda: reason in caplog.text)  # noqa: B023
+        wait_until(lambda: reloads(server, "refused") >= count)  # noqa: B023
         assert served(server) == first
         assert streamed(server) == pytest.approx(before, rel=1e-5)
         assert httpx.get(f"{server.base}/readyz").status_code == 200

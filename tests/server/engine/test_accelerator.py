@@ -102,7 +102,7 @@ class Rig:
         self.recorder = Timed()
         self.engine = Engine([toy_servable()], SESSIONS, None, 1000, self.recorder)
         self.recorder.frontend = self.engine.frontend
-        self.thread = self.engine.device
+        self.thread = self.engine.devices.members[0].device
         self.thread.connect(0, self.recorder.deliver)
         self.thread._prepare_all()
         self.flight: InFlight | None = None
