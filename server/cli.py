@@ -41,10 +41,11 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     started_s = time.perf_counter()
     try:
-        sockets = listen(settings.host, settings.port)
-        settings = use_devices(settings, os.environ)
-        settings = advertised(settings, sockets[0].getsockname()[1])
         with ExitStack() as stack:
+            listening = listen(settings.host, settings.port)
+            sockets = [stack.enter_context(each) for each in listening]
+            settings = use_devices(settings, os.environ)
+            settings = advertised(settings, sockets[0].getsockname()[1])
             folder = stack.enter_context(usable_folder(settings.compiled))
             set_environment(folder)
             if settings.workers:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from saccade.model.state_rows import RowLayout
-from saccade.server.engine import compiled, device, pool
+from saccade.server.engine import compiled, device, engine, pool
 from saccade.server.engine.compiled import EXPORT_ROWS, Executables
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.pool import InFlight
@@ -137,7 +137,10 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
         return there.now_s
 
     clock = SimpleNamespace(perf_counter=read, monotonic=read)
-    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
+    card = SimpleNamespace(platform="cuda")
+    monkeypatch.setattr(
+        engine, "_placed", lambda servable, _, **__: servable._replace(device=card)
+    )
     for module in (pool, device, compiled):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(pool, "compile_all", compile_all)
