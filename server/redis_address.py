@@ -113,13 +113,27 @@ def _node(text: str) -> tuple[str, int]:
 async def answered(command: Awaitable[T]) -> T:
     """Wait for an answer, as long as one may take with all attempts.
 
+    A command that is given up is not waited for, since giving back its connection may
+    take as long again.
+
     Raises:
         RedisUnavailable: There is none, or an error.
     """
+    asking = asyncio.ensure_future(command)
     try:
-        async with asyncio.timeout(ANSWER_S):
-            return await command
-    except TimeoutError:
-        raise RedisUnavailable(f"no answer within {ANSWER_S:g} s") from None
+        await asyncio.wait({asking}, timeout=ANSWER_S)
+        if asking.done():
+            return asking.result()
     except FAILURES as error:
         raise RedisUnavailable(f"{error}") from None
+    finally:
+        if not asking.done():
+            asking.add_done_callback(_take_failure)
+            asking.cancel()
+    raise RedisUnavailable(f"no answer within {ANSWER_S:g} s")
+
+
+def _take_failure(asked: asyncio.Future[Any]) -> None:
+    """Take the failure of a command that nobody waits for."""
+    if not asked.cancelled():
+        asked.exception()

@@ -185,6 +185,10 @@ class StoreAccess:
                 futures += [future for _, future in self._waiting]
                 self._waiting.clear()  # nobody waits for a store that hangs
                 answers = [error] * len(futures)
+            except BaseException:
+                failure = StoreUnavailable("the exchange with it was ended")
+                self._answer(futures, [failure] * len(futures), asked_s)
+                raise
             self._answer(futures, answers, asked_s)
 
     async def _encode(
