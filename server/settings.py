@@ -293,19 +293,15 @@ class Settings:
 
 
 def in_fleet(settings: Settings) -> bool:
-    """Return whether a server shares its store with others, which may find it."""
-    return (
-        settings.store == "redis"
-        and settings.snapshot_s > 0
-        and bool(settings.advertise)
-    )
+    """Return whether a server shares its store with others, with whom it counts."""
+    return settings.store == "redis" and settings.snapshot_s > 0
 
 
 def advertised(settings: Settings, port: int) -> Settings:
     """Return the settings of a server that listens, with its address and its name.
 
     Where it listens on every address of the machine, only `advertise` can say which one
-    others reach; without it the server is alone.
+    others reach; without it no other server sends clients there.
 
     Args:
         settings: The settings as they were read.

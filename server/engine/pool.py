@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.state_rows import RowLayout, RowLeaves
+from saccade.server.device_memory import MOST_EVENTS
 from saccade.server.engine import host_kernels
 from saccade.server.engine.commands import Submit
 from saccade.server.engine.compiled import (
@@ -127,6 +128,14 @@ class Pool:
         self._on_cpu = platform == "cpu"
         if buckets is None:
             buckets = buckets_for(platform, slots, servable.tick_events)
+        for bucket in buckets:
+            events = bucket.rows * bucket.ticks * servable.tick_events
+            if events > MOST_EVENTS and bucket != Bucket(1, 1):
+                LOG.warning(
+                    "%s: a call of bucket %s holds %d events; others wait for all of "
+                    "them, which is why shapes chosen here hold at most %d",
+                    servable.key, bucket, events, MOST_EVENTS,
+                )  # fmt: skip
         self.model = servable.key
         self.tick_events = servable.tick_events
         self.restarts = 0

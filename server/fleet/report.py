@@ -66,7 +66,7 @@ class Report:
     Attributes:
         replica: The replica's name, new with each start.
         part: The number of the process within the replica.
-        url: Where clients reach the replica.
+        url: Where clients reach the replica; empty where only it itself can tell.
         draining: Whether it is about to stop.
         models: The load of each model, by name.
         keys: What was used with each API key since the process began, by its holder.
@@ -105,7 +105,7 @@ class Replica:
 
     Attributes:
         name: Its name, new with each start.
-        url: Where clients reach it.
+        url: Where clients reach it; empty where only it itself can tell.
         draining: Whether it is about to stop.
         models: The load of each model, by name.
     """
@@ -116,9 +116,10 @@ class Replica:
     models: dict[str, ModelLoad]
 
     def serves(self, model: str) -> bool:
-        """Return whether a new session of a model may begin here."""
+        """Return whether a new session of a model may be sent here."""
         load = self.models.get(model)
-        return load is not None and load.state == READY and not self.draining
+        ready = load is not None and load.state == READY
+        return ready and not self.draining and bool(self.url)
 
 
 def replicas_of(reports: Iterable[Report]) -> list[Replica]:

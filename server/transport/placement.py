@@ -61,13 +61,14 @@ def placement_routes(service: Service) -> APIRouter:
     @router.post("/v1/sessions", summary="Where to open a session", responses=PLACED)
     async def post_session(request: Request, asked: SessionRequest) -> PlacedSession:
         try:
-            if service.fleet is None:
+            if service.fleet is None or not service.settings.advertise:
                 service.model(asked.model)
                 return alone(request, asked.model)
             chosen = place(service, asked.model, asked.unreachable)
         except ProtocolError as error:
             raise from_protocol(error) from error
-        others = [one.url for one in service.fleet.replicas if one.name != chosen.name]
+        replicas = service.fleet.replicas
+        others = [one.url for one in replicas if one.url and one.name != chosen.name]
         return PlacedSession(
             url=chosen.url,
             replica=chosen.name,
@@ -144,6 +145,7 @@ async def ask_fleet(
     """Ask the other replicas on behalf of a client; none where there is no fleet."""
     if service.fleet is None:
         return []
-    others = [one for one in service.fleet.replicas if one.name != service.fleet.name]
+    own = service.fleet.name
+    others = [one for one in service.fleet.replicas if one.url and one.name != own]
     authorization = request.headers.get("authorization", "")
     return await ask_replicas(others, method, path, authorization)

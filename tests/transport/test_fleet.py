@@ -269,3 +269,18 @@ def test_a_closed_websocket_is_not_a_move(fleet: Any) -> None:
         with pytest.raises(ConnectionClosed):
             client.hear()
     wait_until(lambda: not server.service.placed and not server.service.connections)
+
+
+def test_servers_that_advertise_nothing_share_tickets_and_place_nobody(
+    fleet: Any,
+) -> None:
+    key = new_key()
+    known = {"keys": (f"anna:{digest_of(key)}",), "host": "0.0.0.0"}
+    here, there = fleet(**known), fleet(**known)
+    headers = {"Authorization": f"Bearer {key}"}
+    answer = placed(here, headers=headers).json()
+    assert (answer["replica"], answer["others"]) == (None, [])
+    ticket = httpx.post(f"{here.base}/v1/tickets", headers=headers).json()["ticket"]
+    url = f"{there.base.replace('http', 'ws')}/v1/stream?ticket={ticket}"
+    with connect_websocket(url, compression=None):
+        pass
