@@ -27,6 +27,7 @@ LAG_PART: Final = 0.9
 """The part of all latencies that the reported lag is not below."""
 MOST_SEEDS: Final = 8
 PLACED: Final = GUARDED | problems(
+    s400="the body is not JSON",
     s404="no server has such a model",
     s422="the body is no request for a session",
     s503="no server has room now; Retry-After says when to ask again",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -186,13 +187,29 @@ def answer_errors(app: FastAPI, count_refusal: Callable[[str], None]) -> None:
             response.headers["Allow"] = methods  # the framework's are of one route
         return response
 
+    async def answer_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return await answer_problem(request, invalid_request(error))
+
     async def answer_fault(request: Request, _: Exception) -> Response:
         text = "the server failed; its log says why"
         return Problem(500, "internal_error", text).response(request.url.path)
 
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(Exception, answer_fault)
+
+
+def invalid_request(error: RequestValidationError) -> Problem:
+    """Write the first of what is wrong with a request's parameters or its body."""
+    first = error.errors()[0]
+    _, *names = first["loc"]
+    field = ".".join(map(str, names)) or None
+    if first["type"] == "json_invalid":
+        return Problem(400, "bad_request", f"the body is not JSON: {first['msg']}")
+    what = field or "the body"
+    return Problem(422, "invalid_field", f"{what}: {first['msg']}", field=field)
 
 
 def methods_of(document: dict[str, Any], path: str) -> str:

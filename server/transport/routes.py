@@ -20,7 +20,8 @@ from saccade.server.transport.placement import ask_fleet
 from saccade.server.transport.problems import GUARDED, Problem, problems
 from saccade.server.transport.service import Service
 
-ONE_SESSION: Final = GUARDED | problems(
+SESSIONS: Final = GUARDED | problems(s422="a parameter is not valid")
+ONE_SESSION: Final = SESSIONS | problems(
     s404="this key has no such session with a client here"
 )
 
@@ -144,7 +145,7 @@ def session_routes(service: Service) -> APIRouter:
     """Return the routes about sessions that have a client on this server."""
     router = APIRouter()
 
-    @router.get("/v1/sessions", summary="List your sessions", responses=GUARDED)
+    @router.get("/v1/sessions", summary="List your sessions", responses=SESSIONS)
     async def get_sessions(request: Request, *, fleet: Fleetwide = True) -> SessionList:
         holder: str = request.scope.get(HOLDER, "")
         facts = described(service, holder) + await service.elsewhere.sessions(holder)

@@ -58,7 +58,18 @@ def test_a_server_alone_places_sessions_on_itself(serve: Any) -> None:
     server = serve()
     answer = placed(server).json()
     assert (answer["url"], answer["replica"]) == (server.base, None)
-    unknown = httpx.post(f"{server.base}/v1/sessions", json={"model": "digits"})
+    url = f"{server.base}/v1/sessions"
+    for body, status, code, field in (
+        (b'{"model"', 400, "bad_request", None),
+        (b"{}", 422, "invalid_field", "model"),
+        (b"", 422, "invalid_field", None),
+    ):
+        headers = {"Content-Type": "application/json"}
+        refused = httpx.post(url, content=body, headers=headers)
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert refused.json().get("field") == field
+    unknown = httpx.post(url, json={"model": "digits"})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_model")
 
 
