@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import ssl
 from collections.abc import Iterable
+from http.client import HTTPException
 from typing import Any, Final
-
-import httpx
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from saccade.server.fleet.report import Replica
 
 LOG: Final = logging.getLogger(__name__)
 ANSWER_S: Final = 2.0
 """How long a replica may take to answer; one that does not is left out."""
-ONLY_HERE: Final = {"fleet": "false"}
+ONLY_HERE: Final = "?fleet=false"
 """The query by which a replica is asked for itself alone."""
 CA_VARIABLE: Final = "SACCADE_CA"
 
@@ -37,25 +38,27 @@ async def ask_replicas(
         The replicas that answered, and their JSON; None for an empty answer.
     """
     headers = {"Authorization": authorization} if authorization else {}
-    async with httpx.AsyncClient(
-        timeout=ANSWER_S, headers=headers, trust_env=False, verify=_trust()
-    ) as client:
-        asked = [_ask(client, one, method, path) for one in replicas]
-        answers = await asyncio.gather(*asked)
+    asked = [
+        asyncio.to_thread(_ask, one, method, path, dict(headers)) for one in replicas
+    ]
+    answers = await asyncio.gather(*asked)
     return [answer for answer in answers if answer is not None]
 
 
-async def _ask(
-    client: httpx.AsyncClient, replica: Replica, method: str, path: str
+def _ask(
+    replica: Replica, method: str, path: str, headers: dict[str, str]
 ) -> tuple[Replica, Any] | None:
+    url = f"{replica.url.rstrip('/')}{path}{ONLY_HERE}"
     try:
-        url = f"{replica.url.rstrip('/')}{path}"
-        response = await client.request(method, url, params=ONLY_HERE)
-        if not response.is_success:
+        request = Request(url, headers=headers, method=method)
+        if request.type not in {"http", "https"}:
             return None
-        return replica, response.json() if response.content else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        LOG.warning("replica %s does not answer: %s", replica.url, error)
+        handlers = ProxyHandler({}), HTTPSHandler(context=_trust())
+        with build_opener(*handlers).open(request, timeout=ANSWER_S) as response:
+            content = response.read()
+        return replica, json.loads(content) if content else None
+    except (OSError, HTTPException, ValueError) as error:
+        LOG.info("replica %s did not answer with success: %s", replica.url, error)
         return None
 
 
