@@ -10,7 +10,6 @@ const MOST_KNOWN = 8;
 
 /** Finds the server for one session, at first and after each lost connection. */
 export class Finder {
-  /** Whether a server has answered: one that is gone now may come back. */ reached = false;
   /** @type {string[]} */ #others = [];
   /** @type {string[]} */ #unreachable = [];
 
@@ -50,7 +49,6 @@ export class Finder {
 
   /** @param {{url: string, replica: string | null, others: string[]}} answer */
   #read({ url, replica, others }) {
-    this.reached = true;
     if (replica === null) return { url: this.url, placed: false };
     const secure = baseOf(this.url).protocol === "https:";
     if (secure && baseOf(url).protocol !== "https:") throw new ServerUnreachable(`the fleet names ${url}, without TLS; its --advertise should be https`);

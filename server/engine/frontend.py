@@ -25,6 +25,7 @@ from saccade.server.engine.commands import (
     Restore,
     Submit,
 )
+from saccade.server.engine.device_placement import DevicePlacement
 from saccade.server.engine.errors import (
     AlreadyServed,
     BacklogFull,
@@ -47,7 +48,6 @@ from saccade.server.engine.outputs import (
     StreamFailed,
     TickScores,
 )
-from saccade.server.engine.placement import Placement
 from saccade.server.engine.ticks import OutOfPages, TickArena
 from saccade.server.protocol.reporting import scores_of
 
@@ -173,7 +173,7 @@ class Frontend:
         slots: By device, the slots of each model that this front end may lease.
         backlog_events: Events that one session may have waiting.
         arena: Makes the pages of a model, from tick_events, classes and their number.
-        first: The device to begin with; see `Placement`.
+        first: The device to begin with; see `DevicePlacement`.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Frontend:
     ) -> None:
         self.link = link
         self._slots = slots
-        self._placement = Placement(slots, first)
+        self._placement = DevicePlacement(slots, first)
         self._backlog_events = backlog_events
         self._new_arena = arena
         self._models: dict[str, _Model] = {}

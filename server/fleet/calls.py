@@ -38,9 +38,7 @@ async def ask_replicas(
         The replicas that answered, and their JSON; None for an empty answer.
     """
     headers = {"Authorization": authorization} if authorization else {}
-    asked = [
-        asyncio.to_thread(_ask, one, method, path, dict(headers)) for one in replicas
-    ]
+    asked = [asyncio.to_thread(_ask, one, method, path, headers) for one in replicas]
     answers = await asyncio.gather(*asked)
     return [answer for answer in answers if answer is not None]
 
@@ -53,7 +51,9 @@ def _ask(
         request = Request(url, headers=headers, method=method)
         if request.type not in {"http", "https"}:
             return None
-        handlers = ProxyHandler({}), HTTPSHandler(context=_trust())
+        handlers: list[Any] = [ProxyHandler({})]
+        if request.type == "https":
+            handlers.append(HTTPSHandler(context=_trust()))
         with build_opener(*handlers).open(request, timeout=ANSWER_S) as response:
             content = response.read()
         return replica, json.loads(content) if content else None

@@ -63,15 +63,17 @@ class Fleet:
         self._used: dict[str, dict[str, Usage]] = {}
 
     @property
-    def name(self) -> str:
-        """This replica's name."""
-        return self._own().replica
-
-    @property
     def replicas(self) -> list[Replica]:
         """All replicas that are alive as far as is known, this one as of now."""
         own = self._own()
-        return replicas_of([*self._others(own), own])
+        return replicas_of([*self._heard_besides(own), own])
+
+    @property
+    def others(self) -> list[Replica]:
+        """The other replicas that are alive as far as is known."""
+        own = self._own()
+        found = replicas_of(self._heard_besides(own))
+        return [one for one in found if one.name != own.replica]
 
     @property
     def connected(self) -> bool:
@@ -96,8 +98,9 @@ class Fleet:
 
     async def beat(self) -> None:
         """Report this process, and hear of the others."""
+        own = self._own()
         try:
-            await self._directory.announce(self._own(), TTL_S)
+            await self._directory.announce(own, TTL_S)
             self._heard = await self._directory.reports()
         except DirectoryUnavailable as error:
             if not self._failing:
@@ -107,7 +110,7 @@ class Fleet:
             if self._failing:
                 LOG.warning("the directory of the fleet works again")
             self._failing, self._heard_s = False, self._clock()
-        self._count_keys(self._others(self._own()))
+        self._count_keys(own)
 
     async def leave(self) -> None:
         """Say that this process has stopped."""
@@ -115,17 +118,20 @@ class Fleet:
             await self._directory.withdraw(self._own())
         await self._directory.close()
 
-    def _others(self, own: Report) -> list[Report]:
+    def _heard_besides(self, own: Report) -> list[Report]:
         """Return the reports of the other processes that have not expired."""
         if self._clock() - self._heard_s > TTL_S:
             return []
         me = own.replica, own.part
         return [one for one in self._heard if (one.replica, one.part) != me]
 
-    def _count_keys(self, others: Sequence[Report]) -> None:
+    def _count_keys(self, own: Report) -> None:
         """Count what other replicas let in; the processes of one tell each other."""
-        own = self._own().replica
-        present = {f"{o.replica}/{o.part}": o.keys for o in others if o.replica != own}
+        present = {
+            f"{one.replica}/{one.part}": one.keys
+            for one in self._heard_besides(own)
+            if one.replica != own.replica
+        }
         for process in self._used.keys() - present.keys():
             self._ledger.forget(process)
         for process, keys in present.items():

@@ -58,9 +58,8 @@ class Rebalancer:
         return chosen
 
     def _movable(self) -> list[LiveSession]:
-        placed = {id(queue) for queue in self._service.placed}
-        sessions = self._service.registry.all()
-        return [one for one in sessions if one.writer and id(one.sink) in placed]
+        placed, sessions = self._service.placed, self._service.registry.all()
+        return [one for one in sessions if one.writer and one.sink in placed]
 
     def _sent_lately(self, live: LiveSession) -> int:
         """Return how many events a session has sent since the last look."""

@@ -146,7 +146,6 @@ async def ask_fleet(
     """Ask the other replicas on behalf of a client; none where there is no fleet."""
     if service.fleet is None:
         return []
-    own = service.fleet.name
-    others = [one for one in service.fleet.replicas if one.url and one.name != own]
+    others = [one for one in service.fleet.others if one.url]
     authorization = request.headers.get("authorization", "")
     return await ask_replicas(others, method, path, authorization)

@@ -209,7 +209,8 @@ def invalid_request(error: RequestValidationError) -> Problem:
     if first["type"] == "json_invalid":
         return Problem(400, "bad_request", f"the body is not JSON: {first['msg']}")
     what = field or "the body"
-    return Problem(422, "invalid_field", f"{what}: {first['msg']}", field=field)
+    code = wire.InvalidField.code
+    return Problem(422, code, f"{what}: {first['msg']}", field=field)
 
 
 def methods_of(document: dict[str, Any], path: str) -> str:

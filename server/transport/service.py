@@ -135,7 +135,7 @@ class Service:
         self.draining = True
         if self.fleet is not None:
             await self.fleet.beat()  # nobody is placed here from now on
-            if any(one.name != self.fleet.name for one in self.fleet.replicas):
+            if self.fleet.others:
                 reconnect_after_ms = 0
         leaving = GoAway("the server is stopping", reconnect_after_ms, cause="drain")
         for client in self.connections:

@@ -9,13 +9,13 @@ import pytest
 
 from saccade.server.engine.commands import Insert, Release, Submit
 from saccade.server.engine.device_group import split
+from saccade.server.engine.device_placement import LAG_STEP_S, DevicePlacement
 from saccade.server.engine.errors import EngineFailed, SlotsExhausted
 from saccade.server.engine.health import HUNG_S, Health, ModelHealth, merged_health
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import ExportedState
-from saccade.server.engine.placement import LAG_STEP_S, Placement
 from tests.faults import Fault
-from tests.toy import chunk, running, toy_scores, toy_servable
+from tests.toy import chunk, running, toy_scores, toy_servable, wait_until
 
 INF = float("inf")
 SLOTS = 3
@@ -123,7 +123,7 @@ def test_a_model_is_added_to_and_removed_from_all_devices() -> None:
         assert {device_of(lease) for lease in leases} == {0, 1}
         engine.unload("new")
         for one in engine.devices.members:
-            recorder.wait(lambda: "new" not in one.device.pools)  # noqa: B023
+            wait_until(lambda: "new" not in one.device.pools)  # noqa: B023
 
 
 def test_commands_keep_their_order_on_each_device() -> None:
@@ -140,12 +140,12 @@ def test_commands_keep_their_order_on_each_device() -> None:
 
 
 def test_front_ends_that_begin_elsewhere_do_not_fill_the_same_device() -> None:
-    assert [Placement(TWO, first).order()[0] for first in range(3)] == [0, 1, 0]
+    assert [DevicePlacement(TWO, first).order()[0] for first in range(3)] == [0, 1, 0]
 
 
 def test_a_device_that_lags_gets_no_session_though_it_has_fewest() -> None:
     now_s = 0.0
-    placement = Placement(TWO, clock=lambda: now_s)
+    placement = DevicePlacement(TWO, clock=lambda: now_s)
     placement.leased(3)
     placement.leased(4)
     assert placement.order() == [0, 1]

@@ -47,7 +47,7 @@ class _Load:
         return self.events * self._took_s / self._scored if self._scored else 0.0
 
 
-class Placement:
+class DevicePlacement:
     """Spreads the sessions of one front end over devices.
 
     Args:
