@@ -163,7 +163,7 @@ def evenly_spread(sessions: list[Recorder]) -> bool:
 
 
 async def test_serves_address_places_sessions_and_takes_none(cluster):
-    (replica,) = cluster.serving().values()
+    (replica,) = cluster.fleet().values()
     status, placed = await asyncio.to_thread(
         cluster.answer, "/v1/sessions", {"model": "net"}
     )
@@ -184,7 +184,7 @@ async def test_sessions_go_on_through_three_replicas_and_back(cluster):
 
         def three_serve() -> bool:
             running = cluster.running()
-            assert running <= cluster.serving().keys(), "RUNNING before it is ready"
+            assert all(map(cluster.ready, running)), "RUNNING before it is ready"
             return len(running) == 3
 
         await stream_until(sessions, three_serve)
