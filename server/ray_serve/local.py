@@ -33,7 +33,7 @@ REQUEST_S: Final = 10
 """How long the placement of a session may take at Serve's proxy, s."""
 OBJECT_BYTES: Final = 100 << 20
 """Ray's shared memory for objects, of which this application has none."""
-ANSWER_S: Final = 60.0
+ANSWER_S: Final = 120.0
 POLL_S: Final = 0.5
 STARTS: Final = 3
 """Attempts to start Ray, which gives up after 30 s where the machine is busy."""
@@ -281,7 +281,7 @@ class Stop:
 
     def _take(self, number: int, _: object) -> None:
         if self.came:
-            raise KeyboardInterrupt
+            raise SystemExit(1)
         self.came = True
 
 
@@ -307,8 +307,10 @@ def wait_until_serving(stop: Stop) -> None:
 
 
 def remove() -> None:
-    """Drain and end every replica."""
+    """Drain and end every replica; Serve kills those that take too long."""
     from ray import serve
 
-    serve.delete(APPLICATION)
+    serve.delete(APPLICATION, _blocking=False)  # which would wait for 60 s at most
+    while APPLICATION in serve.status().applications:
+        time.sleep(POLL_S)
     serve.shutdown()
