@@ -68,7 +68,7 @@ def serve_with_ray(settings: Settings, started_s: float) -> int:
     for probe in listen(settings.host, settings.port):
         probe.close()
     use_safe_defaults(os.environ, Path.home())
-    dashboard = start_ray(settings.replicas)
+    dashboard = start_ray()
     try:
         deploy(dashboard, config_of(settings), os.environ)
         return run(settings, started_s)
@@ -116,11 +116,8 @@ def use_safe_defaults(environment: MutableMapping[str, str], home: Path) -> None
         written.write(secrets.token_hex(32))
 
 
-def start_ray(replicas: ReplicaBounds) -> str:
+def start_ray() -> str:
     """Start Ray on this machine; return the address of its dashboard.
-
-    Args:
-        replicas: How many there may be: each counts as a CPU of Ray's.
 
     Raises:
         RayFailed: It does not start.
@@ -131,7 +128,6 @@ def start_ray(replicas: ReplicaBounds) -> str:
         try:
             context = ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, replicas.most),
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
                 object_store_memory=OBJECT_BYTES,
@@ -183,6 +179,7 @@ def config_of(settings: Settings) -> dict[str, Any]:
                 "name": APPLICATION,
                 "route_prefix": "/",
                 "import_path": "saccade.server.ray_serve.application:build",
+                "args": {"cpus": 0},  # replicas share the machine's; none is counted
                 "deployments": [deployment],
             }
         ],
