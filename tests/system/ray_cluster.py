@@ -111,6 +111,11 @@ class RayCluster:
         found = replicas_of(Report.from_json(text) for text in texts)
         return {one.name: one for one in found}
 
+    def places(self) -> dict[str, str]:
+        """Return the replica of each session that has a client, by the session's id."""
+        sessions = self.answer("/v1/sessions")[1]["sessions"]
+        return {one["session"]: one["replica"] for one in sessions}
+
     def ready(self, replica: str) -> bool:
         """Return what a replica's own server says of its readiness."""
         try:
