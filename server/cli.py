@@ -8,15 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from functools import partial
-from pathlib import Path
-from typing import Any, get_type_hints
 
+from saccade.server.command_line import option_texts, settings_parser
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
-from saccade.server.logs import configure_logs
+from saccade.server.logs import JOURNAL, configure_logs
 from saccade.server.serving import (
     LOST_STATUS,
     CannotServe,
@@ -26,19 +24,23 @@ from saccade.server.serving import (
     set_environment,
     use_devices,
 )
-from saccade.server.settings import Settings, advertised, help_text, option
+from saccade.server.settings import Settings, advertised, resolve_settings
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until a stop signal; return the exit status."""
-    arguments = parser().parse_args(argv)
+    parser = settings_parser("saccade serve", serve.__doc__ or "")
+    arguments = parser.parse_args(argv)
     configure_logs()
     try:
-        settings = Settings.read(os.environ, option_texts(arguments))
+        resolved = resolve_settings(os.environ, option_texts(arguments))
+        settings = Settings(**resolved.values)
     except ValueError as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
+    if resolved.file is not None:
+        JOURNAL.info("has settings from %s", resolved.file)
     started_s = time.perf_counter()
     try:
         with ExitStack() as stack:
@@ -87,28 +89,3 @@ def key(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{name}:{digest_of(secret)}{role}\n")
     sys.stderr.write(f"the key, shown only now (SACCADE_KEY): {secret}\n")
     return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line, with an option for each setting."""
-    result = argparse.ArgumentParser(prog="saccade serve", description=serve.__doc__)
-    types = get_type_hints(Settings)
-    for item in fields(Settings):
-        kind = types[item.name]
-        options: dict[str, Any] = {}
-        if kind is bool:
-            options = {"action": "store_const", "const": "true"}
-        elif kind == tuple[Path, ...]:
-            options = {"action": "append"}
-        if item.metadata["option"]:
-            options |= {"dest": item.name, "help": help_text(item, kind)}
-            result.add_argument(option(item), **options)
-    return result
-
-
-def option_texts(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Return each option's text as its environment variable would hold it."""
-    return {
-        name: ",".join(value) if isinstance(value, list) else value
-        for name, value in vars(arguments).items()
-    }

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from saccade.model.config import ModelConfig
-from saccade.server.settings import Settings, Shape
+from saccade.server.setting_values import Shape
+from saccade.server.settings import Settings
 
 FLOAT: Final = 4
 LIVE_ARRAYS: Final = 8
