@@ -13,6 +13,7 @@ from functools import partial
 from saccade.server.command_line import option_texts, settings_parser
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
+from saccade.server.file_limits import files_of, raise_file_limit
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import JOURNAL, configure_logs
 from saccade.server.serving import (
@@ -41,6 +42,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 2
     if resolved.file is not None:
         JOURNAL.info("has settings from %s", resolved.file)
+    raise_file_limit(files_of(settings, settings.sessions))
     started_s = time.perf_counter()
     try:
         with ExitStack() as stack:

@@ -39,6 +39,11 @@ COMMANDS: Final = {
         "server",
         "server.command_line:config",
     ),
+    "doctor": Command(
+        "find what would keep a server from serving, and what to do",
+        "server",
+        "server.doctor.command:doctor",
+    ),
     "key": Command("make an API key", "server", "server.cli:key"),
     "demo": Command(
         "see it all: a server, a stream, a batch, metrics",
