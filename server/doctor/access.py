@@ -153,8 +153,9 @@ def certificate_facts(cert: Path, key: Path | None, password: str) -> dict[str, 
     client.check_hostname = False
     client.load_verify_locations(cert)
     # The certificate itself is trusted, whoever made it and whenever it is valid.
-    flags = client.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
-    client.verify_flags = ssl.VerifyFlags(flags & ~ssl.VERIFY_X509_STRICT)
+    flags = int(client.verify_flags) & ~int(ssl.VERIFY_X509_STRICT)
+    flags |= int(ssl.VERIFY_X509_PARTIAL_CHAIN) | NO_CHECK_TIME
+    client.verify_flags = ssl.VerifyFlags(flags)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     here = client.wrap_bio(to_client, to_server)
     there = server.wrap_bio(to_server, to_client, server_side=True)

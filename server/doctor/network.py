@@ -8,6 +8,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
@@ -78,13 +79,19 @@ def holder_of(port: int) -> Holder | None:
     sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            files = {os.readlink(file) for file in (folder / "fd").iterdir()}
-            if files & sockets:
+            if sockets & set(_open_files(folder)):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
                 return Holder(int(folder.name), command.decode(errors="replace"))
         except OSError:  # another user's, or ended meanwhile
             continue
     return None
+
+
+def _open_files(folder: Path) -> Iterator[str]:
+    """Yield what a process has open, given its folder of /proc."""
+    for file in (folder / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(file)
 
 
 def _listening(port: int) -> Iterator[str]:
