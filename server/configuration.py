@@ -155,9 +155,20 @@ def resolve(
             value = _value(item, types[item.name], origin, environment, options, file)
             check_value(item, types[item.name], value)
         except ValueError as error:
-            raise WrongSetting(origin, item.name, str(error)) from None
+            reason = f"{error}{_hint(environment.get(origin.name, ''))}"
+            raise WrongSetting(origin, item.name, reason) from None
         values[item.name] = value
     return Resolved(values, origins, file.path if file else None)
+
+
+def _hint(text: str) -> str:
+    """Return what may have set a variable to a text that no setting has."""
+    if not text.startswith("tcp://"):
+        return ""
+    return (
+        "; Kubernetes sets it in pods beside a Service of that name, unless "
+        "enableServiceLinks is false"
+    )
 
 
 def _origin(
