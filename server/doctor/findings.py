@@ -93,7 +93,7 @@ def as_text(findings: Iterable[Finding]) -> Iterator[str]:
         )  # fmt: skip
         if remedy:
             yield textwrap.fill(
-                remedy, WIDTH, initial_indent=f"{blank}→ ", subsequent_indent=blank,
+                remedy, WIDTH, initial_indent=f"{blank}-> ", subsequent_indent=blank,
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
 

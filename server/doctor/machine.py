@@ -21,9 +21,10 @@ EXTRAS: Final = frozenset({"model", "server"})
 
 UNCONDITIONAL: Final = re.compile(r"""\s*extra == ["'](\w+)["']\s*""")
 
-PROCESS_BYTES: Final = 800 << 20
-"""What a server takes that has loaded JAX and small models."""
-WORKER_BYTES: Final = 150 << 20
+PROCESS_BYTES: Final = 600 << 20
+"""What a process takes that has loaded JAX and small models, with some room."""
+WORKER_BYTES: Final = 250 << 20
+"""What each of the other processes takes: workers, and the one that starts them."""
 SWAPPED_OUT: Final = 2
 """A session beyond the slots has its row in memory, and once more while it moves."""
 
@@ -134,7 +135,8 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
     if free is None:
         yield Finding("memory", "ok", "this system does not say how much is free")
         return
-    needed = PROCESS_BYTES + settings.workers * WORKER_BYTES
+    others = settings.workers + 1 if settings.workers else 0
+    needed = PROCESS_BYTES + others * WORKER_BYTES
     for config in served_configs(settings.folders):
         needed += 2 * weights_bytes(config) + pool_bytes(config, settings.slots)
         needed += SWAPPED_OUT * pool_bytes(config, settings.sessions)

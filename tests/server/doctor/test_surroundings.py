@@ -25,6 +25,7 @@ from saccade.server.doctor.machine import (
 from saccade.server.doctor.models import check_models, judge_unused, run_trial
 from saccade.server.doctor.network import check_clock, check_port, judge_skew
 from saccade.server.doctor.stores import check_redis, check_store, check_uploads
+from saccade.server.doctor.trial import Order, try_checkpoints, try_devices
 from tests.redis_server import RedisCluster, RedisServer
 from tests.server.doctor.conftest import Examined
 
@@ -265,6 +266,33 @@ def test_a_trial_that_ends_badly_is_a_fault(
     assert words in finding.text
 
 
+def test_a_library_that_ends_its_process_is_named_by_what_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numba.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    order = json.dumps(["cpu", [0], True, [], []])
+    (finding,) = run_trial(order, os.environ)
+    assert (finding.check, finding.level) == ("compilers", "fault")
+    assert "was ended by SIGKILL" in finding.text
+
+
+def test_models_of_one_name_and_precisions_of_none_are_named() -> None:
+    folder = str(released()[0])
+    order = Order("cpu", [0], True, [folder, folder], ["", "nobody"])
+    found = worse(try_checkpoints(order))
+    assert found[0] == f"fault: two checkpoints have the name {released()[0].name!r}"
+    assert "matmul_precision names 'nobody'" in found[1]
+
+
+def test_a_device_that_jax_does_not_have_is_named() -> None:
+    (finding,) = try_devices(Order("cpu", [63], True, [], []))
+    assert finding.level == "fault"
+    assert "CPU devices" in finding.text
+    (finding,) = try_devices(Order("cpu", [0], True, [], []))
+    assert finding.level == "ok"
+
+
 def test_findings_are_lines_with_what_to_do_below() -> None:
     findings = [
         Finding("port", "ok", "it is free"),
@@ -274,7 +302,7 @@ def test_findings_are_lines_with_what_to_do_below() -> None:
     assert lines[0] == "ok       port           it is free"
     assert lines[1].startswith("fault    clock          word word")
     assert lines[2].startswith(" " * 24 + "word")
-    assert lines[-1] == " " * 24 + "→ set it"
+    assert lines[-1] == " " * 24 + "-> set it"
     assert max(map(len, lines)) <= 100
     assert summary(findings) == "1 fault, 1 well"
     assert summary(findings[:1]) == "all 1 checks are well"
