@@ -9,52 +9,34 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from saccade.server.engine.compiled_folder import usable_folder
-from saccade.server.event_loop import run_loop
+from saccade.server.launching import end_with_lost_device, serve_on
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import configure_logs
-from saccade.server.serving import (
-    LOST_STATUS,
-    CannotServe,
-    compile_beside,
-    load_service,
-    run,
-    set_environment,
-    use_devices,
-)
-from saccade.server.settings import Settings, advertised, help_text, option
+from saccade.server.serving import LOST_STATUS, CannotServe
+from saccade.server.settings import Settings, help_text, option
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until a stop signal; return the exit status."""
-    arguments = parser().parse_args(argv)
+    texts = option_texts(parser().parse_args(argv))
     configure_logs()
     try:
-        settings = Settings.read(os.environ, option_texts(arguments))
+        settings = Settings.read(os.environ, texts)
     except ValueError as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
     started_s = time.perf_counter()
+    if settings.ray:
+        return serve_by_ray(settings, texts, started_s)
     try:
         with ExitStack() as stack:
             listening = listen(settings.host, settings.port)
             sockets = [stack.enter_context(each) for each in listening]
-            settings = use_devices(settings, os.environ)
-            settings = advertised(settings, sockets[0].getsockname()[1])
-            folder = stack.enter_context(usable_folder(settings.compiled))
-            set_environment(folder)
-            if settings.workers:
-                from saccade.server.workers.supervisor import supervise
-
-                return run_loop(supervise(settings, sockets, folder, started_s))
-            compiler = compile_beside(settings, stack)
-            load = partial(load_service, settings, folder, compiler)
-            status = run_loop(run(settings, sockets, load, started_s))
+            status = serve_on(settings, sockets, started_s)
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return error.status if isinstance(error, CannotServe) else 1
@@ -63,11 +45,25 @@ def serve(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def end_with_lost_device() -> None:
-    """End at once: JAX would wait for the device as it leaves."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(LOST_STATUS)
+def serve_by_ray(
+    settings: Settings, texts: dict[str, str | None], started_s: float
+) -> int:
+    """Run replicas until a stop signal; return the exit status.
+
+    Args:
+        settings: As they were read.
+        texts: The command line's, by the settings' names.
+        started_s: When the start began, by `time.perf_counter`.
+    """
+    from saccade.server.ray_serve.errors import RayServeError
+    from saccade.server.ray_serve.local import export, serve_with_ray
+
+    export(settings, texts, os.environ)
+    try:
+        return serve_with_ray(settings, started_s)
+    except (CannotListen, RayServeError, ValueError) as error:
+        sys.stderr.write(f"saccade serve: {error}\n")
+        return 2 if isinstance(error, ValueError) else 1
 
 
 def key(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from typing import (
     Any,
     Final,
     Literal,
+    NamedTuple,
     Self,
     TypeAlias,
     get_args,
@@ -38,6 +39,17 @@ MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
 
 Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
+
+
+class ReplicaBounds(NamedTuple):
+    """How many replicas there are, at least and at most."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        least, most = self
+        return f"{most}" if least == most else f"{least}-{most}"
 
 
 def cache_folder() -> Path:
@@ -193,6 +205,14 @@ class Settings:
         "redis store: https://host:port (default: host and port, if others reach them)",
     )
     replica: str = setting("", "this server's name among them (default: a random one)")
+    ray: bool = setting(
+        default=False,
+        help="have Ray Serve run replicas on this machine, which share a Redis; host "
+        "and port are where sessions are placed",
+    )
+    replicas: ReplicaBounds = setting(
+        lambda: ReplicaBounds(1, 1), "replicas of --ray, as 3, or as 1-4 by their load"
+    )
     rebalance: int = setting(
         4, "sessions that move at a time to emptier servers; 0: none", ">= 0"
     )
@@ -413,6 +433,15 @@ def parse_buckets(text: str) -> tuple[Shape, ...]:
     return tuple((int(rows), int(ticks)) for rows, ticks in pairs)
 
 
+def parse_replicas(text: str) -> ReplicaBounds:
+    """Read `3` as three replicas, `1-4` as one to four."""
+    least, _, most = text.partition("-")
+    bounds = ReplicaBounds(int(least), int(most or least))
+    if not 1 <= bounds.least <= bounds.most:
+        raise ValueError("replicas are a number, or LEAST-MOST, from 1 on")
+    return bounds
+
+
 def _parse_paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in text.split(",") if part)
 
@@ -433,6 +462,7 @@ _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
     bool: _parse_flag,
     Path | None: Path,
     Devices: parse_devices,
+    ReplicaBounds: parse_replicas,
     tuple[str, ...]: _parse_words,
     tuple[Path, ...]: _parse_paths,
     tuple[Shape, ...] | None: parse_buckets,
