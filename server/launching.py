@@ -10,6 +10,7 @@ from functools import partial
 
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
+from saccade.server.file_limits import files_of, raise_file_limit
 from saccade.server.serving import (
     LOST_STATUS,
     compile_beside,
@@ -32,6 +33,7 @@ def serve_on(settings: Settings, sockets: list[socket.socket], started_s: float)
     Raises:
         CannotServe: A checkpoint, a device, the store or the keys cannot be used.
     """
+    raise_file_limit(files_of(settings, settings.sessions))
     with ExitStack() as stack:
         settings = use_devices(settings, os.environ)
         settings = advertised(settings, sockets[0].getsockname()[1])

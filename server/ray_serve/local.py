@@ -15,7 +15,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, MutableMapping
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +25,8 @@ from saccade.server.logs import JOURNAL
 from saccade.server.progress import ProgressLine
 from saccade.server.ray_serve.errors import RayFailed, RayMissing
 from saccade.server.ray_serve.plan import Plan, check_store, read_settings
-from saccade.server.settings import ReplicaBounds, Settings, variable
+from saccade.server.setting_values import ReplicaBounds
+from saccade.server.settings import Settings
 
 APPLICATION: Final = "saccade"
 REQUEST_S: Final = 10
@@ -74,26 +74,6 @@ def serve_with_ray(settings: Settings, started_s: float) -> int:
         return run(settings, started_s)
     finally:
         end_ray()
-
-
-def export(
-    settings: Settings, texts: Mapping[str, str | None], environment: Any
-) -> None:
-    """Put what the command line says into the environment, from which replicas read it.
-
-    So no secret gets into the config, which Ray shows to whoever sees its dashboard.
-
-    Args:
-        settings: As they were read.
-        texts: The command line's, by the settings' names.
-        environment: The process's.
-    """
-    for item in fields(Settings):
-        text, value = texts.get(item.name), getattr(settings, item.name)
-        if isinstance(value, Path) and (text or variable(item) in environment):
-            text = str(value.absolute())  # replicas start in another folder
-        if text is not None:
-            environment[variable(item)] = text
 
 
 def use_safe_defaults(environment: MutableMapping[str, str], home: Path) -> None:
