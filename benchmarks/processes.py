@@ -50,6 +50,14 @@ def resident_mib(pid: int) -> float:
     return sum(_resident_kib(process) for process in with_children(pid)) / 1024
 
 
+def proportional_mib(pid: int) -> float:
+    """Return the memory of a process and its children, shared pages once, MiB.
+
+    A page that several processes map counts for each by its share.
+    """
+    return sum(_proportional_kib(process) for process in with_children(pid)) / 1024
+
+
 def label(thread: Thread, pid: int) -> str:
     """Name a thread of a server: its main thread runs the event loop."""
     name = thread.name if thread.thread != thread.process else "main"
@@ -80,3 +88,12 @@ def _resident_kib(pid: int) -> int:
         return 0
     found = text.partition("VmRSS:")[2].split()
     return int(found[0]) if found else 0  # none left: it has ended, or is about to
+
+
+def _proportional_kib(pid: int) -> int:
+    try:
+        text = (PROC / str(pid) / "smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = text.partition("\nPss:")[2].split()
+    return int(found[0]) if found else 0
