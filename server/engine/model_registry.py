@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.sensor import Sensor
-from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
+from saccade.model.tokens import TimestepConvention, Tokenization
 
 PyTree: TypeAlias = Any
 """Arrays nested in tuples, dicts and dataclasses that JAX can flatten."""
@@ -125,10 +125,6 @@ class ServedModel:
     def sensor(self) -> Sensor:
         """The geometry that its events must have."""
         return self.tokenization.sensor
-
-    def new_tokenizer(self) -> Tokenizer:
-        """Return a tokenizer for one stream."""
-        return Tokenizer(self.tokenization, self.timestep)
 
 
 class Catalogue:
