@@ -32,6 +32,12 @@ def with_children(pid: int) -> list[int]:
     return found
 
 
+def runs_beside(pid: int, module: str) -> bool:
+    """Return whether a process has a child whose command line names a module."""
+    name = module.encode()
+    return any(name in _command(child) for child in with_children(pid)[1:])
+
+
 def thread_times_s(pid: int) -> dict[Thread, float]:
     """Return the CPU time of each thread so far, s."""
     times: dict[Thread, float] = {}
@@ -62,6 +68,13 @@ def label(thread: Thread, pid: int) -> str:
     """Name a thread of a server: its main thread runs the event loop."""
     name = thread.name if thread.thread != thread.process else "main"
     return name if thread.process == pid else f"{thread.process}: {name}"
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def _tasks(pid: int) -> Iterator[Path]:

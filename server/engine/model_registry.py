@@ -58,6 +58,8 @@ class Servable(NamedTuple):
             multiply in, by which the canary's error is judged.
         device: The device that runs it, as JAX has it; None: JAX's first.
         compiler_options: XLA's, by name, where they differ from its own.
+        padding_cost: What a tick of a call costs that no session needs, by one that a
+            session needs.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Servable(NamedTuple):
     matmul_precision: str = "float32"
     device: Any = None
     compiler_options: dict[str, Any] | None = None
+    padding_cost: float = 1.0
 
     @property
     def key(self) -> str:
