@@ -8,57 +8,39 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 
 from saccade.server.command_line import option_texts, settings_parser
-from saccade.server.engine.compiled_folder import usable_folder
-from saccade.server.event_loop import run_loop
-from saccade.server.file_limits import files_of, raise_file_limit
+from saccade.server.configuration import export
+from saccade.server.launching import end_with_lost_device, serve_on
 from saccade.server.listening import CannotListen, listen
 from saccade.server.logs import JOURNAL, configure_logs
-from saccade.server.serving import (
-    LOST_STATUS,
-    CannotServe,
-    compile_beside,
-    load_service,
-    run,
-    set_environment,
-    use_devices,
-)
-from saccade.server.settings import Settings, advertised, resolve_settings
+from saccade.server.serving import LOST_STATUS, CannotServe
+from saccade.server.settings import Settings, resolve_settings
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until a stop signal; return the exit status."""
     parser = settings_parser("saccade serve", serve.__doc__ or "")
-    arguments = parser.parse_args(argv)
+    texts = option_texts(parser.parse_args(argv))
     configure_logs()
     try:
-        resolved = resolve_settings(os.environ, option_texts(arguments))
+        resolved = resolve_settings(os.environ, texts)
         settings = Settings(**resolved.values)
     except ValueError as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return 2
     if resolved.file is not None:
         JOURNAL.info("has settings from %s", resolved.file)
-    raise_file_limit(files_of(settings, settings.sessions))
     started_s = time.perf_counter()
+    if settings.ray:
+        export(resolved, texts, os.environ)
+        return serve_by_ray(settings, started_s)
     try:
         with ExitStack() as stack:
             listening = listen(settings.host, settings.port)
             sockets = [stack.enter_context(each) for each in listening]
-            settings = use_devices(settings, os.environ)
-            settings = advertised(settings, sockets[0].getsockname()[1])
-            folder = stack.enter_context(usable_folder(settings.compiled))
-            set_environment(folder)
-            if settings.workers:
-                from saccade.server.workers.supervisor import supervise
-
-                return run_loop(supervise(settings, sockets, folder, started_s))
-            compiler = compile_beside(settings, stack)
-            load = partial(load_service, settings, folder, compiler)
-            status = run_loop(run(settings, sockets, load, started_s))
+            status = serve_on(settings, sockets, started_s)
     except (CannotListen, CannotServe) as error:
         sys.stderr.write(f"saccade serve: {error}\n")
         return error.status if isinstance(error, CannotServe) else 1
@@ -67,11 +49,21 @@ def serve(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def end_with_lost_device() -> None:
-    """End at once: JAX would wait for the device as it leaves."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(LOST_STATUS)
+def serve_by_ray(settings: Settings, started_s: float) -> int:
+    """Run replicas until a stop signal; return the exit status.
+
+    Args:
+        settings: As they were read.
+        started_s: When the start began, by `time.perf_counter`.
+    """
+    from saccade.server.ray_serve.errors import RayServeError
+    from saccade.server.ray_serve.local import serve_with_ray
+
+    try:
+        return serve_with_ray(settings, started_s)
+    except (CannotListen, RayServeError, ValueError) as error:
+        sys.stderr.write(f"saccade serve: {error}\n")
+        return 2 if isinstance(error, ValueError) else 1
 
 
 def key(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import Field, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -211,6 +211,30 @@ def _value(
                 raise ValueError(f"{what} is not {kind.wanted}") from None
         case "default":
             return default_of(item)
+
+
+def export(
+    resolved: Resolved,
+    options: Mapping[str, str | None],
+    environment: MutableMapping[str, str],
+) -> None:
+    """Put what options and the file say into variables, for a process elsewhere.
+
+    Paths become absolute: the process may start in another folder.
+
+    Args:
+        resolved: The values, and where they come from.
+        options: The options' texts.
+        environment: The variables that the process is to have.
+    """
+    if resolved.file is not None:
+        environment[PREFIX + CONFIG.upper()] = str(resolved.file)
+    for name, origin in resolved.origins.items():
+        value, text = resolved.values[name], options.get(name)
+        if isinstance(value, Path) and origin.kind in {"option", "environment"}:
+            text = str(value.absolute())
+        if text is not None:
+            environment[PREFIX + name.upper()] = text
 
 
 def read_config(path: Path, names: Sequence[str]) -> ConfigFile:

@@ -21,6 +21,17 @@ Shape: TypeAlias = tuple[int, int]
 """Rows and ticks of one compiled call."""
 
 
+class ReplicaBounds(NamedTuple):
+    """How many replicas there are, at least and at most."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        least, most = self
+        return f"{most}" if least == most else f"{least}-{most}"
+
+
 def setting(
     default: Any,
     help: str,
@@ -146,6 +157,15 @@ def parse_buckets(text: str) -> tuple[Shape, ...]:
     return tuple((int(rows), int(ticks)) for rows, ticks in pairs)
 
 
+def parse_replicas(text: str) -> ReplicaBounds:
+    """Read `3` as three replicas, `1-4` as one to four."""
+    least, _, most = text.partition("-")
+    bounds = ReplicaBounds(int(least), int(most or least))
+    if not 1 <= bounds.least <= bounds.most:
+        raise ValueError("replicas are a number, or LEAST-MOST, from 1 on")
+    return bounds
+
+
 def _parse_paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in text.split(",") if part)
 
@@ -253,6 +273,14 @@ def _devices(value: object, folder: Path) -> Devices:
     return parse_devices(_text(value, folder))
 
 
+def _replicas(value: object, folder: Path) -> ReplicaBounds:
+    return parse_replicas(str(value) if type(value) is int else _text(value, folder))
+
+
+def _write_replicas(value: ReplicaBounds) -> str:
+    return toml_text(str(value))
+
+
 def _write_flag(value: bool) -> str:  # noqa: FBT001 the value itself, no choice
     return str(value).lower()
 
@@ -267,6 +295,9 @@ KINDS: Final[dict[Any, Kind]] = {
     Path: _PATH,
     Path | None: _PATH,
     Devices: Kind('a text such as "cpu"', parse_devices, _devices, _write_devices),
+    ReplicaBounds: Kind(
+        'a number, or a text such as "1-4"', parse_replicas, _replicas, _write_replicas
+    ),
     tuple[str, ...]: Kind("a list of texts", _parse_words, _words, _write_words),
     tuple[Path, ...]: Kind("a list of paths", _parse_paths, _paths, _write_paths),
     tuple[Shape, ...] | None: Kind(

@@ -22,7 +22,12 @@ from urllib.parse import urlsplit
 from saccade.checkpoints import released
 from saccade.server.configuration import Resolved, resolve
 from saccade.server.devices import AUTO, Devices
-from saccade.server.setting_values import Shape, check_value, setting
+from saccade.server.setting_values import (
+    ReplicaBounds,
+    Shape,
+    check_value,
+    setting,
+)
 
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
 """Hosts that stand for every address of the machine."""
@@ -160,6 +165,14 @@ class Settings:
         "redis store: https://host:port (default: host and port, if others reach them)",
     )
     replica: str = setting("", "this server's name among them (default: a random one)")
+    ray: bool = setting(
+        default=False,
+        help="have Ray Serve run replicas on this machine, which share a Redis; host "
+        "and port are where sessions are placed",
+    )
+    replicas: ReplicaBounds = setting(
+        lambda: ReplicaBounds(1, 1), "replicas of --ray, as 3, or as 1-4 by their load"
+    )
     rebalance: int = setting(
         4, "sessions that move at a time to emptier servers; 0: none", ">= 0"
     )

@@ -100,6 +100,7 @@ def load_model(
         if chosen.prepare
         else None,
         matmul_precision=precision,
+        padding_cost=0.0 if chosen.skips_padding else 1.0,
     )
     LOG.info("%s: executed as %s, %s", servable.key, chosen.name, precision)
     return ServedModel(

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from saccade.server.sessions.snapshots import Snapshot, encode
@@ -107,6 +108,9 @@ class StoreAccess:
         self._store = store
         self._observer = observer
         self._clock = clock
+        # One thread, not asyncio's several: C's allocator keeps freed memory for each
+        # thread, and snapshots of congested sessions are its largest blocks.
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._waiting: list[_Waiting] = []
         self._exchanges: asyncio.Task[None] | None = None
         self._failures = 0
@@ -171,6 +175,7 @@ class StoreAccess:
         """Wait for the exchange under way, and close the store."""
         if self._exchanges is not None:
             await self._exchanges
+        self._encoder.shutdown()
         await self._store.close()
 
     async def _exchange_all(self) -> None:
@@ -197,9 +202,10 @@ class StoreAccess:
         """Write snapshots as bytes; a failure is only the session's whose it is."""
         changes = [change for change, _ in waiting]
         if any(isinstance(change, Save) for change in changes):
-            encoded = await asyncio.to_thread(lambda: [*map(_encoded, changes)])
+            loop = asyncio.get_running_loop()
+            encoded = await loop.run_in_executor(self._encoder, _all_encoded, changes)
         else:
-            encoded = [*map(_encoded, changes)]
+            encoded = _all_encoded(changes)
         done, futures = [], []
         for change, (_, future) in zip(encoded, waiting, strict=True):
             if not isinstance(change, Exception):
@@ -269,6 +275,10 @@ class StoreAccess:
                 self._failed_s - self._began_s,
                 self._failures,
             )
+
+
+def _all_encoded(changes: list[Change | Save]) -> list[Change | Exception]:
+    return [*map(_encoded, changes)]
 
 
 def _encoded(change: Change | Save) -> Change | Exception:

@@ -21,7 +21,14 @@ from saccade.server.configuration import (
     WrongSetting,
 )
 from saccade.server.devices import Devices
-from saccade.server.setting_values import Shape, choices_of, default_of, option, shown
+from saccade.server.setting_values import (
+    ReplicaBounds,
+    Shape,
+    choices_of,
+    default_of,
+    option,
+    shown,
+)
 from saccade.server.settings import Settings, resolve_settings
 
 ROOT = Path(__file__).parents[2]
@@ -250,6 +257,7 @@ VALUES: dict[Any, some.SearchStrategy[Any]] = {
     Path: PATHS,
     Path | None: some.none() | PATHS,
     Devices: some.sampled_from([Devices("auto"), Devices("cuda", (0, 2))]),
+    ReplicaBounds: some.sampled_from([ReplicaBounds(3, 3), ReplicaBounds(1, 4)]),
     tuple[str, ...]: some.lists(TEXTS).map(tuple),
     tuple[Path, ...]: some.lists(PATHS).map(tuple),
     tuple[Shape, ...] | None: some.none()
