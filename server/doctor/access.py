@@ -207,9 +207,11 @@ def _names_host(names: list[str], host: str) -> bool:
 def check_fleet(subject: Subject) -> Iterator[Finding]:
     """Check that the other servers of a fleet know an address of this one."""
     settings = subject.settings
-    if not in_fleet(settings):
+    if settings.ray:
+        yield from _check_replicas(settings)
+    elif not in_fleet(settings):
         return
-    if settings.advertise:
+    elif settings.advertise:
         yield Finding("fleet", "ok", f"others send clients to {settings.advertise}")
     elif settings.host in WILDCARDS or is_loopback(settings.host):
         text = f"no other server knows an address of this one: it is {settings.host!r}"
@@ -217,6 +219,17 @@ def check_fleet(subject: Subject) -> Iterator[Finding]:
         yield Finding("fleet", "warning", text, remedy)
     else:
         yield Finding("fleet", "ok", f"others send clients to {settings.host}")
+
+
+def _check_replicas(settings: Settings) -> Iterator[Finding]:
+    """Check that the replicas of --ray share what they must."""
+    if in_fleet(settings):
+        yield Finding("fleet", "ok", f"Ray runs {settings.replicas} replicas")
+        return
+    text = f"the replicas of --ray share no store: store is {settings.store}, "
+    text += f"snapshot_s {settings.snapshot_s:g}"
+    remedy = "--store redis and --snapshot-s above 0"
+    yield Finding("fleet", "fault", text, remedy)
 
 
 def _mode(path: Path) -> int:

@@ -65,12 +65,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
 def process(
     checkpoint: tuple[Path, object], tmp_path: Path
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    file = checkpoint[0].with_name("saccade.toml")
-    file.write_text(
-        'models = ["tiny"]\nbuckets = ["1x1", "2x4"]\nslots = 3\nport = 1\n'
-    )
     command = [sys.executable, "-m", "saccade", "serve", "--port", "0"]
-    command += ["--config", str(file), "--compiled", str(tmp_path)]
+    command += ["--model", str(checkpoint[0]), "--buckets", "1x1,2x4", "--slots", "3"]
+    command += ["--compiled", str(tmp_path)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ}
     ) as running:

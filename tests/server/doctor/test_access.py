@@ -173,6 +173,9 @@ def test_a_variable_that_looks_like_a_setting_is_named(examined: Examined) -> No
         ({"store": "redis", "host": "0.0.0.0"}, ["warning"]),
         ({"store": "redis", "host": "10.0.0.1"}, ["ok"]),
         ({"store": "redis", "advertise": "https://a:1"}, ["ok"]),
+        ({"ray": "true"}, ["ok"]),
+        ({"ray": "true", "store": "sqlite"}, ["fault"]),
+        ({"ray": "true", "snapshot_s": "0"}, ["fault"]),
     ],
 )
 def test_the_servers_of_a_fleet_need_an_address_of_each_other(

@@ -185,12 +185,13 @@ def test_what_a_comparison_cannot_tell_apart_is_no_skew(
         ("0.10.1", None),
         ("0.10.1+local", None),
         ("0.12.0.1", None),
+        ("0.13.0", "too new"),
     ],
 )
 def test_versions_that_compute_wrong_numbers_are_named(
     installed: str, fault: str | None
 ) -> None:
-    bounds = ((">=", "0.10.1"), ("!=", "0.10.2"), ("!=", "0.11.0"))
+    bounds = (">=", "0.10.1"), ("!=", "0.10.2"), ("!=", "0.11.0"), ("<", "0.13")
     finding = judge_version(Requirement("jaxlib", bounds, needed=True), installed)
     assert (finding is None) == (fault is None)
     if finding is not None and fault is not None:
