@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,7 +25,13 @@ from saccade.server.doctor.machine import (
     judge_version,
 )
 from saccade.server.doctor.models import check_models, judge_unused, run_trial
-from saccade.server.doctor.network import check_clock, check_port, judge_skew
+from saccade.server.doctor.network import (
+    Skew,
+    check_clock,
+    check_port,
+    judge_skew,
+    measure_skew,
+)
 from saccade.server.doctor.stores import check_redis, check_store, check_uploads
 from saccade.server.doctor.trial import Order, try_checkpoints, try_devices
 from tests.redis_server import RedisCluster, RedisServer
@@ -47,6 +55,23 @@ def test_a_port_that_is_taken_is_named_with_who_has_it(examined: Examined) -> No
     assert "--port" in finding.remedy
     (finding,) = check_port(examined(port=port))
     assert finding.level == "ok"
+
+
+def test_a_server_that_runs_already_is_no_fault(examined: Examined) -> None:
+    program = "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+    program += "print(s.getsockname()[1], flush=True); input()"
+    command = [sys.executable, "-c", program, "saccade", "serve"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        (finding,) = check_port(examined(port=int(other.stdout.readline())))
+        other.kill()
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("this system does not say who listens")
+    assert finding.level == "warning"
+    assert finding.text.startswith("a server of Saccade listens on port")
+    assert f"process {other.pid}" in finding.text
 
 
 def test_an_address_of_another_machine_is_named(examined: Examined) -> None:
@@ -107,11 +132,10 @@ def test_a_redis_that_may_drop_sessions_is_named(redis_server: RedisServer) -> N
 
 def test_a_clock_that_differs_from_redis_is_named(redis_server: RedisServer) -> None:
     found = worse(check_redis(redis_server.url, lambda: time.time() + HOUR_S))
-    assert f"3600.0 s ahead of that of Redis at {redis_server.place}" in found[-1]
+    assert f"s ahead of that of Redis at {redis_server.place}" in found[-1]
     assert found[-1].startswith("fault")
-    found = worse(check_redis(redis_server.url, lambda: time.time() - 5))
+    found = worse(check_redis(redis_server.url, lambda: time.time() - HOUR_S))
     assert "behind" in found[-1]
-    assert found[-1].startswith("warning")
 
 
 def test_a_replica_and_a_redis_without_persistence_are_named(
@@ -171,7 +195,14 @@ def test_a_server_that_says_no_time_is_a_warning(examined: Examined) -> None:
 def test_what_a_comparison_cannot_tell_apart_is_no_skew(
     ahead_s: float, level: str
 ) -> None:
-    assert judge_skew(ahead_s, "another", resolution_s=1.0).level == level
+    assert judge_skew(Skew(ahead_s, within_s=1.0), "another").level == level
+
+
+def test_a_slow_answer_makes_no_skew() -> None:
+    times = iter((100.0, 108.0))
+    skew = measure_skew(lambda: 101.0, lambda: next(times))
+    assert skew == Skew(ahead_s=3.0, within_s=4.0)
+    assert judge_skew(skew, "another").level == "ok"
 
 
 @pytest.mark.parametrize(
