@@ -256,7 +256,7 @@ def read_config(path: Path, names: Sequence[str]) -> ConfigFile:
         raise UnreadableConfig(path, error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise UnreadableConfig(path, f"it is not UTF-8: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableConfig(path, f"it is no TOML: {error}") from None
     lines = {name: line for name in values if (line := _line_of(name, text))}
     for name, value in values.items():

@@ -217,14 +217,20 @@ def _integer(value: object, folder: Path) -> int:
 def _number(value: object, folder: Path) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("the number is too large; inf is no limit") from None
 
 
 def _path(value: object, folder: Path) -> Path:
     text = _text(value, folder)
-    if not text:
+    if not text or "\0" in text:
         raise TypeError
-    return folder / Path(text).expanduser()
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as error:  # ~ of nobody
+        raise ValueError(f"{text!r}: {error}") from None
 
 
 def _list(value: object) -> list[object]:

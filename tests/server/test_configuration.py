@@ -14,6 +14,7 @@ from hypothesis import given, settings as how, strategies as some
 from saccade.server.cli import serve
 from saccade.server.command_line import config, written
 from saccade.server.configuration import (
+    ConfigurationError,
     Origin,
     Resolved,
     UnknownSetting,
@@ -285,6 +286,26 @@ def test_what_is_printed_is_a_file_of_the_same_settings(
     file.write_text("\n".join(lines), "utf-8")
     again = resolve_settings({}, {"config": str(file)})
     assert again.values == values | secrets
+
+
+ODD = (
+    *("10" * 5000, f"1{'0' * 400}", "1e999", "-1", "nan", "0x10", "true", "1979-05-27"),
+    *("[[]]", "[1, 'a']", "{}", "''", "'~nobody/x'", '"a\\u0000b"', "[" * 5000, "a"),
+)
+"""Values that are of the wrong type, out of range, or none."""
+
+
+def test_whatever_a_file_holds_it_is_taken_or_refused(file: Path) -> None:
+    taken = 0
+    for name in [*TYPES, "nothing", "a.b"]:
+        for value in ODD:
+            try:
+                found = resolved(file, f"{name} = {value}\n")
+            except ConfigurationError:
+                continue
+            taken += 1
+            assert found.origins[name].kind == "file"
+    assert taken > 10
 
 
 def documented_row(item: Field[Any]) -> str:
