@@ -32,9 +32,10 @@ def check_settings(subject: Subject) -> Iterator[Finding]:
     """Say where the settings come from, and which variables name none."""
     kinds = [origin.kind for origin in subject.resolved.origins.values()]
     file = subject.resolved.file
-    counts = f"{kinds.count('option')} options, {kinds.count('environment')} variables"
-    place = f"{file} ({kinds.count('file')})" if file else "no file"
-    yield Finding("settings", "ok", f"from {counts} and {place}")
+    counts = f"{kinds.count('option')} from options, "
+    counts += f"{kinds.count('environment')} from variables, "
+    place = f"{kinds.count('file')} from {file}" if file else "no file"
+    yield Finding("settings", "ok", counts + place)
     yield from _misspelt(subject)
     if file is not None and _mode(file) & (stat.S_IRGRP | stat.S_IROTH):
         for item in fields(Settings):

@@ -126,7 +126,8 @@ def check_clock(
     try:
         skew = http_skew(subject.against, subject.environment, clock)
     except (OSError, ValueError, TypeError) as error:
-        text = f"{subject.against} does not say its time: {error}"
+        reason = getattr(error, "reason", error)
+        text = f"{subject.against} does not say its time: {reason}"
         yield Finding("clock", "warning", text, "check the address and SACCADE_CA")
         return
     yield judge_skew(skew, subject.against)
