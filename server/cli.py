@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -13,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from saccade import __version__
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
 from saccade.server.listening import CannotListen, listen
-from saccade.server.logs import configure_logs
+from saccade.server.logs import JOURNAL, about, configure_logs, ignore_signals, tell
 from saccade.server.serving import (
     LOST_STATUS,
     CannotServe,
@@ -36,9 +38,11 @@ def serve(argv: Sequence[str] | None = None) -> int:
     configure_logs()
     try:
         settings = Settings.read(os.environ, option_texts(arguments))
+        configure_logs(settings.log_choices)
     except ValueError as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return 2
+    ignore_signals()  # until there is an event loop
     started_s = time.perf_counter()
     try:
         with ExitStack() as stack:
@@ -46,6 +50,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
             sockets = [stack.enter_context(each) for each in listening]
             settings = use_devices(settings, os.environ)
             settings = advertised(settings, sockets[0].getsockname()[1])
+            log_start(settings)
             folder = stack.enter_context(usable_folder(settings.compiled))
             set_environment(folder)
             if settings.workers:
@@ -56,11 +61,19 @@ def serve(argv: Sequence[str] | None = None) -> int:
             load = partial(load_service, settings, folder, compiler)
             status = run_loop(run(settings, sockets, load, started_s))
     except (CannotListen, CannotServe) as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return error.status if isinstance(error, CannotServe) else 1
     if status == LOST_STATUS:
         end_with_lost_device()
     return status
+
+
+def log_start(settings: Settings) -> None:
+    """Log that the server starts, under the names that it has from now on."""
+    process = "supervisor" if settings.workers else ""
+    configure_logs(settings.log_choices, process)
+    facts = about("start", version=__version__, workers=settings.workers)
+    JOURNAL.info("Saccade %s starts, as %s", __version__, settings.replica, extra=facts)
 
 
 def end_with_lost_device() -> None:
