@@ -48,9 +48,9 @@ def serve(argv: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             listening = listen(settings.host, settings.port)
             sockets = [stack.enter_context(each) for each in listening]
-            settings = use_devices(settings, os.environ)
             settings = advertised(settings, sockets[0].getsockname()[1])
             log_start(settings)
+            settings = use_devices(settings, os.environ)
             folder = stack.enter_context(usable_folder(settings.compiled))
             set_environment(folder)
             if settings.workers:
