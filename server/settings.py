@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from saccade.checkpoints import released
 from saccade.server.configuration import Resolved, resolve
 from saccade.server.devices import AUTO, Devices
+from saccade.server.logs import LogChoices, LogFormat, LogLevel
 from saccade.server.setting_values import (
     ReplicaBounds,
     Shape,
@@ -217,6 +218,12 @@ class Settings:
     compiled: Path = setting(
         cache_folder, "folder that keeps what is compiled for the next start"
     )
+    log_format: LogFormat = setting(
+        "human", "how the log is written: lines for people, or JSON objects, one a line"
+    )
+    log_level: LogLevel = setting(
+        "info", "what the log says at least; SIGUSR1 changes to debug, and back"
+    )
 
     def __post_init__(self) -> None:
         types = get_type_hints(Settings)
@@ -241,6 +248,11 @@ class Settings:
         """`matmul_precision` by a model's name; by "" for the models without one."""
         parts = (word.rpartition("=") for word in self.matmul_precision)
         return {name: precision for name, _, precision in parts}
+
+    @property
+    def log_choices(self) -> LogChoices:
+        """What the settings say of the log."""
+        return LogChoices(self.log_format, self.log_level, self.replica)
 
     @property
     def folders(self) -> tuple[Path, ...]:

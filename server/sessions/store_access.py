@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from saccade.server.logs import about
 from saccade.server.sessions.snapshots import Snapshot, encode
 from saccade.server.sessions.stores.store import (
     Answer,
@@ -242,7 +243,9 @@ class StoreAccess:
             raise
         except Exception as error:
             if not self._outage:
-                LOG.exception("the store of sessions failed")
+                LOG.exception(
+                    "the store of sessions failed", extra=about("store_fault")
+                )
             failure = StoreUnavailable(f"{type(error).__name__}: {error}")
             self._note_failure(failure)
             raise failure from None
@@ -253,7 +256,9 @@ class StoreAccess:
         try:
             await self._noted(work)
         except StoreError as error:
-            LOG.debug("%s", error)
+            LOG.debug(
+                "the store did not answer: %s", error, extra=about("store_outage")
+            )
 
     def _note_failure(self, error: StoreUnavailable) -> None:
         self._observer.not_kept()
@@ -262,18 +267,24 @@ class StoreAccess:
         if not self._outage:
             self._outage, self._failures, self._began_s = True, 0, self._failed_s
             self._observer.store_works(works=False)
-            LOG.error("%s; sessions go on, and are saved once it works again", error)
+            LOG.error(
+                "%s; sessions go on, and are saved once it works again",
+                error,
+                extra=about("store_outage"),
+            )
         self._failures += 1
 
     def _end_outage(self) -> None:
         quiet_s = self._clock() - self._failed_s
         if self._outage and quiet_s >= QUIET_S:
             self._outage = False
+            failed_s, failures = self._failed_s - self._began_s, self._failures
             self._observer.store_works(works=True)
             LOG.warning(
                 "the store of sessions works again: it failed for %.1f s, %d times",
-                self._failed_s - self._began_s,
-                self._failures,
+                failed_s,
+                failures,
+                extra=about("store_recovered", failed_s=failed_s, failures=failures),
             )
 
 
