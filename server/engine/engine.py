@@ -19,7 +19,11 @@ from saccade.server.engine.device_group import (
     DeviceGroup,
     Member,
 )
-from saccade.server.engine.errors import AlreadyServed, UnknownServable
+from saccade.server.engine.errors import (
+    AlreadyServed,
+    CanaryMismatch,
+    UnknownServable,
+)
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.model_registry import Servable
@@ -187,6 +191,8 @@ class Engine:
             seconds = pool.prepare(lambda what: LOG.info("loading %r: %s", key, what))
         except Exception as error:
             self.devices.members[index].device.lose(error)
+            if isinstance(error, CanaryMismatch):
+                self._observer.canary_missed(key)
             raise
         self._observer.compiled(key, seconds)
         return pool
