@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from saccade.server.devices import Devices
 from saccade.server.engine.leases import Leases
 from saccade.server.protocol.errors import TooManySessions
 from saccade.server.settings import Settings
+from saccade.server.transport.collectors import HistogramCollector
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.send_queue import SendQueue
 from saccade.server.workers.assignment import Assignment
