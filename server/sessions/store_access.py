@@ -69,14 +69,24 @@ class Written(NamedTuple):
     Attributes:
         outcome: As the store answered.
         asked_s: When the store was asked, by `StoreAccess.now_s`.
+        size: Of the record that was saved, bytes; 0 for any other change.
     """
 
     outcome: Outcome
     asked_s: float
+    size: int = 0
 
 
 class StoreObserver(Protocol):
-    """Counts failures of the store."""
+    """Counts what is saved in the store, and its failures."""
+
+    def saved(self, seconds: float, size: int) -> None:
+        """The store has a session's snapshot.
+
+        Args:
+            seconds: Since the snapshot was begun, s.
+            size: Of the record, bytes.
+        """
 
     def not_kept(self) -> None:
         """An exchange with the store failed; it is tried again later."""
@@ -123,6 +133,10 @@ class StoreAccess:
     def failing(self) -> bool:
         """Whether the newest exchange failed: nothing need be tried but a probe."""
         return self._pause_s > 0
+
+    def count_saved(self, seconds: float, size: int) -> None:
+        """Count a snapshot that the store has; see `StoreObserver.saved`."""
+        self._observer.saved(seconds, size)
 
     @property
     def now_s(self) -> float:
@@ -190,12 +204,13 @@ class StoreAccess:
             except StoreUnavailable as error:
                 futures += [future for _, future in self._waiting]
                 self._waiting.clear()  # nobody waits for a store that hangs
-                answers = [error] * len(futures)
+                self._refuse(futures, error)
             except BaseException:
-                failure = StoreUnavailable("the exchange with it was ended")
-                self._answer(futures, [failure] * len(futures), asked_s)
+                ended = StoreUnavailable("the exchange with it was ended")
+                self._refuse(futures, ended)
                 raise
-            self._answer(futures, answers, asked_s)
+            else:
+                self._answer(changes, futures, answers, asked_s)
 
     async def _encode(
         self, waiting: list[_Waiting]
@@ -216,17 +231,29 @@ class StoreAccess:
                 future.set_exception(change)
         return done, futures
 
+    def _refuse(self, futures: list[_Future], error: StoreUnavailable) -> None:
+        if not self.failing:
+            self._note_failure(error)
+        for future in futures:
+            if not future.done():
+                future.set_exception(StoreUnavailable(error.reason))
+
     def _answer(
-        self, futures: list[_Future], answers: list[Answer], asked_s: float
+        self,
+        changes: list[Change],
+        futures: list[_Future],
+        answers: list[Answer],
+        asked_s: float,
     ) -> None:
         failures = [each for each in answers if isinstance(each, StoreUnavailable)]
         if failures and not self.failing:
             self._note_failure(failures[0])
-        for future, answer in zip(futures, answers, strict=True):
+        for change, future, answer in zip(changes, futures, answers, strict=True):
             if future.done():  # its session waits no more
                 continue
             if isinstance(answer, Outcome):
-                future.set_result(Written(answer, asked_s))
+                size = len(change.data) if isinstance(change, Record) else 0
+                future.set_result(Written(answer, asked_s, size))
             else:
                 future.set_exception(StoreUnavailable(answer.reason))
 

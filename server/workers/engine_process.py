@@ -233,7 +233,7 @@ class EngineProcess:
         metrics.watch(engine)
         metrics.watch_devices(lambda: engine.use)
         self._engine = engine
-        background = Background(metrics.count_background_failure)
+        background = Background(metrics.note_background)
 
         def health() -> Health:
             now = engine.health

@@ -135,6 +135,8 @@ class Worker:
         engine.on_models(facts)
         metrics.watch(engine)
         metrics.watch_streams(streams)
+        slots = sum(map(len, self._assignment.slots))
+        metrics.set_limits(sessions=self._assignment.sessions, slots=slots)
         shared = Shared(
             self._store(),
             RemoteTickets(self._supervisor),

@@ -14,8 +14,9 @@ import yaml
 
 from saccade.server.setting_values import variable
 from saccade.server.settings import Settings
-from saccade.server.transport.metrics import Metrics, ModelMetrics
+from saccade.server.transport.metrics import Metrics
 from tests.project.repository import ROOT
+from tests.toy import toy_model
 
 kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason="the validator of Kubernetes files is not installed"
@@ -182,8 +183,7 @@ def test_prometheus_scrapes_the_services_port():
 @pytest.fixture(scope="module")
 def types() -> dict[str, str]:
     """Every metric of a server with one model, and its type."""
-    metrics = Metrics([])
-    ModelMetrics(metrics, "some")
+    metrics = Metrics([toy_model()])
     return {family.name: family.type for family in metrics.registry.collect()}
 
 
