@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ from saccade.server.command_line import option_texts, settings_parser
 from saccade.server.configuration import export
 from saccade.server.launching import end_with_lost_device, serve_on
 from saccade.server.listening import CannotListen, listen
-from saccade.server.logs import JOURNAL, configure_logs
+from saccade.server.logs import JOURNAL, about, configure_logs, ignore_signals, tell
 from saccade.server.serving import LOST_STATUS, CannotServe
 from saccade.server.settings import Settings, resolve_settings
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
@@ -27,11 +28,14 @@ def serve(argv: Sequence[str] | None = None) -> int:
     try:
         resolved = resolve_settings(os.environ, texts)
         settings = Settings(**resolved.values)
+        configure_logs(settings.log_choices)
     except ValueError as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return 2
     if resolved.file is not None:
-        JOURNAL.info("has settings from %s", resolved.file)
+        named = about("settings_file")
+        JOURNAL.info("has settings from %s", resolved.file, extra=named)
+    ignore_signals()  # until there is an event loop
     started_s = time.perf_counter()
     if settings.ray:
         export(resolved, texts, os.environ)
@@ -42,7 +46,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
             sockets = [stack.enter_context(each) for each in listening]
             status = serve_on(settings, sockets, started_s)
     except (CannotListen, CannotServe) as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return error.status if isinstance(error, CannotServe) else 1
     if status == LOST_STATUS:
         end_with_lost_device()
@@ -62,7 +66,7 @@ def serve_by_ray(settings: Settings, started_s: float) -> int:
     try:
         return serve_with_ray(settings, started_s)
     except (CannotListen, RayServeError, ValueError) as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return 2 if isinstance(error, ValueError) else 1
 
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from saccade.checkpoints import released
 from saccade.server.configuration import Resolved, resolve
 from saccade.server.devices import AUTO, Devices
+from saccade.server.logs import LogChoices, LogFormat, LogLevel
 from saccade.server.setting_values import (
     ReplicaBounds,
     Shape,
@@ -217,6 +218,12 @@ class Settings:
     compiled: Path = setting(
         cache_folder, "folder that keeps what is compiled for the next start"
     )
+    log_format: LogFormat = setting(
+        "human", "how the log is written: lines for people, or JSON objects, one a line"
+    )
+    log_level: LogLevel = setting(
+        "info", "what the log says at least; SIGUSR1 changes to debug, and back"
+    )
 
     def __post_init__(self) -> None:
         types = get_type_hints(Settings)
@@ -232,8 +239,10 @@ class Settings:
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
             raise ValueError(
-                f"{self.host} can be reached by others and there are no keys; give "
-                "--keys-file, listen on 127.0.0.1, or say --insecure"
+                f"{self.host} can be reached by others and there are no keys; make one "
+                "(saccade key NAME >> keys) and give --keys-file or SACCADE_KEYS_FILE, "
+                "listen on 127.0.0.1, or let everybody in, by --insecure or "
+                "SACCADE_INSECURE=true"
             )
 
     @property
@@ -241,6 +250,11 @@ class Settings:
         """`matmul_precision` by a model's name; by "" for the models without one."""
         parts = (word.rpartition("=") for word in self.matmul_precision)
         return {name: precision for name, _, precision in parts}
+
+    @property
+    def log_choices(self) -> LogChoices:
+        """What the settings say of the log."""
+        return LogChoices(self.log_format, self.log_level, self.replica)
 
     @property
     def folders(self) -> tuple[Path, ...]:

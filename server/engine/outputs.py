@@ -117,6 +117,8 @@ class DeviceUse(NamedTuple):
         failures: Times that a model's sessions were lost on it.
         slots_used: Slots that sessions hold, of all models.
         ticks_waiting: Whole ticks that wait.
+        busy_s: Time in steps that had work, added up.
+        recompiles: Programs compiled after its models were ready.
     """
 
     name: str
@@ -126,6 +128,8 @@ class DeviceUse(NamedTuple):
     failures: int
     slots_used: int
     ticks_waiting: int
+    busy_s: float
+    recompiles: int
 
 
 class Observer(Protocol):
@@ -133,6 +137,9 @@ class Observer(Protocol):
 
     def compiled(self, model: str, seconds: float) -> None:
         """A model's buckets were compiled and checked against its canary."""
+
+    def canary_missed(self, model: str) -> None:
+        """A model computed other scores than its canary's, and was refused."""
 
     def failed(self, model: str) -> None:
         """A model's pool failed, and its sessions with it."""

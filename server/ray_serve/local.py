@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.error import HTTPError, URLError
 
 from saccade.server.listening import listen
-from saccade.server.logs import JOURNAL
+from saccade.server.logs import JOURNAL, about
 from saccade.server.progress import ProgressLine
 from saccade.server.ray_serve.errors import RayFailed, RayMissing
 from saccade.server.ray_serve.plan import Plan, check_store, read_settings
@@ -122,11 +122,13 @@ def start_ray(replicas: ReplicaBounds) -> str:
             end_ray()
             if not left:
                 raise RayFailed(f"Ray does not start: {error}") from error
-            JOURNAL.warning("Ray does not start, and is tried again: %s", error)
+            said = "Ray does not start, and is tried again: %s"
+            JOURNAL.warning(said, error, extra=about("ray"))
         else:
             break
-    JOURNAL.info("Ray's dashboard is on http://%s", context.dashboard_url)
-    return f"http://{context.dashboard_url}"
+    place = f"http://{context.dashboard_url}"
+    JOURNAL.info("Ray's dashboard is on %s", place, extra=about("ray"))
+    return place
 
 
 def end_ray() -> None:
@@ -245,9 +247,9 @@ def run(settings: Settings, started_s: float) -> int:
         sys.stdout.flush()
     while not stop.came:
         time.sleep(POLL_S)
-    JOURNAL.info("stops: a signal came")
+    JOURNAL.info("stops: a signal came", extra=about("stopping"))
     remove()
-    JOURNAL.info("has stopped")
+    JOURNAL.info("has stopped", extra=about("stopped"))
     return 0
 
 

@@ -15,6 +15,7 @@ import msgpack
 from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import TimedTokens
+from saccade.server.logs import about
 from saccade.server.reading.frames import (
     DONE,
     EVENTS,
@@ -123,7 +124,7 @@ class Readers:
                 await self._read_while_well(waiting)
                 return
             except ReaderFailed as error:  # which costs the recording that it read
-                LOG.warning("a recording was not read: %s", error)
+                LOG.warning("not read: a recording; %s", error, extra=about("not_read"))
                 failure: Exception = MalformedRecording(Path(), str(error))
             except Exception as error:  # the task that scores raises it
                 failure = error

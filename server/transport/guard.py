@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
-from saccade.server.logs import log_refusal
+from saccade.server.logs import current_client, log_refusal, serve_client
 from saccade.server.settings import is_loopback
 from saccade.server.transport.auth import Keys, TicketOffice
 from saccade.server.transport.problems import Problem
@@ -78,6 +78,8 @@ class Guard:
                 await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
                 return
         guarded = scope["type"] in {"http", "websocket"}
+        if guarded:
+            serve_client()
         if guarded and scope["path"] not in WITHOUT_KEY:
             problem = await self._problem(scope, headers) or _misdirected(scope)
             if problem is not None:
@@ -117,7 +119,7 @@ class Guard:
             holder, detail = None, "a key is needed: Authorization: Bearer KEY"
         if holder is None:
             return Problem(401, "unauthorized", detail)
-        scope[HOLDER] = holder
+        scope[HOLDER] = current_client().key = holder
         return None
 
     def _is_admitted(self, origin: str, host: str) -> bool:

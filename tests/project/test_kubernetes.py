@@ -14,8 +14,9 @@ import yaml
 
 from saccade.server.setting_values import variable
 from saccade.server.settings import Settings
-from saccade.server.transport.metrics import Metrics, ModelMetrics
+from saccade.server.transport.metrics import Metrics
 from tests.project.repository import ROOT
+from tests.toy import toy_model
 
 kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason="the validator of Kubernetes files is not installed"
@@ -121,8 +122,17 @@ def test_a_pod_may_take_longer_to_end_than_its_drain(pod, container, environment
 
 def test_every_variable_is_a_setting_that_reads_its_value(environment):
     assert set(environment) <= {variable(item) for item in fields(Settings)}
-    settings = Settings.read({**environment, "SACCADE_INSECURE": "1"}, {})
+    settings = Settings.read(environment, {"host": "127.0.0.1"})
     assert settings.store == "redis"
+
+
+def test_pods_serve_with_the_keys_of_a_secret(pod, container):
+    command, option, path = container["args"]
+    assert (command, option) == ("serve", "--keys-file")
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "keys"]
+    assert path == f"{mount['mountPath']}/keys"
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "keys"]
+    assert "secret" in volume
 
 
 def test_sessions_are_kept_in_the_redis_that_is_deployed(environment):
@@ -182,8 +192,7 @@ def test_prometheus_scrapes_the_services_port():
 @pytest.fixture(scope="module")
 def types() -> dict[str, str]:
     """Every metric of a server with one model, and its type."""
-    metrics = Metrics([])
-    ModelMetrics(metrics, "some")
+    metrics = Metrics([toy_model()])
     return {family.name: family.type for family in metrics.registry.collect()}
 
 
