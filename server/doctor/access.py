@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import ssl
 import stat
 import time
@@ -24,6 +25,9 @@ CLIENTS: Final = ("SACCADE_KEY", "SACCADE_CA")
 
 DAY_S: Final = 86_400
 RENEW_DAYS: Final = 14
+PEM_BLOCK: Final = re.compile(
+    "-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL
+)
 NO_CHECK_TIME: Final = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a certificate that has expired is read, too."""
 
@@ -113,7 +117,8 @@ def check_certificate(subject: Subject) -> Iterator[Finding]:
         text = f"cannot use the certificate in {files}: {reason}"
         yield Finding("certificate", "fault", text, remedy)
         return
-    yield _expiry(cert, facts, time.time())
+    yield _expiry(f"{cert}", facts, time.time())
+    yield from _check_authorities(cert)
     yield from _names(subject, cert, facts)
     private = key or cert
     if _mode(private) & (stat.S_IRGRP | stat.S_IROTH):
@@ -168,7 +173,18 @@ def certificate_facts(cert: Path, key: Path | None, password: str) -> dict[str, 
     return dict(here.getpeercert() or {})
 
 
-def _expiry(cert: Path, facts: dict[str, Any], now_s: float) -> Finding:
+def _check_authorities(cert: Path) -> Iterator[Finding]:
+    """Find the authorities of a certificate's chain that are out of their time."""
+    for block in PEM_BLOCK.findall(cert.read_text("utf-8", "replace")):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=block)
+        for facts in context.get_ca_certs():  # none where it is no authority's
+            finding = _expiry(f"an authority in {cert}", dict(facts), time.time())
+            if finding.level != "ok":
+                yield finding
+
+
+def _expiry(cert: str, facts: dict[str, Any], now_s: float) -> Finding:
     begins_s = ssl.cert_time_to_seconds(facts["notBefore"])
     ends_s = ssl.cert_time_to_seconds(facts["notAfter"])
     days = (ends_s - now_s) / DAY_S
