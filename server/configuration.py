@@ -231,8 +231,10 @@ def export(
         environment[PREFIX + CONFIG.upper()] = str(resolved.file)
     for name, origin in resolved.origins.items():
         value, text = resolved.values[name], options.get(name)
-        if isinstance(value, Path) and origin.kind in {"option", "environment"}:
-            text = str(value.absolute())
+        paths = value if isinstance(value, tuple) else (value,)
+        named = origin.kind in {"option", "environment"}
+        if named and all(isinstance(path, Path) for path in paths) and paths:
+            text = ",".join(str(path.absolute()) for path in paths)
         if text is not None:
             environment[PREFIX + name.upper()] = text
 

@@ -99,7 +99,12 @@ def check_value(item: Field[Any], kind: Any, value: Any) -> None:
 
 
 def _check_range(name: str, number: Any, range: str) -> None:
-    """Raise ValueError unless a number is in its setting's range; NaN never is."""
+    """Raise ValueError unless a number is in its setting's range; NaN never is.
+
+    Seconds end: stores and timers know no infinite time.
+    """
+    if name.endswith("_s") and not name.endswith("_per_s") and number == math.inf:
+        raise ValueError(f"{name} is {number}; it must be finite")
     sign, _, bounds = range.partition(" ")
     low, _, high = bounds.partition("..")
     if sign == "in" and not int(low) <= number <= int(high):
