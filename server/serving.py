@@ -22,6 +22,7 @@ from saccade.server.device_memory import needed_bytes
 from saccade.server.devices import NoDevice, choose, variables
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
+from saccade.server.event_loop import freeze_start
 from saccade.server.logs import JOURNAL
 from saccade.server.progress import ProgressLine
 from saccade.server.settings import Settings
@@ -287,6 +288,7 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
     if service.engine.health.failed:
         sys.stderr.write(f"saccade serve: {service.engine.health.reason}\n")
         return
+    freeze_start()
     address = url(server.servers[0].sockets[0], tls=server.config.is_ssl)
     say_ready(service.catalogue.current, address, started_s)
 
