@@ -8,8 +8,11 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 
+from saccade import __version__
 from saccade.server.engine.compiled_folder import usable_folder
 from saccade.server.event_loop import run_loop
+from saccade.server.file_limits import files_of, raise_file_limit
+from saccade.server.logs import JOURNAL, about, configure_logs
 from saccade.server.serving import (
     LOST_STATUS,
     compile_beside,
@@ -32,9 +35,11 @@ def serve_on(settings: Settings, sockets: list[socket.socket], started_s: float)
     Raises:
         CannotServe: A checkpoint, a device, the store or the keys cannot be used.
     """
+    raise_file_limit(files_of(settings, settings.sessions))
     with ExitStack() as stack:
-        settings = use_devices(settings, os.environ)
         settings = advertised(settings, sockets[0].getsockname()[1])
+        log_start(settings)
+        settings = use_devices(settings, os.environ)
         folder = stack.enter_context(usable_folder(settings.compiled))
         set_environment(folder)
         if settings.workers:
@@ -44,6 +49,14 @@ def serve_on(settings: Settings, sockets: list[socket.socket], started_s: float)
         compiler = compile_beside(settings, stack)
         load = partial(load_service, settings, folder, compiler)
         return run_loop(run(settings, sockets, load, started_s))
+
+
+def log_start(settings: Settings) -> None:
+    """Log that the server starts, under the names that it has from now on."""
+    process = "supervisor" if settings.workers else ""
+    configure_logs(settings.log_choices, process)
+    facts = about("start", version=__version__, workers=settings.workers)
+    JOURNAL.info("Saccade %s starts, as %s", __version__, settings.replica, extra=facts)
 
 
 def end_with_lost_device() -> None:

@@ -15,18 +15,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, MutableMapping
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 
 from saccade.server.listening import listen
-from saccade.server.logs import JOURNAL
+from saccade.server.logs import JOURNAL, about
 from saccade.server.progress import ProgressLine
 from saccade.server.ray_serve.errors import RayFailed, RayMissing
 from saccade.server.ray_serve.plan import Plan, check_store, read_settings
-from saccade.server.settings import ReplicaBounds, Settings, variable
+from saccade.server.setting_values import ReplicaBounds
+from saccade.server.settings import Settings
 
 APPLICATION: Final = "saccade"
 REQUEST_S: Final = 10
@@ -76,26 +76,6 @@ def serve_with_ray(settings: Settings, started_s: float) -> int:
         end_ray()
 
 
-def export(
-    settings: Settings, texts: Mapping[str, str | None], environment: Any
-) -> None:
-    """Put what the command line says into the environment, from which replicas read it.
-
-    So no secret gets into the config, which Ray shows to whoever sees its dashboard.
-
-    Args:
-        settings: As they were read.
-        texts: The command line's, by the settings' names.
-        environment: The process's.
-    """
-    for item in fields(Settings):
-        text, value = texts.get(item.name), getattr(settings, item.name)
-        if isinstance(value, Path) and (text or variable(item) in environment):
-            text = str(value.absolute())  # replicas start in another folder
-        if text is not None:
-            environment[variable(item)] = text
-
-
 def use_safe_defaults(environment: MutableMapping[str, str], home: Path) -> None:
     """Set what Ray reads as it is imported, here and in its processes.
 
@@ -138,11 +118,13 @@ def start_ray() -> str:
             end_ray()
             if not left:
                 raise RayFailed(f"Ray does not start: {error}") from error
-            JOURNAL.warning("Ray does not start, and is tried again: %s", error)
+            said = "Ray does not start, and is tried again: %s"
+            JOURNAL.warning(said, error, extra=about("ray"))
         else:
             break
-    JOURNAL.info("Ray's dashboard is on http://%s", context.dashboard_url)
-    return f"http://{context.dashboard_url}"
+    place = f"http://{context.dashboard_url}"
+    JOURNAL.info("Ray's dashboard is on %s", place, extra=about("ray"))
+    return place
 
 
 def end_ray() -> None:
@@ -262,9 +244,9 @@ def run(settings: Settings, started_s: float) -> int:
         sys.stdout.flush()
     while not stop.came:
         time.sleep(POLL_S)
-    JOURNAL.info("stops: a signal came")
+    JOURNAL.info("stops: a signal came", extra=about("stopping"))
     remove()
-    JOURNAL.info("has stopped")
+    JOURNAL.info("has stopped", extra=about("stopped"))
     return 0
 
 

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from saccade.server.configuration import DEFAULT
 from saccade.server.ray_serve.errors import NoSharedStore
 from saccade.server.redis_address import FAILURES, RedisAddress
-from saccade.server.settings import Settings, in_fleet
+from saccade.server.settings import Settings, in_fleet, resolve_settings
 
 Value = str | bool | int | float | list[str]
 LARGEST_PORT: Final = 65_535
@@ -95,9 +96,10 @@ def read_settings(plan: Plan, environment: Mapping[str, str]) -> Settings:
         NoSharedStore: The store is not Redis.
     """
     texts: dict[str, str | None] = {n: _text(v) for n, v in plan.settings.items()}
-    if "SACCADE_STORE" not in environment:
-        texts.setdefault("store", "redis")
-    settings = Settings.read(environment, texts)
+    resolved = resolve_settings(environment, texts)
+    if resolved.origins["store"] == DEFAULT:
+        resolved.values["store"] = "redis"
+    settings = Settings(**resolved.values)
     if not in_fleet(settings):
         said = f"store is {settings.store}"
         if settings.store == "redis":

@@ -25,6 +25,7 @@ from starlette.responses import Response
 from saccade.checkpoints import released
 from saccade.server.fleet.redis import RedisDirectory
 from saccade.server.fleet.report import replicas_of
+from saccade.server.logs import about
 from saccade.server.ray_serve.autoscaling import LAG, OCCUPANCY
 from saccade.server.ray_serve.errors import (
     ServerFailed,
@@ -193,7 +194,8 @@ class Replica:
             raise
         server.when_ended(end_with_server)
         self._server, self._links = server, links
-        LOG.info("replica %s serves %s on %s", name, ", ".join(versions), server.url)
+        said = "replica %s serves %s on %s"
+        LOG.info(said, name, ", ".join(versions), server.url, extra=about("ready"))
 
     def _with_own_key(self, settings: Settings) -> Settings:
         """Return settings by which the replica may ask its server what it serves."""
@@ -217,7 +219,8 @@ class Replica:
         deadline_s, reason = time.monotonic() + VERSION_S, f"not within {VERSION_S:g} s"
         while time.monotonic() < deadline_s:
             if self._served().get(version.name) == version.content_hash:
-                LOG.info("new sessions get %s of %s", version.name, version.folder)
+                said = "new sessions get %s of %s"
+                LOG.info(said, version.name, version.folder, extra=about("reloaded"))
                 return
             if self._refused().get(version.name, 0.0) > refused:
                 reason = "the server refuses it"
@@ -248,5 +251,6 @@ class Replica:
 
 def end_with_server(status: int) -> None:
     """End the replica at once: Serve starts another in its place."""
-    LOG.error("the replica's server has ended with status %d; it ends too", status)
+    said = "the replica's server has ended with status %d; it ends too"
+    LOG.error(said, status, extra=about("process_ended"))
     os._exit(1)

@@ -7,6 +7,7 @@ replica, the process drains its sessions and ends too: Ray may end a replica at 
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -251,18 +252,19 @@ def start_python(descriptors: list[int]) -> Popen[bytes]:
 def begin(descriptors: list[int]) -> int:
     """Serve with the settings that the replica sends; return the exit status."""
     from saccade.server.launching import end_with_lost_device, serve_on
-    from saccade.server.logs import configure_logs
+    from saccade.server.logs import configure_logs, ignore_signals, tell
     from saccade.server.serving import LOST_STATUS, CannotServe
 
     settings = pickle.load(sys.stdin.buffer)
     assert isinstance(settings, Settings)
     stop_with_replica(settings.drain_s + STOP_S)
-    configure_logs(f"replica {settings.replica}")
+    configure_logs(settings.log_choices)
+    ignore_signals()  # until there is an event loop
     sockets = [socket.socket(fileno=one) for one in descriptors]
     try:
         status = serve_on(settings, sockets, time.perf_counter())
     except CannotServe as error:
-        sys.stderr.write(f"{error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return error.status
     if status == LOST_STATUS:
         end_with_lost_device()

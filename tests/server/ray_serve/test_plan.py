@@ -9,14 +9,14 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from saccade.server.cli import parser
+from saccade.server.command_line import option_texts, settings_parser
+from saccade.server.configuration import export
 from saccade.server.ray_serve.autoscaling import LAG, OCCUPANCY
 from saccade.server.ray_serve.errors import NoSharedStore, RayMissing
 from saccade.server.ray_serve.local import (
     authorization,
     autoscaling_of,
     config_of,
-    export,
     serve_with_ray,
     use_safe_defaults,
 )
@@ -28,7 +28,8 @@ from saccade.server.ray_serve.plan import (
     read_settings,
 )
 from saccade.server.ray_serve.server_process import with_address
-from saccade.server.settings import ReplicaBounds, Settings, advertised
+from saccade.server.setting_values import ReplicaBounds
+from saccade.server.settings import Settings, advertised, resolve_settings
 
 ROOT = Path(__file__).parents[3]
 OLD_PYDANTIC = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -127,7 +128,11 @@ def test_the_address_of_a_machine_with_ipv6_stands_in_brackets():
 
 
 def settings_of(*options: str) -> Settings:
-    return Settings.read({}, vars(parser().parse_args([*options])))
+    return Settings.read({}, texts_of(*options))
+
+
+def texts_of(*options: str) -> dict[str, str | None]:
+    return option_texts(settings_parser("saccade serve", "").parse_args([*options]))
 
 
 def test_so_many_replicas_are_a_number_and_a_range_is_left_to_the_policy():
@@ -147,15 +152,20 @@ def test_replicas_that_are_no_number_are_refused(text):
 
 def test_what_the_command_line_says_reaches_replicas_by_the_environment(tmp_path):
     options = ("--store-url", "redis://:pw@h/0", "--keys-file", "keys", "--slots", "5")
-    settings, environment = settings_of(*options), {}
-    texts = vars(parser().parse_args([*options]))
-    export(settings, texts, environment)
+    options += ("--model", "a", "--model", "b")
+    (file := tmp_path / "saccade.toml").write_text("drain_s = 7\n")
+    texts = texts_of("--config", str(file), *options)
+    resolved, environment = resolve_settings({}, texts), {}
+    export(resolved, texts, environment)
+    assert Settings.read(environment, {}).drain_s == 7
     assert environment == {
+        "SACCADE_CONFIG": str(file),
         "SACCADE_STORE_URL": "redis://:pw@h/0",
         "SACCADE_KEYS_FILE": str(Path.cwd() / "keys"),
         "SACCADE_SLOTS": "5",
+        "SACCADE_MODELS": f"{Path.cwd() / 'a'},{Path.cwd() / 'b'}",
     }
-    assert "pw" not in str(config_of(settings))
+    assert "pw" not in str(config_of(settings_of(*options)))
 
 
 def test_ray_asks_for_a_token_that_only_its_user_can_read(tmp_path):
