@@ -277,7 +277,7 @@ def wait_until_serving(stop: Stop) -> None:
             found = serve.status().applications.get(APPLICATION)
             if found is not None and found.status == "RUNNING":
                 return
-            if found is not None and found.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
+            if found is not None and found.status == "DEPLOY_FAILED":
                 replica = found.deployments.get("Replica")
                 said = (replica and replica.message) or found.message
                 raise RayFailed(f"no replica serves: {said}")

@@ -31,7 +31,7 @@ APPLICATIONS: Final = "/api/serve/applications/"
 
 
 class RayCluster:
-    """Ray, Serve and one replica at first; ended by `stop`.
+    """Ray, Serve and one replica at first; ended by `close`.
 
     Args:
         folder: The home of Ray's token, and of Redis's data.
@@ -46,7 +46,7 @@ class RayCluster:
         self._environment = {**os.environ, "HOME": str(folder)}
         token = folder / ".ray" / "auth_token"
         self._token = {"RAY_AUTH_TOKEN_PATH": str(token)}
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by `stop`
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by `close`
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "saccade", "serve", "--ray"),
@@ -150,8 +150,12 @@ class RayCluster:
         """Stop as a service manager does; return the exit status."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(SERVING_S)
+
+    def close(self) -> None:
+        """Stop, by force if need be, and remove what is left."""
         try:
-            return self._process.wait(SERVING_S)
+            self.stop()
         finally:
             self._process.kill()
             self.redis.kill()

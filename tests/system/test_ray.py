@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from saccade.clients.connection import Stream, open_stream
 from saccade.clients.errors import ConnectionLost
@@ -52,7 +54,7 @@ def cluster(
         running.wait_until_serving()
         yield running
     finally:
-        running.stop()
+        running.close()
 
 
 @dataclass
@@ -183,6 +185,9 @@ async def test_serves_address_places_sessions_and_takes_none(cluster):
     assert cluster.answer("/readyz")[0] == 200
     status, problem = cluster.answer("/v1/classify", {})
     assert (status, problem["code"]) == (404, "no_such_route")
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{cluster.url.replace('http', 'ws')}/v1/stream")
+    assert refused.value.response.status_code >= 400
 
 
 async def test_sessions_go_on_through_three_replicas_and_back(cluster):
