@@ -5,10 +5,10 @@
 
 A real server of the model `nmnist` scores the same recordings in one request, and each
 in a request of its own on one kept connection, one after the other. A round measures
-both in every form of body, in turn, and the answers must be equal to the last bit. The
-recordings are the `.bin` files of N-MNIST in FOLDER, or noise of their lengths. The time
-that the engine takes for so many events without a server says how much faster a request
-of all could be at best.
+both in every form of body, in turn, and the answers must be equal to the last bit.
+The recordings are the `.bin` files of N-MNIST in FOLDER, or noise of their lengths. The
+time that the engine takes for so many events without a server says how much faster a
+request of all could be at best.
 """
 
 from __future__ import annotations

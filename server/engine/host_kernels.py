@@ -318,13 +318,14 @@ def take_ticks(
             marks[SLOTS] -= 1
 
 
-@_compiled("l1", "i1", "i1", "l2", "d", "i1!", "i1!")
+@_compiled("l1", "i1", "i1", "l2", "d", "d", "i1!", "i1!")
 def choose_bucket(
     marks: Longs,
     waiting: Ints,
     after: Ints,
     buckets: Longs,
     launch_cost: float,
+    padding_cost: float,
     slots: Ints,
     counts: Ints,
 ) -> int:
@@ -344,7 +345,8 @@ def choose_bucket(
         work = 0
         for i in range(min(front, rows)):
             work += min(counts[i], ticks)
-        rate = work / (rows * ticks + launch_cost)
+        padding = padding_cost * (rows * ticks - work)
+        rate = work / (work + padding + launch_cost)
         if rate > best_rate or (rate == best_rate and work > best_work):
             best, best_rate, best_work = b, rate, work
     for i in range(min(front, buckets[best, 0])):

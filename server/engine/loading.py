@@ -100,6 +100,7 @@ def load_model(
         if chosen.prepare
         else None,
         matmul_precision=precision,
+        padding_cost=chosen.padding_cost,
     )
     LOG.info("%s: executed as %s, %s", servable.key, chosen.name, precision)
     return ServedModel(

@@ -144,7 +144,7 @@ class Pool:
         self._slots = slots
         self._buckets = buckets
         cost = LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST
-        self._scheduler = Scheduler(buckets, slots, cost)
+        self._scheduler = Scheduler(buckets, slots, cost, servable.padding_cost)
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)
         self._ports = np.zeros(slots, np.int32)

@@ -45,6 +45,11 @@ class Bucket(NamedTuple):
 CPU_BUCKETS: Final = tuple(
     Bucket(*shape) for shape in ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
 )
+LONG_TICK: Final = 256
+MOST_TIMES: Final = 4
+"""Where a tick has fewer events, shapes of several rows also have more ticks, up to so
+many times: the largest call, of 64 rows, then has the events of 64 long ticks."""
+
 ACCELERATOR_BUCKETS: Final = tuple(
     Bucket(*shape)
     for shape in (
@@ -64,7 +69,11 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         tick_events: Events of a tick; no shape has more than `MOST_EVENTS`, unless it
             is one tick of one session.
     """
-    shapes = CPU_BUCKETS if platform == "cpu" else ACCELERATOR_BUCKETS
+    shapes = ACCELERATOR_BUCKETS
+    if platform == "cpu":
+        times = min(max(LONG_TICK // tick_events, 1), MOST_TIMES)
+        longer = [Bucket(rows, times * ticks) for rows, ticks in CPU_BUCKETS]
+        shapes = (*CPU_BUCKETS, *(each for each in longer if each.rows > 1))
     most_ticks = max(MOST_EVENTS // tick_events, 1)
     fitting = set()
     for rows, ticks in shapes:
@@ -126,13 +135,19 @@ class Scheduler:
         buckets: The compiled shapes.
         slots: Slots are numbered below this.
         launch_cost: See `LAUNCH_COST`.
+        padding_cost: What a row's tick that only fills a bucket costs, in units of a
+            real one.
 
     Attributes:
         launch_cost: May be set while nothing waits.
     """
 
     def __init__(
-        self, buckets: Iterable[Bucket], slots: int, launch_cost: float = LAUNCH_COST
+        self,
+        buckets: Iterable[Bucket],
+        slots: int,
+        launch_cost: float = LAUNCH_COST,
+        padding_cost: float = 1.0,
     ) -> None:
         self._buckets = sorted(set(buckets))
         if not self._buckets or min(min(bucket) for bucket in self._buckets) < 1:
@@ -141,6 +156,7 @@ class Scheduler:
             )
         self._shapes = np.array(self._buckets, np.int64)
         self.launch_cost = launch_cost
+        self._padding_cost = padding_cost
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
         self._counts = np.empty(most_rows, np.int32)
@@ -187,6 +203,7 @@ class Scheduler:
             *self._queue[:3],
             self._shapes,
             self.launch_cost,
+            self._padding_cost,
             self._front,
             self._counts,
         )
