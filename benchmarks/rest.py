@@ -252,7 +252,8 @@ def noise(count: int) -> list[Events]:
     recordings = []
     for size in np.linspace(*EVENTS, count).astype(int):
         events = np.empty(size, EVENT_DTYPE)
-        events["t"] = np.sort(rng.integers(0, SAMPLE_US, size))
+        t_us = np.sort(rng.integers(0, SAMPLE_US, size))
+        events["t"] = t_us - t_us[0]
         events["x"], events["y"] = rng.integers(0, SIDE, (2, size))
         events["p"] = rng.integers(0, 2, size)
         recordings.append(events)
@@ -271,7 +272,7 @@ def _raw(name: str, values: Any) -> dict[str, Any]:
 
 def table(rows: Sequence[Row], bound_s: float) -> Table:
     """Return the rows as a table."""
-    shown = Table("", title=f"the device alone: {1e3 * bound_s:.0f} ms")
+    shown = Table("", title=f"the engine alone: {1e3 * bound_s:.0f} ms")
     for heading in (
         "one by one, ms",
         "in one, ms",
