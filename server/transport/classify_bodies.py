@@ -306,7 +306,7 @@ class ClassifyResponse(ModelDescription):
 
 
 def parse_body(
-    media_type: str, body: bytes, max_recordings: int
+    media_type: str, body: bytes | bytearray, max_recordings: int
 ) -> tuple[ClassifyRequest, list[Events | Records | Problem]]:
     """Read a JSON or msgpack body.
 
@@ -396,11 +396,11 @@ def _place_of(error: ErrorDetails) -> tuple[str, int | None]:
     return "".join(parts).removeprefix("."), index
 
 
-def _unpack(body: bytes) -> Any:
+def _unpack(body: bytes | bytearray) -> Any:
     return msgpack.unpackb(body, strict_map_key=True, max_ext_len=0)
 
 
-PARSERS: Final[dict[str, Callable[[bytes], Any]]] = {
+PARSERS: Final[dict[str, Callable[[bytes | bytearray], Any]]] = {
     "application/json": from_json,
     "application/msgpack": _unpack,
     "application/vnd.msgpack": _unpack,

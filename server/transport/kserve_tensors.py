@@ -112,7 +112,7 @@ class OutputTensor(NamedTuple):
 
 
 def parse_infer(
-    body: bytes, header_length: str | None
+    body: bytes | bytearray, header_length: str | None
 ) -> tuple[InferRequest, dict[str, Array]]:
     """Read a request's map, and its input tensors by name.
 
