@@ -26,7 +26,7 @@ def test_both_ways_have_equal_answers_in_every_form(tmp_path, monkeypatch, capsy
     arguments = ["--recordings", "5", "--rounds", "1", "--json", str(path)]
     assert rest.main(arguments) == 0
     written = json.loads(path.read_text())
-    assert {row["form"] for row in written["rows"]} == {*rest.FORMS}
+    assert {row["form"] for row in written["rows"]} == {*rest.FORMS, rest.SDK}
     assert all(row["ratio"] > 0 for row in written["rows"])
     assert written["device_s"] > 0
     assert "the engine alone" in capsys.readouterr().out
