@@ -60,6 +60,11 @@ class Bucket(NamedTuple):
 CPU_BUCKETS: Final = tuple(
     Bucket(*shape) for shape in ((1, 1), (1, 16), (1, 64), (8, 1), (8, 4), (64, 1))
 )
+LONG_TICK: Final = 256
+MOST_TIMES: Final = 4
+"""Where a tick has fewer events, shapes of several rows also have more ticks, up to so
+many times: the largest call, of 64 rows, then has the events of 64 long ticks."""
+
 ACCELERATOR_BUCKETS: Final = tuple(
     Bucket(*shape)
     for shape in (
@@ -79,7 +84,11 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         tick_events: Events of a tick; no shape has more than `MOST_EVENTS`, unless it
             is one tick of one session.
     """
-    shapes = CPU_BUCKETS if platform == "cpu" else ACCELERATOR_BUCKETS
+    shapes = ACCELERATOR_BUCKETS
+    if platform == "cpu":
+        times = min(max(LONG_TICK // tick_events, 1), MOST_TIMES)
+        longer = [Bucket(rows, times * ticks) for rows, ticks in CPU_BUCKETS]
+        shapes = (*CPU_BUCKETS, *(each for each in longer if each.rows > 1))
     most_ticks = max(MOST_EVENTS // tick_events, 1)
     fitting = set()
     for rows, ticks in shapes:
