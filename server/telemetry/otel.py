@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from threading import Thread
@@ -68,6 +69,8 @@ def open_otel(replica: str, process: str) -> Telemetry:
         raise ValueError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL is {wanted!r}; Saccade exports {PROTOCOL}"
         )
+    # An export that is tried again is worth no line; one that failed is.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     resource = resource_of(replica, process)
     traces = None
     if exports("OTEL_TRACES_EXPORTER"):
