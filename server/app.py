@@ -17,6 +17,7 @@ from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.fleet.fleet import BEATING, HEARTBEAT_S, Fleet
+from saccade.server.logs import COUNTING, PERIOD_S, write_left_out
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.sessions.registry import POLL_S, SAVING, SessionRegistry
@@ -283,6 +284,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     service.background.repeat(SAVING, POLL_S, service.registry.look)
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
     service.telemetry.repeat(service.background, service.metrics.registry)
+    service.background.repeat(COUNTING, PERIOD_S, write_left_out)
     await join_fleet(service)
     if service.settings.reload_s > 0:
         reloading = Reloading(

@@ -54,6 +54,7 @@ EVENTS: Final = {
     "not_kept": "What is compiled cannot be kept for the next start.",
     "call_failed": "A call between the server's processes failed (debug).",
     "exporting": "Traces and metrics are exported, and which of them.",
+    "left_out": "So many lines of a kind were not written in the minute before.",
     "fault": "An exception that nothing caught.",
 }
 """By name, what each event means."""

@@ -28,7 +28,7 @@ from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
 from saccade.server.event_loop import run_loop
 from saccade.server.fleet.report import Usage
-from saccade.server.logs import set_level
+from saccade.server.logs import COUNTING, PERIOD_S, set_level, write_left_out
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
@@ -263,6 +263,7 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     service.background.repeat(SAVING, POLL_S, service.registry.look)
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
     service.telemetry.repeat(service.background, service.metrics.registry)
+    service.background.repeat(COUNTING, PERIOD_S, write_left_out)
     await join_fleet(service)
     yield
     service.background.stop()
