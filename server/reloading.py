@@ -25,8 +25,8 @@ from saccade.server.logs import about
 LOG: Final = logging.getLogger(__name__)
 RELOADING: Final = "the look for new versions of the models"
 
-Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
-"""Each file of a folder: its path, when it was written (ns), its bytes."""
+Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""Each file of a folder: its path, its inode, when it was written (ns), its bytes."""
 
 
 class ReloadObserver(Protocol):
@@ -163,12 +163,14 @@ class WrongName(Exception):
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Return the paths, times and sizes of a folder's files; nothing without folder.
+    """Return paths, inodes, times, sizes of a folder's files; nothing without folder.
+
+    A link may have been set to another folder whose files are as old and as large.
 
     Raises:
         OSError: The folder cannot be looked at now.
     """
-    stamps: list[tuple[str, int, int]] = []
+    stamps: list[tuple[str, int, int, int]] = []
     try:
         with os.scandir(folder) as entries:
             paths = sorted(Path(entry.path) for entry in entries)
@@ -181,7 +183,8 @@ def stamp_of(folder: Path) -> Stamp:
             continue
         if S_ISDIR(status.st_mode):
             stamps += stamp_of(path)
-        stamps.append((str(path), status.st_mtime_ns, status.st_size))
+        facts = status.st_ino, status.st_mtime_ns, status.st_size
+        stamps.append((str(path), *facts))
     return tuple(stamps)
 
 

@@ -29,6 +29,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.errors import (
+    CanaryMismatch,
     DeviceLost,
     EngineError,
     EngineFailed,
@@ -45,6 +46,7 @@ from saccade.server.engine.outputs import (
     StreamFailed,
 )
 from saccade.server.engine.pool import InFlight, Pool, pages_of, read_scores
+from saccade.server.engine.recompiles import Recompiles
 from saccade.server.engine.ticks import TickArena
 from saccade.server.logs import about
 
@@ -92,6 +94,8 @@ class Device:
     Attributes:
         on_lost: Called once the process cannot use the device any more, on the device
             thread and before the sessions fail.
+        busy_s: Time in steps, all of which had work.
+        recompiles: Counts what the thread compiles once it serves.
     """
 
     def __init__(
@@ -112,6 +116,8 @@ class Device:
         self._outputs: dict[int, list[DeviceOutput]] = {}
         self._restarts = RestartLimiter()
         self._began_s: float | None = None
+        self.busy_s = 0.0
+        self.recompiles = Recompiles()
         self.on_lost: Callable[[], None] = _ignore
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
@@ -178,6 +184,7 @@ class Device:
         try:
             with self._compiling:
                 self._prepare_all()
+            self.recompiles.begin()
             flight: InFlight | None = None
             while self._take_work(idle=flight is None):
                 flight = self._step(flight)
@@ -195,7 +202,7 @@ class Device:
         The results come first where the device has finished: then nothing is gained
         by packing first, and their sessions would wait for it.
         """
-        self._began_s = time.monotonic()
+        self._began_s = began_s = time.monotonic()
         self._begin_exports()
         done = flight is not None and flight.done
         if flight is not None and done:
@@ -207,6 +214,7 @@ class Device:
         self._read_exports()
         self._deliver()
         self._began_s = None
+        self.busy_s += time.monotonic() - began_s
         return launched
 
     def _prepare_all(self) -> None:
@@ -224,6 +232,7 @@ class Device:
             return
         except Exception as error:
             _raise_if_lost(error)
+            self._note_canary(name, error)
             self._fail(name, error)
             return
         self._observer.compiled(name, seconds)
@@ -401,11 +410,16 @@ class Device:
             self.pools[model].restart()
         except Exception as error:
             _raise_if_lost(error)
+            self._note_canary(model, error)
             LOG.exception("model %r cannot be brought back", model, extra=lost)
             return False
         facts = about("model_recovered", model=model)
         LOG.warning("model %r is back; its sessions may be resumed", model, extra=facts)
         return True
+
+    def _note_canary(self, model: str, error: Exception) -> None:
+        if isinstance(error, CanaryMismatch):
+            self._observer.canary_missed(model)
 
     def _fail(self, model: str, error: Exception) -> None:
         """Give a model up for good, and end every session on it."""

@@ -19,7 +19,11 @@ from saccade.server.engine.device_group import (
     DeviceGroup,
     Member,
 )
-from saccade.server.engine.errors import AlreadyServed, UnknownServable
+from saccade.server.engine.errors import (
+    AlreadyServed,
+    CanaryMismatch,
+    UnknownServable,
+)
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.model_registry import Servable
@@ -188,6 +192,8 @@ class Engine:
             seconds = pool.prepare(partial(_log_progress, key))
         except Exception as error:
             self.devices.members[index].device.lose(error)
+            if isinstance(error, CanaryMismatch):
+                self._observer.canary_missed(key)
             raise
         self._observer.compiled(key, seconds)
         return pool

@@ -44,6 +44,7 @@ from saccade.server.engine.scheduler import (
     Scheduler,
     buckets_for,
     fit_launch_cost,
+    turn_for,
 )
 from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
@@ -145,8 +146,13 @@ class Pool:
         self._servable = servable
         self._slots = slots
         self._buckets = buckets
-        cost = LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST
-        self._scheduler = Scheduler(buckets, slots, cost)
+        self._scheduler = Scheduler(
+            buckets,
+            slots,
+            LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST,
+            servable.padding_cost,
+            turn_for(platform, servable.tick_events),
+        )
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)
         self._ports = np.zeros(slots, np.int32)

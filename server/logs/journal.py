@@ -18,6 +18,8 @@ Fact: TypeAlias = str | int | float | bool | None
 
 EVENTS: Final = {
     "start": "A process of the server starts.",
+    "settings_file": "Which file the settings come from.",
+    "ray": "Where Ray's dashboard is, or why Ray is started again.",
     "loading": "What the start does; on a terminal a line that changes instead.",
     "device": "What runs the models, and why; a warning where it is not what is there.",
     "ready": "Sessions may be opened.",

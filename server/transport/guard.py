@@ -31,6 +31,7 @@ WITHOUT_KEY: Final = frozenset(
     {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 )
 STREAM: Final = "/v1/stream"
+PLACEMENT: Final = "/v1/sessions"
 WATCH: Final = re.compile(r"/v1/sessions/[^/]+/watch")
 PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
@@ -48,7 +49,8 @@ class Guard:
     Args:
         app: The application behind the guard.
         keys: The keys; where there are none, no request needs one.
-        tickets: The tickets, of which a websocket may show one in place of a key.
+        tickets: The tickets, of which a websocket, or the question where to open one,
+            may show one in place of a key.
         origins: Origins admitted beside the server's own, as `https://host:port`.
         count_refusal: Receives the code of each refusal.
     """
@@ -110,7 +112,7 @@ class Guard:
         if scheme.lower() == "bearer":
             holder = self._keys.holder(key.strip())
             detail = "this server does not know the key that was shown"
-        elif scope["type"] == "websocket" and ticket:
+        elif ticket and _takes_ticket(scope):
             holder = await self._tickets.use(ticket)
             detail = "the ticket was used, is too old, or is not this server's"
         else:
@@ -132,6 +134,12 @@ class Guard:
         return own and (
             bool(self._keys) or is_loopback(urlsplit(origin).hostname or "")
         )
+
+
+def _takes_ticket(scope: Scope) -> bool:
+    """Return whether a ticket does in place of a key: for a websocket, or its place."""
+    places = scope.get("method") == "POST" and scope["path"] == PLACEMENT
+    return scope["type"] == "websocket" or places
 
 
 def _misdirected(scope: Scope) -> Problem | None:

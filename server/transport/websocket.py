@@ -50,6 +50,7 @@ from saccade.server.telemetry.spans import NoSpan, SessionSpan
 from saccade.server.transport.coalescing import LINGER_S
 from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.model_metrics import SessionMetrics
 from saccade.server.transport.rate_limits import WINDOW_S
 from saccade.server.transport.send_queue import Ending, SendQueue
 from saccade.server.transport.service import Service
@@ -317,7 +318,8 @@ class Connection:
         resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
         metrics = self._service.metrics.model(model.name)
-        session = Session(self._conversation, model, request, self.queue, metrics)
+        observer = SessionMetrics(metrics)
+        session = Session(self._conversation, model, request, self.queue, observer)
         opening = OpenRequest(request, model, self.queue, self._holder)
         enter = registry.begin if request.resume is None else registry.resume
         try:
@@ -325,6 +327,7 @@ class Connection:
         except BaseException:
             session.release()
             raise
+        observer.session = session.handle.session
         self._acks.credit.begin(self._conversation.ledger.acked)
         self._silence.restart(self._service.settings.idle_s)
         if request.results == "latest":

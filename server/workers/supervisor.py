@@ -25,8 +25,10 @@ from saccade.server.logs import JOURNAL, about, tell, toggle_level
 from saccade.server.serving import CannotServe, say_ready, show_progress, until, url
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.settings import Settings
+from saccade.server.transport.metrics import Metrics
 from saccade.server.workers.assignment import ENGINE, Assignment
 from saccade.server.workers.channel import health_from_plain
+from saccade.server.workers.merged_metrics import families_of
 from saccade.server.workers.peer import Handler, Listener, Peer, ask_all
 from saccade.server.workers.shared import store_handlers
 
@@ -116,6 +118,9 @@ class Supervisor:
         ]
         self._store = MemoryStore()
         self._tickets = create_tickets(settings)
+        self._metrics = Metrics([])
+        for child in (self._engine, *self._workers):
+            self._metrics.process_restarts.labels(_kind(child))  # 0 until one ends
         self._health = LOADING
         self._models: list[str] = []
         self._usage: dict[int, dict[str, list[int]]] = {}
@@ -171,6 +176,7 @@ class Supervisor:
                 return
             facts = about("process_ended", ended=name, status=status)
             LOG.warning("%s has ended with status %d", name, status, extra=facts)
+            self._metrics.process_restarts.labels(_kind(child)).inc()
             if child.hopeless:
                 self._give_up(f"{name} ends before it is ready; the log says why")
             await asyncio.sleep(child.pause_s)
@@ -235,7 +241,10 @@ class Supervisor:
         asked = [one for one in self._workers if one.assignment.index != index]
         if name in {"metrics", "overview"}:
             asked.append(self._engine)
-        return await ask_all(self._peers(asked), name, *arguments)
+        answers = await ask_all(self._peers(asked), name, *arguments)
+        if name == "metrics":
+            answers.append(families_of(self._metrics.registry))
+        return answers
 
     async def _cannot_serve(self, reason: str, status: int = 1) -> None:
         self._give_up(reason, status)
@@ -290,6 +299,10 @@ async def supervise(
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         parts = (settings, listening, compiled, Path(folder))
         return await Supervisor(*parts).run(started_s)
+
+
+def _kind(child: Child) -> str:
+    return "engine" if child.assignment.index == ENGINE else "worker"
 
 
 def _ignore() -> None:

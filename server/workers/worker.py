@@ -26,7 +26,7 @@ from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
-from saccade.server.event_loop import run_loop
+from saccade.server.event_loop import freeze_start, run_loop
 from saccade.server.fleet.report import Usage
 from saccade.server.logs import COUNTING, PERIOD_S, set_level, write_left_out
 from saccade.server.protocol.errors import TakenOver
@@ -115,6 +115,7 @@ class Worker:
             )
             service.quotas.changed = self._tell_usage
             self._front.app = create_app(service)
+            freeze_start()
             self._supervisor.tell("up")
             await asyncio.wait({serving})
 
@@ -137,6 +138,8 @@ class Worker:
         engine.on_models(facts)
         metrics.watch(engine)
         metrics.watch_streams(streams)
+        slots = sum(map(len, self._assignment.slots))
+        metrics.set_limits(sessions=self._assignment.sessions, slots=slots)
         shared = Shared(
             self._store(),
             RemoteTickets(self._supervisor),

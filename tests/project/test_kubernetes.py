@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from saccade.server.settings import Settings, variable
-from saccade.server.transport.metrics import Metrics, ModelMetrics
+from saccade.server.setting_values import variable
+from saccade.server.settings import Settings
+from saccade.server.transport.metrics import Metrics
 from tests.project.repository import ROOT
+from tests.toy import toy_model
 
 kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason="the validator of Kubernetes files is not installed"
@@ -120,8 +122,17 @@ def test_a_pod_may_take_longer_to_end_than_its_drain(pod, container, environment
 
 def test_every_variable_is_a_setting_that_reads_its_value(environment):
     assert set(environment) <= {variable(item) for item in fields(Settings)}
-    settings = Settings.read({**environment, "SACCADE_INSECURE": "1"}, {})
+    settings = Settings.read(environment, {"host": "127.0.0.1"})
     assert settings.store == "redis"
+
+
+def test_pods_serve_with_the_keys_of_a_secret(pod, container):
+    command, option, path = container["args"]
+    assert (command, option) == ("serve", "--keys-file")
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "keys"]
+    assert path == f"{mount['mountPath']}/keys"
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "keys"]
+    assert "secret" in volume
 
 
 def test_sessions_are_kept_in_the_redis_that_is_deployed(environment):
@@ -181,8 +192,7 @@ def test_prometheus_scrapes_the_services_port():
 @pytest.fixture(scope="module")
 def types() -> dict[str, str]:
     """Every metric of a server with one model, and its type."""
-    metrics = Metrics([])
-    ModelMetrics(metrics, "some")
+    metrics = Metrics([toy_model()])
     return {family.name: family.type for family in metrics.registry.collect()}
 
 
@@ -224,3 +234,13 @@ def test_every_metric_and_secret_of_the_page_exists(types):
     text += (FOLDER / "base/service-monitor.yaml").read_text()
     for secret in re.findall(r"create secret generic (\S+)", page):
         assert secret in text
+
+
+def test_no_service_sets_a_variable_of_the_servers(pod):
+    """Kubernetes gives a pod NAME_PORT for each Service beside it, unless told not to.
+
+    The Service's name makes that the setting `port`.
+    """
+    names = {the("Service")["metadata"]["name"].upper() + "_PORT"}
+    assert names & {variable(item) for item in fields(Settings)}
+    assert pod["enableServiceLinks"] is False

@@ -9,7 +9,7 @@ from saccade.server.background import PERSISTENT, Background
 
 async def test_work_that_fails_is_counted_tried_again_and_a_concern_meanwhile(caplog):
     counted, concerns, done = [], [], asyncio.Event()
-    background = Background(counted.append)
+    background = Background(lambda *noted: counted.append(noted))
 
     async def work():
         concerns.append(background.concerns)
@@ -21,7 +21,8 @@ async def test_work_that_fails_is_counted_tried_again_and_a_concern_meanwhile(ca
     background.repeat("the look", 0.001, work)
     await done.wait()
     background.stop()
-    assert counted == ["the look"] * PERSISTENT
+    new, works = [("the look", 0)], [("the look", 0)]
+    assert counted == [*new, *[("the look", n + 1) for n in range(PERSISTENT)], *works]
     assert concerns[:PERSISTENT] == [()] * PERSISTENT
     (concern,) = concerns[PERSISTENT]
     assert concern.startswith("the look has failed 3 times: OSError")
@@ -32,7 +33,7 @@ async def test_work_that_fails_is_counted_tried_again_and_a_concern_meanwhile(ca
 async def test_one_work_s_failure_leaves_the_others_alone():
     counts = {"bad": 0, "good": 0}
     enough = asyncio.Event()
-    background = Background(lambda name: None)
+    background = Background(lambda name, failures: None)
 
     async def bad():
         counts["bad"] += 1
