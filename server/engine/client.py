@@ -318,6 +318,11 @@ class EngineClient:
         self.request_slot(stream)
         return stream
 
+    def handler_of(self, lease: Lease) -> OutputHandler | None:
+        """Return what receives the outputs of a lease, if it is a stream's here."""
+        stream = self._resident.get(lease)
+        return None if stream is None else stream.handler
+
     def _receive_delivered(self) -> None:
         """Receive all that the device thread has delivered since the last time."""
         with self._lock:

@@ -12,8 +12,8 @@ from typing import IO, Final, Self, cast
 
 from saccade.server.reading.frames import FAILED, HEADER, MOST_BYTES
 
-SECRETS: Final = "SACCADE_"
-"""Variables of the environment with this prefix may hold keys: a reader gets none."""
+SECRETS: Final = ("SACCADE_", "OTEL_")
+"""Variables of the environment that begin so may hold keys: a reader gets none."""
 
 
 class ReaderFailed(Exception):
