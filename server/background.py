@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+from saccade.server.logs import about
+
 LOG: Final = logging.getLogger(__name__)
 
 PERSISTENT: Final = 3
@@ -92,10 +94,21 @@ class Background:
         self._failing[name] = Failing(times, reason)
         self._note_failures(name, times)
         trace = error if times == 1 else None  # once is enough to find the cause
-        LOG.error("%s failed and is tried again: %s", name, reason, exc_info=trace)
+        LOG.error(
+            "%s failed and is tried again: %s",
+            name,
+            reason,
+            exc_info=trace,
+            extra=about("background_failed", work=name, times=times) | {"kind": name},
+        )
 
     def _succeeded(self, name: str) -> None:
         failing = self._failing.pop(name, None)
         if failing is not None:
             self._note_failures(name, 0)
-            LOG.warning("%s works again, after %d failures", name, failing.times)
+            LOG.warning(
+                "%s works again, after %d failures",
+                name,
+                failing.times,
+                extra=about("background_recovered", work=name, times=failing.times),
+            )

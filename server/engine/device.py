@@ -48,6 +48,7 @@ from saccade.server.engine.outputs import (
 from saccade.server.engine.pool import InFlight, Pool, pages_of, read_scores
 from saccade.server.engine.recompiles import Recompiles
 from saccade.server.engine.ticks import TickArena
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class Device:
             while self._take_work(idle=flight is None):
                 flight = self._step(flight)
         except Exception as error:
-            LOG.exception("the device thread ends")
+            LOG.exception("the device thread ends", extra=about("device_ended"))
             if isinstance(error, DeviceLost):
                 self.on_lost()
             for name in self.pools:
@@ -388,7 +389,8 @@ class Device:
             DeviceLost: No restart could help.
         """
         _raise_if_lost(error)
-        LOG.error("model %r failed: %s", model, error, exc_info=error)
+        facts = about("model_failed", model=model)
+        LOG.error("model %r failed: %s", model, error, exc_info=error, extra=facts)
         self._observer.failed(model)
         lost = self.pools[model].evict_all() if model in self.pools else []
         if not self._restart(model):
@@ -400,17 +402,19 @@ class Device:
         """Make a pool's rows anew; return whether that succeeded."""
         if model not in self.pools:
             return False
+        lost = about("model_lost", model=model)
         if not self._restarts.allow(model, time.monotonic()):
-            LOG.error("model %r fails too often: it is given up", model)
+            LOG.error("model %r fails too often: it is given up", model, extra=lost)
             return False
         try:
             self.pools[model].restart()
         except Exception as error:
             _raise_if_lost(error)
             self._note_canary(model, error)
-            LOG.exception("model %r cannot be brought back", model)
+            LOG.exception("model %r cannot be brought back", model, extra=lost)
             return False
-        LOG.warning("model %r is back; its sessions may be resumed", model)
+        facts = about("model_recovered", model=model)
+        LOG.warning("model %r is back; its sessions may be resumed", model, extra=facts)
         return True
 
     def _note_canary(self, model: str, error: Exception) -> None:
@@ -419,7 +423,8 @@ class Device:
 
     def _fail(self, model: str, error: Exception) -> None:
         """Give a model up for good, and end every session on it."""
-        LOG.error("model %r is lost: %s", model, error, exc_info=error)
+        facts = about("model_lost", model=model)
+        LOG.error("model %r is lost: %s", model, error, exc_info=error, extra=facts)
         self._status.fail(model, _typed(error))
         lost = self.pools[model].evict_all()
         for port, lease in lost:

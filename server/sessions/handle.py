@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from saccade.server.engine.model_registry import ServedModel
+from saccade.server.logs import ClientFacts
 from saccade.server.protocol.conversation import Conversation
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.messages import Opened, ServerMessage
@@ -41,6 +42,11 @@ class SessionHandle(NamedTuple):
     resumed: bool = False
     holder: str = ""
     replica: str | None = None
+
+    @property
+    def client_facts(self) -> ClientFacts:
+        """The client as the log names it."""
+        return ClientFacts(self.holder, self.session)
 
 
 def opened(

@@ -27,6 +27,7 @@ from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
 from saccade.server.event_loop import run_loop
 from saccade.server.fleet.report import Usage
+from saccade.server.logs import set_level
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
@@ -72,7 +73,11 @@ class Worker:
             "metrics": self._metrics,
             "drain": self._drain,
         }
-        listeners: dict[str, Listener] = {"usage": self._absorb, "gone": self._forget}
+        listeners: dict[str, Listener] = {
+            "usage": self._absorb,
+            "gone": self._forget,
+            "log_level": set_level,
+        }
         self._supervisor = Peer(handlers, listeners, end_with_supervisor)
 
     async def run(self, supervisor: socket.socket) -> int:

@@ -26,7 +26,7 @@ CUDA = {extra: lines_of(f"constraints-{extra}.txt") for extra in ("cuda12", "cud
 """The libraries of each version of CUDA, which are NVIDIA's and not tested by CI."""
 EXTRAS = (
     "model", "server", "train", "recordings", "hdf5", "ros", "dv", "cameras",
-    "terminal", "redis", "wandb", "dev",
+    "terminal", "redis", "ray", "wandb", "dev",
 )  # fmt: skip
 """All but those of CUDA, which have constraints of their own."""
 

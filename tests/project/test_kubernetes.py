@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from saccade.server.settings import Settings, variable
+from saccade.server.setting_values import variable
+from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
 from tests.project.repository import ROOT
 from tests.toy import toy_model
