@@ -8,7 +8,7 @@ OPEN ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-slow picture check lint types contracts serve install clean
+.PHONY: help demo docs test test-slow picture check lint types contracts serve install clean
 
 help:
 	@echo "make demo [SOURCE=recording]   see it all: a server, a stream, a batch, metrics"
@@ -16,6 +16,7 @@ help:
 	@echo "make serve                     run the server on 127.0.0.1:8000"
 	@echo "make test                      the default tests (about 8 minutes on 2 slow cores)"
 	@echo "make test-slow                 the rest of the tests"
+	@echo "make docs                      build the documentation as a site, in outputs/site"
 	@echo "make picture                   take the README's picture of the page anew"
 	@echo "make check                     lint, types, import contracts and the default tests"
 
@@ -34,6 +35,10 @@ test-slow: $(VENV)/.for-development
 	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20 --ignore tests/page --ignore tests/model/training/test_devices.py
 	$(BIN)/pytest -m slow --durations 5 tests/model/training/test_devices.py # alone: processes that must meet in time
 	$(BIN)/pytest -m slow --durations 10 tests/page # alone: a browser, a server and a hand that draws
+
+docs: $(VENV)/.for-development
+	$(BIN)/zensical build --clean --strict
+	@echo "open outputs/site/index.html, or serve it: $(PYTHON) -m http.server --directory outputs/site"
 
 picture: $(VENV)/.for-development
 	$(BIN)/pytest -m slow tests/page -k picture_of_the_readme

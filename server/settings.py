@@ -239,8 +239,10 @@ class Settings:
         guarded = self.keys_file is not None or bool(self.keys)
         if not (self.insecure or guarded or is_loopback(self.host)):
             raise ValueError(
-                f"{self.host} can be reached by others and there are no keys; give "
-                "--keys-file, listen on 127.0.0.1, or say --insecure"
+                f"{self.host} can be reached by others and there are no keys; make one "
+                "(saccade key NAME >> keys) and give --keys-file or SACCADE_KEYS_FILE, "
+                "listen on 127.0.0.1, or let everybody in, by --insecure or "
+                "SACCADE_INSECURE=true"
             )
 
     @property

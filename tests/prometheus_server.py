@@ -45,6 +45,8 @@ class PrometheusServer:
         config["global"] = {"scrape_interval": OFTEN, "evaluation_interval": OFTEN}
         (job,) = config["scrape_configs"]
         job["static_configs"] = [{"targets": [url.removeprefix("http://")]}]
+        job["authorization"]["credentials_file"] = str(folder / "key")
+        (folder / "key").write_text("no server of these tests asks for one")
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         (folder / "alerts.yml").write_text(yaml.safe_dump(alerts_after(hold)))
         with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from saccade.clients.commands.tolerance import add_tolerance_options
+from saccade.clients.commands.waiting import add_waiting_option
 from saccade.clients.endpoint import stream_url
 from saccade.clients.errors import ClientError, RequestRefused, ServerUnreachable
 from saccade.clients.pacing import AS_FAST_AS_POSSIBLE
@@ -57,6 +58,7 @@ def base_parser(command: str, description: str, epilog: str) -> argparse.Argumen
         default=DEFAULT_URL,
         help="the server's address (default: %(default)s)",
     )
+    add_waiting_option(parser)
     parser.add_argument(
         "--model",
         metavar="NAME",

@@ -27,6 +27,7 @@ from saccade.clients.commands.opening import (
     open_files,
 )
 from saccade.clients.commands.tolerance import left_out
+from saccade.clients.commands.waiting import wait_until_ready
 from saccade.clients.display.text import answer_table
 from saccade.clients.errors import RequestRefused, UnplayableSource
 from saccade.clients.http import Answer
@@ -104,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command, and return its exit status: 1 where a file has no answer."""
+    wait_until_ready(options.url, options.wait_s)
     outcomes: list[Outcome] = []
     try:
         for batch in _batches(_recordings(options, outcomes)):

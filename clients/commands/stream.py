@@ -14,6 +14,7 @@ from saccade.clients.commands.framing import add_framing_options, framed, keeps_
 from saccade.clients.commands.opening import Remarks
 from saccade.clients.commands.playback import Playback, run
 from saccade.clients.commands.streams import Streamed, open_streams, run_together
+from saccade.clients.commands.waiting import wait_until_ready
 from saccade.clients.connection import LIVE_LAG_MS, Choices
 from saccade.clients.display.plain import JsonView, PlainView, View
 from saccade.clients.display.statistics import Summary
@@ -106,6 +107,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command, and return its exit status."""
+    wait_until_ready(options.url, options.wait_s)
     streams = open_streams(options, _notify)
     remarks = [Remarks(s.source.findings, s.guess) for s in streams]
     views = [

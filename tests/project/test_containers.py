@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import os
 import re
+import ssl
+import subprocess
+import sys
+import threading
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from saccade.server.settings import Settings
@@ -49,13 +57,24 @@ def test_the_image_runs_as_a_user_without_rights():
     assert any(f"--uid {user} " in line for line in FINAL_STAGE)
 
 
-def test_the_image_checks_its_own_health_on_the_port_that_it_exposes():
-    check = instruction("HEALTHCHECK")
-    port = Settings().port
-    assert instruction("EXPOSE") == str(port)
-    assert f"{LOOPBACK}{port}/healthz" in check
-    command = json.loads(check.partition("CMD")[2])
-    compile(command[-1], "HEALTHCHECK", "exec")
+def test_the_image_exposes_the_port_that_the_server_listens_on():
+    assert instruction("EXPOSE") == str(Settings().port)
+
+
+def test_the_image_lets_nobody_in_who_has_no_key():
+    """Whoever starts it gives keys, or says that everybody may come in."""
+    entry = json.loads(instruction("ENTRYPOINT")) + json.loads(instruction("CMD"))
+    assert entry == ["saccade", "serve"]
+    assert "INSECURE=" not in instruction("ENV")
+    with pytest.raises(ValueError, match=r"no keys; make one .*SACCADE_KEYS_FILE"):
+        Settings.read(variables(), {})
+    assert Settings.read({**variables(), "SACCADE_INSECURE": "true"}, {}).insecure
+
+
+def variables() -> dict[str, str]:
+    """Return the variables that the image sets."""
+    pairs = [pair.partition("=") for pair in instruction("ENV").split()]
+    return {name: value for name, _, value in pairs}
 
 
 def test_the_image_is_stopped_by_the_signal_that_drains():
@@ -69,17 +88,101 @@ def test_every_path_that_the_image_copies_is_here():
                 assert (ROOT / source).exists(), line
 
 
-def test_the_image_takes_the_pinned_versions():
-    assert any("-c constraints.txt" in line for line in INSTRUCTIONS)
+def test_every_path_that_the_image_copies_reaches_its_build():
+    """`.dockerignore` leaves out everything but what it names."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines[0] == "*"
+    sent = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    for line in INSTRUCTIONS:
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert any(fnmatch(source, pattern) for pattern in sent), source
+
+
+def test_the_image_is_installed_by_the_script_that_ci_runs():
+    (line,) = [line for line in INSTRUCTIONS if line.startswith("RUN docker/install")]
+    assert line.split()[1:] == ["docker/install", "python", "/opt/saccade", '"$DEVICE"']
+    assert "docker/install" in (ROOT / ".ci/wheel").read_text()
+    assert os.access(ROOT / "docker/install", os.X_OK)
+
+
+def test_a_device_that_there_is_no_image_for_is_refused_in_words(tmp_path):
+    done = run_install(str(tmp_path / "prefix"), "tpu")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "DEVICE is tpu: give cpu, cuda12 or cuda13\n"
 
 
 def test_the_image_of_a_device_takes_that_device_s_pinned_libraries():
-    """`DEVICE` is an extra, whose libraries are in a file of constraints."""
-    (line,) = [line for line in INSTRUCTIONS if "pip install" in line]
+    script = (ROOT / "docker/install").read_text()
     for extra in ("cuda12", "cuda13"):
-        assert f"constraints-{extra}.txt" in "".join(INSTRUCTIONS)
+        (line,) = [line for line in script.splitlines() if f",redis,{extra} " in line]
+        assert f'pins="constraints.txt constraints-{extra}.txt"' in line
         assert (ROOT / f"constraints-{extra}.txt").is_file()
-    assert "exit 1" in line, "another device is refused"
+
+
+def run_install(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(ROOT / "docker/install"), sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_release_that_is_not_pinned_or_another_one_is_named(tmp_path):
+    pins = tmp_path / "pins.txt"
+    pins.write_text(
+        "# comment\npytest==0.1\nPyYAML==9 ; python_version < '3.0'\nnumpy==1.0\n"
+    )
+    command = [sys.executable, ROOT / "docker/locked.py", sys.executable, pins]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    sentences = done.stderr.splitlines()
+    pattern = r"pytest \S+ is installed, which is pinned at 0\.1"
+    assert any(re.fullmatch(pattern, one) for one in sentences)
+    assert any(re.fullmatch(r"pyyaml \S+ .* not pinned", one) for one in sentences)
+    assert not any(one.startswith("saccade ") for one in sentences)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_the_health_check_finds_the_server_and_its_absence(secure):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Healthy)
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("saccade.example").configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        found = check_health(server.server_port)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert found.returncode == 0, found.stderr
+    missed = check_health(server.server_port)
+    assert missed.returncode == 1
+    assert f"https://127.0.0.1:{server.server_port}/healthz" in missed.stderr
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    """Answers the health check's route alone."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep standard error for what fails."""
+
+
+def check_health(port: int) -> subprocess.CompletedProcess[str]:
+    """Run the image's health check as the image does."""
+    command = json.loads(instruction("HEALTHCHECK").partition("CMD")[2])
+    assert command == ["python", "/opt/saccade/share/health.py"]
+    assert "COPY docker/health.py /opt/saccade/share/health.py" in FINAL_STAGE
+    return subprocess.run(
+        [sys.executable, ROOT / "docker/health.py"],
+        env={"SACCADE_PORT": str(port)},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_prometheus_scrapes_the_server_by_its_name_and_port(compose, scraped):
@@ -146,6 +249,14 @@ def test_prometheus_finds_its_alerts_beside_its_configuration(compose):
     assert [f"{beside}/{name}" for name in config["rule_files"]] == targets[1:]
 
 
+def test_prometheus_shows_the_key_that_compose_gives_it(compose):
+    config = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (name,) = compose["services"]["prometheus"]["secrets"]
+    assert job["authorization"] == {"credentials_file": f"/run/secrets/{name}"}
+    assert compose["secrets"][name] == {"environment": "SACCADE_KEY"}
+
+
 def test_grafana_is_provisioned_with_the_prometheus_and_the_dashboards(compose):
     folder = ROOT / "docker/grafana/provisioning"
     (source,) = yaml.safe_load((folder / "datasources.yaml").read_text())["datasources"]
@@ -156,9 +267,20 @@ def test_grafana_is_provisioned_with_the_prometheus_and_the_dashboards(compose):
     assert targets["./grafana/dashboards"] == shown["options"]["path"]
 
 
-def test_the_volume_of_compiled_code_is_where_the_image_keeps_it(compose):
-    volumes = dict(
-        volume.split(":") for volume in compose["services"]["saccade"]["volumes"]
-    )
+def test_compose_asks_for_keys_or_an_explicit_choice(compose):
+    environment = compose["services"]["saccade"]["environment"]
+    assert environment["SACCADE_KEYS"] == "${SACCADE_KEYS:-}"
+    assert environment["SACCADE_INSECURE"] == "${SACCADE_INSECURE:-false}"
+    nothing = {"SACCADE_KEYS": "", "SACCADE_INSECURE": "false"}
+    with pytest.raises(ValueError, match="there are no keys"):
+        Settings.read({**variables(), **nothing}, {})
+
+
+def test_compose_mounts_what_is_written_and_nothing_else_may_be(compose):
+    server = compose["services"]["saccade"]
+    assert server["read_only"]
+    assert server["tmpfs"] == ["/tmp"]
+    volumes = dict(volume.split(":") for volume in server["volumes"])
     assert volumes.keys() <= compose["volumes"].keys()
-    assert f"XDG_CACHE_HOME={volumes['compiled']}" in instruction("ENV")
+    assert variables()["XDG_CACHE_HOME"] == volumes["compiled"]
+    assert variables()["XDG_STATE_HOME"] == volumes["sessions"]

@@ -122,8 +122,17 @@ def test_a_pod_may_take_longer_to_end_than_its_drain(pod, container, environment
 
 def test_every_variable_is_a_setting_that_reads_its_value(environment):
     assert set(environment) <= {variable(item) for item in fields(Settings)}
-    settings = Settings.read({**environment, "SACCADE_INSECURE": "1"}, {})
+    settings = Settings.read(environment, {"host": "127.0.0.1"})
     assert settings.store == "redis"
+
+
+def test_pods_serve_with_the_keys_of_a_secret(pod, container):
+    command, option, path = container["args"]
+    assert (command, option) == ("serve", "--keys-file")
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "keys"]
+    assert path == f"{mount['mountPath']}/keys"
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "keys"]
+    assert "secret" in volume
 
 
 def test_sessions_are_kept_in_the_redis_that_is_deployed(environment):

@@ -16,7 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 from tests.system.offline import TOLERANCE, deviation, filmed, scanned
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "protocol.md").read_text("utf-8")
-CLIENT = re.search(r"^```python client\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+CLIENT = re.search(
+    r'^```python title="client"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL
+)
 BY_HAND = re.search(r"^By hand.*?^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 EVT3_EVENTS = 343_474
 

@@ -10,8 +10,8 @@ import { decode, encode } from "../msgpack.js";
 import { unpacked } from "../watch.js";
 
 const PAGE = readFileSync(new URL("../../../docs/protocol.md", import.meta.url), "utf8");
-const JSONS = new Map([...PAGE.matchAll(/```json ([\w-]+)\n(.*?)\n```/gs)].map((m) => [m[1], m[2]]));
-const DUMPS = [...PAGE.matchAll(/```hex ([\w-]+)\n(.*?)\n```/gs)];
+const JSONS = new Map([...PAGE.matchAll(/```json title="([\w-]+)"\n(.*?)\n```/gs)].map((m) => [m[1], m[2]]));
+const DUMPS = [...PAGE.matchAll(/```hex title="([\w-]+)"\n(.*?)\n```/gs)];
 
 /** @param {string} dump */
 function bytesOf(dump) {

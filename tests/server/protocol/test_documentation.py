@@ -43,7 +43,7 @@ from saccade.server.protocol.watching import (
 LEAVES = ProtocolError.__subclasses__()
 UNITS = {"_us": "µs", "_ms": "ms"}
 PAGE = Path(__file__).parents[3].joinpath("docs", "protocol.md").read_text("utf-8")
-FENCE = re.compile(r"^```(\w+) ([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r'^```(\w+) title="([\w-]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 BLOCKS = {(form, name): body for form, name, body in FENCE.findall(PAGE)}
 EXAMPLES = PAGE.split("\n## Examples")[1]
 CLIENTS = re.findall(
