@@ -1,0 +1,214 @@
+"""Benchmark of metrics: what counting costs a server, and a scrape beside it.
+
+    python -m benchmarks.metrics [--rounds N] [--seconds S] [--json PATH]
+
+Sessions run on the host path around a model that costs nothing (`benchmarks.host_path`):
+the largest share that counting could have of a server's work. Each round has two slices,
+one that counts all that a server counts and is scraped every 5 s of its time, and one
+that counts nothing, in turn first. A ratio is of one round's two slices, and of the CPU
+time of both threads for an event, which other programs on the machine disturb least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.host_path import (
+    HostPath,
+    Shared,
+    device_cpu_s,
+    free_model,
+    shared_engine,
+)
+from saccade.clients.benchmark.machine import machine
+from saccade.server.engine.scheduler import Batch
+from saccade.server.protocol.messages import Report
+from saccade.server.sessions.observer import SessionObserver
+from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.model_metrics import SessionMetrics
+
+SESSIONS: Final = 64
+FRAME_EVENTS: Final = (256, 4096)
+EVERY_MS: Final = 100
+"""Sensor time, ms, between two results, as `saccade stream` asks for."""
+SCRAPE_S: Final = 5.0
+"""Time between two scrapes, as docker/prometheus.yml has it."""
+
+
+class Switch:
+    """A server's metrics, which a slice without them leaves out.
+
+    Both kinds of slice pay for the look at `on`.
+
+    Attributes:
+        on: Whether anything is counted.
+    """
+
+    def __init__(self) -> None:
+        model = free_model()
+        self.metrics = Metrics([model])
+        self.on = True
+        self._model = self.metrics.model(model.name)
+
+    def observer(self) -> SessionObserver:
+        """Return the observer of another session."""
+        observed = SessionMetrics(self._model)
+        observed.session = "0123456789abcdef"
+        return _SwitchedSession(self, observed)
+
+    def received(self, events: int) -> None:
+        """Count a frame's events."""
+        if self.on:
+            self._model.events_received.inc(events)
+
+    def compiled(self, model: str, seconds: float) -> None:
+        """Do nothing: it is once a start."""
+
+    def canary_missed(self, model: str) -> None:
+        """Do nothing: the model is refused, which ends the benchmark."""
+
+    def failed(self, model: str) -> None:
+        """Do nothing: the sessions end with an error, which is raised."""
+
+    def ran(self, model: str, batch: Batch, seconds: float) -> None:
+        """Count a batch."""
+        if self.on:
+            self.metrics.ran(model, batch, seconds)
+
+
+class _SwitchedSession:
+    """The observer of one session behind a switch."""
+
+    def __init__(self, switch: Switch, observed: SessionMetrics) -> None:
+        self._switch, self._observed = switch, observed
+
+    def scored(self, latency_s: float, lag_s: float, late: int) -> None:
+        """Count how long some events took."""
+        if self._switch.on:
+            self._observed.scored(latency_s, lag_s, late)
+
+    def reported(self, results: int) -> None:
+        """Count results."""
+        if self._switch.on:
+            self._observed.reported(results)
+
+    def dropped(self, events: int) -> None:
+        """Count dropped events."""
+        if self._switch.on:
+            self._observed.dropped(events)
+
+    def withheld(self, events: int) -> None:
+        """Count a change of withheld credit."""
+        if self._switch.on:
+            self._observed.withheld(events)
+
+
+class Row(NamedTuple):
+    """One case.
+
+    Attributes:
+        frame_events: Events a frame.
+        events_per_s: With metrics, the median of the slices.
+        cpu_ratio: CPU time with metrics by CPU time without, the median of the rounds.
+        least, most: Of the rounds.
+        scrape_ms: CPU time of a scrape.
+        with_scrapes: The ratio with a scrape every `SCRAPE_S` s of CPU time.
+    """
+
+    frame_events: int
+    events_per_s: float
+    cpu_ratio: float
+    least: float
+    most: float
+    scrape_ms: float
+    with_scrapes: float
+
+
+async def _slice(path: HostPath, seconds: float) -> tuple[float, float]:
+    """Run for so long; return the events per second and the CPU time of an event, s."""
+    began_s = time.perf_counter(), time.thread_time() + device_cpu_s()
+    events = await path.run(seconds)
+    wall_s = time.perf_counter() - began_s[0]
+    cpu_s = time.thread_time() + device_cpu_s() - began_s[1]
+    return events / wall_s, cpu_s / events
+
+
+async def measure(
+    shared: Shared, switch: Switch, frame_events: int, rounds: int, seconds: float
+) -> Row:
+    """Measure one case."""
+    report = Report("ms", EVERY_MS)
+    path = HostPath(shared, SESSIONS, frame_events, report, switch)
+    await path.run(seconds)
+    ratios, rates = [], []
+    for number in range(rounds):
+        cpu: dict[bool, float] = {}
+        for switch.on in (number % 2 == 0, number % 2 == 1):
+            rate, cpu[switch.on] = await _slice(path, seconds)
+            if switch.on:
+                rates.append(rate)
+        ratios.append(cpu[True] / cpu[False])
+    path.close()
+    began_s = time.thread_time()
+    switch.metrics.exposition()
+    scrape_s = time.thread_time() - began_s
+    ratio = median(ratios)
+    both = ratio * (1 + scrape_s / SCRAPE_S)
+    spread = min(ratios), max(ratios)
+    return Row(frame_events, median(rates), ratio, *spread, 1e3 * scrape_s, both)
+
+
+async def run(frames: Sequence[int], rounds: int, seconds: float) -> list[Row]:
+    """Measure all cases."""
+    switch = Switch()
+    with shared_engine(SESSIONS, switch) as shared:
+        return [await measure(shared, switch, n, rounds, seconds) for n in frames]
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """Return the result as a table."""
+    table = Table(title=f"metrics of {SESSIONS} sessions around a model without cost")
+    for name in ("events a frame", "M events/s", "CPU ratio", "rounds", "a scrape, ms"):
+        table.add_column(name, justify="right")
+    table.add_column("with scrapes", justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.frame_events:,}",
+            f"{row.events_per_s / 1e6:.1f}",
+            f"{row.cpu_ratio:.4f}",
+            f"{row.least:.3f} to {row.most:.3f}",
+            f"{row.scrape_ms:.1f}",
+            f"{row.with_scrapes:.4f}",
+        )
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20, help="pairs of slices")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each slice")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    asked = parser.parse_args(arguments)
+    rows = asyncio.run(run(FRAME_EVENTS, asked.rounds, asked.seconds))
+    console = Console()
+    console.print(f"{machine()}")
+    console.print(table_of(rows))
+    if asked.json:
+        asked.json.write_text(json.dumps([row._asdict() for row in rows], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
