@@ -2,11 +2,11 @@
 
     python -m benchmarks.metrics [--rounds N] [--seconds S] [--json PATH]
 
-Sessions run on the host path around a model that costs nothing (`benchmarks.host_path`):
-the largest share that counting could have of a server's work. Each round has two slices,
-one that counts all that a server counts and is scraped every 5 s of its time, and one
-that counts nothing, in turn first. A ratio is of one round's two slices, and of the CPU
-time of both threads for an event, which other programs on the machine disturb least.
+Sessions run on the host path around a model that costs nothing: the largest share that
+counting could have of a server's work. Each round has two slices, one that counts all
+that a server counts, and one that counts nothing, in turn first. A ratio is of one
+round's two slices, and of the CPU time of both threads for an event, which other
+programs on the machine disturb least. A scrape is timed by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Final, NamedTuple
 
 from rich.console import Console
@@ -121,7 +121,8 @@ class Row(NamedTuple):
         frame_events: Events a frame.
         events_per_s: With metrics, the median of the slices.
         cpu_ratio: CPU time with metrics by CPU time without, the median of the rounds.
-        least, most: Of the rounds.
+        cost_ns: What counting costs an event, from the median ratio.
+        lower, upper: The quartiles of the rounds' ratios.
         scrape_ms: CPU time of a scrape.
         with_scrapes: The ratio with a scrape every `SCRAPE_S` s of CPU time.
     """
@@ -129,8 +130,9 @@ class Row(NamedTuple):
     frame_events: int
     events_per_s: float
     cpu_ratio: float
-    least: float
-    most: float
+    cost_ns: float
+    lower: float
+    upper: float
     scrape_ms: float
     with_scrapes: float
 
@@ -151,7 +153,7 @@ async def measure(
     report = Report("ms", EVERY_MS)
     path = HostPath(shared, SESSIONS, frame_events, report, switch)
     await path.run(seconds)
-    ratios, rates = [], []
+    ratios, rates, bare = [], [], []
     for number in range(rounds):
         cpu: dict[bool, float] = {}
         for switch.on in (number % 2 == 0, number % 2 == 1):
@@ -159,14 +161,17 @@ async def measure(
             if switch.on:
                 rates.append(rate)
         ratios.append(cpu[True] / cpu[False])
+        bare.append(cpu[False])
     path.close()
     began_s = time.thread_time()
     switch.metrics.exposition()
     scrape_s = time.thread_time() - began_s
     ratio = median(ratios)
     both = ratio * (1 + scrape_s / SCRAPE_S)
-    spread = min(ratios), max(ratios)
-    return Row(frame_events, median(rates), ratio, *spread, 1e3 * scrape_s, both)
+    cost_ns = 1e9 * (ratio - 1) * median(bare)
+    lower, _, upper = quantiles(ratios, n=4)
+    parts = (ratio, cost_ns, lower, upper, 1e3 * scrape_s, both)
+    return Row(frame_events, median(rates), *parts)
 
 
 async def run(frames: Sequence[int], rounds: int, seconds: float) -> list[Row]:
@@ -179,15 +184,17 @@ async def run(frames: Sequence[int], rounds: int, seconds: float) -> list[Row]:
 def table_of(rows: Sequence[Row]) -> Table:
     """Return the result as a table."""
     table = Table(title=f"metrics of {SESSIONS} sessions around a model without cost")
-    for name in ("events a frame", "M events/s", "CPU ratio", "rounds", "a scrape, ms"):
+    for name in ("events a frame", "M events/s", "ns an event", "ratio", "quartiles"):
         table.add_column(name, justify="right")
-    table.add_column("with scrapes", justify="right")
+    table.add_column("a scrape, ms", justify="right")
+    table.add_column("ratio with scrapes", justify="right")
     for row in rows:
         table.add_row(
             f"{row.frame_events:,}",
             f"{row.events_per_s / 1e6:.1f}",
+            f"{row.cost_ns:.1f}",
             f"{row.cpu_ratio:.4f}",
-            f"{row.least:.3f} to {row.most:.3f}",
+            f"{row.lower:.3f} {row.upper:.3f}",
             f"{row.scrape_ms:.1f}",
             f"{row.with_scrapes:.4f}",
         )
