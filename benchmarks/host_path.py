@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -28,7 +28,13 @@ from saccade.server.engine.outputs import Observer
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Batch, Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
-from saccade.server.protocol.messages import Ack, Open, Report, ServerMessage
+from saccade.server.protocol.messages import (
+    Ack,
+    Open,
+    Report,
+    Result,
+    ServerMessage,
+)
 from saccade.server.sessions.handle import SessionHandle
 from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.session import Session
@@ -237,6 +243,11 @@ class HostSession:
         if isinstance(message, Ack):
             self.acked_events = message.events
         self._queue.put(message)
+        self._unwritten[self] = None
+
+    def put_results(self, results: Sequence[Result]) -> None:
+        """Queue results."""
+        self._queue.put_results(results)
         self._unwritten[self] = None
 
     def fail(self, error: Exception) -> None:

@@ -155,9 +155,20 @@ def resolve(
             value = _value(item, types[item.name], origin, environment, options, file)
             check_value(item, types[item.name], value)
         except ValueError as error:
-            raise WrongSetting(origin, item.name, str(error)) from None
+            reason = f"{error}{_hint(environment.get(origin.name, ''))}"
+            raise WrongSetting(origin, item.name, reason) from None
         values[item.name] = value
     return Resolved(values, origins, file.path if file else None)
+
+
+def _hint(text: str) -> str:
+    """Return what may have set a variable to a text that no setting has."""
+    if not text.startswith("tcp://"):
+        return ""
+    return (
+        "; Kubernetes sets it in pods beside a Service of that name, unless "
+        "enableServiceLinks is false"
+    )
 
 
 def _origin(
@@ -220,8 +231,10 @@ def export(
         environment[PREFIX + CONFIG.upper()] = str(resolved.file)
     for name, origin in resolved.origins.items():
         value, text = resolved.values[name], options.get(name)
-        if isinstance(value, Path) and origin.kind in {"option", "environment"}:
-            text = str(value.absolute())
+        paths = value if isinstance(value, tuple) else (value,)
+        named = origin.kind in {"option", "environment"}
+        if named and all(isinstance(path, Path) for path in paths) and paths:
+            text = ",".join(str(path.absolute()) for path in paths)
         if text is not None:
             environment[PREFIX + name.upper()] = text
 
@@ -245,7 +258,7 @@ def read_config(path: Path, names: Sequence[str]) -> ConfigFile:
         raise UnreadableConfig(path, error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise UnreadableConfig(path, f"it is not UTF-8: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableConfig(path, f"it is no TOML: {error}") from None
     lines = {name: line for name in values if (line := _line_of(name, text))}
     for name, value in values.items():

@@ -23,6 +23,7 @@ from saccade.server.device_memory import needed_bytes
 from saccade.server.devices import NoDevice, choose, variables
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
+from saccade.server.event_loop import freeze_start
 from saccade.server.logs import JOURNAL, about, logs_json, tell, toggle_level
 from saccade.server.progress import Progress, ProgressLine, ProgressLog
 from saccade.server.settings import Settings
@@ -305,6 +306,7 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
     if service.engine.health.failed:
         tell("cannot_serve", service.engine.health.reason, logging.ERROR)
         return
+    freeze_start()
     address = url(server.servers[0].sockets[0], tls=server.config.is_ssl)
     say_ready(service.catalogue.current, address, started_s)
 

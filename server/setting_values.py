@@ -99,7 +99,12 @@ def check_value(item: Field[Any], kind: Any, value: Any) -> None:
 
 
 def _check_range(name: str, number: Any, range: str) -> None:
-    """Raise ValueError unless a number is in its setting's range; NaN never is."""
+    """Raise ValueError unless a number is in its setting's range; NaN never is.
+
+    Seconds end: stores and timers know no infinite time.
+    """
+    if name.endswith("_s") and not name.endswith("_per_s") and number == math.inf:
+        raise ValueError(f"{name} is {number}; it must be finite")
     sign, _, bounds = range.partition(" ")
     low, _, high = bounds.partition("..")
     if sign == "in" and not int(low) <= number <= int(high):
@@ -217,14 +222,20 @@ def _integer(value: object, folder: Path) -> int:
 def _number(value: object, folder: Path) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("the number is too large; inf is no limit") from None
 
 
 def _path(value: object, folder: Path) -> Path:
     text = _text(value, folder)
-    if not text:
+    if not text or "\0" in text:
         raise TypeError
-    return folder / Path(text).expanduser()
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as error:  # ~ of nobody
+        raise ValueError(f"{text!r}: {error}") from None
 
 
 def _list(value: object) -> list[object]:

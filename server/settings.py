@@ -147,7 +147,9 @@ class Settings:
     key_bytes_per_s: float = setting(
         math.inf, "bytes a second that may come in with one key", ">= 4096"
     )
-    drain_s: float = setting(5.0, "seconds that sessions may go on after a stop signal")
+    drain_s: float = setting(
+        5.0, "seconds that sessions may go on after a stop signal", ">= 0"
+    )
     store: Literal["sqlite", "memory", "redis"] = setting(
         "sqlite", "where sessions without a client are kept"
     )
@@ -205,7 +207,7 @@ class Settings:
         ">= 0",
     )
     reload_s: float = setting(
-        2.0, "seconds between two looks at the checkpoints; 0: never"
+        2.0, "seconds between two looks at the checkpoints; 0: never", ">= 0"
     )
     execution: Literal["fastest", "xla"] = setting(
         "fastest", "what runs the models; fastest is native code on a CPU"

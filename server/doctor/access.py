@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import ssl
 import stat
 import time
@@ -24,6 +25,9 @@ CLIENTS: Final = ("SACCADE_KEY", "SACCADE_CA")
 
 DAY_S: Final = 86_400
 RENEW_DAYS: Final = 14
+PEM_BLOCK: Final = re.compile(
+    "-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL
+)
 NO_CHECK_TIME: Final = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a certificate that has expired is read, too."""
 
@@ -32,9 +36,10 @@ def check_settings(subject: Subject) -> Iterator[Finding]:
     """Say where the settings come from, and which variables name none."""
     kinds = [origin.kind for origin in subject.resolved.origins.values()]
     file = subject.resolved.file
-    counts = f"{kinds.count('option')} options, {kinds.count('environment')} variables"
-    place = f"{file} ({kinds.count('file')})" if file else "no file"
-    yield Finding("settings", "ok", f"from {counts} and {place}")
+    counts = f"{kinds.count('option')} from options, "
+    counts += f"{kinds.count('environment')} from variables, "
+    place = f"{kinds.count('file')} from {file}" if file else "no file"
+    yield Finding("settings", "ok", counts + place)
     yield from _misspelt(subject)
     if file is not None and _mode(file) & (stat.S_IRGRP | stat.S_IROTH):
         for item in fields(Settings):
@@ -112,7 +117,8 @@ def check_certificate(subject: Subject) -> Iterator[Finding]:
         text = f"cannot use the certificate in {files}: {reason}"
         yield Finding("certificate", "fault", text, remedy)
         return
-    yield _expiry(cert, facts, time.time())
+    yield _expiry(f"{cert}", facts, time.time())
+    yield from _check_authorities(cert)
     yield from _names(subject, cert, facts)
     private = key or cert
     if _mode(private) & (stat.S_IRGRP | stat.S_IROTH):
@@ -167,7 +173,18 @@ def certificate_facts(cert: Path, key: Path | None, password: str) -> dict[str, 
     return dict(here.getpeercert() or {})
 
 
-def _expiry(cert: Path, facts: dict[str, Any], now_s: float) -> Finding:
+def _check_authorities(cert: Path) -> Iterator[Finding]:
+    """Find the authorities of a certificate's chain that are out of their time."""
+    for block in PEM_BLOCK.findall(cert.read_text("utf-8", "replace")):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=block)
+        for facts in context.get_ca_certs():  # none where it is no authority's
+            finding = _expiry(f"an authority in {cert}", dict(facts), time.time())
+            if finding.level != "ok":
+                yield finding
+
+
+def _expiry(cert: str, facts: dict[str, Any], now_s: float) -> Finding:
     begins_s = ssl.cert_time_to_seconds(facts["notBefore"])
     ends_s = ssl.cert_time_to_seconds(facts["notAfter"])
     days = (ends_s - now_s) / DAY_S
@@ -207,9 +224,11 @@ def _names_host(names: list[str], host: str) -> bool:
 def check_fleet(subject: Subject) -> Iterator[Finding]:
     """Check that the other servers of a fleet know an address of this one."""
     settings = subject.settings
-    if not in_fleet(settings):
+    if settings.ray:
+        yield from _check_replicas(settings)
+    elif not in_fleet(settings):
         return
-    if settings.advertise:
+    elif settings.advertise:
         yield Finding("fleet", "ok", f"others send clients to {settings.advertise}")
     elif settings.host in WILDCARDS or is_loopback(settings.host):
         text = f"no other server knows an address of this one: it is {settings.host!r}"
@@ -217,6 +236,17 @@ def check_fleet(subject: Subject) -> Iterator[Finding]:
         yield Finding("fleet", "warning", text, remedy)
     else:
         yield Finding("fleet", "ok", f"others send clients to {settings.host}")
+
+
+def _check_replicas(settings: Settings) -> Iterator[Finding]:
+    """Check that the replicas of --ray share what they must."""
+    if in_fleet(settings):
+        yield Finding("fleet", "ok", f"Ray runs {settings.replicas} replicas")
+        return
+    text = f"the replicas of --ray share no store: store is {settings.store}, "
+    text += f"snapshot_s {settings.snapshot_s:g}"
+    remedy = "--store redis and --snapshot-s above 0"
+    yield Finding("fleet", "fault", text, remedy)
 
 
 def _mode(path: Path) -> int:

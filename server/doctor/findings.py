@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from saccade.server.configuration import Resolved
+from saccade.server.configuration import DEFAULT, Resolved
 from saccade.server.settings import Settings
 
 Level = Literal["ok", "warning", "fault"]
@@ -61,8 +61,10 @@ def subject_of(
         ValueError: Settings other than those of certificate and keys do not fit
             together.
     """
-    freed = {"tls_cert": None, "tls_key": None, "insecure": True}
-    settings = Settings(**{**resolved.values, **freed})
+    values = {**resolved.values, "tls_cert": None, "tls_key": None, "insecure": True}
+    if values["ray"] and resolved.origins["store"] == DEFAULT:
+        values["store"] = "redis"  # as the replicas have it
+    settings = Settings(**values)
     return Subject(resolved, settings, environment, against)
 
 
@@ -93,7 +95,7 @@ def as_text(findings: Iterable[Finding]) -> Iterator[str]:
         )  # fmt: skip
         if remedy:
             yield textwrap.fill(
-                remedy, WIDTH, initial_indent=f"{blank}→ ", subsequent_indent=blank,
+                remedy, WIDTH, initial_indent=f"{blank}-> ", subsequent_indent=blank,
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
 

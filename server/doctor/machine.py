@@ -21,9 +21,10 @@ EXTRAS: Final = frozenset({"model", "server"})
 
 UNCONDITIONAL: Final = re.compile(r"""\s*extra == ["'](\w+)["']\s*""")
 
-PROCESS_BYTES: Final = 800 << 20
-"""What a server takes that has loaded JAX and small models."""
-WORKER_BYTES: Final = 150 << 20
+PROCESS_BYTES: Final = 600 << 20
+"""What a process takes that has loaded JAX and small models, with some room."""
+WORKER_BYTES: Final = 250 << 20
+"""What each of the other processes takes: workers, and the one that starts them."""
 SWAPPED_OUT: Final = 2
 """A session beyond the slots has its row in memory, and once more while it moves."""
 
@@ -33,7 +34,7 @@ class Requirement(NamedTuple):
 
     Attributes:
         name: Its name.
-        bounds: Pairs of an operator, `>=` or `!=`, and a version.
+        bounds: Pairs of an operator, `>=`, `!=` or `<`, and a version.
         needed: Whether nothing goes without it.
     """
 
@@ -44,7 +45,8 @@ class Requirement(NamedTuple):
 
 def check_versions(subject: Subject) -> Iterator[Finding]:
     """Check that the packages are there, in versions that compute right numbers."""
-    extras = EXTRAS | ({"redis"} if subject.settings.store == "redis" else set())
+    wanted = {"redis": subject.settings.store == "redis", "ray": subject.settings.ray}
+    extras = EXTRAS | {extra for extra in wanted if wanted[extra]}
     found = []
     for requirement in _requirements(extras):
         try:
@@ -64,7 +66,7 @@ def check_versions(subject: Subject) -> Iterator[Finding]:
 def _missing(requirement: Requirement) -> Iterator[Finding]:
     if not requirement.needed:
         return  # such as numba, of which the compilers' check speaks
-    extra = "redis" if requirement.name == "redis" else "server"
+    extra = requirement.name if requirement.name in {"redis", "ray"} else "server"
     text = f"the package {requirement.name!r} is not installed"
     yield Finding("versions", "fault", text, f"pip install 'saccade[{extra}]'")
 
@@ -80,10 +82,14 @@ def judge_version(requirement: Requirement, installed: str) -> Finding | None:
         if operator == ">=" and have < other:
             text = f"{name} {installed} is too old: {bound} is the first that is tried"
             return Finding("versions", "fault", text, remedy)
+        if operator == "<" and have >= other:
+            text = f"{name} {installed} is too new: it was not tried from {bound} on"
+            remedy = f"pip install '{name}<{bound}'"
+            return Finding("versions", "fault", text, remedy)
     return None
 
 
-def _requirements(extras: frozenset[str] | set[str]) -> Iterator[Requirement]:
+def _requirements(extras: frozenset[str]) -> Iterator[Requirement]:
     """Yield what Saccade's metadata say that some of its extras need."""
     try:
         lines = requires("saccade") or []
@@ -98,7 +104,7 @@ def _requirements(extras: frozenset[str] | set[str]) -> Iterator[Requirement]:
             extras & {*named} if named else not marker
         ):  # fmt: skip
             continue
-        bounds = tuple(re.findall(r"(>=|!=)\s*([\w.]+)", requirement))
+        bounds = tuple(re.findall(r"(>=|!=|<)\s*([\w.]+)", requirement))
         needed = plain is not None or not marker
         yield Requirement(name[0], bounds, needed)
         if name[0] == "jax":  # its compiler has the same versions, and the same faults
@@ -134,7 +140,8 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
     if free is None:
         yield Finding("memory", "ok", "this system does not say how much is free")
         return
-    needed = PROCESS_BYTES + settings.workers * WORKER_BYTES
+    others = settings.workers + 1 if settings.workers else 0
+    needed = PROCESS_BYTES + others * WORKER_BYTES
     for config in served_configs(settings.folders):
         needed += 2 * weights_bytes(config) + pool_bytes(config, settings.slots)
         needed += SWAPPED_OUT * pool_bytes(config, settings.sessions)

@@ -10,14 +10,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from saccade.server.doctor.findings import Finding, Subject
 from saccade.server.listening import CannotListen, listen
 from saccade.server.settings import in_fleet
 
-ANSWER_S: Final = 5.0
+ANSWER_S: Final = 10.0
 WARNING_SKEW_S: Final = 1.0
 FAULT_SKEW_S: Final = 10.0
 DATE_S: Final = 1.0
@@ -46,8 +47,8 @@ class Holder:
     @property
     def is_saccade(self) -> bool:
         """Whether it is a server of Saccade."""
-        words = self.command.split()
-        return "serve" in words and any("saccade" in word for word in words)
+        words = [word.rpartition("/")[2] for word in self.command.split()]
+        return ("saccade", "serve") in pairwise(words)
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command[:60]})"
@@ -60,13 +61,13 @@ def check_port(subject: Subject) -> Iterator[Finding]:
         for opened in listen(host, port):
             opened.close()
     except CannotListen as error:
-        holder = holder_of(port)
+        holders = [*holders_of(port)]
         reason, _, remedy = error.reason.partition("; ")
-        if holder is not None and holder.is_saccade:
-            text = f"a server of Saccade listens on port {port} of {host}: {holder}"
+        if servers := [holder for holder in holders if holder.is_saccade]:
+            text = f"a server of Saccade listens on port {port} of {host}: {servers[0]}"
             yield Finding("port", "warning", text, "two need two ports: --port")
             return
-        by = f": {holder}" if holder else ""
+        by = f": {holders[0]}" if holders else ""
         text = f"cannot listen on port {port} of {host}: {reason}{by}"
         yield Finding("port", "fault", text, remedy or "check --host and --port")
         return
@@ -74,17 +75,16 @@ def check_port(subject: Subject) -> Iterator[Finding]:
     yield Finding("port", "ok", f"{what} on {host}")
 
 
-def holder_of(port: int) -> Holder | None:
-    """Return the process that listens on a port; None where this user sees none."""
+def holders_of(port: int) -> Iterator[Holder]:
+    """Yield the processes that listen on a port, of those that this user may see."""
     sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if sockets & set(_open_files(folder)):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                return Holder(int(folder.name), command.decode(errors="replace"))
+                yield Holder(int(folder.name), command.decode(errors="replace"))
         except OSError:  # another user's, or ended meanwhile
             continue
-    return None
 
 
 def _open_files(folder: Path) -> Iterator[str]:
@@ -124,23 +124,36 @@ def check_clock(
         yield Finding("clock", "ok", f"it is {stamp}")
         return
     try:
-        ahead_s = clock_ahead_s(subject.against, subject.environment, clock)
+        skew = http_skew(subject.against, subject.environment, clock)
     except (OSError, ValueError, TypeError) as error:
-        text = f"{subject.against} does not say its time: {error}"
+        reason = getattr(error, "reason", error)
+        text = f"{subject.against} does not say its time: {reason}"
         yield Finding("clock", "warning", text, "check the address and SACCADE_CA")
         return
-    yield judge_skew(ahead_s, subject.against, DATE_S)
+    yield judge_skew(skew, subject.against)
 
 
-def judge_skew(ahead_s: float, other: str, resolution_s: float = 0.0) -> Finding:
-    """Return the finding for a clock that differs from another.
+class Skew(NamedTuple):
+    """How a clock differs from another.
+
+    Attributes:
+        ahead_s: By how much it is ahead, s.
+        within_s: By how much that may be wrong, s.
+    """
+
+    ahead_s: float
+    within_s: float
+
+
+def judge_skew(skew: Skew, other: str) -> Finding:
+    """Return the finding for this machine's clock beside another.
 
     Args:
-        ahead_s: By how much this machine's clock is ahead, s.
-        other: Whose clock it was compared with.
-        resolution_s: What the comparison cannot tell apart, s.
+        skew: How they differ.
+        other: Whose clock the other is.
     """
-    apart_s = max(0.0, abs(ahead_s) - resolution_s)
+    ahead_s = skew.ahead_s
+    apart_s = max(0.0, abs(ahead_s) - skew.within_s)
     side = "ahead of" if ahead_s > 0 else "behind"
     text = f"the clock is {abs(ahead_s):.1f} s {side} that of {other}"
     if apart_s >= FAULT_SKEW_S:
@@ -154,10 +167,27 @@ def judge_skew(ahead_s: float, other: str, resolution_s: float = 0.0) -> Finding
 _SET_CLOCK: Final = "let chrony or systemd-timesyncd set the clock of each machine"
 
 
-def clock_ahead_s(
+def measure_skew(
+    ask: Callable[[], float], clock: Callable[[], float], resolution_s: float = 0.0
+) -> Skew:
+    """Compare a clock with another one, which takes time to answer.
+
+    Args:
+        ask: Returns the other's time, s since 1970.
+        clock: The clock, s since 1970.
+        resolution_s: What the other's answer cannot tell apart, s.
+    """
+    before_s = clock()
+    said_s = ask()
+    after_s = clock()
+    within_s = (after_s - before_s) / 2 + resolution_s
+    return Skew((before_s + after_s) / 2 - said_s, within_s)
+
+
+def http_skew(
     url: str, environment: Mapping[str, str], clock: Callable[[], float] = time.time
-) -> float:
-    """Return by how much a clock is ahead of the one of an HTTP server, s.
+) -> Skew:
+    """Compare a clock with the one of an HTTP server.
 
     Args:
         url: The server's address.
@@ -169,13 +199,14 @@ def clock_ahead_s(
         ValueError: It does not say its time, or that is no address of a server.
     """
     trust = ssl.create_default_context(cafile=environment.get("SACCADE_CA"))
-    before_s = clock()
     address = f"{url.rstrip('/')}/healthz"
-    with urllib.request.urlopen(address, timeout=ANSWER_S, context=trust) as answer:
-        date = answer.headers["Date"]
-    after_s = clock()
-    said_s = parsedate_to_datetime(date).timestamp() + DATE_S / 2
-    return (before_s + after_s) / 2 - said_s
+
+    def ask() -> float:
+        with urllib.request.urlopen(address, timeout=ANSWER_S, context=trust) as answer:
+            date = parsedate_to_datetime(answer.headers["Date"])
+        return date.timestamp() + DATE_S / 2
+
+    return measure_skew(ask, clock, DATE_S)
 
 
 def synchronised() -> bool:

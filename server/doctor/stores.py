@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from saccade.server.doctor.findings import Finding, Subject
-from saccade.server.doctor.network import judge_skew
+from saccade.server.doctor.network import judge_skew, measure_skew
 from saccade.server.sessions.stores.sqlite import SCHEMA
 
 if TYPE_CHECKING:
@@ -197,11 +197,12 @@ def _check_node(
         yield Finding("store", "ok", f"{name} answers, version {version}")
     yield from _check_persistence(name, info)
     yield from _check_memory(name, info)
-    before_s = clock()
-    seconds, microseconds = node.time()
-    ahead_s = (before_s + clock()) / 2 - seconds - microseconds / 1e6
-    finding = judge_skew(ahead_s, name)
-    yield finding
+
+    def ask() -> float:
+        seconds, microseconds = node.time()
+        return float(seconds + microseconds / 1e6)
+
+    yield judge_skew(measure_skew(ask, clock), name)
 
 
 def _check_node_writes(

@@ -38,6 +38,17 @@ class TickScores(NamedTuple):
     finite: bool = True
 
 
+def rows_of(
+    scores: TickScores, chosen: npt.NDArray[np.int64], labels: Sequence[str]
+) -> list[tuple[int, list[float], str, float]]:
+    """Return some ticks' timestamp, logits, top label and its probability, in order."""
+    whole = len(chosen) == len(scores.t_us)
+    columns = (scores.t_us, scores.logits, scores.top, scores.confidence)
+    lists = [(part if whole else part[chosen]).tolist() for part in columns]
+    lists[2] = [labels[top] for top in lists[2]]
+    return [*zip(*lists, strict=True)]
+
+
 class StreamFailed(NamedTuple):
     """The end of a session that the engine cannot serve any more."""
 

@@ -23,7 +23,7 @@ from saccade.server.engine.health import Health
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import DeviceOutput
 from saccade.server.engine.ticks import TickArena
-from saccade.server.event_loop import run_loop
+from saccade.server.event_loop import freeze_start, run_loop
 from saccade.server.logs import about, set_level
 from saccade.server.serving import (
     LOST_STATUS,
@@ -272,6 +272,8 @@ class EngineProcess:
     async def _tell(self, news: News, channels: Channels, peer: Peer) -> None:
         """Send every change of health and models to the workers and the supervisor."""
         if (health := news.health()) is not None:  # of a new model before the model
+            if health.ready:
+                freeze_start()
             plain = channel.health_to_plain(health)
             channels.send_all(channel.HEALTH, plain)
             peer.tell("health", plain, [*self._catalogue.current])

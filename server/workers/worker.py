@@ -25,7 +25,7 @@ from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
-from saccade.server.event_loop import run_loop
+from saccade.server.event_loop import freeze_start, run_loop
 from saccade.server.fleet.report import Usage
 from saccade.server.logs import set_level
 from saccade.server.protocol.errors import TakenOver
@@ -113,6 +113,7 @@ class Worker:
             )
             service.quotas.changed = self._tell_usage
             self._front.app = create_app(service)
+            freeze_start()
             self._supervisor.tell("up")
             await asyncio.wait({serving})
 

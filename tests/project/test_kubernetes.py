@@ -239,3 +239,13 @@ def test_every_metric_and_secret_of_the_page_exists(types):
     text += (FOLDER / "base/service-monitor.yaml").read_text()
     for secret in re.findall(r"create secret generic (\S+)", page):
         assert secret in text
+
+
+def test_no_service_sets_a_variable_of_the_servers(pod):
+    """Kubernetes gives a pod NAME_PORT for each Service beside it, unless told not to.
+
+    The Service's name makes that the setting `port`.
+    """
+    names = {the("Service")["metadata"]["name"].upper() + "_PORT"}
+    assert names & {variable(item) for item in fields(Settings)}
+    assert pod["enableServiceLinks"] is False

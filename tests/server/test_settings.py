@@ -53,6 +53,8 @@ def test_a_precision_is_for_all_models_or_for_one_by_its_name() -> None:
         ("insecure", "maybe"),
         ("snapshot_s", "-1"),
         ("snapshot_s", "nan"),
+        ("session_ttl_s", "inf"),
+        ("drain_s", "-1"),
     ],
 )
 def test_a_setting_out_of_range_is_named(name: str, text: str) -> None:

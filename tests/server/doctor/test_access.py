@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from saccade.server.doctor.access import (
     check_certificate,
@@ -79,6 +82,33 @@ def test_a_certificate_out_of_its_time_is_named(
     finding = only(check_certificate(examined(**paper.options)))
     assert (finding.level, words in finding.text) == (level, True)
     assert finding.remedy
+
+
+def expired_authority() -> bytes:
+    """Return the certificate of an authority whose time is over, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "old")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=1,
+        not_valid_before=now - 9 * DAY,
+        not_valid_after=now - DAY,
+    ).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    signed = builder.sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
+def test_an_authority_of_the_chain_that_has_expired_is_named(
+    examined: Examined, tmp_path: Path
+) -> None:
+    paper = Paper(tmp_path, "127.0.0.1")
+    with paper.cert.open("ab") as chain:
+        chain.write(expired_authority())
+    (found,) = worse(check_certificate(examined(**paper.options)))
+    assert found.startswith(f"fault: an authority in {paper.cert} has expired")
 
 
 def test_a_key_of_another_certificate_is_named(
@@ -173,6 +203,9 @@ def test_a_variable_that_looks_like_a_setting_is_named(examined: Examined) -> No
         ({"store": "redis", "host": "0.0.0.0"}, ["warning"]),
         ({"store": "redis", "host": "10.0.0.1"}, ["ok"]),
         ({"store": "redis", "advertise": "https://a:1"}, ["ok"]),
+        ({"ray": "true"}, ["ok"]),
+        ({"ray": "true", "store": "sqlite"}, ["fault"]),
+        ({"ray": "true", "snapshot_s": "0"}, ["fault"]),
     ],
 )
 def test_the_servers_of_a_fleet_need_an_address_of_each_other(

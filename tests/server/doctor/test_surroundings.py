@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,8 +25,15 @@ from saccade.server.doctor.machine import (
     judge_version,
 )
 from saccade.server.doctor.models import check_models, judge_unused, run_trial
-from saccade.server.doctor.network import check_clock, check_port, judge_skew
+from saccade.server.doctor.network import (
+    Skew,
+    check_clock,
+    check_port,
+    judge_skew,
+    measure_skew,
+)
 from saccade.server.doctor.stores import check_redis, check_store, check_uploads
+from saccade.server.doctor.trial import Order, try_checkpoints, try_devices
 from tests.redis_server import RedisCluster, RedisServer
 from tests.server.doctor.conftest import Examined
 
@@ -46,6 +55,23 @@ def test_a_port_that_is_taken_is_named_with_who_has_it(examined: Examined) -> No
     assert "--port" in finding.remedy
     (finding,) = check_port(examined(port=port))
     assert finding.level == "ok"
+
+
+def test_a_server_that_runs_already_is_no_fault(examined: Examined) -> None:
+    program = "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+    program += "print(s.getsockname()[1], flush=True); input()"
+    command = [sys.executable, "-c", program, "saccade", "serve"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        (finding,) = check_port(examined(port=int(other.stdout.readline())))
+        other.kill()
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("this system does not say who listens")
+    assert finding.level == "warning"
+    assert finding.text.startswith("a server of Saccade listens on port")
+    assert f"process {other.pid}" in finding.text
 
 
 def test_an_address_of_another_machine_is_named(examined: Examined) -> None:
@@ -106,11 +132,10 @@ def test_a_redis_that_may_drop_sessions_is_named(redis_server: RedisServer) -> N
 
 def test_a_clock_that_differs_from_redis_is_named(redis_server: RedisServer) -> None:
     found = worse(check_redis(redis_server.url, lambda: time.time() + HOUR_S))
-    assert f"3600.0 s ahead of that of Redis at {redis_server.place}" in found[-1]
+    assert f"s ahead of that of Redis at {redis_server.place}" in found[-1]
     assert found[-1].startswith("fault")
-    found = worse(check_redis(redis_server.url, lambda: time.time() - 5))
+    found = worse(check_redis(redis_server.url, lambda: time.time() - HOUR_S))
     assert "behind" in found[-1]
-    assert found[-1].startswith("warning")
 
 
 def test_a_replica_and_a_redis_without_persistence_are_named(
@@ -170,7 +195,14 @@ def test_a_server_that_says_no_time_is_a_warning(examined: Examined) -> None:
 def test_what_a_comparison_cannot_tell_apart_is_no_skew(
     ahead_s: float, level: str
 ) -> None:
-    assert judge_skew(ahead_s, "another", resolution_s=1.0).level == level
+    assert judge_skew(Skew(ahead_s, within_s=1.0), "another").level == level
+
+
+def test_a_slow_answer_makes_no_skew() -> None:
+    times = iter((100.0, 108.0))
+    skew = measure_skew(lambda: 101.0, lambda: next(times))
+    assert skew == Skew(ahead_s=3.0, within_s=4.0)
+    assert judge_skew(skew, "another").level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -184,12 +216,13 @@ def test_what_a_comparison_cannot_tell_apart_is_no_skew(
         ("0.10.1", None),
         ("0.10.1+local", None),
         ("0.12.0.1", None),
+        ("0.13.0", "too new"),
     ],
 )
 def test_versions_that_compute_wrong_numbers_are_named(
     installed: str, fault: str | None
 ) -> None:
-    bounds = ((">=", "0.10.1"), ("!=", "0.10.2"), ("!=", "0.11.0"))
+    bounds = (">=", "0.10.1"), ("!=", "0.10.2"), ("!=", "0.11.0"), ("<", "0.13")
     finding = judge_version(Requirement("jaxlib", bounds, needed=True), installed)
     assert (finding is None) == (fault is None)
     if finding is not None and fault is not None:
@@ -265,6 +298,33 @@ def test_a_trial_that_ends_badly_is_a_fault(
     assert words in finding.text
 
 
+def test_a_library_that_ends_its_process_is_named_by_what_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numba.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    order = json.dumps(["cpu", [0], True, [], []])
+    (finding,) = run_trial(order, os.environ)
+    assert (finding.check, finding.level) == ("compilers", "fault")
+    assert "was ended by SIGKILL" in finding.text
+
+
+def test_models_of_one_name_and_precisions_of_none_are_named() -> None:
+    folder = str(released()[0])
+    order = Order("cpu", [0], True, [folder, folder], ["", "nobody"])
+    found = worse(try_checkpoints(order))
+    assert found[0] == f"fault: two checkpoints have the name {released()[0].name!r}"
+    assert "matmul_precision names 'nobody'" in found[1]
+
+
+def test_a_device_that_jax_does_not_have_is_named() -> None:
+    (finding,) = try_devices(Order("cpu", [63], True, [], []))
+    assert finding.level == "fault"
+    assert "CPU devices" in finding.text
+    (finding,) = try_devices(Order("cpu", [0], True, [], []))
+    assert finding.level == "ok"
+
+
 def test_findings_are_lines_with_what_to_do_below() -> None:
     findings = [
         Finding("port", "ok", "it is free"),
@@ -274,7 +334,7 @@ def test_findings_are_lines_with_what_to_do_below() -> None:
     assert lines[0] == "ok       port           it is free"
     assert lines[1].startswith("fault    clock          word word")
     assert lines[2].startswith(" " * 24 + "word")
-    assert lines[-1] == " " * 24 + "→ set it"
+    assert lines[-1] == " " * 24 + "-> set it"
     assert max(map(len, lines)) <= 100
     assert summary(findings) == "1 fault, 1 well"
     assert summary(findings[:1]) == "all 1 checks are well"

@@ -149,6 +149,7 @@ def test_replicas_that_are_no_number_are_refused(text):
 
 def test_what_the_command_line_says_reaches_replicas_by_the_environment(tmp_path):
     options = ("--store-url", "redis://:pw@h/0", "--keys-file", "keys", "--slots", "5")
+    options += ("--model", "a", "--model", "b")
     (file := tmp_path / "saccade.toml").write_text("drain_s = 7\n")
     texts = texts_of("--config", str(file), *options)
     resolved, environment = resolve_settings({}, texts), {}
@@ -159,6 +160,7 @@ def test_what_the_command_line_says_reaches_replicas_by_the_environment(tmp_path
         "SACCADE_STORE_URL": "redis://:pw@h/0",
         "SACCADE_KEYS_FILE": str(Path.cwd() / "keys"),
         "SACCADE_SLOTS": "5",
+        "SACCADE_MODELS": f"{Path.cwd() / 'a'},{Path.cwd() / 'b'}",
     }
     assert "pw" not in str(config_of(settings_of(*options)))
 
