@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +27,13 @@ from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Batch, Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
-from saccade.server.protocol.messages import Ack, Open, Report, ServerMessage
+from saccade.server.protocol.messages import (
+    Ack,
+    Open,
+    Report,
+    Result,
+    ServerMessage,
+)
 from saccade.server.sessions.handle import SessionHandle
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot
@@ -108,6 +114,9 @@ class Batches:
 
     def compiled(self, model: str, seconds: float) -> None:
         """Do nothing."""
+
+    def canary_missed(self, model: str) -> None:
+        """Do nothing: the model is refused, which ends the benchmark."""
 
     def failed(self, model: str) -> None:
         """Do nothing: the sessions end with an error, which is raised."""
@@ -206,6 +215,11 @@ class HostSession:
         if isinstance(message, Ack):
             self.acked_events = message.events
         self._queue.put(message)
+        self._unwritten[self] = None
+
+    def put_results(self, results: Sequence[Result]) -> None:
+        """Queue results."""
+        self._queue.put_results(results)
         self._unwritten[self] = None
 
     def fail(self, error: Exception) -> None:

@@ -32,6 +32,12 @@ def with_children(pid: int) -> list[int]:
     return found
 
 
+def runs_beside(pid: int, module: str) -> bool:
+    """Return whether a process has a child whose command line names a module."""
+    name = module.encode()
+    return any(name in _command(child) for child in with_children(pid)[1:])
+
+
 def thread_times_s(pid: int) -> dict[Thread, float]:
     """Return the CPU time of each thread so far, s."""
     times: dict[Thread, float] = {}
@@ -50,10 +56,25 @@ def resident_mib(pid: int) -> float:
     return sum(_resident_kib(process) for process in with_children(pid)) / 1024
 
 
+def proportional_mib(pid: int) -> float:
+    """Return the memory of a process and its children, shared pages once, MiB.
+
+    A page that several processes map counts for each by its share.
+    """
+    return sum(_proportional_kib(process) for process in with_children(pid)) / 1024
+
+
 def label(thread: Thread, pid: int) -> str:
     """Name a thread of a server: its main thread runs the event loop."""
     name = thread.name if thread.thread != thread.process else "main"
     return name if thread.process == pid else f"{thread.process}: {name}"
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def _tasks(pid: int) -> Iterator[Path]:
@@ -80,3 +101,12 @@ def _resident_kib(pid: int) -> int:
         return 0
     found = text.partition("VmRSS:")[2].split()
     return int(found[0]) if found else 0  # none left: it has ended, or is about to
+
+
+def _proportional_kib(pid: int) -> int:
+    try:
+        text = (PROC / str(pid) / "smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = text.partition("\nPss:")[2].split()
+    return int(found[0]) if found else 0

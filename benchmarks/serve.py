@@ -23,6 +23,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -34,7 +35,7 @@ from rich.console import Console
 import benchmarks.kept  # noqa: F401 before all that imports JAX
 from benchmarks import free_backend
 from benchmarks.free_backend import serving_free
-from benchmarks.processes import label, resident_mib, thread_times_s
+from benchmarks.processes import label, resident_mib, runs_beside, thread_times_s
 from benchmarks.serve_cases import (
     FRAME_EVENTS,
     RANDOM_MODEL,
@@ -57,6 +58,7 @@ from saccade.clients.benchmark.measured import Measured
 from saccade.clients.benchmark.session import Load
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.errors import StreamError
+from saccade.server.engine.measuring import measure_into
 
 MODELS: Final = (RANDOM_MODEL, "motions", "nmnist")
 FREE: Final = free_backend.NAME
@@ -65,6 +67,10 @@ MAX_LAG_MS: Final = 100
 WITHIN_SHARE: Final = 0.5
 """Rate of the sensor that keeps within its share, by that share."""
 CLOSE_S: Final = 10.0
+MEASURING: Final = measure_into.__module__
+"""What a server's first start leaves running: a process of the lowest priority that
+compares the backends, and takes from a tenth to a third of what a case is given."""
+POLL_S: Final = 0.2
 WIDTH: Final = 120
 """Columns of the tables in a file."""
 
@@ -262,6 +268,8 @@ def server_of(
         ServerProcess([*named, *arguments]) as server,
     ):
         server.wait_until_ready(lambda _: None)
+        while runs_beside(server.pid, MEASURING):
+            time.sleep(POLL_S)
         yield server
 
 

@@ -146,7 +146,7 @@ def served_models(names: Sequence[str]) -> Iterator[list[Served]]:
             yield [Served(free_backend.NAME, path, free_backend.save_free(path))]
             return
         yield [
-            _random(path) if name == RANDOM_MODEL else _loaded(checkpoint_of(name))
+            _random(path) if name == RANDOM_MODEL else loaded(checkpoint_of(name))
             for name in names
         ]
 
@@ -162,7 +162,8 @@ def _random(path: Path) -> Served:
     return Served(RANDOM_MODEL, path, model)
 
 
-def _loaded(folder: Path) -> Served:
+def loaded(folder: Path) -> Served:
+    """Return a released model."""
     checkpoint = load(folder)
     manifest: Manifest = checkpoint.manifest
     config = manifest.config

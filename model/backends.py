@@ -35,6 +35,7 @@ class Backend(NamedTuple):
             where gathering the rows, moving them and scattering them is as fast.
         prepare: Compiles what all networks share, if anything. Calls its argument
             repeatedly meanwhile, and stops with the exception that the call raises.
+        skips_padding: Whether a call takes no time for ticks that no session needs.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Backend(NamedTuple):
     advance: Callable[..., tuple[Any, Any]]
     advance_rows: Callable[..., tuple[Any, Any]] | None = None
     prepare: Callable[[Callable[[], None]], None] | None = None
+    skips_padding: bool = False
 
     def in_rows(
         self, config: ModelConfig, layout: RowLayout
@@ -81,7 +83,7 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
         warnings.warn(f"no native code, XLA runs it: {reason}", stacklevel=2)
         return None
     moves = advance.advance, advance.advance_rows
-    return Backend("native", pack(config, weights), *moves, prepare)
+    return Backend("native", pack(config, weights), *moves, prepare, skips_padding=True)
 
 
 def fastest(

@@ -28,6 +28,7 @@ from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.guard import App, Guard
+from saccade.server.transport.http_metrics import Measured
 from saccade.server.transport.kserve import kserve_routes
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.moving import REBALANCE_S, REBALANCING, Rebalancer
@@ -76,6 +77,8 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     metrics.watch(engine)
     metrics.watch_devices(lambda: engine.use)
     metrics.watch_streams(streams)
+    slots = settings.slots * len(engine.devices.members)
+    metrics.set_limits(sessions=settings.sessions, slots=slots)
     shared = Shared(create_store(settings), create_tickets(settings), Alone())
     return assemble(settings, Catalogue(models), engine, streams, metrics, shared)
 
@@ -152,6 +155,10 @@ def assemble(
         shared.part,
     )
     service.fleet = create_fleet(service)
+    metrics.watch_models(catalogue, engine)
+    metrics.draining.set_function(lambda: float(service.draining))
+    if settings.tls_cert is not None:
+        metrics.watch_certificate(settings.tls_cert)
     return service
 
 
@@ -235,13 +242,15 @@ def create_tickets(settings: Settings) -> TicketOffice:
 
 def create_app(service: Service) -> App:
     """Put routes and a guard around a service; the engine starts with the app."""
-    return Guard(
-        create_routes(service),
+    routes = create_routes(service)
+    guarded = Guard(
+        routes,
         service.keys,
         service.tickets,
         service.settings.origins,
         service.metrics.count_refusal,
     )
+    return Measured(guarded, service.metrics.requests, routes.state.templates)
 
 
 @asynccontextmanager
@@ -295,7 +304,10 @@ async def leave_fleet(service: Service) -> None:
 def create_routes(service: Service) -> FastAPI:
     """Put the routes around a service."""
     app = FastAPI(title="Saccade", lifespan=lambda _: running(service))
+    app.state.templates = [getattr(route, "path", "") for route in app.routes]
     for routes in ROUTES:
-        app.include_router(routes(service))
+        router = routes(service)
+        app.include_router(router)
+        app.state.templates += [getattr(route, "path", "") for route in router.routes]
     answer_errors(app, service.metrics.count_refusal)
     return app

@@ -11,14 +11,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+from saccade.server.logs import about
+
 LOG: Final = logging.getLogger(__name__)
 
 PERSISTENT: Final = 3
 """Failures in a row that are no accident any more."""
 LONGEST_PAUSE_S: Final = 60.0
 
-CountFailure = Callable[[str], None]
-"""Receives the name of the work that failed."""
+NoteFailures = Callable[[str, int], None]
+"""Receives the name of some work, and how often it has failed since it succeeded."""
 
 
 class Failing(NamedTuple):
@@ -32,11 +34,12 @@ class Background:
     """The background work of one process, by name.
 
     Args:
-        count_failure: Receives the name of the work at each failure.
+        note_failures: Called at each failure, and with 0 where work succeeds again or
+            is new.
     """
 
-    def __init__(self, count_failure: CountFailure) -> None:
-        self._count_failure = count_failure
+    def __init__(self, note_failures: NoteFailures) -> None:
+        self._note_failures = note_failures
         self._failing: dict[str, Failing] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,6 +63,7 @@ class Background:
                 after each failure, up to a minute.
             work: Does it once.
         """
+        self._note_failures(name, 0)
         self._tasks.append(asyncio.create_task(self._repeat(name, every_s, work)))
 
     def stop(self) -> None:
@@ -88,11 +92,23 @@ class Background:
         times = self._failing[name].times + 1 if name in self._failing else 1
         reason = f"{type(error).__name__}: {error}"
         self._failing[name] = Failing(times, reason)
-        self._count_failure(name)
+        self._note_failures(name, times)
         trace = error if times == 1 else None  # once is enough to find the cause
-        LOG.error("%s failed and is tried again: %s", name, reason, exc_info=trace)
+        LOG.error(
+            "%s failed and is tried again: %s",
+            name,
+            reason,
+            exc_info=trace,
+            extra=about("background_failed", work=name, times=times) | {"kind": name},
+        )
 
     def _succeeded(self, name: str) -> None:
         failing = self._failing.pop(name, None)
         if failing is not None:
-            LOG.warning("%s works again, after %d failures", name, failing.times)
+            self._note_failures(name, 0)
+            LOG.warning(
+                "%s works again, after %d failures",
+                name,
+                failing.times,
+                extra=about("background_recovered", work=name, times=failing.times),
+            )

@@ -3,71 +3,71 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields
-from functools import partial
-from pathlib import Path
-from typing import Any, get_type_hints
 
-from saccade.server.engine.compiled_folder import usable_folder
-from saccade.server.event_loop import run_loop
+from saccade.server.command_line import option_texts, settings_parser
+from saccade.server.configuration import export
+from saccade.server.launching import end_with_lost_device, serve_on
 from saccade.server.listening import CannotListen, listen
-from saccade.server.logs import configure_logs
-from saccade.server.serving import (
-    LOST_STATUS,
-    CannotServe,
-    compile_beside,
-    load_service,
-    run,
-    set_environment,
-    use_devices,
-)
-from saccade.server.settings import Settings, advertised, help_text, option
+from saccade.server.logs import JOURNAL, about, configure_logs, ignore_signals, tell
+from saccade.server.serving import LOST_STATUS, CannotServe
+from saccade.server.settings import Settings, resolve_settings
 from saccade.server.transport.auth import OPERATOR, digest_of, new_key
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Run the server until a stop signal; return the exit status."""
-    arguments = parser().parse_args(argv)
+    parser = settings_parser("saccade serve", serve.__doc__ or "")
+    texts = option_texts(parser.parse_args(argv))
     configure_logs()
     try:
-        settings = Settings.read(os.environ, option_texts(arguments))
+        resolved = resolve_settings(os.environ, texts)
+        settings = Settings(**resolved.values)
+        configure_logs(settings.log_choices)
     except ValueError as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return 2
+    if resolved.file is not None:
+        named = about("settings_file")
+        JOURNAL.info("has settings from %s", resolved.file, extra=named)
+    ignore_signals()  # until there is an event loop
     started_s = time.perf_counter()
+    if settings.ray:
+        export(resolved, texts, os.environ)
+        return serve_by_ray(settings, started_s)
     try:
         with ExitStack() as stack:
             listening = listen(settings.host, settings.port)
             sockets = [stack.enter_context(each) for each in listening]
-            settings = use_devices(settings, os.environ)
-            settings = advertised(settings, sockets[0].getsockname()[1])
-            folder = stack.enter_context(usable_folder(settings.compiled))
-            set_environment(folder)
-            if settings.workers:
-                from saccade.server.workers.supervisor import supervise
-
-                return run_loop(supervise(settings, sockets, folder, started_s))
-            compiler = compile_beside(settings, stack)
-            load = partial(load_service, settings, folder, compiler)
-            status = run_loop(run(settings, sockets, load, started_s))
+            status = serve_on(settings, sockets, started_s)
     except (CannotListen, CannotServe) as error:
-        sys.stderr.write(f"saccade serve: {error}\n")
+        tell("cannot_serve", str(error), logging.ERROR)
         return error.status if isinstance(error, CannotServe) else 1
     if status == LOST_STATUS:
         end_with_lost_device()
     return status
 
 
-def end_with_lost_device() -> None:
-    """End at once: JAX would wait for the device as it leaves."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(LOST_STATUS)
+def serve_by_ray(settings: Settings, started_s: float) -> int:
+    """Run replicas until a stop signal; return the exit status.
+
+    Args:
+        settings: As they were read.
+        started_s: When the start began, by `time.perf_counter`.
+    """
+    from saccade.server.ray_serve.errors import RayServeError
+    from saccade.server.ray_serve.local import serve_with_ray
+
+    try:
+        return serve_with_ray(settings, started_s)
+    except (CannotListen, RayServeError, ValueError) as error:
+        tell("cannot_serve", str(error), logging.ERROR)
+        return 2 if isinstance(error, ValueError) else 1
 
 
 def key(argv: Sequence[str] | None = None) -> int:
@@ -87,28 +87,3 @@ def key(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{name}:{digest_of(secret)}{role}\n")
     sys.stderr.write(f"the key, shown only now (SACCADE_KEY): {secret}\n")
     return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line, with an option for each setting."""
-    result = argparse.ArgumentParser(prog="saccade serve", description=serve.__doc__)
-    types = get_type_hints(Settings)
-    for item in fields(Settings):
-        kind = types[item.name]
-        options: dict[str, Any] = {}
-        if kind is bool:
-            options = {"action": "store_const", "const": "true"}
-        elif kind == tuple[Path, ...]:
-            options = {"action": "append"}
-        if item.metadata["option"]:
-            options |= {"dest": item.name, "help": help_text(item, kind)}
-            result.add_argument(option(item), **options)
-    return result
-
-
-def option_texts(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Return each option's text as its environment variable would hold it."""
-    return {
-        name: ",".join(value) if isinstance(value, list) else value
-        for name, value in vars(arguments).items()
-    }

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from saccade.model.config import ModelConfig
-from saccade.server.settings import Settings, Shape
+from saccade.server.setting_values import Shape
+from saccade.server.settings import Settings
 
 FLOAT: Final = 4
 LIVE_ARRAYS: Final = 8
@@ -31,7 +32,7 @@ def needed_bytes(settings: Settings) -> int:
     """
     slots = settings.slots
     needed = 0
-    for config in _configs(settings.folders):
+    for config in served_configs(settings.folders):
         kept = weights_bytes(config) + 2 * pool_bytes(config, slots)
         needed += VERSIONS * kept + call_bytes(config, settings.buckets)
     return max(LEAST_BYTES, LEAST_BYTES // 2 + needed)
@@ -74,7 +75,11 @@ def call_bytes(config: ModelConfig, buckets: Iterable[Shape] | None) -> int:
     return FLOAT * LIVE_ARRAYS * events * widest
 
 
-def _configs(folders: Iterable[Path]) -> Iterable[ModelConfig]:
+def served_configs(folders: Iterable[Path]) -> Iterable[ModelConfig]:
+    """Yield the networks of checkpoints, by their manifests alone.
+
+    A checkpoint that cannot be read is left out.
+    """
     for folder in folders:
         try:
             manifest = json.loads((folder / "manifest.json").read_text())

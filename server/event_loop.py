@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -27,6 +28,17 @@ def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
     sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         return runner.run(main)
+
+
+def freeze_start() -> None:
+    """Leave out all objects of the start when garbage is collected from now on.
+
+    A server's modules and models are a quarter of a million objects. A collection that
+    looks at all of them holds Python's lock for 0.2 s and more, in which no frame is
+    read and no score is sent; one that looks at the sessions' alone takes microseconds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import Final, Self, TextIO
+from collections.abc import Callable
+from typing import Final, Self, TextIO, TypeAlias
 
 ERASE_LINE: Final = "\r\x1b[K"
 
@@ -43,3 +44,30 @@ class ProgressLine:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+class ProgressLog:
+    """Gives each stage of a start to the log.
+
+    Args:
+        write: Takes a stage.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave what is logged."""
+
+    def show(self, stage: str, detail: str = "") -> None:
+        """Log a stage, once."""
+        if stage != self._shown:
+            self._shown = stage
+            self._write(stage)
+
+
+Progress: TypeAlias = ProgressLine | ProgressLog

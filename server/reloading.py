@@ -20,12 +20,13 @@ from saccade.server.engine.engine import Engine
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.loading import load_model
 from saccade.server.engine.model_registry import Catalogue, ServedModel
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 RELOADING: Final = "the look for new versions of the models"
 
-Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
-"""Each file of a folder: its path, when it was written (ns), its bytes."""
+Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""Each file of a folder: its path, its inode, when it was written (ns), its bytes."""
 
 
 class ReloadObserver(Protocol):
@@ -114,7 +115,8 @@ class Reloading:
                 return
             await self._promote(model)
         except (CheckpointError, EngineError, WrongName) as error:
-            LOG.error("%s is not reloaded: %s", folder, error)
+            facts = about("not_reloaded", model=name, folder=str(folder))
+            LOG.error("%s is not reloaded: %s", folder, error, extra=facts)
             self._observer.not_reloaded(name)
         except BaseException:
             del self._served[folder]  # nothing is known of the version: look again
@@ -127,7 +129,12 @@ class Reloading:
             await asyncio.to_thread(self._engine.load, model.servable)
         self._catalogue.promote(known or model)
         self._observer.reloaded(model.name)
-        LOG.warning("new sessions of %r get version %s", model.name, model.key)
+        LOG.warning(
+            "new sessions of %r get version %s",
+            model.name,
+            model.key,
+            extra=about("reloaded", model=model.name, version=model.key),
+        )
 
     def _retire(self, now_s: float) -> None:
         for model in self._catalogue.older:
@@ -137,7 +144,11 @@ class Reloading:
                 self._catalogue.drop(model)
                 self._engine.unload(model.key)
                 del self._last_used_s[model.key]
-                LOG.warning("%s has no sessions any more and is unloaded", model.key)
+                LOG.warning(
+                    "%s has no sessions any more and is unloaded",
+                    model.key,
+                    extra=about("unloaded", model=model.name, version=model.key),
+                )
 
 
 class WrongName(Exception):
@@ -152,12 +163,14 @@ class WrongName(Exception):
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Return the paths, times and sizes of a folder's files; nothing without folder.
+    """Return paths, inodes, times, sizes of a folder's files; nothing without folder.
+
+    A link may have been set to another folder whose files are as old and as large.
 
     Raises:
         OSError: The folder cannot be looked at now.
     """
-    stamps: list[tuple[str, int, int]] = []
+    stamps: list[tuple[str, int, int, int]] = []
     try:
         with os.scandir(folder) as entries:
             paths = sorted(Path(entry.path) for entry in entries)
@@ -170,7 +183,8 @@ def stamp_of(folder: Path) -> Stamp:
             continue
         if S_ISDIR(status.st_mode):
             stamps += stamp_of(path)
-        stamps.append((str(path), status.st_mtime_ns, status.st_size))
+        facts = status.st_ino, status.st_mtime_ns, status.st_size
+        stamps.append((str(path), *facts))
     return tuple(stamps)
 
 

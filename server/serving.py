@@ -13,6 +13,7 @@ from asyncio import Task
 from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,8 +23,9 @@ from saccade.server.device_memory import needed_bytes
 from saccade.server.devices import NoDevice, choose, variables
 from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
-from saccade.server.logs import JOURNAL
-from saccade.server.progress import ProgressLine
+from saccade.server.event_loop import freeze_start
+from saccade.server.logs import JOURNAL, about, logs_json, tell, toggle_level
+from saccade.server.progress import Progress, ProgressLine, ProgressLog
 from saccade.server.settings import Settings
 from saccade.server.starting import Starting
 from saccade.server.transport.coalescing import CoalescingProtocol
@@ -90,7 +92,13 @@ def use_devices(settings: Settings, environment: MutableMapping[str, str]) -> Se
         raise CannotServe(str(error), NO_DEVICE_STATUS) from error
     environment.update(variables(choice, environment, needed_bytes(settings)))
     level = logging.WARNING if choice.warning else logging.INFO
-    JOURNAL.log(level, "runs the models on %s: %s", choice.devices, choice.reason)
+    JOURNAL.log(
+        level,
+        "runs the models on %s: %s",
+        choice.devices,
+        choice.reason,
+        extra=about("device", devices=str(choice.devices)),
+    )
     return replace(settings, device=choice.devices)
 
 
@@ -177,6 +185,7 @@ async def run(
         CannotServe: The service cannot be loaded.
     """
     front = Starting()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_level)
     server = uvicorn.Server(configuration(front, settings))
     serving = asyncio.create_task(server.serve(sockets))
     loading = asyncio.create_task(asyncio.to_thread(load))
@@ -193,13 +202,20 @@ async def run(
         await serving
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
-    JOURNAL.info("has stopped")
+    JOURNAL.info("has stopped", extra=about("stopped"))
     return LOST_STATUS if lost else 0
+
+
+def progress() -> Progress:
+    """Return what shows the start's stages: a line on the terminal, or in the log."""
+    if logs_json():
+        return ProgressLog(partial(tell, "loading"))
+    return ProgressLine(sys.stderr)
 
 
 async def show_loading(serving: Task[None], loading: Task[Service]) -> None:
     """Wait until the service is loaded, or a signal ends the server before."""
-    with ProgressLine(sys.stderr) as line:
+    with progress() as line:
         line.show("loading the models")
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
 
@@ -251,7 +267,10 @@ def stop_on_loss(server: uvicorn.Server, service: Service) -> Task[None]:
 
     async def stop() -> None:
         await lost.wait()
-        JOURNAL.error("stops: the device is lost; another process is to take over")
+        JOURNAL.error(
+            "stops: the device is lost; another process is to take over",
+            extra=about("stopping"),
+        )
         try:
             await service.leave_device()
         finally:
@@ -285,15 +304,16 @@ async def announce(server: uvicorn.Server, service: Service, started_s: float) -
     await until(lambda: server.started)
     await show_progress(lambda: service.engine.health)
     if service.engine.health.failed:
-        sys.stderr.write(f"saccade serve: {service.engine.health.reason}\n")
+        tell("cannot_serve", service.engine.health.reason, logging.ERROR)
         return
+    freeze_start()
     address = url(server.servers[0].sockets[0], tls=server.config.is_ssl)
     say_ready(service.catalogue.current, address, started_s)
 
 
 async def show_progress(health: Callable[[], Health]) -> None:
     """Show what is being compiled until all is, or a model is lost."""
-    with ProgressLine(sys.stderr) as line:
+    with progress() as line:
         while not ((now := health()).ready or now.failed):
             model, part = now.compiling
             if model:
@@ -308,7 +328,8 @@ def say_ready(models: Iterable[str], address: str, started_s: float) -> None:
         f"Saccade serves {names} on {address} (ready in {seconds:.1f} s)\n"
     )
     sys.stdout.flush()
-    JOURNAL.info("serves %s on %s", names, address)
+    facts = about("ready", models=names, address=address, seconds=seconds)
+    JOURNAL.info("serves %s on %s", names, address, extra=facts)
 
 
 async def stop_on_signal(server: uvicorn.Server, loading: Task[Service]) -> None:
@@ -322,7 +343,7 @@ async def stop_on_signal(server: uvicorn.Server, loading: Task[Service]) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
     await signals.get()
-    JOURNAL.info("stops: a signal came")
+    JOURNAL.info("stops: a signal came", extra=about("stopping"))
     if not loading.done():
         server.should_exit = True
         return

@@ -1,7 +1,8 @@
-"""The server's settings, read from command-line options and environment variables.
+"""The server's settings: what there is to choose, and what fits together.
 
 A setting's type, default, range and help text stand at its field of `Settings`. The
-options of `saccade serve` and the variables `SACCADE_<NAME>` follow from the fields.
+options of `saccade serve`, the variables `SACCADE_<NAME>` and the keys of a file of
+settings follow from the fields.
 """
 
 # ruff: noqa: RUF009 `setting` is `dataclasses.field`
@@ -12,32 +13,27 @@ import math
 import os
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import (
-    Any,
-    Final,
-    Literal,
-    Self,
-    TypeAlias,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Final, Literal, Self, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from saccade.checkpoints import released
-from saccade.server.devices import AUTO, Devices, parse_devices
+from saccade.server.configuration import Resolved, resolve
+from saccade.server.devices import AUTO, Devices
+from saccade.server.logs import LogChoices, LogFormat, LogLevel
+from saccade.server.setting_values import (
+    ReplicaBounds,
+    Shape,
+    check_value,
+    setting,
+)
 
-PREFIX: Final = "SACCADE_"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
 """Hosts that stand for every address of the machine."""
 
 MatmulPrecision = Literal["float32", "tf32", "bfloat16"]
-
-Shape: TypeAlias = tuple[int, int]
-"""Rows and ticks of one compiled call."""
 
 
 def cache_folder() -> Path:
@@ -50,29 +46,6 @@ def state_folder() -> Path:
     """Return the folder of what must outlive a Saccade process, for this user."""
     root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(root) / "saccade"
-
-
-def setting(
-    default: Any,
-    help: str,
-    range: str = "",
-    *,
-    secret: bool = False,
-    option: bool = True,
-) -> Any:
-    """Declare a field of `Settings`.
-
-    Args:
-        default: The value, or a function that returns it.
-        help: What the setting is for, as `--help` prints it.
-        range: The numbers that pass, as `> 0`, `>= 256` or `in 0..65535`.
-        secret: Whether the value may hold a password, which `repr` leaves out.
-        option: Whether `saccade serve` has an option for the setting.
-    """
-    source: dict[str, Any]
-    source = {"default_factory" if callable(default) else "default": default}
-    metadata = {"help": help, "range": range, "option": option}
-    return field(**source, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -174,7 +147,9 @@ class Settings:
     key_bytes_per_s: float = setting(
         math.inf, "bytes a second that may come in with one key", ">= 4096"
     )
-    drain_s: float = setting(5.0, "seconds that sessions may go on after a stop signal")
+    drain_s: float = setting(
+        5.0, "seconds that sessions may go on after a stop signal", ">= 0"
+    )
     store: Literal["sqlite", "memory", "redis"] = setting(
         "sqlite", "where sessions without a client are kept"
     )
@@ -193,6 +168,14 @@ class Settings:
         "redis store: https://host:port (default: host and port, if others reach them)",
     )
     replica: str = setting("", "this server's name among them (default: a random one)")
+    ray: bool = setting(
+        default=False,
+        help="have Ray Serve run replicas on this machine, which share a Redis; host "
+        "and port are where sessions are placed",
+    )
+    replicas: ReplicaBounds = setting(
+        lambda: ReplicaBounds(1, 1), "replicas of --ray, as 3, or as 1-4 by their load"
+    )
     rebalance: int = setting(
         4, "sessions that move at a time to emptier servers; 0: none", ">= 0"
     )
@@ -224,7 +207,7 @@ class Settings:
         ">= 0",
     )
     reload_s: float = setting(
-        2.0, "seconds between two looks at the checkpoints; 0: never"
+        2.0, "seconds between two looks at the checkpoints; 0: never", ">= 0"
     )
     execution: Literal["fastest", "xla"] = setting(
         "fastest", "what runs the models; fastest is native code on a CPU"
@@ -237,16 +220,17 @@ class Settings:
     compiled: Path = setting(
         cache_folder, "folder that keeps what is compiled for the next start"
     )
+    log_format: LogFormat = setting(
+        "human", "how the log is written: lines for people, or JSON objects, one a line"
+    )
+    log_level: LogLevel = setting(
+        "info", "what the log says at least; SIGUSR1 changes to debug, and back"
+    )
 
     def __post_init__(self) -> None:
         types = get_type_hints(Settings)
         for item in fields(self):
-            value = getattr(self, item.name)
-            _check_range(item.name, value, item.metadata["range"])
-            choices = choices_of(types[item.name])
-            if choices and value not in choices:
-                known = ", ".join(choices)
-                raise ValueError(f"{item.name} {value!r} is not one of {known}")
+            check_value(item, types[item.name], getattr(self, item.name))
         if self.workers > self.slots:
             raise ValueError(f"{self.workers} workers cannot share {self.slots} slots")
         if self.buckets == ():
@@ -270,6 +254,11 @@ class Settings:
         return {name: precision for name, _, precision in parts}
 
     @property
+    def log_choices(self) -> LogChoices:
+        """What the settings say of the log."""
+        return LogChoices(self.log_format, self.log_level, self.replica)
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of the checkpoints: the released ones where none is named."""
         return self.models or tuple(released())
@@ -278,20 +267,27 @@ class Settings:
     def read(
         cls, environment: Mapping[str, str], options: Mapping[str, str | None]
     ) -> Self:
-        """Read the environment's variables, then the command line's options.
+        """Read the command line's options, the environment's variables and the file.
 
         Raises:
             ValueError: A value cannot be read or is out of range; names it.
         """
-        values: dict[str, Any] = {}
-        types = get_type_hints(cls)
-        for item in fields(cls):
-            text = options.get(item.name)
-            if text is None:
-                text = environment.get(variable(item))
-            if text is not None:
-                values[item.name] = _parse(item, types[item.name], text)
-        return cls(**values)
+        return cls(**resolve_settings(environment, options).values)
+
+
+def resolve_settings(
+    environment: Mapping[str, str], options: Mapping[str, str | None]
+) -> Resolved:
+    """Find the values of all settings; whether they fit together, `Settings` checks.
+
+    Args:
+        environment: The process's variables.
+        options: The options' texts by the names of the settings, and `config`.
+
+    Raises:
+        ConfigurationError: The file or a value cannot be read, or is out of range.
+    """
+    return resolve(fields(Settings), get_type_hints(Settings), environment, options)
 
 
 def in_fleet(settings: Settings) -> bool:
@@ -318,51 +314,12 @@ def advertised(settings: Settings, port: int) -> Settings:
     return replace(settings, advertise=address.rstrip("/"), replica=name)
 
 
-def choices_of(kind: Any) -> tuple[str, ...]:
-    """Return the values of a `Literal` type; empty for another type."""
-    return get_args(kind) if get_origin(kind) is Literal else ()
-
-
-def option(item: Field[Any]) -> str:
-    """Return a setting's command-line option; `--model` is given once a model."""
-    name = "model" if item.name == "models" else item.name
-    return f"--{name.replace('_', '-')}"
-
-
-def variable(item: Field[Any]) -> str:
-    """Return a setting's environment variable."""
-    return PREFIX + item.name.upper()
-
-
-def help_text(item: Field[Any], kind: Any) -> str:
-    """Return a setting's help text with its choices or range, and its default."""
-    made = item.default_factory
-    default = item.default if made is MISSING else made()
-    notes = [", ".join(choices_of(kind)) or item.metadata["range"]]
-    if default not in {None, False, ()}:
-        notes.append(f"default {_text_of(default)}")
-    text, shown = item.metadata["help"], "; ".join(filter(None, notes))
-    return f"{text} ({shown})" if shown else f"{text}"
-
-
 def is_loopback(host: str) -> bool:
     """Return whether an address is reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _check_range(name: str, number: Any, range: str) -> None:
-    """Raise ValueError unless a number is in its setting's range; NaN never is."""
-    sign, _, bounds = range.partition(" ")
-    low, _, high = bounds.partition("..")
-    if sign == "in" and not int(low) <= number <= int(high):
-        raise ValueError(f"{name} {number} is not {range}")
-    if (sign == ">" and not number > int(low)) or (
-        sign == ">=" and not number >= int(low)
-    ):
-        raise ValueError(f"{name} is {number}; it must be {range}")
 
 
 def _check_address(name: str, address: str) -> None:
@@ -398,53 +355,3 @@ def _check_tls(settings: Settings) -> None:
         files = f"{cert} and {key}" if key else f"{cert}"
         reason = getattr(error, "reason", None) or error
         raise ValueError(f"cannot use the certificate in {files}: {reason}") from None
-
-
-def _text_of(default: Any) -> str:
-    """Write a default as `--help` shows it."""
-    if isinstance(default, float):
-        return f"{default:g}" if math.isfinite(default) else "no limit"
-    return str(default)
-
-
-def parse_buckets(text: str) -> tuple[Shape, ...]:
-    """Read `8x4,64x1` as 8 rows by 4 ticks and 64 rows by one."""
-    pairs = [part.strip().split("x") for part in text.split(",") if part.strip()]
-    if any(len(pair) != 2 or int(pair[0]) < 1 or int(pair[1]) < 1 for pair in pairs):
-        raise ValueError("a bucket is ROWSxTICKS, both at least 1")
-    return tuple((int(rows), int(ticks)) for rows, ticks in pairs)
-
-
-def _parse_paths(text: str) -> tuple[Path, ...]:
-    return tuple(Path(part) for part in text.split(",") if part)
-
-
-def _parse_words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _parse_flag(text: str) -> bool:
-    flags = dict.fromkeys(("1", "true", "yes"), True)
-    flags |= dict.fromkeys(("0", "false", "no"), False)
-    if text.lower() not in flags:
-        raise ValueError("a flag is true or false")
-    return flags[text.lower()]
-
-
-_PARSERS: Final[dict[Any, Callable[[str], Any]]] = {
-    bool: _parse_flag,
-    Path | None: Path,
-    Devices: parse_devices,
-    tuple[str, ...]: _parse_words,
-    tuple[Path, ...]: _parse_paths,
-    tuple[Shape, ...] | None: parse_buckets,
-}
-"""By a setting's type, how its text is read; another type reads its own text."""
-
-
-def _parse(item: Field[Any], kind: Any, text: str) -> Any:
-    parse = str if choices_of(kind) else _PARSERS.get(kind, kind)
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise ValueError(f"{variable(item)} or {option(item)}: {error}") from None

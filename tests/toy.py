@@ -126,6 +126,7 @@ class Recorder:
         self.batches: list[Batch] = []
         self.deliveries = 0
         self.failed_models: list[str] = []
+        self.refused_models: list[str] = []
         self.changed = threading.Condition()
 
     def deliver(self, outputs: list[DeviceOutput]) -> None:
@@ -136,6 +137,9 @@ class Recorder:
 
     def compiled(self, model: str, seconds: float) -> None:
         pass
+
+    def canary_missed(self, model: str) -> None:
+        self.refused_models.append(model)
 
     def failed(self, model: str) -> None:
         self.failed_models.append(model)

@@ -74,6 +74,9 @@ class Batches:
     def compiled(self, model: str, seconds: float) -> None:
         """Do nothing."""
 
+    def canary_missed(self, model: str) -> None:
+        """Do nothing: the model is refused, which ends the benchmark."""
+
     def failed(self, model: str) -> None:
         """Do nothing: the sessions end with an error, which is raised."""
 

@@ -8,7 +8,7 @@ import { ConnectionLost, RequestRefused, SaccadeError, ServerUnavailable, Server
  *
  * @typedef {object} Access
  * @property {string} [key]  an API key; a ticket is fetched with it for every connection
- * @property {() => Promise<string>} [getTicket]  fetches a ticket elsewhere, in place of `key`
+ * @property {() => Promise<string>} [getTicket]  fetches a ticket elsewhere, in place of `key`; called for each placement and for each connection
  * @property {AbortSignal} [signal]  ends what waits
  * @property {boolean} [placement]  false: dial the address as it is, and ask no fleet
  * @property {typeof globalThis.WebSocket} [WebSocket]  where there is no global one (Node 20)

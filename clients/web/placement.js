@@ -41,10 +41,12 @@ export class Finder {
   }
 
   /** @param {string | URL} url */
-  #ask(url) {
+  async #ask(url) {
+    const { key, getTicket } = this.access;
+    const query = getTicket ? `?ticket=${encodeURIComponent(await getTicket())}` : "";
     const body = JSON.stringify({ model: this.model, unreachable: this.#unreachable });
     const headers = { "Content-Type": "application/json" };
-    return request(url, "v1/sessions", { key: this.access.key, signal: AbortSignal.timeout(ANSWER_MS), method: "POST", body, headers });
+    return request(url, `v1/sessions${query}`, { key: getTicket ? undefined : key, signal: AbortSignal.timeout(ANSWER_MS), method: "POST", body, headers });
   }
 
   /** @param {{url: string, replica: string | null, others: string[]}} answer */

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from saccade.server.logs import about
+
 LOG: Final = logging.getLogger(__name__)
 
 
@@ -30,6 +32,7 @@ def usable_folder(folder: Path) -> Iterator[Path]:
             "next start; name another folder with --compiled",
             folder,
             error.strerror,
+            extra=about("not_kept", folder=str(folder)),
         )
         with tempfile.TemporaryDirectory(prefix="saccade-compiled-") as copy:
             if folder.is_dir():

@@ -29,6 +29,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.errors import (
+    CanaryMismatch,
     DeviceLost,
     EngineError,
     EngineFailed,
@@ -45,7 +46,9 @@ from saccade.server.engine.outputs import (
     StreamFailed,
 )
 from saccade.server.engine.pool import InFlight, Pool, pages_of, read_scores
+from saccade.server.engine.recompiles import Recompiles
 from saccade.server.engine.ticks import TickArena
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -91,6 +94,8 @@ class Device:
     Attributes:
         on_lost: Called once the process cannot use the device any more, on the device
             thread and before the sessions fail.
+        busy_s: Time in steps, all of which had work.
+        recompiles: Counts what the thread compiles once it serves.
     """
 
     def __init__(
@@ -111,6 +116,8 @@ class Device:
         self._outputs: dict[int, list[DeviceOutput]] = {}
         self._restarts = RestartLimiter()
         self._began_s: float | None = None
+        self.busy_s = 0.0
+        self.recompiles = Recompiles()
         self.on_lost: Callable[[], None] = _ignore
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
@@ -177,11 +184,12 @@ class Device:
         try:
             with self._compiling:
                 self._prepare_all()
+            self.recompiles.begin()
             flight: InFlight | None = None
             while self._take_work(idle=flight is None):
                 flight = self._step(flight)
         except Exception as error:
-            LOG.exception("the device thread ends")
+            LOG.exception("the device thread ends", extra=about("device_ended"))
             if isinstance(error, DeviceLost):
                 self.on_lost()
             for name in self.pools:
@@ -194,7 +202,7 @@ class Device:
         The results come first where the device has finished: then nothing is gained
         by packing first, and their sessions would wait for it.
         """
-        self._began_s = time.monotonic()
+        self._began_s = began_s = time.monotonic()
         self._begin_exports()
         done = flight is not None and flight.done
         if flight is not None and done:
@@ -206,6 +214,7 @@ class Device:
         self._read_exports()
         self._deliver()
         self._began_s = None
+        self.busy_s += time.monotonic() - began_s
         return launched
 
     def _prepare_all(self) -> None:
@@ -223,6 +232,7 @@ class Device:
             return
         except Exception as error:
             _raise_if_lost(error)
+            self._note_canary(name, error)
             self._fail(name, error)
             return
         self._observer.compiled(name, seconds)
@@ -379,7 +389,8 @@ class Device:
             DeviceLost: No restart could help.
         """
         _raise_if_lost(error)
-        LOG.error("model %r failed: %s", model, error, exc_info=error)
+        facts = about("model_failed", model=model)
+        LOG.error("model %r failed: %s", model, error, exc_info=error, extra=facts)
         self._observer.failed(model)
         lost = self.pools[model].evict_all() if model in self.pools else []
         if not self._restart(model):
@@ -391,21 +402,29 @@ class Device:
         """Make a pool's rows anew; return whether that succeeded."""
         if model not in self.pools:
             return False
+        lost = about("model_lost", model=model)
         if not self._restarts.allow(model, time.monotonic()):
-            LOG.error("model %r fails too often: it is given up", model)
+            LOG.error("model %r fails too often: it is given up", model, extra=lost)
             return False
         try:
             self.pools[model].restart()
         except Exception as error:
             _raise_if_lost(error)
-            LOG.exception("model %r cannot be brought back", model)
+            self._note_canary(model, error)
+            LOG.exception("model %r cannot be brought back", model, extra=lost)
             return False
-        LOG.warning("model %r is back; its sessions may be resumed", model)
+        facts = about("model_recovered", model=model)
+        LOG.warning("model %r is back; its sessions may be resumed", model, extra=facts)
         return True
+
+    def _note_canary(self, model: str, error: Exception) -> None:
+        if isinstance(error, CanaryMismatch):
+            self._observer.canary_missed(model)
 
     def _fail(self, model: str, error: Exception) -> None:
         """Give a model up for good, and end every session on it."""
-        LOG.error("model %r is lost: %s", model, error, exc_info=error)
+        facts = about("model_lost", model=model)
+        LOG.error("model %r is lost: %s", model, error, exc_info=error, extra=facts)
         self._status.fail(model, _typed(error))
         lost = self.pools[model].evict_all()
         for port, lease in lost:

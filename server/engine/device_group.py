@@ -47,6 +47,10 @@ class DeviceCounter:
         """Pass on."""
         self._observer.compiled(model, seconds)
 
+    def canary_missed(self, model: str) -> None:
+        """Pass on."""
+        self._observer.canary_missed(model)
+
     def failed(self, model: str) -> None:
         """Count a failure of a model's pool."""
         self.failures += 1
@@ -92,6 +96,8 @@ class Member(NamedTuple):
             count.failures,
             sum(pool.slots_used for pool in pools),
             sum(pool.ticks_waiting for pool in pools),
+            self.device.busy_s,
+            self.device.recompiles.count,
         )
 
 

@@ -19,7 +19,11 @@ from saccade.server.engine.device_group import (
     DeviceGroup,
     Member,
 )
-from saccade.server.engine.errors import AlreadyServed, UnknownServable
+from saccade.server.engine.errors import (
+    AlreadyServed,
+    CanaryMismatch,
+    UnknownServable,
+)
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.model_registry import Servable
@@ -27,6 +31,7 @@ from saccade.server.engine.outputs import Deliver, DeviceUse, Observer
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.ticks import TickArena
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 OWN_PORT: Final = 0
@@ -184,12 +189,19 @@ class Engine:
         named, key = self._named[index], servable.key
         pool = self._new_pool(_placed(servable, named.device, serving=True))
         try:
-            seconds = pool.prepare(lambda what: LOG.info("loading %r: %s", key, what))
+            seconds = pool.prepare(partial(_log_progress, key))
         except Exception as error:
             self.devices.members[index].device.lose(error)
+            if isinstance(error, CanaryMismatch):
+                self._observer.canary_missed(key)
             raise
         self._observer.compiled(key, seconds)
         return pool
+
+
+def _log_progress(model: str, what: str) -> None:
+    facts = about("model_prepared", model=model)
+    LOG.debug("%s is prepared: %s", model, what, extra=facts)
 
 
 def _placed(servable: Servable, device: Any, *, serving: bool = False) -> Servable:

@@ -33,12 +33,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 NONE: Final = -1
 """The index of no slot and of no node."""
 
 FIRST, LAST, SLOTS, TICKS = range(4)
 """Places in a scheduler's `marks`: the line's ends, its slots and its ticks."""
+
+LAUNCH, PADDING = range(2)
+"""Places in a scheduler's `costs`: of a call, and of a tick without work in it."""
 
 FREE, UNUSED = range(2)
 """Places in the `marks` of page queues: the first free node, and the first new one."""
@@ -318,35 +322,41 @@ def take_ticks(
             marks[SLOTS] -= 1
 
 
-@_compiled("l1", "i1", "i1", "l2", "d", "i1!", "i1!")
+@_compiled("l1", "i1", "i1", "l2", "d1", "l", "i1!", "i1!")
 def choose_bucket(
     marks: Longs,
     waiting: Ints,
     after: Ints,
     buckets: Longs,
-    launch_cost: float,
+    costs: Doubles,
+    turn: int,
     slots: Ints,
     counts: Ints,
 ) -> int:
     """Choose the bucket with most real work per cost; write its slots and counts.
 
-    The candidates are prefixes of the line. Among equals the one with more work wins,
-    then the first.
+    The candidates are prefixes of the line, whose slots move by at most `turn` ticks
+    while others wait behind them. Among equals the one with more work wins, then the
+    first.
     """
     front, slot = 0, marks[FIRST]
     while slot != NONE and front < len(slots):
         slots[front], counts[front] = slot, waiting[slot]
         front += 1
         slot = after[slot]
-    best, best_rate, best_work = 0, -1.0, 0
+    best, best_rate, best_work, best_most = 0, -1.0, 0, 0
     for b in range(len(buckets)):
-        rows, ticks = buckets[b, 0], buckets[b, 1]
+        rows, most = buckets[b, 0], buckets[b, 1]
+        padded = rows * most
+        if marks[SLOTS] > rows:
+            most = min(most, turn)
         work = 0
         for i in range(min(front, rows)):
-            work += min(counts[i], ticks)
-        rate = work / (rows * ticks + launch_cost)
+            work += min(counts[i], most)
+        cost = costs[LAUNCH] + work + costs[PADDING] * (padded - work)
+        rate = work / cost
         if rate > best_rate or (rate == best_rate and work > best_work):
-            best, best_rate, best_work = b, rate, work
+            best, best_rate, best_work, best_most = b, rate, work, most
     for i in range(min(front, buckets[best, 0])):
-        counts[i] = min(counts[i], buckets[best, 1])
+        counts[i] = min(counts[i], best_most)
     return best

@@ -22,6 +22,7 @@ from saccade.model.precision import SERVING_PRECISIONS
 from saccade.server.engine.backend_choice import kept_ratio
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.native_code import NativeCompiler, mark_compiled
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 VERSION_DIGITS: Final = 12
@@ -100,8 +101,12 @@ def load_model(
         if chosen.prepare
         else None,
         matmul_precision=precision,
+        padding_cost=0.0 if chosen.skips_padding else 1.0,
     )
-    LOG.info("%s: executed as %s, %s", servable.key, chosen.name, precision)
+    facts = about("model_prepared", model=servable.key, backend=chosen.name)
+    LOG.debug(
+        "%s: executed as %s, %s", servable.key, chosen.name, precision, extra=facts
+    )
     return ServedModel(
         servable=servable,
         labels=tuple(manifest.labels),
@@ -128,7 +133,8 @@ def _faster(
     ratio = None if kept is None else kept_ratio(config, kept)
     if ratio is None or ratio >= 1.0:
         return chosen, ratio is not None
-    LOG.info("XLA is %.1f times faster here than native code", 1 / ratio)
+    facts = about("model_prepared")
+    LOG.debug("XLA is %.1f times faster here than native code", 1 / ratio, extra=facts)
     return xla(config, weights), True
 
 

@@ -21,6 +21,7 @@ from saccade.server.engine.native_code import (
     end_with_parent,
     start_python,
 )
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 LOWEST_PRIORITY: Final = 19
@@ -43,7 +44,10 @@ def measure_beside(models: Sequence[ServedModel], kept: Path) -> None:
 def _wait(process: Popen[bytes]) -> None:
     with process:
         if process.wait():
-            LOG.info("which backend is faster could not be measured")
+            LOG.info(
+                "which backend is faster could not be measured",
+                extra=about("not_kept"),
+            )
 
 
 def measure_into(kept: str, *folders: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.events.sensor import Sensor
-from saccade.model.tokens import TimestepConvention, Tokenization, Tokenizer
+from saccade.model.tokens import TimestepConvention, Tokenization
 
 PyTree: TypeAlias = Any
 """Arrays nested in tuples, dicts and dataclasses that JAX can flatten."""
@@ -58,6 +58,8 @@ class Servable(NamedTuple):
             multiply in, by which the canary's error is judged.
         device: The device that runs it, as JAX has it; None: JAX's first.
         compiler_options: XLA's, by name, where they differ from its own.
+        padding_cost: What a tick of a call costs that no session needs, by one that a
+            session needs.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Servable(NamedTuple):
     matmul_precision: str = "float32"
     device: Any = None
     compiler_options: dict[str, Any] | None = None
+    padding_cost: float = 1.0
 
     @property
     def key(self) -> str:
@@ -125,10 +128,6 @@ class ServedModel:
     def sensor(self) -> Sensor:
         """The geometry that its events must have."""
         return self.tokenization.sensor
-
-    def new_tokenizer(self) -> Tokenizer:
-        """Return a tokenizer for one stream."""
-        return Tokenizer(self.tokenization, self.timestep)
 
 
 class Catalogue:

@@ -38,6 +38,17 @@ class TickScores(NamedTuple):
     finite: bool = True
 
 
+def rows_of(
+    scores: TickScores, chosen: npt.NDArray[np.int64], labels: Sequence[str]
+) -> list[tuple[int, list[float], str, float]]:
+    """Return some ticks' timestamp, logits, top label and its probability, in order."""
+    whole = len(chosen) == len(scores.t_us)
+    columns = (scores.t_us, scores.logits, scores.top, scores.confidence)
+    lists = [(part if whole else part[chosen]).tolist() for part in columns]
+    lists[2] = [labels[top] for top in lists[2]]
+    return [*zip(*lists, strict=True)]
+
+
 class StreamFailed(NamedTuple):
     """The end of a session that the engine cannot serve any more."""
 
@@ -117,6 +128,8 @@ class DeviceUse(NamedTuple):
         failures: Times that a model's sessions were lost on it.
         slots_used: Slots that sessions hold, of all models.
         ticks_waiting: Whole ticks that wait.
+        busy_s: Time in steps that had work, added up.
+        recompiles: Programs compiled after its models were ready.
     """
 
     name: str
@@ -126,6 +139,8 @@ class DeviceUse(NamedTuple):
     failures: int
     slots_used: int
     ticks_waiting: int
+    busy_s: float
+    recompiles: int
 
 
 class Observer(Protocol):
@@ -133,6 +148,9 @@ class Observer(Protocol):
 
     def compiled(self, model: str, seconds: float) -> None:
         """A model's buckets were compiled and checked against its canary."""
+
+    def canary_missed(self, model: str) -> None:
+        """A model computed other scores than its canary's, and was refused."""
 
     def failed(self, model: str) -> None:
         """A model's pool failed, and its sessions with it."""

@@ -44,9 +44,11 @@ from saccade.server.engine.scheduler import (
     Scheduler,
     buckets_for,
     fit_launch_cost,
+    turn_for,
 )
 from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int32]
@@ -135,6 +137,7 @@ class Pool:
                     "%s: a call of bucket %s holds %d events; others wait for all of "
                     "them, which is why shapes chosen here hold at most %d",
                     servable.key, bucket, events, MOST_EVENTS,
+                    extra=about("slow_shapes", model=servable.key, events=events),
                 )  # fmt: skip
         self.model = servable.key
         self.tick_events = servable.tick_events
@@ -143,8 +146,13 @@ class Pool:
         self._servable = servable
         self._slots = slots
         self._buckets = buckets
-        cost = LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST
-        self._scheduler = Scheduler(buckets, slots, cost)
+        self._scheduler = Scheduler(
+            buckets,
+            slots,
+            LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST,
+            servable.padding_cost,
+            turn_for(platform, servable.tick_events),
+        )
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)
         self._ports = np.zeros(slots, np.int32)
@@ -188,11 +196,12 @@ class Pool:
         )
         progress("canary")
         self._rows, self.canary = play_canary(self._servable, executables, rows)
-        LOG.info(
+        LOG.debug(
             "%s: the canary misses its scores by %.1e of the largest, %s",
             self.model,
             self.canary.error,
             self.canary.matmul_precision,
+            extra=about("model_prepared", model=self.model, error=self.canary.error),
         )
         if not self._on_cpu:
             self._rows = self._measure(executables, self._rows)
@@ -206,7 +215,13 @@ class Pool:
         cost = fit_launch_cost(seconds, ACCELERATOR_LAUNCH_COST)
         self._scheduler.launch_cost = cost
         times = ", ".join(f"{bucket} {1e3 * s:.2f} ms" for bucket, s in seconds.items())
-        LOG.info("%s: a launch costs %.0f ticks; calls: %s", self.model, cost, times)
+        LOG.debug(
+            "%s: a launch costs %.0f ticks; calls: %s",
+            self.model,
+            cost,
+            times,
+            extra=about("model_prepared", model=self.model, launch_ticks=cost),
+        )
         return rows
 
     def restart(self) -> None:

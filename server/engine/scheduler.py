@@ -5,6 +5,9 @@ queue. A batch is always a prefix of the queue, and a slot that was served and s
 has ticks goes to the queue's end. So between two turns of one slot every other slot
 that was waiting has had a turn: a sensor that floods cannot starve a hundred slow
 ones, and gets all the capacity that they leave.
+
+What a host does around a call costs by the call, so a call should be long. But a long
+turn of one slot keeps the others waiting; so it is long only where no other waits.
 """
 
 from __future__ import annotations
@@ -17,7 +20,15 @@ import numpy.typing as npt
 
 from saccade.server.device_memory import MOST_EVENTS
 from saccade.server.engine import host_kernels
-from saccade.server.engine.host_kernels import FIRST, LAST, NONE, SLOTS, TICKS
+from saccade.server.engine.host_kernels import (
+    FIRST,
+    LAST,
+    LAUNCH,
+    NONE,
+    PADDING,
+    SLOTS,
+    TICKS,
+)
 
 LAUNCH_COST: Final = 2.0
 """Cost of one call besides its rows × ticks, in units of one row's tick, on a CPU."""
@@ -27,6 +38,10 @@ ACCELERATOR_LAUNCH_COST: Final = 256.0
 
 MOST_LAUNCH_COST: Final = 65536.0
 """Where a call takes as long however large it is, the fewest calls are the best."""
+
+TURN_EVENTS: Final = 4096
+"""Events by which one session moves in a call on a CPU while others wait for theirs:
+about a millisecond's work."""
 
 LEAST_SIZES: Final = 3
 """Sizes of calls through which a line is fitted, at least."""
@@ -43,7 +58,7 @@ class Bucket(NamedTuple):
 
 
 CPU_BUCKETS: Final = tuple(
-    Bucket(*shape) for shape in ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
+    Bucket(*shape) for shape in ((1, 1), (1, 16), (1, 64), (8, 1), (8, 4), (64, 1))
 )
 ACCELERATOR_BUCKETS: Final = tuple(
     Bucket(*shape)
@@ -71,6 +86,14 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         few = min(rows, slots, most_ticks)
         fitting.add(Bucket(few, min(ticks, most_ticks // few)))
     return tuple(sorted(fitting))
+
+
+def turn_for(platform: str, tick_events: int) -> int:
+    """Return by how many ticks a session moves at most while others wait.
+
+    On an accelerator a call of many ticks takes hardly longer than one of few.
+    """
+    return max(TURN_EVENTS // tick_events, 1) if platform == "cpu" else MOST_EVENTS
 
 
 def fit_launch_cost(seconds: Mapping[Bucket, float], otherwise: float) -> float:
@@ -126,13 +149,19 @@ class Scheduler:
         buckets: The compiled shapes.
         slots: Slots are numbered below this.
         launch_cost: See `LAUNCH_COST`.
-
-    Attributes:
-        launch_cost: May be set while nothing waits.
+        padding_cost: Cost of a row's tick that a call has and nobody needs, in the
+            same units: 0 where the call skips it.
+        turn: Ticks by which a slot moves at most while a slot waits that is not in
+            the batch.
     """
 
     def __init__(
-        self, buckets: Iterable[Bucket], slots: int, launch_cost: float = LAUNCH_COST
+        self,
+        buckets: Iterable[Bucket],
+        slots: int,
+        launch_cost: float = LAUNCH_COST,
+        padding_cost: float = 1.0,
+        turn: int = MOST_EVENTS,
     ) -> None:
         self._buckets = sorted(set(buckets))
         if not self._buckets or min(min(bucket) for bucket in self._buckets) < 1:
@@ -140,7 +169,9 @@ class Scheduler:
                 "a scheduler needs buckets of at least one row and one tick"
             )
         self._shapes = np.array(self._buckets, np.int64)
-        self.launch_cost = launch_cost
+        self._costs = np.array([launch_cost, padding_cost])
+        self._turn = turn
+        assert (LAUNCH, PADDING) == (0, 1)
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
         self._counts = np.empty(most_rows, np.int32)
@@ -149,6 +180,15 @@ class Scheduler:
         links = np.full((2, slots), NONE, np.int32)
         self._queue = (self._marks, self._waiting, links[0], links[1])
         assert (FIRST, LAST, SLOTS, TICKS) == (0, 1, 2, 3)
+
+    @property
+    def launch_cost(self) -> float:
+        """Cost of one call besides its work; may be set while nothing waits."""
+        return float(self._costs[LAUNCH])
+
+    @launch_cost.setter
+    def launch_cost(self, cost: float) -> None:
+        self._costs[LAUNCH] = cost
 
     @property
     def waiting(self) -> int:
@@ -186,7 +226,8 @@ class Scheduler:
         best = host_kernels.choose_bucket(
             *self._queue[:3],
             self._shapes,
-            self.launch_cost,
+            self._costs,
+            self._turn,
             self._front,
             self._counts,
         )

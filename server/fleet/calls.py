@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from saccade.server.fleet.report import Replica
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 ANSWER_S: Final = 2.0
@@ -58,7 +59,9 @@ def _ask(
             content = response.read()
         return replica, json.loads(content) if content else None
     except (OSError, HTTPException, ValueError) as error:
-        LOG.info("replica %s did not answer with success: %s", replica.url, error)
+        facts = about("replica_unreachable", url=replica.url)
+        text = "replica %s did not answer with success: %s"
+        LOG.info(text, replica.url, error, extra=facts)
         return None
 
 

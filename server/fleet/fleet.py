@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from saccade.server.fleet.directory import Directory, DirectoryUnavailable
 from saccade.server.fleet.placement import Placement, Unplaced
 from saccade.server.fleet.report import Replica, Report, Usage, replicas_of
+from saccade.server.logs import about
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -104,11 +105,13 @@ class Fleet:
             self._heard = await self._directory.reports()
         except DirectoryUnavailable as error:
             if not self._failing:
-                LOG.error("%s; this server goes on alone", error)
+                facts = about("fleet_outage")
+                LOG.error("%s; this server goes on alone", error, extra=facts)
             self._failing = True
         else:
             if self._failing:
-                LOG.warning("the directory of the fleet works again")
+                facts = about("fleet_recovered")
+                LOG.warning("the directory of the fleet works again", extra=facts)
             self._failing, self._heard_s = False, self._clock()
         self._count_keys(own)
 

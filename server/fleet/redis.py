@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from saccade.server.fleet.directory import Directory, DirectoryUnavailable
 from saccade.server.fleet.report import Report
+from saccade.server.logs import about
 from saccade.server.redis_address import RedisAddress, RedisUnavailable, answered
 
 LOG: Final = logging.getLogger(__name__)
@@ -72,7 +73,11 @@ class RedisDirectory(Directory):
             try:
                 found.append(Report.from_json(text))
             except ValueError as error:  # of another version of Saccade
-                LOG.warning("%s", error)
+                LOG.warning(
+                    "a report of the fleet cannot be read: %s",
+                    error,
+                    extra=about("fleet_outage"),
+                )
         return found
 
     async def close(self) -> None:

@@ -315,10 +315,8 @@ class Conversation:
         reader = self._frames
         before = reader.skipped
         try:
-            payload = reader.decode(frame)
+            payload = reader.decode(frame, limits.window_events)
             count = len(payload)
-            if count > limits.window_events:  # a raw frame may unfold so far
-                raise FrameTooLarge(count, limits.window_events, "events", frame.seq)
             chunk = reader.admit(payload, frame)
         except ProtocolError as error:
             if error.fatal:

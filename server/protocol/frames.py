@@ -28,6 +28,7 @@ from saccade.model.ingest import IngestConfig, IngestState
 from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.protocol.errors import (
     FrameOutsideSensor,
+    FrameTooLarge,
     FrameUndecodable,
     FrameUnsorted,
     InvalidField,
@@ -51,6 +52,8 @@ HEADER: Final = (
     "the data begins with a RAW file's header; leave out the lines that begin with '%'"
 )
 HEADER_BYTES: Final = 24
+MOST_EVENTS_A_BYTE: Final = 6
+"""Events that a byte of a raw encoding holds at most: EVT3's two bytes hold twelve."""
 
 Payload: TypeAlias = npt.NDArray[Any]
 """A frame's events, one item each: records as they came, or what a decoder made."""
@@ -134,10 +137,16 @@ class FrameReader:
             self._decoder.import_state(state.decoder)
             self._decoder_is_new = False
 
-    def decode(self, frame: EventsFrame) -> Payload:
+    def decode(self, frame: EventsFrame, most: int) -> Payload:
         """Return a frame's events as they came, an item each.
 
+        Args:
+            frame: The next frame.
+            most: How many events it may hold. Raw words are counted before they are
+                decoded, since a frame of them may unfold to hundreds of megabytes.
+
         Raises:
+            FrameTooLarge: A raw frame holds more. Fatal.
             FrameUndecodable: The data does not decode.
             InvalidField: A raw frame has a time base. Fatal, since the decoder would
                 miss the frame's words.
@@ -150,10 +159,19 @@ class FrameReader:
                 if self._decoder_is_new and _begins_a_file(frame.data):
                     raise MalformedPayload(self._encoding, HEADER)
                 self._decoder_is_new = self._decoder_is_new and not frame.data
+                self._check_count(self._decoder, frame, most)
                 return self._decoder.decode(frame.data)
             return records(frame.data)
         except MalformedPayload as error:
             raise to_wire_error(error, frame.seq) from None
+
+    def _check_count(self, decoder: EvtDecoder, frame: EventsFrame, most: int) -> None:
+        """Raise where a raw frame holds more events than it may."""
+        if len(frame.data) * MOST_EVENTS_A_BYTE <= most:
+            return
+        count = decoder.count(frame.data)
+        if count > most:
+            raise FrameTooLarge(count, most, "events", frame.seq)
 
     def admit(self, payload: Payload, frame: EventsFrame) -> TimedTokens:
         """Return the tokens of the next frame, once decoded.

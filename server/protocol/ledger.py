@@ -98,6 +98,14 @@ class Ledger:
         """Return whether `settle` would acknowledge another frame."""
         return bool(self._waiting) and self._waiting[0][0] <= self.kept - waiting
 
+    @property
+    def next_waiting(self) -> int | None:
+        """The most events that may wait for another frame to be acknowledged.
+
+        None where no frame is unacknowledged.
+        """
+        return self.kept - self._waiting[0][0] if self._waiting else None
+
     def settle(self, waiting: int) -> Ack | None:
         """Acknowledge what is consumed.
 

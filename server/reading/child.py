@@ -39,6 +39,7 @@ from saccade.server.reading.frames import (
     ReadRequest,
     error_to_plain,
     frame,
+    tokens_to_bytes,
 )
 
 MEMORY_BYTES: Final = 1 << 30
@@ -118,9 +119,10 @@ def read(request: ReadRequest) -> Iterator[bytes]:
     yield frame(OPENED, msgpack.packb(recording.sensor.to_list()))
     tolerance = Tolerance(recording.sensor, request.invalid, request.sort_within_us)
     for events in checked(recording, tolerance):
-        fitted = fit(events, recording.sensor, request.target, request.fit)
+        fitted = fit(events, recording.sensor, request.target.sensor, request.fit)
         for start in range(0, len(fitted), CHUNK_EVENTS):
-            yield frame(EVENTS, fitted[start : start + CHUNK_EVENTS].tobytes())
+            chunk = request.target.timed(fitted[start : start + CHUNK_EVENTS])
+            yield frame(EVENTS, tokens_to_bytes(chunk))
     skipped = tolerance.skipped
     facts = Facts(skipped.events, skipped.first, tuple(_warnings(recording)))
     yield frame(DONE, facts.encode())

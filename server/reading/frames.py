@@ -13,6 +13,7 @@ from struct import Struct
 from typing import Any, Final
 
 import msgpack
+import numpy as np
 
 from saccade.model.events.errors import (
     EventOutsideSensor,
@@ -27,12 +28,15 @@ from saccade.model.events.fit import Fit
 from saccade.model.events.reading import ReadOptions
 from saccade.model.events.sensor import Sensor
 from saccade.model.events.tolerance import Invalid
+from saccade.model.tokens import TimedTokens, Tokenization
 
 LENGTH: Final = Struct("<I")
 HEADER: Final = Struct("<BI")
 """A frame's kind, and the length of its content."""
 OPENED, EVENTS, DONE, FAILED = range(4)
 CHUNK_EVENTS: Final = 1 << 15
+EVENT_BYTES: Final = 12
+"""An event's timestamp and token."""
 MOST_BYTES: Final = 1 << 20
 """The longest content of a frame; a chunk of events is about half as long."""
 
@@ -43,7 +47,7 @@ class ReadRequest:
 
     Attributes:
         path: The file; its suffix chooses the reader.
-        target: The geometry of the model, to which events are fitted.
+        target: The model's tokens, with the sensor to which events are fitted.
         options: What the client says of the file.
         clock_bits: See `open_recording`.
         fit: What to do where the recording's geometry is another.
@@ -52,7 +56,7 @@ class ReadRequest:
     """
 
     path: Path
-    target: Sensor
+    target: Tokenization
     options: ReadOptions = field(default_factory=ReadOptions)
     clock_bits: int | None = None
     fit: Fit = "reject"
@@ -64,7 +68,7 @@ class ReadRequest:
         options = vars(self.options) | {
             name: _to_plain(getattr(self.options, name)) for name in SENSORS
         }
-        plain = {"path": str(self.path), "target": _to_plain(self.target)}
+        plain = {"path": str(self.path), "target": self.target.to_dict()}
         content: bytes = msgpack.packb(vars(self) | plain | {"options": options})
         return LENGTH.pack(len(content)) + content
 
@@ -74,7 +78,8 @@ class ReadRequest:
         plain = msgpack.unpackb(content, use_list=False)
         options = plain["options"]
         options |= {name: _to_sensor(options[name]) for name in SENSORS}
-        plain["path"], plain["target"] = Path(plain["path"]), Sensor(*plain["target"])
+        plain["path"] = Path(plain["path"])
+        plain["target"] = Tokenization.from_dict(plain["target"])
         return cls(**plain | {"options": ReadOptions(**options)})
 
 
@@ -119,6 +124,28 @@ class Facts:
         """
         skipped, first, warnings = msgpack.unpackb(content)
         return cls(int(skipped), first and str(first), tuple(map(str, warnings)))
+
+
+def tokens_to_bytes(chunk: TimedTokens) -> bytes:
+    """Return the content of an `EVENTS` frame: all timestamps, then all tokens."""
+    return chunk.t_us.astype("<i8").tobytes() + chunk.tokens.astype("<i4").tobytes()
+
+
+def tokens_from_bytes(content: bytes, vocabulary: int) -> TimedTokens:
+    """Return the events whose content `tokens_to_bytes` wrote.
+
+    Args:
+        content: The content.
+        vocabulary: Tokens are below this.
+
+    Raises:
+        ValueError: It holds none, or a token that there is not.
+    """
+    count, rest = divmod(len(content), EVENT_BYTES)
+    tokens = np.frombuffer(content, "<i4", count, 8 * count).astype(np.int32)
+    if rest or (count and not 0 <= tokens.min() <= tokens.max() < vocabulary):
+        raise ValueError(f"{len(content)} bytes hold no tokens below {vocabulary}")
+    return TimedTokens(tokens, np.frombuffer(content, "<i8", count).astype(np.int64))
 
 
 def frame(kind: int, content: bytes) -> bytes:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import msgpack
-import numpy as np
 
-from saccade.model.events.errors import EventOutsideSensor, MalformedRecording
+from saccade.model.events.errors import MalformedRecording
 from saccade.model.events.sensor import Sensor
-from saccade.model.events.types import EVENT_DTYPE, Events, check_inside
+from saccade.model.tokens import TimedTokens
+from saccade.server.logs import about
 from saccade.server.reading.frames import (
     DONE,
     EVENTS,
@@ -23,6 +23,7 @@ from saccade.server.reading.frames import (
     Facts,
     ReadRequest,
     error_from_plain,
+    tokens_from_bytes,
 )
 from saccade.server.reading.process import ReaderFailed, ReaderProcess
 
@@ -53,21 +54,21 @@ class Reading:
         self.facts = Facts()
         self.failure: Exception | None = None
         self.begun = asyncio.Event()
-        self._ready: asyncio.Queue[Events | None] = asyncio.Queue(AHEAD)
+        self._ready: asyncio.Queue[TimedTokens | None] = asyncio.Queue(AHEAD)
 
-    async def put(self, events: Events | None) -> None:
+    async def put(self, chunk: TimedTokens | None) -> None:
         """Pass on what was read; None is the end. Waits while much lies ready."""
         self.begun.set()
-        await self._ready.put(events)
+        await self._ready.put(chunk)
 
-    async def chunks(self) -> AsyncIterator[Events]:
-        """Yield the recording's events, fitted to the model's sensor.
+    async def chunks(self) -> AsyncIterator[TimedTokens]:
+        """Yield the recording's events as tokens of the model.
 
         Raises:
             EventsError: It cannot be read, or its events do not pass.
         """
-        while (events := await self._ready.get()) is not None:
-            yield events
+        while (chunk := await self._ready.get()) is not None:
+            yield chunk
         if self.failure is not None:
             raise self.failure
 
@@ -123,7 +124,7 @@ class Readers:
                 await self._read_while_well(waiting)
                 return
             except ReaderFailed as error:  # which costs the recording that it read
-                LOG.warning("a recording was not read: %s", error)
+                LOG.warning("not read: a recording; %s", error, extra=about("not_read"))
                 failure: Exception = MalformedRecording(Path(), str(error))
             except Exception as error:  # the task that scores raises it
                 failure = error
@@ -187,7 +188,7 @@ class Readers:
             kind, content = await process.frame(self._frame_s)
             try:
                 if kind == EVENTS:
-                    events = _events(content, request.target)
+                    chunk = tokens_from_bytes(content, request.target.num_tokens)
                 elif kind == OPENED:
                     reading.sensor = Sensor.from_list(msgpack.unpackb(content))
                     continue
@@ -197,18 +198,11 @@ class Readers:
                 else:
                     reading.failure = error_from_plain(msgpack.unpackb(content))
                     return
-            except (*MALFORMED, EventOutsideSensor) as error:
+            except MALFORMED as error:
                 raise ReaderFailed(
                     f"its reader's answer is malformed: {error}"
                 ) from error
-            await reading.put(events)
+            await reading.put(chunk)
 
 
 MALFORMED: Final = (ValueError, TypeError, KeyError, msgpack.UnpackException)
-
-
-def _events(content: bytes, sensor: Sensor) -> Events:
-    """Return a chunk's events; what a reader answers is checked again."""
-    events = np.frombuffer(bytearray(content), EVENT_DTYPE)
-    check_inside(events, sensor)
-    return events

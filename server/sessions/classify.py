@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.events.types import Events
+from saccade.model.tokens import GapCounter, TimedTokens
 from saccade.server.engine.client import EngineClient, EngineStream
 from saccade.server.engine.errors import EngineError, EngineFailed
 from saccade.server.engine.model_registry import ServedModel
@@ -74,7 +74,7 @@ class _Scores:
 async def classify(
     client: EngineClient,
     model: ServedModel,
-    chunks: AsyncIterator[Events],
+    chunks: AsyncIterator[TimedTokens],
     window_events: int,
     half_life_ms: float = math.inf,
 ) -> Classification:
@@ -83,7 +83,7 @@ async def classify(
     Args:
         client: The engine that scores it.
         model: The model that scores it.
-        chunks: Its events, checked and of the model's sensor, in order of time.
+        chunks: Its events as the model's tokens, in order of time.
         window_events: Events that may wait before the next chunk is read.
         half_life_ms: How fast the scores forget, ms.
 
@@ -104,24 +104,25 @@ async def classify(
 async def _score(
     stream: EngineStream,
     model: ServedModel,
-    chunks: AsyncIterator[Events],
+    chunks: AsyncIterator[TimedTokens],
     scores: _Scores,
     window_events: int,
 ) -> Classification:
-    tokenizer, size = model.new_tokenizer(), model.tick_events
+    gaps, size = GapCounter(model.timestep), model.tick_events
     submitted = 0
     async for chunk in chunks:
         for piece in _cut(chunk, window_events):
             await scores.wait_for((submitted - window_events) // size)
-            tokens = tokenizer.feed(piece)
+            tokens = gaps.take(piece)
             submitted += len(tokens.tokens)
             stream.submit(tokens)
     ticks, rest = divmod(submitted, size)
     await scores.wait_for(ticks)
-    pending = rest + tokenizer.held_back
+    pending = rest + gaps.held_back
     return Classification(scores.logits, ticks * size, ticks, pending)
 
 
-def _cut(events: Events, size: int) -> Iterator[Events]:
-    for start in range(0, len(events), size):
-        yield events[start : start + size]
+def _cut(chunk: TimedTokens, size: int) -> Iterator[TimedTokens]:
+    for start in range(0, len(chunk.tokens), size):
+        part = slice(start, start + size)
+        yield TimedTokens(chunk.tokens[part], chunk.t_us[part])

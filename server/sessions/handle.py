@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from saccade.server.engine.model_registry import ServedModel
+from saccade.server.logs import ClientFacts
 from saccade.server.protocol.conversation import Conversation
 from saccade.server.protocol.errors import ProtocolError
-from saccade.server.protocol.messages import Opened, ServerMessage
+from saccade.server.protocol.messages import Opened, Result, ServerMessage
 
 
 class MessageSink(Protocol):
@@ -15,6 +17,9 @@ class MessageSink(Protocol):
 
     def put(self, message: ServerMessage) -> None:
         """Queue a message for the client."""
+
+    def put_results(self, results: Sequence[Result]) -> None:
+        """Queue consecutive results, the oldest first."""
 
     def fail(self, error: ProtocolError) -> None:
         """Send the error that ends the session here."""
@@ -41,6 +46,11 @@ class SessionHandle(NamedTuple):
     resumed: bool = False
     holder: str = ""
     replica: str | None = None
+
+    @property
+    def client_facts(self) -> ClientFacts:
+        """The client as the log names it."""
+        return ClientFacts(self.holder, self.session)
 
 
 def opened(

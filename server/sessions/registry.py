@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.model_registry import Catalogue, ServedModel
+from saccade.server.logs import about
 from saccade.server.protocol.errors import (
     InternalError,
     InvalidField,
@@ -323,7 +324,8 @@ class SessionRegistry:
         try:
             return record, decode(record.data)
         except UnreadableSnapshot as error:
-            LOG.error("a kept session cannot be read: %s", error)
+            facts = about("session_not_saved")
+            LOG.error("a kept session cannot be read: %s", error, extra=facts)
             raise UnknownSession from None
 
     def _version(self, snapshot: Snapshot, request: OpenRequest) -> ServedModel:
@@ -349,7 +351,8 @@ class SessionRegistry:
         except StoreUnavailable:
             pass  # the access has noted it, and the session goes on
         except Exception:
-            LOG.exception("a session cannot be saved")
+            facts = about("session_not_saved", live.session.handle.client_facts)
+            LOG.exception("a session cannot be saved", extra=facts)
             live.sink.fail(InternalError())
         else:
             return True

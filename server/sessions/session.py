@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.model_registry import ServedModel
-from saccade.server.engine.outputs import RowState, TickScores
+from saccade.server.engine.outputs import RowState, TickScores, rows_of
 from saccade.server.protocol.conversation import Conversation
 from saccade.server.protocol.errors import InternalError
 from saccade.server.protocol.messages import (
@@ -236,7 +237,7 @@ class Session:
     def flush(self, request: Flush) -> None:
         """Answer for exactly the events so far, now or once they are scored."""
         if self.conversation.ledger.dropped is not None:
-            self._drop(self._excess())
+            self._drop(self._input.excess)
         self._input.submit_all()
         self._lead.given(self._input.whole_ticks, self._clock())
         self._replies.add_flush(
@@ -325,13 +326,6 @@ class Session:
         lag_s, late = self._fresh.lag_s(now_s), self._fresh.late
         latency_s = self._fresh.scored(ticks * self._tick_events, now_s)
         self._observer.scored(latency_s, lag_s, self._fresh.late - late)
-
-    def _excess(self) -> int:
-        """Return how many waiting events to drop before a flush keeps the others."""
-        window = self._limits.events + self._limits.ticks * self._tick_events
-        excess = self._input.ahead + self._input.droppable - window
-        ticks = -(-max(excess, 0) // self._tick_events)
-        return min(ticks * self._tick_events, self._input.droppable)
 
     def _drop_overdue(self, now_s: float) -> None:
         """Drop the waiting ticks that would be scored too late."""
@@ -460,22 +454,26 @@ class Session:
     ) -> None:
         """Send the scores of some ticks; no flush is due before the last of them."""
         self._results += len(chosen)
-        ledger, labels = self.conversation.ledger, self.model.labels
-        whole = len(chosen) == len(scores.t_us)
-        columns = scores[1:5]
-        lists = ((part if whole else part[chosen]).tolist() for part in columns)
-        for k, logits, t_us, top, confidence in zip(
-            chosen.tolist(), *lists, strict=True
-        ):
-            ticks = first + k
-            self._input.scored(ticks - self._input.ticks)
+        ledger, ticks, begin = self.conversation.ledger, (first + chosen).tolist(), 0
+        rows = rows_of(scores, chosen, self.model.labels)
+        while begin < len(ticks):
+            self._input.scored(ticks[begin] - self._input.ticks)
             if ledger.settles(self._input.waiting):
                 self.acknowledge()
-            events = ticks * self._tick_events
+            due = self._input.first_tick_with(ledger.next_waiting)
+            end = bisect_left(ticks, due, begin + 1)
             dropped = self._if_dropping(self._input.dropped_behind)
-            score = logits, labels[top], confidence, dropped
-            self._send(Result(ledger.acked.seq, ticks, events, t_us, *score))
-        self.newest = self._reported = Tick(ticks, events, t_us, scores.logits[k])
+            self._sink.put_results(
+                [
+                    Result(ledger.acked.seq, k, k * self._tick_events, *row, dropped)
+                    for k, row in zip(ticks[begin:end], rows[begin:end], strict=True)
+                ]
+            )
+            begin = end
+        self._input.scored(ticks[-1] - self._input.ticks)
+        k, events = int(chosen[-1]), ticks[-1] * self._tick_events
+        newest = Tick(ticks[-1], events, rows[-1][0], scores.logits[k])
+        self.newest = self._reported = newest
 
     def _send_result(self, tick: Tick) -> None:
         seq = self.conversation.ledger.acked.seq

@@ -15,6 +15,7 @@ dropped events never happened.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -227,6 +228,7 @@ class SessionInput:
         self._gaps = GapCounter(model.timestep)
         self._drops_oldest = limits.ticks != UNBOUNDED
         self._lead_ticks = limits.ticks
+        self._limits = limits
         self._queue = EventQueue(limits)
         self._drops = DropLog()
         self._stream: EngineStream | None = None
@@ -270,6 +272,13 @@ class SessionInput:
         return len(self._queue) // self._tick_events * self._tick_events
 
     @property
+    def excess(self) -> int:
+        """Events of the queue, whole ticks, to drop before a flush keeps the others."""
+        window = self._limits.events + self._limits.ticks * self._tick_events
+        ticks = -(-max(self.ahead + self.droppable - window, 0) // self._tick_events)
+        return min(ticks * self._tick_events, self.droppable)
+
+    @property
     def waiting(self) -> int:
         """Events that came and are not consumed; always the newest."""
         if self.drained:
@@ -277,6 +286,19 @@ class SessionInput:
         held = self._gaps.held_back
         dropped = self._drops.waiting(self.ticks)
         return self.unscored + held + dropped + len(self._queue)
+
+    def first_tick_with(self, waiting: int | None) -> float:
+        """Return the next tick after whose score at most so many events may wait.
+
+        No earlier tick needs to be looked at; infinity where none will do.
+        """
+        if waiting is None:
+            return math.inf
+        if self._drops.ahead:  # each tick may have a gap behind it
+            return self.ticks + 1
+        came = self.submitted + self._gaps.held_back + len(self._queue)
+        first = max(-(-(came - waiting) // self._tick_events), self.ticks + 1)
+        return first if len(self._queue) else min(first, self.whole_ticks)
 
     @property
     def dropped(self) -> int:

@@ -201,9 +201,10 @@ class SnapshotWriter:
         async with self._exchanging:
             if self._was_s is None:
                 return
-            outcome = await self._write(Check(self._key, self._epoch, self._was_s))
+            check = Check(self._key, self._epoch, self._was_s)
+            written = await self._write(check)
         self._checked_revision = revision
-        if outcome is Outcome.MISSING:
+        if written.outcome is Outcome.MISSING:
             async with self._saving:
                 await self._save()
 
@@ -217,6 +218,7 @@ class SnapshotWriter:
         await self._write(Delete(self._key, self._epoch, expires_s))
 
     async def _save(self) -> None:
+        began_s = time.perf_counter()
         revision, sent = self._session.revision, self._session.conversation.ledger.sent
         snapshot = await self._snapshot()
         if snapshot is None:
@@ -224,8 +226,10 @@ class SnapshotWriter:
             return
         async with self._exchanging:
             expires_s = self._clock() + self._policy.ttl_s
-            await self._write(Save(self._key, self._epoch, expires_s, snapshot))
+            save = Save(self._key, self._epoch, expires_s, snapshot)
+            written = await self._write(save)
             self._was_s = expires_s
+        self._access.count_saved(time.perf_counter() - began_s, written.size)
         self._saved_revision, self._checked_revision = revision, revision
         self._saved_events, self._saved_bytes = sent.events, sent.bytes
         self._saved_s = self._clock()
@@ -239,24 +243,24 @@ class SnapshotWriter:
                 return False
             expires_s = self._clock() + kept_s
             touch = Touch(self._key, self._epoch, self._was_s, expires_s)
-            if await self._write(touch) is Outcome.MISSING:
+            if (await self._write(touch)).outcome is Outcome.MISSING:
                 return False
             self._was_s, self._saved_s = expires_s, self._clock()
             return True
 
-    async def _write(self, change: Change | Save) -> Outcome:
+    async def _write(self, change: Change | Save) -> Written:
         """Do a change, and note that the session is ours where the store says so.
 
         Raises:
             Fenced: It is another server's, or was deleted.
             StoreUnavailable: The store does not answer.
         """
-        written: Written = await self._access.write(change)
+        written = await self._access.write(change)
         if written.outcome is Outcome.FENCED:
             raise Fenced
         if written.outcome is Outcome.DONE:
             self._confirmed_s, self._doubted = written.asked_s, False
-        return written.outcome
+        return written
 
     async def _snapshot(self) -> Snapshot | None:
         """Wait for a snapshot; None where the session ended or was reset meanwhile."""

@@ -227,8 +227,9 @@ def _tick(tick: Tick | None) -> tuple[int, int, int, list[float]] | None:
     return tick.ticks, tick.events, tick.t_us, logits
 
 
-def _array(array: npt.NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
-    return array.dtype.str, array.shape, array.tobytes()
+def _array(array: npt.NDArray[Any]) -> tuple[str, tuple[int, ...], memoryview]:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return array.dtype.str, array.shape, flat.view(np.uint8).data
 
 
 def _unarray(raw: Any) -> npt.NDArray[Any]:

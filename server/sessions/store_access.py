@@ -11,8 +11,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from saccade.server.logs import about
 from saccade.server.sessions.snapshots import Snapshot, encode
 from saccade.server.sessions.stores.store import (
     Answer,
@@ -67,14 +69,24 @@ class Written(NamedTuple):
     Attributes:
         outcome: As the store answered.
         asked_s: When the store was asked, by `StoreAccess.now_s`.
+        size: Of the record that was saved, bytes; 0 for any other change.
     """
 
     outcome: Outcome
     asked_s: float
+    size: int = 0
 
 
 class StoreObserver(Protocol):
-    """Counts failures of the store."""
+    """Counts what is saved in the store, and its failures."""
+
+    def saved(self, seconds: float, size: int) -> None:
+        """The store has a session's snapshot.
+
+        Args:
+            seconds: Since the snapshot was begun, s.
+            size: Of the record, bytes.
+        """
 
     def not_kept(self) -> None:
         """An exchange with the store failed; it is tried again later."""
@@ -107,6 +119,9 @@ class StoreAccess:
         self._store = store
         self._observer = observer
         self._clock = clock
+        # One thread, not asyncio's several: C's allocator keeps freed memory for each
+        # thread, and snapshots of congested sessions are its largest blocks.
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._waiting: list[_Waiting] = []
         self._exchanges: asyncio.Task[None] | None = None
         self._failures = 0
@@ -118,6 +133,10 @@ class StoreAccess:
     def failing(self) -> bool:
         """Whether the newest exchange failed: nothing need be tried but a probe."""
         return self._pause_s > 0
+
+    def count_saved(self, seconds: float, size: int) -> None:
+        """Count a snapshot that the store has; see `StoreObserver.saved`."""
+        self._observer.saved(seconds, size)
 
     @property
     def now_s(self) -> float:
@@ -171,6 +190,7 @@ class StoreAccess:
         """Wait for the exchange under way, and close the store."""
         if self._exchanges is not None:
             await self._exchanges
+        self._encoder.shutdown()
         await self._store.close()
 
     async def _exchange_all(self) -> None:
@@ -184,12 +204,13 @@ class StoreAccess:
             except StoreUnavailable as error:
                 futures += [future for _, future in self._waiting]
                 self._waiting.clear()  # nobody waits for a store that hangs
-                answers = [error] * len(futures)
+                self._refuse(futures, error)
             except BaseException:
-                failure = StoreUnavailable("the exchange with it was ended")
-                self._answer(futures, [failure] * len(futures), asked_s)
+                ended = StoreUnavailable("the exchange with it was ended")
+                self._refuse(futures, ended)
                 raise
-            self._answer(futures, answers, asked_s)
+            else:
+                self._answer(changes, futures, answers, asked_s)
 
     async def _encode(
         self, waiting: list[_Waiting]
@@ -197,9 +218,10 @@ class StoreAccess:
         """Write snapshots as bytes; a failure is only the session's whose it is."""
         changes = [change for change, _ in waiting]
         if any(isinstance(change, Save) for change in changes):
-            encoded = await asyncio.to_thread(lambda: [*map(_encoded, changes)])
+            loop = asyncio.get_running_loop()
+            encoded = await loop.run_in_executor(self._encoder, _all_encoded, changes)
         else:
-            encoded = [*map(_encoded, changes)]
+            encoded = _all_encoded(changes)
         done, futures = [], []
         for change, (_, future) in zip(encoded, waiting, strict=True):
             if not isinstance(change, Exception):
@@ -209,17 +231,29 @@ class StoreAccess:
                 future.set_exception(change)
         return done, futures
 
+    def _refuse(self, futures: list[_Future], error: StoreUnavailable) -> None:
+        if not self.failing:
+            self._note_failure(error)
+        for future in futures:
+            if not future.done():
+                future.set_exception(StoreUnavailable(error.reason))
+
     def _answer(
-        self, futures: list[_Future], answers: list[Answer], asked_s: float
+        self,
+        changes: list[Change],
+        futures: list[_Future],
+        answers: list[Answer],
+        asked_s: float,
     ) -> None:
         failures = [each for each in answers if isinstance(each, StoreUnavailable)]
         if failures and not self.failing:
             self._note_failure(failures[0])
-        for future, answer in zip(futures, answers, strict=True):
+        for change, future, answer in zip(changes, futures, answers, strict=True):
             if future.done():  # its session waits no more
                 continue
             if isinstance(answer, Outcome):
-                future.set_result(Written(answer, asked_s))
+                size = len(change.data) if isinstance(change, Record) else 0
+                future.set_result(Written(answer, asked_s, size))
             else:
                 future.set_exception(StoreUnavailable(answer.reason))
 
@@ -236,7 +270,9 @@ class StoreAccess:
             raise
         except Exception as error:
             if not self._outage:
-                LOG.exception("the store of sessions failed")
+                LOG.exception(
+                    "the store of sessions failed", extra=about("store_fault")
+                )
             failure = StoreUnavailable(f"{type(error).__name__}: {error}")
             self._note_failure(failure)
             raise failure from None
@@ -247,7 +283,9 @@ class StoreAccess:
         try:
             await self._noted(work)
         except StoreError as error:
-            LOG.debug("%s", error)
+            LOG.debug(
+                "the store did not answer: %s", error, extra=about("store_outage")
+            )
 
     def _note_failure(self, error: StoreUnavailable) -> None:
         self._observer.not_kept()
@@ -256,19 +294,29 @@ class StoreAccess:
         if not self._outage:
             self._outage, self._failures, self._began_s = True, 0, self._failed_s
             self._observer.store_works(works=False)
-            LOG.error("%s; sessions go on, and are saved once it works again", error)
+            LOG.error(
+                "%s; sessions go on, and are saved once it works again",
+                error,
+                extra=about("store_outage"),
+            )
         self._failures += 1
 
     def _end_outage(self) -> None:
         quiet_s = self._clock() - self._failed_s
         if self._outage and quiet_s >= QUIET_S:
             self._outage = False
+            failed_s, failures = self._failed_s - self._began_s, self._failures
             self._observer.store_works(works=True)
             LOG.warning(
                 "the store of sessions works again: it failed for %.1f s, %d times",
-                self._failed_s - self._began_s,
-                self._failures,
+                failed_s,
+                failures,
+                extra=about("store_recovered", failed_s=failed_s, failures=failures),
             )
+
+
+def _all_encoded(changes: list[Change | Save]) -> list[Change | Exception]:
+    return [*map(_encoded, changes)]
 
 
 def _encoded(change: Change | Save) -> Change | Exception:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fastapi import APIRouter, Request
 
 from saccade.model.events.recordings import OPENERS
-from saccade.model.events.types import Events
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.transport.classify_bodies import (
@@ -29,13 +29,13 @@ from saccade.server.transport.problems import (
     problems,
 )
 from saccade.server.transport.rate_limits import KeyQuota
+from saccade.server.transport.recordings import Given, Preparation
 from saccade.server.transport.request_body import receive_body, receive_pieces
 from saccade.server.transport.routes import describe
 from saccade.server.transport.scoring import (
     EventBudget,
     Job,
     Scorer,
-    check_all,
     read_request,
     unless_client_leaves,
 )
@@ -80,7 +80,7 @@ class Asked(NamedTuple):
         """Charge what has come in to the key."""
         self.quota.charge(size=size)
 
-    def charge_events(self, recordings: list[Events | Problem]) -> None:
+    def charge_events(self, recordings: Sequence[Given]) -> None:
         """Charge the events of recordings in memory to the key."""
         counts = (len(each) for each in recordings if not isinstance(each, Problem))
         self.quota.charge(events=sum(counts))
@@ -128,10 +128,8 @@ async def answer_map(asked: Asked) -> ClassifyResponse:
     asked.charge_events(recordings)
     model = service.model(choices.model)
     source = choices.sensor or model.sensor
-    checked = await asyncio.to_thread(
-        check_all, recordings, choices, source, model.sensor
-    )
-    work = asked.scorer(model, choices).score_all(checked)
+    preparation = Preparation(choices, source, model.tokenization)
+    work = asked.scorer(model, choices).score_all(recordings, preparation)
     results = await unless_client_leaves(asked.request, work)
     return ClassifyResponse(**describe(model), results=results)
 
@@ -152,7 +150,7 @@ async def answer_form(asked: Asked) -> ClassifyResponse:
         check_count(len(form.uploads), settings.max_recordings)
         model = service.model(choices.model)
         jobs = [
-            Job(read_request(choices, file, model.sensor), number, file.name)
+            Job(read_request(choices, file, model.tokenization), number, file.name)
             for number, file in enumerate(form.uploads)
         ]
         work = asked.scorer(model, choices).score_files(jobs)

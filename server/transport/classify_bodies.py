@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from saccade.model.events.encodings.packed import unpack
+from saccade.model.events.encodings.packed import Records, records
 from saccade.model.events.errors import EventOutsideSensor, EventsError
 from saccade.model.events.fit import Fit
 from saccade.model.events.reading import WhenTruncated
@@ -120,13 +120,13 @@ class Packed(Body):
         WithJsonSchema({"type": "string", "format": "byte"}),
     ]
 
-    def events(self, _: Invalid) -> Events:
-        """Return the recording's events.
+    def events(self, _: Invalid) -> Records:
+        """Return the recording's events, as they came.
 
         Raises:
             EventsError: The data is no whole number of records.
         """
-        return unpack(self.data, 0)
+        return records(self.data)
 
 
 KINDS: Final = ("columns", "packed")
@@ -287,7 +287,7 @@ class ClassifyResponse(ModelDescription):
 
 def parse_body(
     media_type: str, body: bytes, max_recordings: int
-) -> tuple[ClassifyRequest, list[Events | Problem]]:
+) -> tuple[ClassifyRequest, list[Events | Records | Problem]]:
     """Read a JSON or msgpack body.
 
     Returns:
@@ -339,7 +339,7 @@ def check_count(count: int, limit: int) -> None:
 
 def events_of(
     recording: Columns | Packed, number: int, request: ClassifyRequest
-) -> Events | Problem:
+) -> Events | Records | Problem:
     """Return a recording's events; raise its problem, or return it if partial."""
     try:
         return recording.events(request.invalid)

@@ -2,17 +2,26 @@
 
 uvicorn writes each message by itself: a system call each, and as many small packets.
 The transport here collects what is written during one turn of the event loop, and
-writes it at the end of the turn.
+writes it at the end of the turn. An application that has many messages gives them to
+`send_all`, which it finds in its scope's state: ASGI's `send` takes one message, and
+passes it through every middleware, which costs more than the message.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
+from websockets.exceptions import InvalidState
+
+from saccade.server.protocol.codec import Wire
+
+SEND_ALL: Final = "saccade.send_all"
+"""The name of `CoalescingProtocol.send_all` in the state of a connection's scope."""
 
 LINGER_S: Final = 10.0
 """Time for a client to read what was written before the connection was closed."""
@@ -68,8 +77,9 @@ class CoalescingProtocol(asyncio.Protocol):
     uvicorn makes it as `ws` of its configuration says, with the options of its own.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self._protocol = WebSocketsSansIOProtocol(**options)
+    def __init__(self, app_state: dict[str, Any], **options: Any) -> None:
+        state = {**app_state, SEND_ALL: self.send_all}
+        self._protocol = WebSocketsSansIOProtocol(app_state=state, **options)
         self.data_received = self._protocol.data_received  # type: ignore[method-assign]
         self.eof_received = self._protocol.eof_received  # type: ignore[method-assign]
         self.connection_lost = self._protocol.connection_lost  # type: ignore[method-assign]
@@ -81,3 +91,38 @@ class CoalescingProtocol(asyncio.Protocol):
         direct = cast(asyncio.Transport, transport)
         wrapped = CoalescingTransport(direct, self._protocol.loop)
         self._protocol.connection_made(cast(asyncio.BaseTransport, wrapped))
+
+    async def send_all(self, messages: Iterable[Wire]) -> None:
+        """Send messages in few writes, waiting where the client does not read.
+
+        Raises:
+            OSError: The client is gone, or the connection is being closed.
+        """
+        await self._wait_until_writable()
+        size = 0
+        for message in messages:
+            self._add(message)
+            size += len(message)
+            if size > LARGEST_WRITE:
+                self._write()
+                await self._wait_until_writable()
+                size = 0
+        self._write()
+
+    async def _wait_until_writable(self) -> None:
+        await self._protocol.writable.wait()
+        if self._protocol.disconnected:
+            raise ConnectionResetError("the client is gone")
+
+    def _add(self, message: Wire) -> None:
+        connection = self._protocol.conn
+        try:
+            if isinstance(message, str):
+                connection.send_text(message.encode())
+            else:
+                connection.send_binary(message)
+        except InvalidState:
+            raise ConnectionResetError("the connection is being closed") from None
+
+    def _write(self) -> None:
+        self._protocol.transport.write(b"".join(self._protocol.conn.data_to_send()))

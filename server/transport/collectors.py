@@ -2,80 +2,132 @@
 
 from __future__ import annotations
 
+import math
+import platform
 import sys
 import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeAlias
 
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
+    Exemplar,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+import saccade
+from saccade.server.engine.health import HasHealth
+from saccade.server.engine.model_registry import Catalogue
 from saccade.server.engine.outputs import DeviceUse
 
 LATENCIES_S: Final = tuple(1e-4 * 2**n for n in range(18))
 """Bounds of latencies: 100 µs, doubled up to 13 s."""
+COMPONENTS: Final = ("jax", "numpy", "fastapi")
+"""Packages whose versions `saccade_build_info` has."""
 
 
-class Latencies:
-    """A histogram to which one observation costs one addition."""
+class Observations:
+    """One histogram, to which one observation costs one addition.
 
-    def __init__(self) -> None:
-        self._counts = [0] * (len(LATENCIES_S) + 1)
-        self._sum_s = 0.0
+    Args:
+        bounds: The buckets' upper bounds, rising.
+    """
 
-    def observe(self, seconds: float) -> None:
-        """Count one observation."""
-        self._counts[bisect_left(LATENCIES_S, seconds)] += 1
-        self._sum_s += seconds
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        self._newest: dict[int, tuple[str, float, float]] = {}
+
+    def observe(self, value: float, session: str = "") -> None:
+        """Count one observation.
+
+        Args:
+            value: In the metric's unit.
+            session: The session that it is of; it becomes the bucket's exemplar.
+        """
+        bucket = bisect_left(self._bounds, value)
+        self._counts[bucket] += 1
+        self._sum += value
+        if session:
+            self._newest[bucket] = (session, value, time.time())
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Observations up to each bound and above the one before; the last, beyond."""
         return tuple(self._counts)
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return each bound with the number of observations up to it."""
+    @property
+    def sum(self) -> float:
+        """The sum of all observations."""
+        return self._sum
+
+    def buckets(self) -> list[tuple[str, float, Exemplar | None]]:
+        """Return each bound, the observations up to it, and the bucket's exemplar."""
         found, total = [], 0
-        for bound, count in zip([*LATENCIES_S, None], self._counts, strict=True):
+        bounds = [*self._bounds, math.inf]
+        for n, (bound, count) in enumerate(zip(bounds, self._counts, strict=True)):
             total += count
-            found.append(("+Inf" if bound is None else f"{bound:g}", float(total)))
+            found.append((_written(bound), float(total), self._exemplar(n)))
         return found
 
-    @property
-    def sum_s(self) -> float:
-        """The sum of all observations, s."""
-        return self._sum_s
+    def _exemplar(self, bucket: int) -> Exemplar | None:
+        newest = self._newest.get(bucket)
+        if newest is None:
+            return None
+        session, value, at_s = newest
+        return Exemplar({"session": session}, value, at_s)
 
 
-class LatencyCollector(Collector):
-    """The histograms of all models under one name.
+def _written(bound: float) -> str:
+    """Write a bound as a label, which always shows that it is a float."""
+    return "+Inf" if bound == math.inf else repr(round(bound, 9))
+
+
+class HistogramCollector(Collector):
+    """Histograms under one name, told apart by labels.
 
     Args:
-        name: The metric's name, without the unit.
+        name: The metric's name.
         text: What it measures.
+        labels: The names of the labels.
+        bounds: The buckets' upper bounds, rising.
     """
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]
+    ) -> None:
         self._name, self._text = name, text
-        self._of: dict[str, Latencies] = {}
+        self._labels, self._bounds = labels, bounds
+        self._of: dict[tuple[str, ...], Observations] = {}
 
-    def of(self, model: str) -> Latencies:
-        """Return a model's histogram."""
-        return self._of.setdefault(model, Latencies())
+    def of(self, *values: str) -> Observations:
+        """Return the histogram of some values of the labels."""
+        if values not in self._of:
+            self._of[values] = Observations(self._bounds)
+        return self._of[values]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric, as Prometheus scrapes it."""
-        family = HistogramMetricFamily(self._name, self._text, labels=["model"])
-        for model, latencies in self._of.items():
-            family.add_metric([model], latencies.buckets(), latencies.sum_s)
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for values, one in [*self._of.items()]:
+            buckets: Any = one.buckets()
+            family.add_metric(values, buckets, one.sum)
         yield family
 
 
@@ -132,6 +184,10 @@ DEVICE_METRICS: Final[tuple[DeviceMetric, ...]] = (
      "scored", lambda use: use.events),
     (CounterMetricFamily, "batch_seconds", "From each batch's launch to its scores, on "
      "one device, added up", lambda use: use.batch_s),
+    (CounterMetricFamily, "busy_seconds", "Time that one device's thread had work, "
+     "added up", lambda use: use.busy_s),
+    (CounterMetricFamily, "recompiles", "Programs compiled on one device after its "
+     "models were ready: must stay 0", lambda use: use.recompiles),
     (CounterMetricFamily, "failures", "Times that a model's sessions were lost on one "
      "device", lambda use: use.failures),
     (GaugeMetricFamily, "slots_used", "Slots lent on one device, of all models",
@@ -161,3 +217,85 @@ class DeviceMemoryCollector(Collector):
                         [name, state.removeprefix("bytes_")], stats[state]
                     )
         yield family
+
+
+class ModelCollector(Collector):
+    """Which models are served, and how they are.
+
+    Args:
+        catalogue: The served versions.
+        engine: Knows how each is.
+    """
+
+    def __init__(self, catalogue: Catalogue, engine: HasHealth) -> None:
+        self._catalogue, self._engine = catalogue, engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics, as Prometheus scrapes them."""
+        facts = ["model", "hash", "precision", "execution"]
+        info = InfoMetricFamily(
+            "saccade_model", "The versions of the models that are served", labels=facts
+        )
+        ready, error = (
+            GaugeMetricFamily(f"saccade_model_{name}", text, labels=["model"])
+            for name, text in MODEL_GAUGES.items()
+        )
+        models = self._engine.health.models
+        for model in [*self._catalogue.current.values(), *self._catalogue.older]:
+            health = models.get(model.key)
+            if health is None:  # it is being removed
+                continue
+            canary = health.canary
+            precision = "" if canary is None else canary.matmul_precision
+            known = [model.name, model.content_hash, precision, model.execution]
+            info.add_metric(known, {})
+            if model is self._catalogue.current.get(model.name):
+                ready.add_metric([model.name], float(health.state == "ready"))
+                if canary is not None:
+                    error.add_metric([model.name], canary.error)
+        yield from (info, ready, error)
+
+
+MODEL_GAUGES: Final = {
+    "ready": "Whether a model takes sessions: 1 or 0",
+    "canary_error_ratio": "Largest error of the canary's scores, relative to the "
+    "largest score",
+}
+
+
+class CertificateCollector(Collector):
+    """When the certificate for https expires.
+
+    Args:
+        expiry_s: In s since 1970.
+    """
+
+    def __init__(self, expiry_s: float) -> None:
+        self._expiry_s = expiry_s
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric, as Prometheus scrapes it."""
+        name = "saccade_tls_certificate_expiry_timestamp_seconds"
+        text = "When the first certificate of the chain that is served expires"
+        yield GaugeMetricFamily(name, text, value=self._expiry_s)
+
+
+def register_process(registry: CollectorRegistry) -> None:
+    """Register what any process exposes: memory, CPU, Python, versions, devices."""
+    build = Info("saccade_build", "Versions of what runs", registry=registry)
+    build.info({"version": saccade.__version__, **_versions()})
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(ThreadCollector())
+    registry.register(DeviceMemoryCollector())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in COMPONENTS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found

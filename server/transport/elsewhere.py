@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from saccade.server.sessions.watch_desk import Collected, WatchRequest
+from saccade.server.transport.exposition import Format
 
 
 class Elsewhere(Protocol):
@@ -39,8 +40,8 @@ class Elsewhere(Protocol):
     async def overview(self, holder: str, *, everyone: bool) -> list[dict[str, Any]]:
         """Return the parts of the overview there; see `overview.own_part`."""
 
-    async def exposition(self, own: CollectorRegistry) -> bytes:
-        """Return the metrics of all processes in Prometheus' text format."""
+    async def exposition(self, own: CollectorRegistry, form: Format) -> bytes:
+        """Return the metrics of all processes."""
 
 
 class Alone:
@@ -70,6 +71,6 @@ class Alone:
         """Return no parts."""
         return []
 
-    async def exposition(self, own: CollectorRegistry) -> bytes:
+    async def exposition(self, own: CollectorRegistry, form: Format) -> bytes:
         """Return this process's metrics."""
-        return generate_latest(own)
+        return form.written(own)

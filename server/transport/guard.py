@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
-from saccade.server.logs import log_refusal
+from saccade.server.logs import current_client, log_refusal, serve_client
 from saccade.server.settings import is_loopback
 from saccade.server.transport.auth import Keys, TicketOffice
 from saccade.server.transport.problems import Problem
@@ -31,6 +31,7 @@ WITHOUT_KEY: Final = frozenset(
     {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 )
 STREAM: Final = "/v1/stream"
+PLACEMENT: Final = "/v1/sessions"
 WATCH: Final = re.compile(r"/v1/sessions/[^/]+/watch")
 PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
@@ -48,7 +49,8 @@ class Guard:
     Args:
         app: The application behind the guard.
         keys: The keys; where there are none, no request needs one.
-        tickets: The tickets, of which a websocket may show one in place of a key.
+        tickets: The tickets, of which a websocket, or the question where to open one,
+            may show one in place of a key.
         origins: Origins admitted beside the server's own, as `https://host:port`.
         count_refusal: Receives the code of each refusal.
     """
@@ -76,6 +78,8 @@ class Guard:
                 await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
                 return
         guarded = scope["type"] in {"http", "websocket"}
+        if guarded:
+            serve_client()
         if guarded and scope["path"] not in WITHOUT_KEY:
             problem = await self._problem(scope, headers) or _misdirected(scope)
             if problem is not None:
@@ -108,14 +112,14 @@ class Guard:
         if scheme.lower() == "bearer":
             holder = self._keys.holder(key.strip())
             detail = "this server does not know the key that was shown"
-        elif scope["type"] == "websocket" and ticket:
+        elif ticket and _takes_ticket(scope):
             holder = await self._tickets.use(ticket)
             detail = "the ticket was used, is too old, or is not this server's"
         else:
             holder, detail = None, "a key is needed: Authorization: Bearer KEY"
         if holder is None:
             return Problem(401, "unauthorized", detail)
-        scope[HOLDER] = holder
+        scope[HOLDER] = current_client().key = holder
         return None
 
     def _is_admitted(self, origin: str, host: str) -> bool:
@@ -130,6 +134,12 @@ class Guard:
         return own and (
             bool(self._keys) or is_loopback(urlsplit(origin).hostname or "")
         )
+
+
+def _takes_ticket(scope: Scope) -> bool:
+    """Return whether a ticket does in place of a key: for a websocket, or its place."""
+    places = scope.get("method") == "POST" and scope["path"] == PLACEMENT
+    return scope["type"] == "websocket" or places
 
 
 def _misdirected(scope: Scope) -> Problem | None:

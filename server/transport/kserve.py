@@ -38,8 +38,9 @@ from saccade.server.transport.problems import (
     problems,
     schema_of,
 )
+from saccade.server.transport.recordings import Preparation
 from saccade.server.transport.request_body import receive_body
-from saccade.server.transport.scoring import check_all, unless_client_leaves
+from saccade.server.transport.scoring import unless_client_leaves
 from saccade.server.transport.service import Service
 
 MODELS: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -206,12 +207,10 @@ async def infer(asked: Asked, model: ServedModel) -> Response:
         choices.invalid,
         lambda count: check_count(count, settings.max_recordings),
     )
-    asked.charge_events([*recordings])
+    asked.charge_events(recordings)
     source = choices.sensor or model.sensor
-    checked = await asyncio.to_thread(
-        check_all, [*recordings], choices, source, model.sensor
-    )
-    work = asked.scorer(model, choices).score_all(checked)
+    preparation = Preparation(choices, source, model.tokenization)
+    work = asked.scorer(model, choices).score_all(recordings, preparation)
     results = await unless_client_leaves(asked.request, work)
     outputs = outputs_of(results, len(model.labels))
     return answer(model, request, choices, outputs)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from saccade.model.events.encodings.packed import RECORD_BYTES, unpack
+from saccade.model.events.encodings.packed import RECORD_BYTES, Records, records
 from saccade.model.events.errors import EventsError
 from saccade.model.events.tolerance import Invalid
 from saccade.model.events.types import Events
@@ -204,7 +204,7 @@ def _from_bytes(tensor: InputTensor, raw: memoryview) -> Array:
 
 def recordings_of(
     tensors: dict[str, Array], kept: Invalid, check_count: Callable[[int], None]
-) -> list[Events]:
+) -> list[Events | Records]:
     """Return the events of each recording.
 
     Args:
@@ -224,7 +224,7 @@ def recordings_of(
         reason = f"they are to rise from 0 to {len(rows)}, the number of rows"
         raise invalid("offsets", reason)
     check_count(len(bounds) - 1)
-    found = []
+    found: list[Events | Records] = []
     for number, (begin, end) in enumerate(pairwise(bounds)):
         try:
             found.append(_events(rows[begin:end], kept))
@@ -233,9 +233,9 @@ def recordings_of(
     return found
 
 
-def _events(rows: Array, kept: Invalid) -> Events:
+def _events(rows: Array, kept: Invalid) -> Events | Records:
     if rows.dtype == np.uint8:
-        return unpack(rows.tobytes(), 0)
+        return records(rows.tobytes())
     return to_events({name: rows[:, at] for at, name in enumerate(COLUMNS)}, kept)
 
 

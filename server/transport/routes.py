@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from saccade.server.engine.health import ModelHealth
@@ -15,6 +14,7 @@ from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import SessionDeleted
 from saccade.server.sessions.registry import LiveSession
 from saccade.server.transport.auth import TICKET_S
+from saccade.server.transport.exposition import chosen
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.placement import ask_fleet
 from saccade.server.transport.problems import GUARDED, Problem, problems
@@ -259,11 +259,13 @@ def probe_routes(service: Service) -> APIRouter:
         responses=GUARDED,
         response_class=PlainTextResponse,
     )
-    async def get_metrics() -> Response:
-        return Response(
-            await service.elsewhere.exposition(service.metrics.registry),
-            headers={"Content-Type": CONTENT_TYPE_LATEST},
-        )
+    async def get_metrics(request: Request) -> Response:
+        holder: str = request.scope.get(HOLDER, "")
+        accept = request.headers.get("accept", "")
+        form = chosen(accept, operator=service.keys.sees_all(holder))
+        registry = service.metrics.registry
+        content = await service.elsewhere.exposition(registry, form)
+        return Response(content, headers={"Content-Type": form.media_type})
 
     return router
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from saccade.server.transport.collectors import LATENCIES_S
-from saccade.server.transport.metrics import Metrics, ModelMetrics, value_of
+from saccade.server.transport.metrics import Metrics
+from saccade.server.transport.model_metrics import ModelMetrics, value_of
 
 SAMPLING: Final = "the sampling of rates"
 SAMPLE_S: Final = 1.0
@@ -31,7 +32,7 @@ class Counts(NamedTuple):
             value_of(metrics.events_received),
             value_of(metrics.results_reported),
             value_of(metrics.events_dropped),
-            metrics.latency_counts,
+            metrics.latency.counts,
         )
 
 

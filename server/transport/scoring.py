@@ -12,16 +12,14 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from fastapi import Request
 
 from saccade.model.events.errors import EventsError
-from saccade.model.events.fit import fit
 from saccade.model.events.reading import ReadOptions
-from saccade.model.events.sensor import Sensor
-from saccade.model.events.tolerance import Skipped, Tolerance
-from saccade.model.events.types import Events
+from saccade.model.events.tolerance import Skipped
+from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.reporting import scores
 from saccade.server.reading.frames import ReadRequest
@@ -35,6 +33,13 @@ from saccade.server.transport.classify_bodies import (
 from saccade.server.transport.multipart import UploadedFile
 from saccade.server.transport.problems import Problem, from_events, which_recording
 from saccade.server.transport.rate_limits import KeyQuota
+from saccade.server.transport.recordings import (
+    GROUP_EVENTS,
+    Given,
+    Preparation,
+    Prepared,
+    groups_of,
+)
 from saccade.server.transport.service import Service
 
 WINDOW_EVENTS: Final = 1 << 16
@@ -45,8 +50,6 @@ GROUP_FILES: Final = 64
 """Short files are read in groups: at most so many, of at most so many bytes."""
 
 Result = TypeVar("Result")
-Checked: TypeAlias = tuple[Events, Skipped]
-"""A recording in memory, checked and fitted, and what was left out of it."""
 
 
 class Job(NamedTuple):
@@ -90,17 +93,22 @@ class Scorer:
         self._half_life_ms = choices.half_life_ms or float("inf")
 
     async def score_all(
-        self, recordings: Sequence[Checked | Problem]
+        self, recordings: Sequence[Given], preparation: Preparation
     ) -> list[RecordingScores]:
         """Score recordings that are in memory; return their scores in order.
+
+        Those that are ready are scored while others are prepared on another thread.
 
         Raises:
             Problem: One cannot be scored, and the request is not partial.
             ProtocolError: The engine has no place for a recording, or failed.
         """
-        return await together(
-            self._settled(partial(self._score, each)) for each in recordings
-        )
+        async with Together[RecordingScores]() as works:
+            for part in groups_of(recordings, GROUP_EVENTS):
+                prepare = partial(preparation.prepare, recordings[part], part.start)
+                for each in await asyncio.to_thread(prepare):
+                    works.begin(self._settled(partial(self._score, each)))
+            return await works.results()
 
     async def score_files(self, jobs: Sequence[Job]) -> list[RecordingScores]:
         """Read files and score them meanwhile; return their scores in order.
@@ -113,11 +121,11 @@ class Scorer:
         found = await together(self._score_group(group) for group in groups)
         return [scores for group in found for scores in group]
 
-    async def _score(self, recording: Checked | Problem) -> RecordingScores:
+    async def _score(self, recording: Prepared | Problem) -> RecordingScores:
         if isinstance(recording, Problem):
             raise recording
-        events, skipped = recording
-        result = await self._classify(_once(events))
+        chunk, skipped = recording
+        result = await self._classify(_once(chunk))
         self._count(result, skipped.events)
         return scores_of(result, self._model, skipped)
 
@@ -155,7 +163,7 @@ class Scorer:
                 raise
             return RecordingScores(name=name or None, problem=problem.document())
 
-    async def _classify(self, chunks: AsyncIterator[Events]) -> Classification:
+    async def _classify(self, chunks: AsyncIterator[TimedTokens]) -> Classification:
         window = min(WINDOW_EVENTS, self._service.limits.window_events)
         async with self._service.scoring:
             return await classify(
@@ -183,31 +191,34 @@ class EventBudget:
         self._quota = quota
 
     async def counted(
-        self, chunks: AsyncIterator[Events], job: Job
-    ) -> AsyncIterator[Events]:
+        self, chunks: AsyncIterator[TimedTokens], job: Job
+    ) -> AsyncIterator[TimedTokens]:
         """Yield a file's chunks.
 
         Raises:
             Problem: There are too many events.
         """
-        async for events in chunks:
-            self._left -= len(events)
+        async for chunk in chunks:
+            count = len(chunk.tokens)
+            self._left -= count
             if self._left < 0:
                 detail = f"one request may hold {self._limit:,} events"
                 detail = f"{which_recording(job.number, job.name)}: {detail}"
                 raise Problem(413, "too_many_events", detail, recording=job.number)
-            self._quota.charge(events=len(events))
-            yield events
+            self._quota.charge(events=count)
+            yield chunk
 
 
-def read_request(form: ClassifyForm, file: UploadedFile, model: Sensor) -> ReadRequest:
-    """Return how a file of a form is to be read for a model's sensor."""
+def read_request(
+    form: ClassifyForm, file: UploadedFile, tokenization: Tokenization
+) -> ReadRequest:
+    """Return how a file of a form is to be read for a model."""
     path = file.path
     if form.format is not None:  # it came after the file, or the name says another
         path = path.rename(path.with_suffix(f".{form.format}"))
     options = ReadOptions(
         sensor=form.sensor,
-        model_sensor=model,
+        model_sensor=tokenization.sensor,
         chip=form.chip,
         camera=form.camera,
         columns=form.columns,
@@ -215,60 +226,13 @@ def read_request(form: ClassifyForm, file: UploadedFile, model: Sensor) -> ReadR
     )
     return ReadRequest(
         path,
-        model,
+        tokenization,
         options,
         form.clock_bits,
         form.fit,
         form.invalid,
         form.sort_within_us,
     )
-
-
-def check_all(
-    recordings: list[Events | Problem], choices: Choices, source: Sensor, model: Sensor
-) -> list[Checked | Problem]:
-    """Check recordings in memory, and fit them to a model's sensor.
-
-    Args:
-        recordings: The events of each, or its problem.
-        choices: How.
-        source: Their own sensor.
-        model: The model's.
-
-    Raises:
-        Problem: Of the first that does not pass, where the request is not partial.
-    """
-    found: list[Checked | Problem] = []
-    for number, events in enumerate(recordings):
-        try:
-            found.append(_checked(events, choices, source, model, number))
-        except Problem as problem:
-            if not choices.partial:
-                raise
-            found.append(problem)
-    return found
-
-
-def _checked(
-    events: Events | Problem,
-    choices: Choices,
-    source: Sensor,
-    model: Sensor,
-    number: int,
-) -> Checked:
-    """Check a recording in memory, and fit it to a model's sensor.
-
-    Raises:
-        Problem: The recording has one, or its events do not pass.
-    """
-    if isinstance(events, Problem):
-        raise events
-    tolerance = Tolerance(source, choices.invalid, choices.sort_within_us)
-    try:
-        valid = tolerance.whole(events)
-        return fit(valid, source, model, choices.fit), tolerance.skipped
-    except EventsError as error:
-        raise from_events(error, number) from None
 
 
 def grouped(jobs: Sequence[Job], most_bytes: int, most: int) -> list[list[Job]]:
@@ -292,23 +256,43 @@ def grouped(jobs: Sequence[Job], most_bytes: int, most: int) -> list[list[Job]]:
     return groups
 
 
-async def together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Run coroutines side by side; return their results in order.
+class Together(Generic[Result]):
+    """Coroutines that run side by side, and end with the context.
 
-    The first error cancels the others, and is raised.
+    The first error that `results` meets cancels the others, and is raised.
     """
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Result]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def begin(self, work: Coroutine[Any, Any, Result]) -> None:
+        """Run a coroutine from now on."""
+        self._tasks.append(asyncio.create_task(work))
+
+    async def results(self) -> list[Result]:
+        """Return the results of all, in the order of their beginning."""
+        return list(await asyncio.gather(*self._tasks))
 
 
-async def _once(events: Events) -> AsyncIterator[Events]:
+async def together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run coroutines side by side; return their results in order, as `Together`."""
+    async with Together[Result]() as begun:
+        for work in works:
+            begun.begin(work)
+        return await begun.results()
+
+
+async def _once(chunk: TimedTokens) -> AsyncIterator[TimedTokens]:
     """Yield a recording that is in memory as one chunk."""
-    yield events
+    yield chunk
 
 
 def scores_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Ending(NamedTuple):
     reason: str = ""
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class _Place:
     """A place in the queue, whose message may be replaced while it waits.
 
@@ -106,6 +106,19 @@ class SendQueue:
             place.message = message
         self._changed.notify()
 
+    def put_results(self, results: Sequence[Result]) -> None:
+        """Add consecutive results, as `put` adds one after another."""
+        room = min(self.most_results - self._results, self._capacity - len(self._queue))
+        if self.ending is not None or len(results) > room or not results:
+            for result in results:
+                self.put(result)
+            return
+        places = [_Place(result) for result in results]
+        self._queue.extend(places)
+        self._results += len(places)
+        self._newest[Result] = places[-1]
+        self._changed.notify()
+
     @property
     def crowded(self) -> bool:
         """Whether more answers wait than may."""
@@ -167,9 +180,10 @@ class SendQueue:
 
     def take_all(self) -> list[ServerMessage]:
         """Remove and return all messages that wait."""
-        messages = []
-        while (message := self.take()) is not None:
-            messages.append(message)
+        messages = [_told(place) for place in self._queue]
+        self._queue.clear()
+        self._newest.clear()
+        self._results = self._answers = 0
         return messages
 
     def take(self) -> ServerMessage | None:
@@ -180,9 +194,7 @@ class SendQueue:
         self._count(place.message, -1)
         if self._newest.get(type(place.message)) is place:
             del self._newest[type(place.message)]
-        if place.superseded and isinstance(place.message, Result):
-            return replace(place.message, superseded=place.superseded)
-        return place.message
+        return _told(place)
 
     def _append(self, place: _Place) -> None:
         self._queue.append(place)
@@ -206,3 +218,10 @@ class SendQueue:
         if isinstance(message, Result):
             return newest if self._results >= self.most_results else None
         return newest if self._queue[-1] is newest else None
+
+
+def _told(place: _Place) -> ServerMessage:
+    """Return a place's message, which says how many results it replaced."""
+    if place.superseded and isinstance(place.message, Result):
+        return replace(place.message, superseded=place.superseded)
+    return place.message

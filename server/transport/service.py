@@ -72,7 +72,7 @@ class Service:
     _changed: Signal = field(default_factory=Signal)
 
     def __post_init__(self) -> None:
-        self.background = Background(self.metrics.count_background_failure)
+        self.background = Background(self.metrics.note_background)
         self.desk = WatchDesk(self.registry)
         self.sampler = Sampler(self.metrics, lambda: self.catalogue.current)
         self.uploads = UploadFolder(self.settings.max_uploads_bytes)

@@ -6,12 +6,13 @@ a second costs more than the results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
 from saccade.server.protocol.codec import Wire
+from saccade.server.transport.coalescing import SEND_ALL
 
 
 class Disconnect(NamedTuple):
@@ -33,6 +34,9 @@ class Socket:
         self.scope = scope
         self._receive = receive
         self._send = send
+        send_all: Callable[[Iterable[Wire]], Awaitable[None]] | None
+        send_all = scope.get("state", {}).get(SEND_ALL)
+        self._send_all = send_all or self._send_each  # under another server
 
     async def accept(self) -> None:
         """Complete the handshake."""
@@ -54,6 +58,9 @@ class Socket:
         Raises:
             OSError: The client is gone.
         """
+        await self._send_all(messages)
+
+    async def _send_each(self, messages: Iterable[Wire]) -> None:
         for data in messages:
             form = "text" if isinstance(data, str) else "bytes"
             await self._send({"type": "websocket.send", form: data})

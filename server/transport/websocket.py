@@ -28,7 +28,7 @@ from fastapi import APIRouter
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from saccade.server.logs import log_refusal
+from saccade.server.logs import about, current_client, log_refusal
 from saccade.server.protocol.codec import Wire
 from saccade.server.protocol.conversation import (
     Conversation,
@@ -49,6 +49,7 @@ from saccade.server.sessions.session import Session
 from saccade.server.transport.coalescing import LINGER_S
 from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
+from saccade.server.transport.model_metrics import SessionMetrics
 from saccade.server.transport.rate_limits import WINDOW_S
 from saccade.server.transport.send_queue import Ending, SendQueue
 from saccade.server.transport.service import Service
@@ -121,6 +122,7 @@ class Connection:
             Credit(service.limits, most), self.queue, service.metrics.count_rate_pause
         )
         self._silence = SilenceTimer(self._end_if_idle)
+        self._client = current_client()
         self._holder: str = socket.scope.get(HOLDER, "")
         self._quota = service.quotas.of(self._holder)
         self._live: LiveSession | None = None
@@ -164,7 +166,8 @@ class Connection:
                 if ending not in {GONE, HUNG_UP}:
                     await self._socket.close(ending.close_code, ending.reason)
         except (OSError, RuntimeError, TimeoutError):
-            LOG.debug("the client went away while it was written to")
+            facts = about("client_left", self._client)
+            LOG.debug("the client went away while it was written to", extra=facts)
 
     async def _next(self) -> list[ServerMessage]:
         """Wait for messages that may be sent; none once the end has come."""
@@ -257,7 +260,8 @@ class Connection:
 
     def _note(self, what: str, code: str, reason: str) -> None:
         self._service.metrics.count_refusal(code)
-        log_refusal(self._socket.scope.get("client"), what, code, reason)
+        address = self._socket.scope.get("client")
+        log_refusal(address, what, code, reason, self._client)
 
     def _feed(self, feed: Feed) -> None:
         """Give a frame's events to the session, and charge the key for them.
@@ -310,7 +314,8 @@ class Connection:
         resumed = registry.sink_of(request.resume) if request.resume else None
         self._quota.add_session(self.queue, replacing=resumed)
         metrics = self._service.metrics.model(model.name)
-        session = Session(self._conversation, model, request, self.queue, metrics)
+        observer = SessionMetrics(metrics)
+        session = Session(self._conversation, model, request, self.queue, observer)
         opening = OpenRequest(request, model, self.queue, self._holder)
         enter = registry.begin if request.resume is None else registry.resume
         try:
@@ -318,6 +323,7 @@ class Connection:
         except BaseException:
             session.release()
             raise
+        observer.session = session.handle.session
         self._acks.credit.begin(self._conversation.ledger.acked)
         self._silence.restart(self._service.settings.idle_s)
         if request.results == "latest":
@@ -325,6 +331,12 @@ class Connection:
         self._metrics = metrics
         self._metrics.sessions.inc()
         self._metrics.sessions_open.inc()
+        handle = session.handle
+        self._client.session = handle.session
+        facts = about("session_opened", self._client, model=model.name)
+        said = "a session of %s %s"
+        what = "is resumed" if handle.resumed else "begins"
+        LOG.debug(said, model.name, what, extra=facts)
 
     async def _wait_for_room(self) -> None:
         """Wait while more events wait than the window; raw frames unfold so far."""
@@ -367,7 +379,8 @@ class Connection:
                 loop = asyncio.get_running_loop()
                 self._deadline.reschedule(loop.time() + LINGER_S)
         except Exception:
-            LOG.exception("a session failed")
+            facts = about("session_failed", self._client)
+            LOG.exception("a session failed", extra=facts)
             self.queue.fail(InternalError())
 
     def _leave(self) -> None:
@@ -384,6 +397,11 @@ class Connection:
             registry.detach(self._live)
         self._metrics.sessions_open.dec()
         self._count_superseded()
+        code, why = self.queue.ending or GONE
+        events = self._session.events_sent
+        facts = about("session_left", self._client, code=code, events=events)
+        said = "the connection of a session ends with %d after %d events: %s"
+        LOG.debug(said, code, events, why or "closed", extra=facts)
 
     def _count_superseded(self) -> None:
         if self.queue.superseded > self._superseded:

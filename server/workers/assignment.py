@@ -91,15 +91,15 @@ class Assignment:
 
 def begin(descriptor: int) -> int:
     """Play the part that the supervisor assigns; return the exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         # A terminal, or a service manager, signals the whole group: the supervisor
-        # decides in which order its processes end.
+        # decides in which order its processes end, and what they log.
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
     assignment = Assignment.receive(connection)
     from saccade.server.logs import configure_logs
 
-    configure_logs(assignment.name)
+    configure_logs(assignment.settings.log_choices, assignment.name)
     with _alone(assignment.compiled):  # what one compiles, the others find
         import saccade.server.engine.host_kernels  # noqa: F401
         from saccade.server.protocol.ingest import prepare_ingest

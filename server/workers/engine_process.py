@@ -23,7 +23,8 @@ from saccade.server.engine.health import Health
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import DeviceOutput
 from saccade.server.engine.ticks import TickArena
-from saccade.server.event_loop import run_loop
+from saccade.server.event_loop import freeze_start, run_loop
+from saccade.server.logs import about, set_level
 from saccade.server.serving import (
     LOST_STATUS,
     CannotServe,
@@ -148,7 +149,8 @@ def take_pages(
                 add_arena(port, model, arena)
                 way.send(b"1")
             except Exception:  # the worker sees no answer, and connects again
-                LOG.exception("a worker's pages cannot be mapped")
+                facts = about("engine_lost")
+                LOG.exception("a worker's pages cannot be mapped", extra=facts)
 
 
 class News:
@@ -206,7 +208,7 @@ class EngineProcess:
         """Load, serve the workers until the supervisor says stop; return the status."""
         peer = Peer(
             {"metrics": self._families, "overview": self._overview},
-            {"stop": self._ended.set},
+            {"stop": self._ended.set, "log_level": set_level},
             end_with_supervisor,
         )
         await peer.connect(supervisor)
@@ -231,7 +233,7 @@ class EngineProcess:
         metrics.watch(engine)
         metrics.watch_devices(lambda: engine.use)
         self._engine = engine
-        background = Background(metrics.count_background_failure)
+        background = Background(metrics.note_background)
 
         def health() -> Health:
             now = engine.health
@@ -270,6 +272,8 @@ class EngineProcess:
     async def _tell(self, news: News, channels: Channels, peer: Peer) -> None:
         """Send every change of health and models to the workers and the supervisor."""
         if (health := news.health()) is not None:  # of a new model before the model
+            if health.ready:
+                freeze_start()
             plain = channel.health_to_plain(health)
             channels.send_all(channel.HEALTH, plain)
             peer.tell("health", plain, [*self._catalogue.current])

@@ -26,6 +26,7 @@ from saccade.server.engine.health import Health, ModelHealth
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.outputs import Deliver, DeviceOutput, DeviceUse
 from saccade.server.engine.ticks import TickArena
+from saccade.server.logs import about
 from saccade.server.workers import channel
 from saccade.server.workers.framing import FrameProtocol
 
@@ -254,7 +255,10 @@ class RemoteEngine:
             self._welcomed.set_exception(EngineFailed(ENDED))
             return
         if was_connected and self.streams is not None:
-            LOG.warning("the engine process has ended; its sessions may be resumed")
+            LOG.warning(
+                "the engine process has ended; its sessions may be resumed",
+                extra=about("engine_lost"),
+            )
             self.on_lost()
             self.streams.lose_engine(EngineFailed(ENDED))
             self._reconnecting = asyncio.create_task(self._reconnect())
@@ -293,7 +297,10 @@ class RemoteEngine:
             mapped = False
         os.close(file)
         if not mapped:
-            LOG.warning("the engine process takes no pages: connecting again")
+            LOG.warning(
+                "the engine process takes no pages: connecting again",
+                extra=about("engine_lost"),
+            )
             self._lose()
 
 

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Exemplar, Metric
 from prometheus_client.registry import Collector
+
+LEAST: Final = (
+    "_created",
+    "_info",
+    "_ready",
+    "_start_time_seconds",
+    "_timestamp_seconds",
+    "_up",
+)
+"""Ends of the names whose smallest number counts: when the first process began; whether
+it is so in all; a fact, which is 1 in each."""
+GREATEST: Final = ("_in_a_row", "_ratio", "saccade_draining")
+"""Ends of the names whose largest number counts: the worst of all."""
+
+Sample: TypeAlias = tuple[str, dict[str, str], float, "PlainExemplar | None"]
+PlainExemplar: TypeAlias = tuple[dict[str, str], float, float | None]
+"""Labels, value, and when it was, in s since 1970."""
+_Place: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Family(NamedTuple):
@@ -17,13 +35,13 @@ class Family(NamedTuple):
         name: The metric's name.
         text: Its documentation.
         kind: `counter`, `gauge`, `histogram` and so on.
-        samples: For each number its name, its labels and its value.
+        samples: For each number its name, its labels, its value and its exemplar.
     """
 
     name: str
     text: str
     kind: str
-    samples: list[tuple[str, dict[str, str], float]]
+    samples: list[Sample]
 
 
 def families_of(registry: CollectorRegistry) -> list[Family]:
@@ -33,27 +51,36 @@ def families_of(registry: CollectorRegistry) -> list[Family]:
             metric.name,
             metric.documentation,
             metric.type,
-            [(one.name, one.labels, one.value) for one in metric.samples],
+            [
+                (one.name, one.labels, one.value, _plain(one.exemplar))
+                for one in metric.samples
+            ],
         )
         for metric in registry.collect()
     ]
 
 
-def merged_exposition(processes: Iterable[Iterable[Sequence[Any]]]) -> bytes:
-    """Return the metrics of processes in Prometheus' text format.
+def merged(processes: Iterable[Iterable[Sequence[Any]]]) -> Collector:
+    """Return the metrics of all processes.
 
     Args:
         processes: For each process its families, as lists.
     """
-    registry = CollectorRegistry()
-    registry.register(_Sum(processes))
-    return generate_latest(registry)
+    return _Sum(processes)
+
+
+def _plain(exemplar: Exemplar | None) -> PlainExemplar | None:
+    if exemplar is None:
+        return None
+    at_s = exemplar.timestamp
+    return exemplar.labels, exemplar.value, None if at_s is None else float(at_s)
 
 
 class _Sum(Collector):
     def __init__(self, processes: Iterable[Iterable[Sequence[Any]]]) -> None:
         self._metrics: dict[str, Metric] = {}
-        self._values: dict[str, dict[Any, float]] = {}
+        self._values: dict[str, dict[_Place, float]] = {}
+        self._exemplars: dict[_Place, PlainExemplar] = {}
         for families in processes:
             for family in families:
                 self._add(Family(*family))
@@ -62,18 +89,35 @@ class _Sum(Collector):
         """Yield the sums."""
         for name, metric in self._metrics.items():
             metric.samples.clear()
-            for (sample, labels), value in self._values[name].items():
-                metric.add_sample(sample, dict(labels), value)
+            for place, value in self._values[name].items():
+                sample, labels = place
+                newest = self._exemplars.get(place)
+                exemplar = None if newest is None else Exemplar(*newest)
+                metric.add_sample(sample, dict(labels), value, exemplar=exemplar)
             yield metric
 
     def _add(self, family: Family) -> None:
         metric = Metric(family.name, family.text, family.kind)
         self._metrics.setdefault(family.name, metric)
         values = self._values.setdefault(family.name, {})
-        for sample, labels, value in family.samples:
+        for sample, labels, value, exemplar in family.samples:
             place = (sample, tuple(sorted(labels.items())))
-            if sample.endswith(("_created", "_start_time_seconds", "_up")):
-                # when the first of them began; whether it is so for all
-                values[place] = min(values.get(place, value), value)
-            else:
-                values[place] = values.get(place, 0.0) + value
+            values[place] = _joined(sample, values.get(place), value)
+            if exemplar is not None:
+                self._keep_newest(place, exemplar)
+
+    def _keep_newest(self, place: _Place, exemplar: PlainExemplar) -> None:
+        known = self._exemplars.get(place)
+        if known is None or (known[2] or 0.0) <= (exemplar[2] or 0.0):
+            self._exemplars[place] = exemplar
+
+
+def _joined(sample: str, known: float | None, value: float) -> float:
+    """Return the server's number from those of the processes so far and of one more."""
+    if known is None:
+        return value
+    if sample.endswith(LEAST):
+        return min(known, value)
+    if sample.endswith(GREATEST):
+        return max(known, value)
+    return known + value

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 
+from saccade.server.logs import about
 from saccade.server.workers.framing import FrameProtocol
 
 LOG: Final = logging.getLogger(__name__)
@@ -134,7 +135,8 @@ class Peer:
         try:
             result = await self._handlers[name](*arguments)
         except Exception as error:
-            LOG.debug("a call of %s failed", name, exc_info=error)
+            facts = about("call_failed", call=name)
+            LOG.debug("a call of %s failed", name, exc_info=error, extra=facts)
             self._send(FAILURE, number, name, (type(error).__name__, str(error)))
         else:
             self._send(ANSWER, number, name, result)

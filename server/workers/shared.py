@@ -24,7 +24,8 @@ from saccade.server.sessions.watch_desk import (
     TooManyWatchers,
     WatchRequest,
 )
-from saccade.server.workers.merged_metrics import families_of, merged_exposition
+from saccade.server.transport.exposition import Format
+from saccade.server.workers.merged_metrics import families_of, merged
 from saccade.server.workers.peer import CallFailed, Handler, Peer, PeerError
 
 KINDS: Final = (Record, Touch, Check, Delete)
@@ -163,7 +164,7 @@ class OtherWorkers:
         parts = await self._supervisor.call("ask_others", "overview", arguments)
         return [*parts]
 
-    async def exposition(self, own: CollectorRegistry) -> bytes:
-        """Return the metrics of all processes in Prometheus' text format."""
+    async def exposition(self, own: CollectorRegistry, form: Format) -> bytes:
+        """Return the metrics of all processes."""
         answers = await self._supervisor.call("ask_others", "metrics", [])
-        return merged_exposition([families_of(own), *answers])
+        return form.written(merged([families_of(own), *answers]))

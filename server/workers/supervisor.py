@@ -10,23 +10,25 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from saccade.server.app import create_tickets, read_keys
 from saccade.server.engine.health import Health, ModelHealth
-from saccade.server.logs import JOURNAL
+from saccade.server.logs import JOURNAL, about, tell, toggle_level
 from saccade.server.serving import CannotServe, say_ready, show_progress, until, url
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.settings import Settings
+from saccade.server.transport.metrics import Metrics
 from saccade.server.workers.assignment import ENGINE, Assignment
 from saccade.server.workers.channel import health_from_plain
+from saccade.server.workers.merged_metrics import families_of
 from saccade.server.workers.peer import Handler, Listener, Peer, ask_all
 from saccade.server.workers.shared import store_handlers
 
@@ -116,6 +118,9 @@ class Supervisor:
         ]
         self._store = MemoryStore()
         self._tickets = create_tickets(settings)
+        self._metrics = Metrics([])
+        for child in (self._engine, *self._workers):
+            self._metrics.process_restarts.labels(_kind(child))  # 0 until one ends
         self._health = LOADING
         self._models: list[str] = []
         self._usage: dict[int, dict[str, list[int]]] = {}
@@ -134,6 +139,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, None)
+        loop.add_signal_handler(signal.SIGUSR1, self._toggle_log_level)
         children = [self._engine, *self._workers]
         keeping = [asyncio.create_task(self._keep(child)) for child in children]
         announcing = asyncio.create_task(self._announce(started_s))
@@ -143,7 +149,7 @@ class Supervisor:
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
         self._stopping = True
-        JOURNAL.info("stops: a signal came")
+        JOURNAL.info("stops: a signal came", extra=about("stopping"))
         ending = asyncio.create_task(self._end(keeping))
         again = asyncio.create_task(signals.get())
         await asyncio.wait({ending, again}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,7 +158,7 @@ class Supervisor:
         for task in (ending, again, signalled, *keeping):
             task.cancel()
         await asyncio.gather(*keeping, ending, return_exceptions=True)
-        JOURNAL.info("has stopped")
+        JOURNAL.info("has stopped", extra=about("stopped"))
         if self._stop.done():
             raise self._stop.result()
         return 0
@@ -168,7 +174,9 @@ class Supervisor:
             self._tell_others(index, "gone", index)
             if self._stopping:
                 return
-            LOG.warning("%s has ended with status %d", name, status)
+            facts = about("process_ended", ended=name, status=status)
+            LOG.warning("%s has ended with status %d", name, status, extra=facts)
+            self._metrics.process_restarts.labels(_kind(child)).inc()
             if child.hopeless:
                 self._give_up(f"{name} ends before it is ready; the log says why")
             await asyncio.sleep(child.pause_s)
@@ -192,11 +200,21 @@ class Supervisor:
         """Print once that the server is ready, or why it never will be."""
         await show_progress(lambda: self._health)
         if self._health.failed:
-            sys.stderr.write(f"saccade serve: {self._health.reason}\n")
+            tell("cannot_serve", self._health.reason, logging.ERROR)
             return
         await until(lambda: all(worker.up for worker in self._workers))
         tls = self._settings.tls_cert is not None
         say_ready(self._models, url(self._listening[0], tls=tls), started_s)
+
+    def _toggle_log_level(self) -> None:
+        """Change the level in every process, and in those that are started later."""
+        level = toggle_level()
+        children = [self._engine, *self._workers]
+        for child in children:
+            settings = replace(child.assignment.settings, log_level=level)
+            child.assignment = replace(child.assignment, settings=settings)
+        for peer in self._peers(children):
+            peer.tell("log_level", level)
 
     def _peer_of(self, child: Child) -> Peer:
         index = child.assignment.index
@@ -223,7 +241,10 @@ class Supervisor:
         asked = [one for one in self._workers if one.assignment.index != index]
         if name in {"metrics", "overview"}:
             asked.append(self._engine)
-        return await ask_all(self._peers(asked), name, *arguments)
+        answers = await ask_all(self._peers(asked), name, *arguments)
+        if name == "metrics":
+            answers.append(families_of(self._metrics.registry))
+        return answers
 
     async def _cannot_serve(self, reason: str, status: int = 1) -> None:
         self._give_up(reason, status)
@@ -278,6 +299,10 @@ async def supervise(
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         parts = (settings, listening, compiled, Path(folder))
         return await Supervisor(*parts).run(started_s)
+
+
+def _kind(child: Child) -> str:
+    return "engine" if child.assignment.index == ENGINE else "worker"
 
 
 def _ignore() -> None:

@@ -25,8 +25,9 @@ from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
-from saccade.server.event_loop import run_loop
+from saccade.server.event_loop import freeze_start, run_loop
 from saccade.server.fleet.report import Usage
+from saccade.server.logs import set_level
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
@@ -72,7 +73,11 @@ class Worker:
             "metrics": self._metrics,
             "drain": self._drain,
         }
-        listeners: dict[str, Listener] = {"usage": self._absorb, "gone": self._forget}
+        listeners: dict[str, Listener] = {
+            "usage": self._absorb,
+            "gone": self._forget,
+            "log_level": set_level,
+        }
         self._supervisor = Peer(handlers, listeners, end_with_supervisor)
 
     async def run(self, supervisor: socket.socket) -> int:
@@ -108,6 +113,7 @@ class Worker:
             )
             service.quotas.changed = self._tell_usage
             self._front.app = create_app(service)
+            freeze_start()
             self._supervisor.tell("up")
             await asyncio.wait({serving})
 
@@ -130,6 +136,8 @@ class Worker:
         engine.on_models(facts)
         metrics.watch(engine)
         metrics.watch_streams(streams)
+        slots = sum(map(len, self._assignment.slots))
+        metrics.set_limits(sessions=self._assignment.sessions, slots=slots)
         shared = Shared(
             self._store(),
             RemoteTickets(self._supervisor),

@@ -34,6 +34,16 @@ COMMANDS: Final = {
         "terminal",
         "clients.commands.cli:inspect",
     ),
+    "config": Command(
+        "print the server's settings, and where each comes from",
+        "server",
+        "server.command_line:config",
+    ),
+    "doctor": Command(
+        "find what would keep a server from serving, and what to do",
+        "server",
+        "server.doctor.command:doctor",
+    ),
     "key": Command("make an API key", "server", "server.cli:key"),
     "demo": Command(
         "see it all: a server, a stream, a batch, metrics",

@@ -28,7 +28,7 @@ ELSEWHERE = ("release",)
 """Extras of environments that CI makes by themselves and compares with the pins."""
 EXTRAS = (
     "model", "server", "train", "recordings", "hdf5", "ros", "dv", "cameras",
-    "terminal", "redis", "wandb", "dev",
+    "terminal", "redis", "ray", "wandb", "dev",
 )  # fmt: skip
 """All but those of CUDA, which have constraints of their own."""
 

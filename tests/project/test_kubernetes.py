@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from saccade.server.settings import Settings, variable
-from saccade.server.transport.metrics import Metrics, ModelMetrics
+from saccade.server.setting_values import variable
+from saccade.server.settings import Settings
+from saccade.server.transport.metrics import Metrics
 from tests.project.repository import ROOT
+from tests.toy import toy_model
 
 kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason="the validator of Kubernetes files is not installed"
@@ -190,8 +192,7 @@ def test_prometheus_scrapes_the_services_port():
 @pytest.fixture(scope="module")
 def types() -> dict[str, str]:
     """Every metric of a server with one model, and its type."""
-    metrics = Metrics([])
-    ModelMetrics(metrics, "some")
+    metrics = Metrics([toy_model()])
     return {family.name: family.type for family in metrics.registry.collect()}
 
 
@@ -233,3 +234,13 @@ def test_every_metric_and_secret_of_the_page_exists(types):
     text += (FOLDER / "base/service-monitor.yaml").read_text()
     for secret in re.findall(r"create secret generic (\S+)", page):
         assert secret in text
+
+
+def test_no_service_sets_a_variable_of_the_servers(pod):
+    """Kubernetes gives a pod NAME_PORT for each Service beside it, unless told not to.
+
+    The Service's name makes that the setting `port`.
+    """
+    names = {the("Service")["metadata"]["name"].upper() + "_PORT"}
+    assert names & {variable(item) for item in fields(Settings)}
+    assert pod["enableServiceLinks"] is False

@@ -26,7 +26,8 @@ from saccade.server.devices import (
     variables,
 )
 from saccade.server.engine.accelerators import find_devices
-from saccade.server.settings import Settings, parse_buckets
+from saccade.server.setting_values import parse_buckets
+from saccade.server.settings import Settings
 
 GIB = 1 << 30
 TWO = (Gpu("NVIDIA H200", 140 * GIB), Gpu("NVIDIA H200", 140 * GIB))

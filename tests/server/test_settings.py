@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from saccade.server.cli import parser
-from saccade.server.settings import Settings, parse_buckets
+from saccade.server.command_line import settings_parser
+from saccade.server.setting_values import parse_buckets
+from saccade.server.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 UNITS = {"s": 1, "MiB": 1 << 20}
@@ -52,6 +53,8 @@ def test_a_precision_is_for_all_models_or_for_one_by_its_name() -> None:
         ("insecure", "maybe"),
         ("snapshot_s", "-1"),
         ("snapshot_s", "nan"),
+        ("session_ttl_s", "inf"),
+        ("drain_s", "-1"),
     ],
 )
 def test_a_setting_out_of_range_is_named(name: str, text: str) -> None:
@@ -98,10 +101,15 @@ def test_the_page_s_table_of_limits_has_the_defaults() -> None:
     assert table == {name: getattr(settings, name) for name in table}
 
 
+def actions() -> dict[str, Any]:
+    """Return the options of the command line by the settings' names."""
+    return {each.dest: each for each in settings_parser("saccade serve", "")._actions}
+
+
 def test_each_setting_has_an_option_but_those_that_only_the_environment_sets() -> None:
-    options: dict[str, Any] = {each.dest: each for each in parser()._actions}
+    options = actions()
     names = {item.name for item in fields(Settings)}
-    assert options.keys() - {"help"} <= names
+    assert options.keys() - {"help", "config"} <= names
     hidden = {"keys", "tls_key_password", "outbox_messages"}
     assert names - options.keys() == hidden
     assert options["models"].option_strings == ["--model"]
@@ -121,5 +129,4 @@ def test_each_setting_has_an_option_but_those_that_only_the_environment_sets() -
 def test_the_help_of_an_option_shows_its_range_and_default(
     name: str, note: str
 ) -> None:
-    helps = {each.dest: each.help or "" for each in parser()._actions}
-    assert note in helps[name]
+    assert note in (actions()[name].help or "")

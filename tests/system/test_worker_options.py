@@ -40,17 +40,18 @@ async def test_sessions_in_redis_outlive_a_worker_and_the_engine(
 
 
 @pytest.mark.slow
-async def test_workers_speak_tls(
+async def test_workers_speak_tls_with_the_certificate_of_a_file_of_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     papers = Papers(tmp_path)
     monkeypatch.setenv("SACCADE_CA", str(papers.ca))
-    options = ("--tls-cert", str(papers.cert), "--tls-key", str(papers.key))
+    file = tmp_path / "saccade.toml"
+    file.write_text("workers = 2\ntls_cert = 'cert'\ntls_key = 'key'\n")
     (part,) = recordings(1, 5_000)
     with ServerProcess([*NMNIST, *TWO]) as plain:
         plain.wait_until_ready(lambda _: None)
         expected = await streamed(plain.url, part)
-    with ServerProcess([*NMNIST, *TWO, *options]) as server:
+    with ServerProcess([*NMNIST, "--config", str(file)]) as server:
         server.url = server.url.replace("http:", "https:")
         await asyncio.to_thread(server.wait_until_ready, lambda _: None)
         assert len(processes(server, "saccade-")) == 3

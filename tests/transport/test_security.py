@@ -101,6 +101,18 @@ def test_a_ticket_opens_one_websocket_once(guarded: Any) -> None:
     assert status_of_handshake(url) == 401
 
 
+def test_a_ticket_places_a_session_once_and_asks_for_nothing_else(guarded: Any) -> None:
+    def ticket() -> dict[str, str]:
+        answer = httpx.post(guarded.base + "/v1/tickets", headers=bearer("ann"))
+        return {"ticket": answer.json()["ticket"]}
+
+    url, asked, shown = guarded.base + "/v1/sessions", {"model": "toy"}, ticket()
+    assert httpx.post(url, json=asked, params=shown).json()["url"] == guarded.base
+    assert httpx.post(url, json=asked, params=shown).status_code == 401
+    assert httpx.get(url, params=ticket()).status_code == 401
+    assert httpx.post(url + "/x", json=asked, params=ticket()).status_code == 401
+
+
 async def test_a_ticket_is_good_for_a_while() -> None:
     now = [0.0]
     tickets = Tickets(lambda: now[0])

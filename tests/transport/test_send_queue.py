@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 from hypothesis import given, strategies as st
@@ -104,6 +105,31 @@ def test_each_result_is_sent_or_counted_by_the_one_that_replaced_it(
     sent = [message for message in play(moves) if isinstance(message, Result)]
     counted = len(sent) + sum(message.superseded for message in sent)
     assert counted == moves.count("result")
+
+
+@given(MOVES, st.integers(1, 5))
+def test_results_put_together_leave_as_if_put_one_by_one(
+    moves: list[str], most_results: int
+) -> None:
+    apart, together = SendQueue(4), SendQueue(4)
+    apart.most_results = together.most_results = most_results
+    out: tuple[list[ServerMessage], list[ServerMessage]] = [], []
+    for kind, run in groupby(enumerate(moves), lambda each: each[1]):
+        numbers = [number for number, _ in run]
+        if kind == "result":
+            together.put_results([result(number) for number in numbers])
+        for number in numbers:
+            if kind == "result":
+                apart.put(result(number))
+            elif kind == "take":
+                out[0].extend(drained(apart))
+                out[1].extend(together.take_all())
+            else:
+                answer = Ack(number, 0, 0) if kind == "ack" else flushed(number)
+                apart.put(answer)
+                together.put(answer)
+    assert [*out[0], *drained(apart)] == [*out[1], *together.take_all()]
+    assert apart.superseded == together.superseded
 
 
 def test_a_client_may_not_ask_for_more_answers_than_it_reads() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +26,7 @@ from saccade.model.manifest import Canary, Manifest
 from saccade.model.tokens import Tokenization, Tokenizer
 from saccade.server.cli import serve
 from saccade.server.protocol.messages import GoAway
-from tests.toy import some_events
+from tests.toy import some_events, wait_until
 from tests.wire import client_of
 
 TOKENIZATION = Tokenization("linear", Sensor(4, 4))
@@ -67,19 +70,42 @@ def process(
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "saccade", "serve", "--port", "0"]
     command += ["--model", str(checkpoint[0]), "--buckets", "1x1,2x4", "--slots", "3"]
-    command += ["--compiled", str(tmp_path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ}
-    ) as running:
+    command += ["--compiled", str(tmp_path), "--log-format", "json"]
+    with started(command, tmp_path / "log") as served:
+        yield served
+
+
+@contextmanager
+def started(
+    command: list[str], log: Path
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server whose log goes to a file; yield it and its address."""
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ},
+        ) as running,
+    ):
         assert running.stdout is not None
         ready = running.stdout.readline()
-        assert ready.startswith("Saccade serves tiny on http://127.0.0.1:")
+        assert ready.startswith("Saccade serves tiny on http://127.0.0.1:"), log
         yield running, ready.split()[4]
         running.kill()
 
 
+def logged(log: Path) -> list[dict[str, Any]]:
+    """Return the objects of a log, each of which is a line."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
 def test_a_checkpoint_is_served_as_the_offline_scan_scores_it(
-    process: tuple[subprocess.Popen[str], str], checkpoint: tuple[Path, object]
+    process: tuple[subprocess.Popen[str], str],
+    checkpoint: tuple[Path, object],
+    tmp_path: Path,
 ) -> None:
     running, base = process
     events = some_events(402, seed=5)
@@ -103,6 +129,45 @@ def test_a_checkpoint_is_served_as_the_offline_scan_scores_it(
         assert client.hear_until(GoAway).reconnect_after_ms > 0
         assert client.finish().ticks == 1
     assert running.wait(60) == 0
+    events_logged = [each["event"] for each in logged(tmp_path / "log")]
+    assert events_logged[:2] == ["start", "device"]
+    assert events_logged[-3:] == ["ready", "stopping", "stopped"]
+
+
+@pytest.mark.slow
+def test_the_level_changes_in_every_process_while_the_server_runs(
+    checkpoint: tuple[Path, object], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "saccade", "serve", "--port", "0"]
+    command += ["--model", str(checkpoint[0]), "--buckets", "1x1,2x4", "--slots", "3"]
+    command += ["--compiled", str(tmp_path), "--log-format", "json", "--workers", "1"]
+    command += ["--store", "memory"]
+    log = tmp_path / "log"
+
+    def sessions() -> list[str]:
+        return [each["event"] for each in logged(log) if "session" in each["event"]]
+
+    with started(command, log) as (running, base):
+        with client_of(base) as client:
+            client.open("tiny")
+            client.finish()
+        assert sessions() == []
+        running.send_signal(signal.SIGUSR1)
+        wait_until(lambda: logged(log)[-1]["event"] == "log_level")
+        while "session_left" not in sessions():  # the worker follows the supervisor
+            with client_of(base) as client:
+                client.open("tiny")
+                client.finish()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+    lines = logged(log)
+    assert {each["process"] for each in lines} >= {"supervisor", "worker 0"}
+    assert {each["replica"] for each in lines if each["process"] == "worker 0"} == {
+        lines[0]["replica"]
+    }
+    worker = [each for each in lines if each["process"] == "worker 0"]
+    assert {each["event"] for each in worker} >= {"session_opened", "session_left"}
+    assert lines[-1]["event"] == "stopped"
 
 
 def test_a_missing_checkpoint_and_a_bad_option_say_what_is_wrong(

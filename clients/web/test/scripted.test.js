@@ -1,6 +1,7 @@
 /** Sessions against a server that follows a script, over a real websocket. */
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import test from "node:test";
 import WebSocket, { WebSocketServer } from "ws";
 import { decode, encode } from "../msgpack.js";
@@ -54,6 +55,37 @@ function once(session, type, wanted = () => true) {
 
 /** @param {any} last */
 const closed = (last) => ({ type: "closed", seq: 0, ticks: 0, events: 0, pending: 0, t_us: null, logits: null, label: null, confidence: null, ...last });
+
+test("a session whose tickets come from elsewhere is placed with one and opened with the next", async () => {
+  /** @type {(string | undefined)[]} */ const asked = [];
+  const place = createServer((request, response) => {
+    asked.push(request.url);
+    request.resume();
+    response.setHeader("Content-Type", "application/json");
+    response.end(JSON.stringify({ url: there, replica: "b", model: "toy", expires_s: 2, others: [] }));
+  });
+  const replica = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+  replica.on("connection", (socket, { url }) => {
+    asked.push(url);
+    socket.on("message", (data) => socket.send(encode(decode(/** @type {Buffer} */ (data)).type === "open" ? OPENED : closed({}))));
+  });
+  await new Promise((resolve) => place.listen(0, "127.0.0.1", () => resolve(null)));
+  const [here, there] = [place, replica].map((server) => `http://127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (server.address()).port}`);
+  let count = 0;
+  try {
+    const session = await connect(here, { model: "toy", WebSocket: Socket, getTicket: async () => `t/${++count}` });
+    await session.close();
+  } finally {
+    for (const socket of replica.clients) socket.terminate();
+    replica.close();
+    place.close();
+    place.closeAllConnections();
+  }
+  assert.equal(asked[0], "/v1/sessions?ticket=t%2F1");
+  const opened = new URL(/** @type {string} */ (asked[1]), here);
+  assert.deepEqual([opened.pathname, opened.searchParams.get("ticket"), opened.searchParams.get("placed")], ["/v1/stream", "t/2", "true"]);
+  assert.equal(asked.length, 2);
+});
 
 test("results that a lost connection took with it are counted", async () => {
   const again = { ...OPENED, resumed: true, results: 9 };

@@ -90,6 +90,14 @@ class EvtDecoder(ABC):
         """
 
     @abstractmethod
+    def count(self, data: bytes | memoryview) -> int:
+        """Return how many events `decode` returns of whole words, at most.
+
+        Words unfold: in the densest encoding two bytes hold twelve events. Counting
+        takes little more memory than the words.
+        """
+
+    @abstractmethod
     def export_state(self) -> DecoderState:
         """Return the state from which another decoder can continue the stream."""
 
@@ -143,6 +151,11 @@ class Evt2Decoder(EvtDecoder):
         events["y"] = cd & 0x7FF
         events["p"] = cd >> 28
         return events
+
+    def count(self, data: bytes | memoryview) -> int:
+        """Return how many words are events, timed or not; see EvtDecoder."""
+        words = np.frombuffer(data, "<u4", len(data) // EVT2_WORD_BYTES)
+        return int(np.count_nonzero(words >> 28 <= EVT2_CD_ON))
 
     def export_state(self) -> DecoderState:
         """Return the time's high bits and the newest timestamp; see EvtDecoder."""
@@ -206,6 +219,11 @@ class Evt3Decoder(EvtDecoder):
                 t_us = least_us + (t_us & EVT3_US - 1)
                 return _as_events(decoded, self._jitter.apply(t_us))
         return self._recounted(words, data, highs, low)
+
+    def count(self, data: bytes | memoryview) -> int:
+        """Return how many events the words hold, timed or not; see EvtDecoder."""
+        words = np.frombuffer(data, "<u2", len(data) // EVT3_WORD_BYTES)
+        return int(_events_in(words).sum())
 
     def _recounted(
         self, words: Words, data: bytes | memoryview, highs: Words, low: int

@@ -80,6 +80,14 @@ class Evt21Decoder(EvtDecoder):
         at = np.flatnonzero((kinds <= POSITIVE) & is_timed)
         return self._events(words[at], in_force[which[at]])
 
+    def count(self, data: bytes | memoryview) -> int:
+        """Return how many pixels the words set, timed or not; see EvtDecoder."""
+        words = np.frombuffer(data, "<u8", len(data) // WORD_BYTES)
+        if self._is_legacy:
+            words = words << 32 | words >> 32
+        pixels = words[words >> 60 <= POSITIVE].astype("<u4").view(np.uint8)
+        return int(np.count_nonzero(np.unpackbits(pixels)))
+
     def _events(self, words: Words, highs: npt.NDArray[np.int64]) -> Events:
         """Return the events of words, (w,), whose times have these high bits, (w,)."""
         valid = words.astype("<u4").view(np.uint8).reshape(-1, PIXELS // 8)

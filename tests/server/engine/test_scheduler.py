@@ -28,6 +28,27 @@ def test_a_lone_backlog_takes_the_longest_bucket() -> None:
     assert batch.turns == ((3, 16),)
 
 
+def test_a_session_has_a_long_turn_only_where_no_other_waits() -> None:
+    scheduler = Scheduler((Bucket(1, 4), Bucket(1, 64)), 101, turn=4)
+    scheduler.add(3, 70)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.turns == ((3, 64),)
+    scheduler.add(4, 70)
+    turns = [(3, 4), (4, 4), (3, 2), (4, 64), (4, 2)]
+    assert drain(scheduler) == [[turn] for turn in turns]
+
+
+@pytest.mark.parametrize(("padding_cost", "calls"), [(1.0, 3), (0.0, 1)])
+def test_a_call_is_longer_than_its_work_where_that_costs_nothing(
+    padding_cost: float, calls: int
+) -> None:
+    scheduler = Scheduler(BUCKETS, 101, padding_cost=padding_cost)
+    for slot in range(8):
+        scheduler.add(slot, 3)
+    assert len(drain(scheduler)) == calls
+
+
 def test_many_single_ticks_go_side_by_side() -> None:
     scheduler = Scheduler(BUCKETS, 101)
     for slot in range(8):

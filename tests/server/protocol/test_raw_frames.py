@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
 import msgpack
 import numpy as np
@@ -153,6 +154,31 @@ def test_a_raw_frame_may_not_unfold_into_more_than_a_window():
     words = (time_high(6400), *(brighter(6401, 3, 4),) * 9)
     with pytest.raises(FrameTooLarge, match="9 events exceeds the limit of 8"):
         conversation.receive(EventsFrame(1, evt2(*words)))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "word", "data", "events"),
+    [
+        ("evt2", "<u4", 0x1000_0000, 1 << 18),
+        ("evt3", "<u2", 0x4FFF, 12 << 19),
+        ("evt21", "<u8", 0x1000_0000_FFFF_FFFF, 32 << 17),
+        ("evt21-legacy", "<u8", 0xFFFF_FFFF_1000_0000, 32 << 17),
+    ],
+)
+def test_a_raw_frame_that_unfolds_too_far_is_refused_before_it_takes_the_memory(
+    encoding, word, data, events
+):
+    limits = {"window_events": 1 << 17, "window_bytes": 1 << 20}
+    conversation = opened(Open("nmnist", sensor=SENSOR, encoding=encoding), **limits)
+    words = np.full((1 << 20) // np.dtype(word).itemsize, data, word).tobytes()
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameTooLarge, match=f"{events} events"):
+            conversation.receive(EventsFrame(1, words))
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 24 << 20  # decoded, the largest takes 200 MiB
 
 
 def test_reset_begins_a_new_decoder():

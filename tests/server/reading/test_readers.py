@@ -31,7 +31,7 @@ from saccade.server.reading.frames import (
     error_to_plain,
 )
 from saccade.server.reading.readers import Readers
-from tests.toy import SENSOR, some_events
+from tests.toy import SENSOR, TOKENIZATION, some_events
 
 
 @pytest.fixture
@@ -43,16 +43,18 @@ async def readers() -> Any:
 
 def table(path: Path, count: int) -> ReadRequest:
     np.save(path.with_suffix(".npy"), some_events(count))
-    return ReadRequest(path.with_suffix(".npy"), SENSOR, ReadOptions(sensor=SENSOR))
+    return ReadRequest(
+        path.with_suffix(".npy"), TOKENIZATION, ReadOptions(sensor=SENSOR)
+    )
 
 
 async def events_of(reading: Any) -> list[Any]:
-    return [each async for events in reading.chunks() for each in events.tolist()]
+    return [each async for chunk in reading.chunks() for each in chunk.tokens.tolist()]
 
 
 def test_a_request_is_received_as_it_was_sent() -> None:
     options = ReadOptions(Sensor(4, 4, 1), None, "DVS128", "2", ("t", "x"), "read")
-    sent = ReadRequest(Path("a/é.csv"), SENSOR, options, 31, "crop", "skip", 9)
+    sent = ReadRequest(Path("a/é.csv"), TOKENIZATION, options, 31, "crop", "skip", 9)
     assert ReadRequest.decode(sent.encode()[4:]) == sent
     facts = Facts(3, "event 4", ("a", "b"))
     assert Facts.decode(facts.encode()) == facts
@@ -86,7 +88,7 @@ async def test_a_reader_that_dies_costs_the_recording_that_it_read(
     async with readers.reading(requests) as readings:
         assert len(await events_of(readings[0])) == 4
         async with aclosing(readings[1].chunks()) as chunks:
-            assert len(await anext(chunks))
+            assert len((await anext(chunks)).tokens)
             (process,) = children()
             os.kill(process, signal.SIGKILL)
             with pytest.raises(MalformedRecording, match="ended with status -9"):
@@ -141,7 +143,7 @@ async def test_a_recording_takes_no_more_memory_than_it_may(
 ) -> None:
     bomb = write_bomb(tmp_path / "bomb.h5", gigabytes=4)
     assert bomb.stat().st_size < 20_000_000
-    async with readers.reading([ReadRequest(bomb, SENSOR)]) as (reading,):
+    async with readers.reading([ReadRequest(bomb, TOKENIZATION)]) as (reading,):
         with pytest.raises(MalformedRecording, match=r"memory|allocate"):
             await events_of(reading)
     async with readers.reading([table(tmp_path / "a", 4)]) as (reading,):

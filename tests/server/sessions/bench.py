@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -44,6 +44,9 @@ class RecordingSink:
 
     def put(self, message: ServerMessage) -> None:
         self.messages.append(message)
+
+    def put_results(self, results: Sequence[Result]) -> None:
+        self.messages += results
 
     def fail(self, error: ProtocolError) -> None:
         self.errors.append(error)

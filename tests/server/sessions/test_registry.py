@@ -50,6 +50,10 @@ class Counts:
     def kept(self) -> None:
         self.events.append("kept")
 
+    def saved(self, seconds: float, size: int) -> None:
+        assert seconds > 0
+        assert size > 0
+
     def not_kept(self) -> None:
         self.events.append("not kept")
 

@@ -35,7 +35,7 @@ from saccade.server.sessions.session_input import (
 )
 from saccade.server.sessions.snapshots import Snapshot, decode, encode
 from tests.server.sessions.bench import RecordingSink, send_frame
-from tests.toy import event_scores, some_events, toy_model
+from tests.toy import TICK, event_scores, some_events, toy_model
 
 LEASE = Lease("toy", 0, 1)
 
@@ -97,6 +97,27 @@ def test_an_ack_waits_until_the_events_are_scored_or_in_the_open_tick() -> None:
     assert len(client.engine.of(Ack)) == 1
     client.score(1)
     assert client.engine.of(Ack)[-1] == Ack(2, 5, 40)
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=9), st.data())
+@settings(max_examples=40)
+def test_messages_are_the_same_however_many_ticks_are_scored_in_a_step(
+    frames: list[int], data: st.DataObject
+) -> None:
+    """An ack stands where it would between results that came one by one."""
+    together, apart = Client(), Client()
+    for number, size in enumerate(frames):
+        for client in (together, apart):
+            client.send(some_events(size, start_us=100 * number))
+    left = sum(frames) // TICK
+    while left:
+        ticks = data.draw(st.integers(1, left))
+        together.score(ticks)
+        for _ in range(ticks):
+            apart.score(1)
+        left -= ticks
+    assert together.engine.messages == apart.engine.messages
+    assert together.session.newest is not None or sum(frames) < TICK
 
 
 def test_a_flush_waits_for_its_own_ticks_and_no_later_ones() -> None:

@@ -35,6 +35,9 @@ class CountingStore(MemoryStore):
 
 
 class Silent:
+    def saved(self, seconds: float, size: int) -> None:
+        pass
+
     def not_kept(self) -> None:
         pass
 

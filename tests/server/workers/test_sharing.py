@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from saccade.server.devices import Devices
 from saccade.server.engine.leases import Leases
 from saccade.server.protocol.errors import TooManySessions
 from saccade.server.settings import Settings
+from saccade.server.transport.collectors import HistogramCollector
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.send_queue import SendQueue
 from saccade.server.workers.assignment import Assignment
-from saccade.server.workers.merged_metrics import families_of, merged_exposition
+from saccade.server.workers.merged_metrics import families_of, merged
 
 
 def quotas(now: list[float], **limits: float) -> KeyQuotas:
@@ -53,20 +58,48 @@ def counted(sessions: int, seconds: float) -> CollectorRegistry:
         sessions
     )
     Gauge("open", "Open", registry=registry).set(sessions)
-    Histogram("s", "Seconds", buckets=(0.1, 1), registry=registry).observe(seconds)
+    Gauge("store_up", "Works", registry=registry).set(sessions == 3)
+    Gauge("failures_in_a_row", "Failures", registry=registry).set(sessions)
+    Info("build", "Versions", registry=registry).info({"version": "1"})
+    latency = HistogramCollector("s", "Seconds", (), (0.1, 1.0))
+    latency.of().observe(seconds, f"of {sessions}")
+    registry.register(latency)
     return registry
 
 
-def test_each_number_of_the_metrics_is_the_sum_of_all_processes() -> None:
+@pytest.fixture
+def both() -> Collector:
+    """The metrics of two processes, as they come from the other one."""
     parts = [families_of(counted(3, 0.05)), families_of(counted(4, 0.5))]
-    text = merged_exposition([[list(each) for each in part] for part in parts])
-    lines = text.decode().splitlines()
+    return merged(msgpack.unpackb(msgpack.packb(parts)))
+
+
+def test_each_number_of_the_metrics_is_the_sum_of_all_processes(both) -> None:
+    lines = generate_latest(both).decode().splitlines()
     assert 'sessions_total{model="a"} 7.0' in lines
     assert "open 7.0" in lines
     assert 's_bucket{le="0.1"} 1.0' in lines
     assert 's_bucket{le="+Inf"} 2.0' in lines
     assert "s_sum 0.55" in lines
     assert lines.count("# TYPE sessions_total counter") == 1
+
+
+def test_what_is_no_number_of_things_is_that_of_the_worst_process(both) -> None:
+    lines = generate_latest(both).decode().splitlines()
+    assert "store_up 0.0" in lines
+    assert "failures_in_a_row 4.0" in lines
+    assert 'build_info{version="1"} 1.0' in lines
+
+
+def test_the_sum_of_processes_is_openmetrics_with_each_one_s_exemplars(both) -> None:
+    text = openmetrics.generate_latest(both).decode()
+    named = [
+        sample.exemplar.labels["session"]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    assert named == ["of 3", "of 4"]
 
 
 def test_workers_share_the_slots_without_rest(tmp_path) -> None:

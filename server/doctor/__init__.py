@@ -1,0 +1,1 @@
+"""`saccade doctor`: what would keep a server from serving, and what to do about it."""
