@@ -21,7 +21,11 @@ import jax
 import pytest
 
 from saccade.model.checkpoint import load
-from saccade.model.training.devices import make_mesh, set_up_devices
+from saccade.model.training.devices import (
+    check_coordinator,
+    make_mesh,
+    set_up_devices,
+)
 from saccade.model.training.errors import InvalidSetting
 from saccade.model.training.gradient import microbatch_rows
 from tests.compiling import QUICKLY
@@ -51,7 +55,7 @@ class Process:
     """
 
     def __init__(self, words: list[str], flags: str = QUICKLY) -> None:
-        self._said = tempfile.TemporaryFile("w+")
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 as long as the object
         self._process = subprocess.Popen(
             [*COMMAND, *words],
             env=os.environ | {"XLA_FLAGS": flags},
@@ -244,6 +248,20 @@ def test_more_devices_than_there_are_is_refused(count: int) -> None:
 def test_a_process_index_beyond_the_last_is_refused() -> None:
     with pytest.raises(InvalidSetting, match=r"system\.process: 2, of 2"):
         set_up_devices(replace(SYSTEM, processes=2, process=2))
+
+
+def test_a_port_that_is_taken_is_told_before_the_processes_meet() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InvalidSetting, match=r"system\.coordinator: .* in use"):
+            check_coordinator(place)
+    check_coordinator(place)
+
+
+@pytest.mark.parametrize("place", ["here", "here:", ":", "here:x", "here:70000"])
+def test_a_coordinator_is_a_host_and_a_port(place: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"is no HOST:PORT"):
+        check_coordinator(place)
 
 
 def test_it_is_too_late_to_join_others_once_jax_was_used() -> None:
