@@ -125,6 +125,28 @@ def test_a_store_that_loses_everything_ends_no_session(
         assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
 
 
+def test_what_is_durable_stops_while_the_store_is_away_and_catches_up(
+    pair: tuple[Any, Any], redis: RedisServer
+) -> None:
+    here, _ = pair
+    with here.client() as client:
+        client.open()
+        client.send(EVENTS[:10])
+        durable(client)
+        redis.kill()
+        for number in range(10, 30):
+            client.send(EVENTS[number : number + 1])
+        while client.acked.seq < 20:
+            client.hear()
+        assert client.acked.durable_seq == 1
+        redis.start()
+        durable(client)
+        assert client.of(ErrorMessage) == []
+        client.send(EVENTS[30:])
+        closed = client.finish()
+    assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
+
+
 def test_while_the_store_hangs_sessions_begin_and_have_their_token_later(
     pair: tuple[Any, Any], redis: RedisServer
 ) -> None:

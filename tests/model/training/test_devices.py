@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -55,13 +56,15 @@ class Process:
     """
 
     def __init__(self, words: list[str], flags: str = QUICKLY) -> None:
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 as long as the object
-        self._process = subprocess.Popen(
-            [*COMMAND, *words],
-            env=os.environ | {"XLA_FLAGS": flags},
-            stdout=self._said,
-            stderr=subprocess.STDOUT,
-        )
+        with tempfile.NamedTemporaryFile(delete=False) as said:
+            self._said = Path(said.name)
+            self._process = subprocess.Popen(
+                [*COMMAND, *words],
+                env=os.environ | {"XLA_FLAGS": flags},
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+        weakref.finalize(self, self._said.unlink)
 
     @property
     def status(self) -> int | None:
@@ -69,8 +72,7 @@ class Process:
 
     @property
     def said(self) -> str:
-        self._said.seek(0)
-        return self._said.read()
+        return self._said.read_text()
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
