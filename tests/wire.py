@@ -75,7 +75,7 @@ class Client:
 
     @property
     def token(self) -> str:
-        """The session's token: of `opened`, or later of an ack, if the store is slow."""
+        """The session's token: of `opened`, or a later ack where the store is slow."""
         assert self.opened is not None
         token = self.opened.resume
         while token is None:
