@@ -162,6 +162,13 @@ class Client:
         }
         return found | {SDK: partial(self._ask, recordings)}
 
+    def renew(self) -> None:
+        """Close the connection, which the next request opens again.
+
+        A server closes one that is idle for some seconds.
+        """
+        self._connection.close()
+
     def _ask(self, recordings: Sequence[Events]) -> list[Any]:
         return list(classify(self._url, MODEL, recordings))
 
@@ -209,7 +216,9 @@ def measure(
         for rate in rates:
             rate.run(SLICE_S)
         for name, call in together.items():
+            client.renew()
             each, results = timed(server.pid, [calls[name] for calls in alone])
+            client.renew()
             batch, same = timed(server.pid, [call])
             if results != same:
                 raise RuntimeError(f"{name}: the answers of the two ways differ")

@@ -222,6 +222,10 @@ class _ObservedCalls:
         """Pass on."""
         self._observer.compiled(model, seconds)
 
+    def canary_missed(self, model: str) -> None:
+        """Pass on."""
+        self._observer.canary_missed(model)
+
     def failed(self, model: str) -> None:
         """Pass on."""
         self._observer.failed(model)
