@@ -19,7 +19,10 @@ pytestmark = pytest.mark.slow
 
 
 def script_of(page: Path) -> str:
-    """Return a page's commands as one script, which writes the page's files, too."""
+    """Return a page's commands as one script, which writes the page's files, too.
+
+    It waits for a server as long as that takes on a machine that does other work.
+    """
     parts = ["set -euo pipefail"]
     for block in blocks(page):
         if block.language == "sh":
@@ -28,7 +31,7 @@ def script_of(page: Path) -> str:
             parts.append(
                 f"cat > {block.title} <<'END_OF_FILE'\n{block.text}END_OF_FILE"
             )
-    return "\n".join(parts)
+    return "\n".join(parts).replace("--wait-s 300", "--wait-s 3000")
 
 
 def run_page(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -42,10 +45,11 @@ def run_page(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
         pytest.skip("no network of its own can be made here, and the port may be taken")
     commands = folder / "bin"
     commands.mkdir()
-    saccade = f'#!/bin/sh\nexec {sys.executable} -m saccade "$@"\n'
-    (commands / "saccade").write_text(saccade)
-    (commands / "saccade").chmod(0o755)
-    (commands / "python").symlink_to(sys.executable)
+    for command, words in (("saccade", "-m saccade"), ("python", "")):
+        (commands / command).write_text(
+            f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n'
+        )
+        (commands / command).chmod(0o755)
     environment = {
         **{
             key: os.environ[key] for key in os.environ if not key.startswith("SACCADE_")

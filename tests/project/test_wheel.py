@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import PurePosixPath
 
@@ -15,18 +16,23 @@ from tests.project.repository import ROOT, tracked
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Build the wheel from a copy of the tracked files, links as links."""
+def built(tmp_path_factory):
+    """Build the source archive of the tracked files, links as links; a wheel of it."""
     source = tmp_path_factory.mktemp("source")
     for path in [*tracked(), *(ROOT / "src" / "saccade").iterdir()]:
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() or path.is_file():
             shutil.copy(path, copy, follow_symlinks=False)
-    command = ["-m", "build", "--quiet", "--wheel", "--no-isolation", str(source)]
+    command = ["-m", "build", "--quiet", "--no-isolation", str(source)]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
-    (built,) = (source / "dist").glob("*.whl")
-    return built
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (found,) = built.glob("*.whl")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +58,18 @@ def test_the_wheel_holds_every_module_and_every_file_that_modules_read(names):
     }
     assert wanted - set(names) == set()
     assert not any({"node_modules", "package.json"} & {*name.parts} for name in names)
+
+
+def test_the_source_archive_holds_what_a_wheel_is_built_from_and_no_more(built):
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = [PurePosixPath(name) for name in files.getnames()]
+    assert {name.parts[0] for name in names} == {archive.name.removesuffix(".tar.gz")}
+    inside = {str(PurePosixPath(*name.parts[1:])) for name in names}
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= inside
+    folders = {name.parts[1] for name in names if len(name.parts) > 2}
+    assert folders == {"src"}
+    assert not any({"node_modules", "tests"} & {*name.parts} for name in names)
 
 
 def only_in_the_repository(path):
