@@ -157,11 +157,11 @@ def test_requests_are_measured_by_the_route_s_template_and_the_status(server):
     before = counted(server, name, **one)
     for session in ("a", "b", "c"):
         httpx.get(f"{server.base}/v1/sessions/{session}")
-    assert counted(server, name, **one) == before + 3
+    wait_until(lambda: counted(server, name, **one) == before + 3)
     body = {"model": "toy", "recordings": "no list"}
     status = httpx.post(f"{server.base}/v1/classify", json=body).status_code
     post = {"method": "POST", "route": "/v1/classify", "status": str(status)}
-    assert counted(server, name, **post) >= 1
+    wait_until(lambda: counted(server, name, **post) >= 1)
 
 
 def test_a_request_without_a_key_is_measured_by_its_route_too(watched):
@@ -169,21 +169,35 @@ def test_a_request_without_a_key_is_measured_by_its_route_too(watched):
     labels = {"method": "GET", "route": "/v1/models", "status": "401"}
     before = counted(watched, name, **labels)
     get(watched, "/v1/models", Authorization="Bearer no")
-    assert counted(watched, name, **labels) == before + 1
+    wait_until(lambda: counted(watched, name, **labels) == before + 1)
 
 
 def provoke(server: Server, turn: int) -> None:
     """Send whatever a client may choose, different in every turn."""
     refused = (ConnectionClosed, ProtocolError, AssertionError)
+    before, requests = measured(server), 0
     with httpx.Client(base_url=server.base) as http:
         for text in HOSTILE:
             name = f"{text}{turn}"
             with suppress(*refused), server.client() as client:
                 client.open(name)
             http.post("/v1/classify", json={"model": name, "recordings": []})
+            requests += 1
         for path in (f"/{turn}", f"/v1/sessions/{turn}", f"/v2/models/{turn}/infer"):
             http.request(f"BREW{turn}", path)
             http.get(path, headers={"Authorization": f"Bearer {turn}"})
+            requests += 2
+    wait_until(lambda: measured(server) == before + requests)
+
+
+def measured(server: Server) -> float:
+    """Return how many requests were measured: each once its answer has been sent."""
+    return sum(
+        one.value
+        for family in server.service.metrics.requests.collect()
+        for one in family.samples
+        if one.name.endswith("_count")
+    )
 
 
 def series(server: Server) -> set[tuple[str, tuple[tuple[str, str], ...]]]:

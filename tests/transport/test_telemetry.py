@@ -146,7 +146,7 @@ def test_the_metrics_are_those_that_prometheus_scrapes(
         client.open()
         client.send(some_events(6))
         client.finish()
-    received = metrics.events_received._value.get()
+    received = metrics.events_received.value
 
     def exported() -> float:
         found = collector.metrics.get("server saccade_events_received")
