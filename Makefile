@@ -32,8 +32,9 @@ test: $(VENV)/.for-development
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-slow: $(VENV)/.for-development
-	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20 --ignore tests/page --ignore tests/model/training/test_devices.py
+	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 20 --ignore tests/page --ignore tests/system/test_ray.py --ignore tests/model/training/test_devices.py
 	$(BIN)/pytest -m slow --durations 5 tests/model/training/test_devices.py # alone: processes that must meet in time
+	$(BIN)/pytest -m slow --durations 5 tests/system/test_ray.py # alone: one cluster for all its tests
 	$(BIN)/pytest -m slow --durations 10 tests/page # alone: a browser, a server and a hand that draws
 
 docs: $(VENV)/.for-development

@@ -197,7 +197,7 @@ async def placed_by_plain(
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[str]:
+def redis(folder: Path, *options: str) -> Iterator[str]:
     """Run a `redis-server` on a free port; yield its address."""
     program = shutil.which("redis-server")
     if program is None:
@@ -212,6 +212,7 @@ def redis(folder: Path) -> Iterator[str]:
         str(folder),
         "--appendonly",
         "yes",
+        *options,
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,7 @@ from saccade.server.engine import device as device_module
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.engine import Engine
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
+from saccade.server.engine.outputs import Observer
 from saccade.server.engine.pool import Pool
 from saccade.server.engine.scheduler import Batch, Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
@@ -35,6 +36,7 @@ from saccade.server.protocol.messages import (
     ServerMessage,
 )
 from saccade.server.sessions.handle import SessionHandle
+from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot
 from saccade.server.transport.send_queue import SendQueue
@@ -139,6 +141,27 @@ def _advance_rows(
     return pool, jnp.zeros(size, jnp.float32) + 0.0 * used[:, None, None] + weights
 
 
+class Counting(Protocol):
+    """Counts what sessions take, as a server's metrics do."""
+
+    def observer(self) -> SessionObserver:
+        """Return the observer of another session."""
+
+    def received(self, events: int) -> None:
+        """A frame of so many events was taken."""
+
+
+class Uncounted:
+    """Counts nothing."""
+
+    def observer(self) -> SessionObserver:
+        """Return an observer that counts nothing."""
+        return Unobserved()
+
+    def received(self, events: int) -> None:
+        """Count nothing."""
+
+
 def _fresh(half_life_ms: Any) -> dict[str, Any]:
     row = {f"leaf {n}": jnp.zeros(LEAF_FLOATS, jnp.float32) for n in range(LEAVES - 1)}
     return {**row, "half_life_ms": half_life_ms}
@@ -194,17 +217,22 @@ class HostSession:
         shared: The engine.
         report: When it gets results.
         unwritten: Receives the session once messages wait.
+        observer: Counts what becomes of its events.
     """
 
     def __init__(
-        self, shared: Shared, report: Report, unwritten: dict[HostSession, None]
+        self,
+        shared: Shared,
+        report: Report,
+        unwritten: dict[HostSession, None],
+        observer: SessionObserver,
     ) -> None:
         opening = Open("free", report=report)
         self._queue = SendQueue(OUTBOX_MESSAGES)
         self._unwritten = unwritten
         self.conversation = Conversation(Limits())
         self.conversation.receive(opening)
-        self.session = Session(self.conversation, shared.model, opening, self)
+        self.session = Session(self.conversation, shared.model, opening, self, observer)
         self.session.begin(shared.client)
         self.session.send_opened(SessionHandle("free"))
         self.sent = 0
@@ -246,16 +274,24 @@ class HostPath:
         sessions: How many sessions are open.
         frame_events: Events a frame.
         report: When each session gets results.
+        counting: Counts what the sessions take, and what becomes of it.
     """
 
     def __init__(
-        self, shared: Shared, sessions: int, frame_events: int, report: Report
+        self,
+        shared: Shared,
+        sessions: int,
+        frame_events: int,
+        report: Report,
+        counting: Counting | None = None,
     ) -> None:
+        self._counting = counting or Uncounted()
         self._shared = shared
         self._frame_events = frame_events
         self._unwritten: dict[HostSession, None] = {}
         self.sessions = [
-            HostSession(shared, report, self._unwritten) for _ in range(sessions)
+            HostSession(shared, report, self._unwritten, self._counting.observer())
+            for _ in range(sessions)
         ]
         events = random_events(SENSOR, DISTINCT_FRAMES * frame_events)
         self._frames = Frames(events, frame_events, RATE)
@@ -328,6 +364,7 @@ class HostPath:
             self._messages.append(self._frames.message(len(self._messages)))
         for request in self._read(one, self._messages[one.sent]):
             assert isinstance(request, Feed), request
+            self._counting.received(len(request.chunk.tokens))
             self._feed(one, (request.chunk, request.size))
         one.sent += 1
         return True
@@ -343,12 +380,21 @@ class HostPath:
 
 
 @contextmanager
-def shared_engine(capacity: int) -> Iterator[Shared]:
-    """Run the free model's engine with room for so many sessions; needs a loop."""
+def shared_engine(capacity: int, observer: Observer | None = None) -> Iterator[Shared]:
+    """Run the free model's engine with room for so many sessions; needs a loop.
+
+    Args:
+        capacity: How many sessions.
+        observer: The engine's; None counts batches alone.
+    """
     model, batches = free_model(), Batches()
     buckets = tuple(bucket for bucket in BUCKETS if bucket.rows <= capacity)
     engine = Engine(
-        [model.servable], capacity, buckets, 3 * Limits().window_events, batches
+        [model.servable],
+        capacity,
+        buckets,
+        3 * Limits().window_events,
+        observer or batches,
     )
     client = EngineClient(engine.frontend, capacity)
     device_stages, running = Stages(), threading.Event()

@@ -5,10 +5,10 @@
 
 A real server of the model `nmnist` scores the same recordings in one request, and each
 in a request of its own on one kept connection, one after the other. A round measures
-both in every form of body, in turn, and the answers must be equal to the last bit. The
-recordings are the `.bin` files of N-MNIST in FOLDER, or noise of their lengths. The time
-that the engine takes for so many events without a server says how much faster a request
-of all could be at best.
+both in every form of body, in turn, and the answers must be equal to the last bit.
+The recordings are the `.bin` files of N-MNIST in FOLDER, or noise of their lengths. The
+time that the engine takes for so many events without a server says how much faster a
+request of all could be at best.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import json
 import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -31,10 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import Shape
-from benchmarks.processes import label, thread_times_s
+from benchmarks.processes import thread_times_s
 from benchmarks.serve_cases import EngineRate, checkpoint_of, loaded
 from saccade.clients.benchmark.machine import machine
 from saccade.clients.commands.server_process import ServerProcess
+from saccade.clients.http import classify
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.recordings import open_recording
 from saccade.model.events.types import EVENT_DTYPE, Events
@@ -48,7 +49,6 @@ EVENTS: Final = (1112, 7152)
 """The shortest and the longest of N-MNIST's recordings."""
 SAMPLE_US: Final = 300_000
 BOUNDARY: Final = "a-boundary-of-the-benchmark"
-BUSIEST: Final = 5
 SHAPES: Final = (Shape(1, 16), Shape(8, 4), Shape(64, 1))
 """Calls of the engine, of which the fastest says what the device alone would take."""
 SLICE_S: Final = 0.2
@@ -118,16 +118,18 @@ FORMS: Final[dict[str, Form]] = {
 }
 
 
-class Side(NamedTuple):
-    """One way to have all recordings scored.
+SDK: Final = "saccade.classify"
+"""Packed records in msgpack, too; but each call makes a connection of its own."""
 
-    Attributes:
-        wall_s: From the first request to the last answer, s.
-        cpu_s: The server's CPU time meanwhile by thread, s.
-    """
+Call: TypeAlias = Callable[[], list[Any]]
+"""Has recordings scored, and returns what the answers say of each."""
+
+
+class Side(NamedTuple):
+    """One way to have all recordings scored: its time, and the server's CPU time, s."""
 
     wall_s: float
-    cpu_s: dict[str, float]
+    cpu_s: float
 
 
 class Row(NamedTuple):
@@ -141,7 +143,7 @@ class Row(NamedTuple):
     most: float
 
 
-class Session:
+class Client:
     """A client with one kept connection to a server.
 
     Args:
@@ -149,23 +151,28 @@ class Session:
     """
 
     def __init__(self, server: ServerProcess) -> None:
-        self._pid = server.pid
+        self._url = server.url
         address = server.url.removeprefix("http://")
         self._connection = http.client.HTTPConnection(address)
 
-    def send(self, requests: Sequence[Request]) -> tuple[Side, list[Any]]:
-        """Send requests one after the other; return the time, and their results."""
-        before = thread_times_s(self._pid)
-        begin_s = time.perf_counter()
-        answers = [self._send(request) for request in requests]
-        wall_s = time.perf_counter() - begin_s
-        spent: Counter[str] = Counter()
-        for thread, total_s in thread_times_s(self._pid).items():
-            name = label(thread, self._pid).rpartition(" ")[2].partition("_")[0]
-            spent[name] += total_s - before.get(thread, 0.0)  # type: ignore[assignment]
-        return Side(wall_s, dict(spent)), [one for each in answers for one in each]
+    def calls(self, recordings: Sequence[Events]) -> dict[str, Call]:
+        """Return, for each form, what has recordings scored in one request."""
+        found: dict[str, Call] = {
+            name: partial(self._send, form(recordings)) for name, form in FORMS.items()
+        }
+        return found | {SDK: partial(self._ask, recordings)}
 
-    def _send(self, request: Request) -> Any:
+    def renew(self) -> None:
+        """Close the connection, which the next request opens again.
+
+        A server closes one that is idle for some seconds.
+        """
+        self._connection.close()
+
+    def _ask(self, recordings: Sequence[Events]) -> list[Any]:
+        return list(classify(self._url, MODEL, recordings))
+
+    def _send(self, request: Request) -> list[Any]:
         self._connection.request("POST", request.path, request.body, request.headers)
         response = self._connection.getresponse()
         content = response.read()
@@ -201,16 +208,18 @@ def measure(
     Raises:
         RuntimeError: A request is refused, or the answers of the two ways differ.
     """
-    session = Session(server)
-    alone = {name: [form([one]) for one in recordings] for name, form in FORMS.items()}
-    together = {name: [form(recordings)] for name, form in FORMS.items()}
-    sides: dict[str, list[tuple[Side, Side]]] = {name: [] for name in FORMS}
+    client = Client(server)
+    alone = [client.calls([one]) for one in recordings]
+    together = client.calls(recordings)
+    sides: dict[str, list[tuple[Side, Side]]] = {name: [] for name in together}
     for number in range(rounds + 1):
         for rate in rates:
             rate.run(SLICE_S)
-        for name in FORMS:
-            each, results = session.send(alone[name])
-            batch, same = session.send(together[name])
+        for name, call in together.items():
+            client.renew()
+            each, results = timed(server.pid, [calls[name] for calls in alone])
+            client.renew()
+            batch, same = timed(server.pid, [call])
             if results != same:
                 raise RuntimeError(f"{name}: the answers of the two ways differ")
             if number:  # the first warms up
@@ -218,19 +227,32 @@ def measure(
     return [_row(name, pairs) for name, pairs in sides.items()]
 
 
+def timed(server: int, calls: Sequence[Call]) -> tuple[Side, list[Any]]:
+    """Make calls one after the other; return the time, and their results.
+
+    Args:
+        server: The id of the server's process.
+        calls: The calls.
+    """
+    before_s, begin_s = cpu_s(server), time.perf_counter()
+    answers = [call() for call in calls]
+    wall_s = time.perf_counter() - begin_s
+    side = Side(wall_s, cpu_s(server) - before_s)
+    return side, [one for each in answers for one in each]
+
+
+def cpu_s(server: int) -> float:
+    """Return the CPU time of a process and its children so far, s."""
+    return sum(thread_times_s(server).values())
+
+
 def _row(name: str, pairs: Sequence[tuple[Side, Side]]) -> Row:
-    each, batch = (_median(side) for side in zip(*pairs, strict=True))
+    each, batch = (
+        Side(*map(statistics.median, zip(*sides, strict=True)))
+        for sides in zip(*pairs, strict=True)
+    )
     ratios = [one.wall_s / other.wall_s for one, other in pairs]
     return Row(name, each, batch, statistics.median(ratios), min(ratios), max(ratios))
-
-
-def _median(sides: Sequence[Side]) -> Side:
-    names = {name for side in sides for name in side.cpu_s}
-    cpu_s = {
-        name: statistics.median(side.cpu_s.get(name, 0.0) for side in sides)
-        for name in names
-    }
-    return Side(statistics.median(side.wall_s for side in sides), cpu_s)
 
 
 def nmnist_bytes(events: Events) -> bytes:
@@ -252,7 +274,8 @@ def noise(count: int) -> list[Events]:
     recordings = []
     for size in np.linspace(*EVENTS, count).astype(int):
         events = np.empty(size, EVENT_DTYPE)
-        events["t"] = np.sort(rng.integers(0, SAMPLE_US, size))
+        t_us = np.sort(rng.integers(0, SAMPLE_US, size))
+        events["t"] = t_us - t_us[0]
         events["x"], events["y"] = rng.integers(0, SIDE, (2, size))
         events["p"] = rng.integers(0, 2, size)
         recordings.append(events)
@@ -270,29 +293,17 @@ def _raw(name: str, values: Any) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row], bound_s: float) -> Table:
-    """Return the rows as a table."""
-    shown = Table("", title=f"the device alone: {1e3 * bound_s:.0f} ms")
-    for heading in (
-        "one by one, ms",
-        "in one, ms",
-        "ratio",
-        "CPU of one by one, in one",
-    ):
+    """Return the rows as a table, in ms."""
+    shown = Table("", title=f"the engine alone: {1e3 * bound_s:.0f} ms")
+    for heading in ("one by one", "in one", "ratio", "server's CPU", "in one"):
         shown.add_column(heading, justify="right")
     for row in rows:
+        sides = row.alone, row.together
+        walls = [f"{1e3 * side.wall_s:.0f}" for side in sides]
+        spent = [f"{1e3 * side.cpu_s:.0f}" for side in sides]
         ratio = f"{row.ratio:.2f} ({row.least:.2f}–{row.most:.2f})"
-        walls = [f"{1e3 * side.wall_s:.0f}" for side in (row.alone, row.together)]
-        shown.add_row(row.form, *walls, ratio, spent(row))
+        shown.add_row(row.form, *walls, ratio, *spent)
     return shown
-
-
-def spent(row: Row) -> str:
-    """Say which threads were busiest, and for how long in each way."""
-    total = Counter(row.together.cpu_s)
-    return ", ".join(
-        f"{name} {1e3 * row.alone.cpu_s.get(name, 0.0):.0f}, {1e3 * cpu_s:.0f}"
-        for name, cpu_s in total.most_common(BUSIEST)
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -314,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = measure(server, recordings, rounds, rates)
     events = sum(map(len, recordings))
     device_s = events / max(rate.events_per_s for rate in rates)
-    Console(width=None if sys.stdout.isatty() else 140).print(table(rows, device_s))
+    Console(width=None if sys.stdout.isatty() else 120).print(table(rows, device_s))
     if given.json:
         content = {
             "machine": machine(),

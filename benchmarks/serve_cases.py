@@ -175,7 +175,7 @@ def loaded(folder: Path) -> Served:
 def shape_of(sessions: int) -> Shape:
     """Return the engine's shape for so many busy sessions, as the server runs them."""
     if sessions == 1:
-        return Shape(1, 16)
+        return Shape(1, 64)
     return Shape(8, 4) if sessions < 64 else Shape(64, 1)
 
 

@@ -35,7 +35,8 @@ class Backend(NamedTuple):
             where gathering the rows, moving them and scattering them is as fast.
         prepare: Compiles what all networks share, if anything. Calls its argument
             repeatedly meanwhile, and stops with the exception that the call raises.
-        skips_padding: Whether a call takes no time for ticks that no session needs.
+        padding_cost: What a tick that only fills a call's shape costs, in units of a
+            real one: 0 where the backend skips it.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Backend(NamedTuple):
     advance: Callable[..., tuple[Any, Any]]
     advance_rows: Callable[..., tuple[Any, Any]] | None = None
     prepare: Callable[[Callable[[], None]], None] | None = None
-    skips_padding: bool = False
+    padding_cost: float = 1.0
 
     def in_rows(
         self, config: ModelConfig, layout: RowLayout
@@ -83,7 +84,7 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
         warnings.warn(f"no native code, XLA runs it: {reason}", stacklevel=2)
         return None
     moves = advance.advance, advance.advance_rows
-    return Backend("native", pack(config, weights), *moves, prepare, skips_padding=True)
+    return Backend("native", pack(config, weights), *moves, prepare, padding_cost=0.0)
 
 
 def fastest(

@@ -12,18 +12,22 @@ from fastapi import FastAPI
 
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.health import HasHealth
+from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Catalogue, ServedModel
 from saccade.server.engine.outputs import Observer
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.fleet.fleet import BEATING, HEARTBEAT_S, Fleet
+from saccade.server.logs import COUNTING, PERIOD_S, write_left_out
 from saccade.server.protocol.conversation import Limits
 from saccade.server.protocol.ingest import prepare_ingest
 from saccade.server.sessions.registry import POLL_S, SAVING, SessionRegistry
+from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 from saccade.server.sessions.stores.memory import MemoryStore
 from saccade.server.sessions.stores.sqlite import SqliteStore
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
 from saccade.server.settings import Settings, in_fleet, is_loopback
+from saccade.server.telemetry.spans import EngineSpans, Telemetry, open_telemetry
 from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.classify import classify_routes
 from saccade.server.transport.elsewhere import Alone, Elsewhere
@@ -72,7 +76,9 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
         ValueError: The keys cannot be read, or there are none where they are needed.
     """
     metrics = Metrics(models)
-    engine = create_engine(settings, models, metrics)
+    telemetry = open_telemetry(settings, "server")
+    spans = telemetry.engine_spans()
+    engine = create_engine(settings, models, spans.observed(metrics))
     streams = EngineClient(engine.frontend, settings.sessions)
     metrics.watch(engine)
     metrics.watch_devices(lambda: engine.use)
@@ -80,7 +86,27 @@ def create_service(settings: Settings, models: Sequence[ServedModel]) -> Service
     slots = settings.slots * len(engine.devices.members)
     metrics.set_limits(sessions=settings.sessions, slots=slots)
     shared = Shared(create_store(settings), create_tickets(settings), Alone())
-    return assemble(settings, Catalogue(models), engine, streams, metrics, shared)
+    service = assemble(settings, Catalogue(models), engine, streams, metrics, shared)
+    trace(service, telemetry, spans)
+    return service
+
+
+def trace(service: Service, telemetry: Telemetry, spans: EngineSpans) -> None:
+    """Have a process export what it does, before its engine is started.
+
+    Args:
+        service: The process's.
+        telemetry: What it exports.
+        spans: Of the engine, here or in another process.
+    """
+
+    def session_of(lease: Lease) -> str | None:
+        handler = service.streams.handler_of(lease)
+        return handler.handle.session if isinstance(handler, Session) else None
+
+    service.telemetry = telemetry
+    frontend = service.streams.frontend
+    frontend.link = telemetry.link(frontend.link, session_of, spans)
 
 
 def create_engine(
@@ -244,7 +270,7 @@ def create_app(service: Service) -> App:
     """Put routes and a guard around a service; the engine starts with the app."""
     routes = create_routes(service)
     guarded = Guard(
-        routes,
+        service.telemetry.requests(routes),
         service.keys,
         service.tickets,
         service.settings.origins,
@@ -266,6 +292,8 @@ async def running(service: Service) -> AsyncIterator[None]:
     service.streams.start(asyncio.get_running_loop())
     service.background.repeat(SAVING, POLL_S, service.registry.look)
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
+    service.telemetry.repeat(service.background, service.metrics.registry)
+    service.background.repeat(COUNTING, PERIOD_S, write_left_out)
     await join_fleet(service)
     if service.settings.reload_s > 0:
         reloading = Reloading(
@@ -282,6 +310,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     await service.close_uploads()
     await service.registry.close()
     await asyncio.to_thread(service.engine.stop)
+    await service.telemetry.close()
 
 
 async def join_fleet(service: Service) -> None:

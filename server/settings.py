@@ -226,6 +226,10 @@ class Settings:
     log_level: LogLevel = setting(
         "info", "what the log says at least; SIGUSR1 changes to debug, and back"
     )
+    otel: bool = setting(
+        default=False,
+        help="export traces and metrics over OTLP/HTTP, as the variables OTEL_* say",
+    )
 
     def __post_init__(self) -> None:
         types = get_type_hints(Settings)

@@ -74,6 +74,17 @@ class Client:
         self.say(EventsFrame(self.seq, pack(events, base), t_base_us=base))
 
     @property
+    def token(self) -> str:
+        """The session's token: of `opened`, or a later ack where the store is slow."""
+        assert self.opened is not None
+        token = self.opened.resume
+        while token is None:
+            token = self.acked.resume if self.of(Ack) else None
+            if token is None:
+                self.hear()
+        return token
+
+    @property
     def window(self) -> int:
         assert self.opened is not None
         return min(self.opened.window_events, self.opened.window_bytes // 8)

@@ -40,7 +40,8 @@ class FleetShape:
         replica_rate: Events per second that a replica scores.
         stream_rate: Events per second that it scores of one session alone.
         zones: Zones.
-        snapshot_s: Seconds between two snapshots of a session.
+        snapshot_s: Seconds between two snapshots of a session, mean.
+        checks: Times that the store is asked for it between two snapshots.
         shards: Redis servers that share the sessions.
         redis: What their operations cost.
         liveness_s: After how much silence a client leaves a server.
@@ -65,6 +66,7 @@ class FleetShape:
     stream_rate: float
     zones: int = 3
     snapshot_s: float = 1.0
+    checks: float = 0.0
     shards: int = 1
     redis: RedisCosts = field(default_factory=RedisCosts)
     liveness_s: float = 5.0
@@ -130,7 +132,13 @@ class Fleet:
         self.replicas: list[FleetReplica] = []
         background = shape.sensors / shape.snapshot_s / shape.shards
         self.redis = [
-            Redis(self.env, shape.redis, background, self._rng)
+            Redis(
+                self.env,
+                shape.redis,
+                background,
+                self._rng,
+                checks_per_s=shape.checks * background,
+            )
             for _ in range(shape.shards)
         ]
         for number in range(shape.replicas):

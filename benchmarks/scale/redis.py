@@ -21,12 +21,14 @@ class RedisCosts:
 
     Attributes:
         save_s: One snapshot in a pipeline, s.
+        check_s: One question whether a session is still its owner's, in a pipeline, s.
         claim_s: Reading a record and raising its epoch, s.
         fsync_s: Median pause of a second's fsync, s.
         fsync_spread: Standard deviation of the logarithm of that pause.
     """
 
     save_s: float = 1e-4
+    check_s: float = 1.2e-5
     claim_s: float = 2e-4
     fsync_s: float = 2e-3
     fsync_spread: float = 1.4
@@ -40,9 +42,10 @@ class Redis:
         costs: What operations take.
         saves_per_s: Snapshots a second, at random moments.
         rng: Draws waits and pauses.
+        checks_per_s: Checks a second between them.
 
     Attributes:
-        used: Share of its time that the snapshots take; 1 or more is too much.
+        used: Share of its time that snapshots and checks take; 1 or more is too much.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class Redis:
         costs: RedisCosts,
         saves_per_s: float,
         rng: np.random.Generator,
+        checks_per_s: float = 0.0,
     ) -> None:
         self._env, self._costs, self._rng = env, costs, rng
-        self.used = saves_per_s * costs.save_s
+        self.used = saves_per_s * costs.save_s + checks_per_s * costs.check_s
         self._free_s = 0.0
         env.process(self._fsync())
 

@@ -11,8 +11,10 @@ import numpy as np
 import simpy
 
 from benchmarks.scale.fleet import Fleet, FleetShape, Loss
+from benchmarks.scale.operations import cycle
 from benchmarks.scale.placement import FleetReplica
 from benchmarks.scale.processors import Steps
+from saccade.server.sessions.snapshot_writer import SnapshotPolicy
 
 SENSORS: Final = (1_000, 10_000, 100_000)
 PERIODS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -22,6 +24,7 @@ UNTIL_S: Final = 300.0
 DRAIN_STEPS: Final = 20
 SAVE_S: Final = 6e-5
 """Event loop's time for a snapshot in a pipeline, s."""
+NEVER: Final = 1 << 60
 MOST_REDIS: Final = 0.7
 """Share of a Redis's time that is planned for."""
 
@@ -208,8 +211,9 @@ class Period(NamedTuple):
     """What a snapshot period costs, and what it saves when a zone is killed.
 
     Attributes:
-        snapshot_s: The period.
+        snapshot_s: The longest period, `--snapshot-s`.
         saves_per_s: Snapshots a second of the whole fleet.
+        checks_per_s: Checks a second of whose a session is, between two snapshots.
         mb_per_s: Their bytes.
         shards: Redis servers at `MOST_REDIS`.
         loop_share: Share of a replica's event loop that goes into them.
@@ -221,6 +225,7 @@ class Period(NamedTuple):
 
     snapshot_s: float
     saves_per_s: float
+    checks_per_s: float
     mb_per_s: float
     shards: int
     loop_share: float
@@ -231,22 +236,31 @@ class Period(NamedTuple):
 
 
 def period(shape: FleetShape, snapshot_s: float, row_bytes: int, seed: int) -> Period:
-    """Cost one snapshot period, and kill a zone under it."""
-    saves_per_s = shape.sensors / snapshot_s
-    shards = math.ceil(saves_per_s * shape.redis.save_s / MOST_REDIS)
-    shape = replace(shape, snapshot_s=snapshot_s, shards=shards)
+    """Cost one snapshot period, and kill a zone under it.
+
+    The clock alone decides here; the server saves a session also once so many events
+    or bytes have come.
+    """
+    one = cycle(shape.rate, SnapshotPolicy(snapshot_s, NEVER, NEVER))
+    saves_per_s = shape.sensors / one.seconds
+    checks_per_s = one.checks * saves_per_s
+    redis = shape.redis
+    used = saves_per_s * redis.save_s + checks_per_s * redis.check_s
+    shards = math.ceil(used / MOST_REDIS)
+    shape = replace(shape, snapshot_s=one.seconds, checks=one.checks, shards=shards)
     fleet = Fleet(shape, seed)
-    fleet.lose([one for one in fleet.replicas if one.zone == 0], "killed")
+    fleet.lose([each for each in fleet.replicas if each.zone == 0], "killed")
     fleet.env.run(UNTIL_S)
     first_s = [one.first_s for one in fleet.recoveries]
     p50, p99 = np.percentile(first_s, (50, 99))
     return Period(
         snapshot_s,
         saves_per_s,
+        checks_per_s,
         1e-6 * saves_per_s * row_bytes,
         shards,
         saves_per_s / shape.replicas * SAVE_S,
-        shape.rate * snapshot_s / 2,
+        shape.rate * one.seconds / 2,
         float(p50),
         float(p99),
         1e-6 * max(one.kept_bytes for one in fleet.recoveries),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 from typing import Final
 
 import jax
@@ -48,7 +49,28 @@ def set_up_devices(system: SystemSettings) -> None:
             raise InvalidSetting("system.coordinator", str(error)) from error
         return
     if system.coordinator is not None:
+        if system.process == 0:
+            check_coordinator(system.coordinator)
         jax.distributed.initialize(system.coordinator, system.processes, system.process)
+
+
+def check_coordinator(place: str) -> None:
+    """Raise unless the first process can listen where all processes are to meet.
+
+    JAX would crash there without a word, and the others would wait for minutes.
+
+    Raises:
+        InvalidSetting: It is no `HOST:PORT`, or another program listens there.
+    """
+    host, _, port = place.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 1 << 16):
+        raise InvalidSetting("system.coordinator", f"{place!r} is no HOST:PORT")
+    try:
+        with socket.create_server(("", int(port))):
+            return
+    except OSError as error:
+        reason = f"port {port} of the first process: {error.strerror or error}"
+        raise InvalidSetting("system.coordinator", reason) from error
 
 
 def make_mesh(system: SystemSettings) -> Mesh:

@@ -26,6 +26,7 @@ from saccade.server.engine.outputs import (
     DeviceOutput,
     EngineOutput,
     ExportedState,
+    PagesDone,
     RowState,
     StreamFailed,
     TickScores,
@@ -34,6 +35,10 @@ from saccade.server.engine.swapped_state import OnRow, SwappedState
 
 QUANTUM_TICKS: Final = 256
 """Ticks that a busy stream may score before it is swapped out for one that waits."""
+
+TURN_TICKS: Final = 512
+"""Ticks of one stream that are received in one turn of the event loop, so that a
+client's writer has its turn before more results wait than may."""
 
 
 class OutputHandler(Protocol):
@@ -276,7 +281,15 @@ class EngineClient:
                 wake, self._woken = not self._woken, True
             if wake:
                 with suppress(RuntimeError):  # the loop is closed: the server stops
-                    loop.call_soon_threadsafe(self._receive_delivered)
+                    loop.call_soon_threadsafe(receive)
+
+        def receive() -> None:
+            outputs, more = self._take_delivered()
+            try:
+                self.receive(outputs)
+            finally:
+                if more:
+                    loop.call_soon(receive)
 
         def wake() -> None:
             loop.call_soon(self.frontend.flush)
@@ -318,12 +331,18 @@ class EngineClient:
         self.request_slot(stream)
         return stream
 
-    def _receive_delivered(self) -> None:
-        """Receive all that the device thread has delivered since the last time."""
+    def handler_of(self, lease: Lease) -> OutputHandler | None:
+        """Return what receives the outputs of a lease, if it is a stream's here."""
+        stream = self._resident.get(lease)
+        return None if stream is None else stream.handler
+
+    def _take_delivered(self) -> tuple[list[DeviceOutput], bool]:
+        """Take what the device thread has delivered; return whether more is left."""
         with self._lock:
-            outputs, self._delivered = self._delivered, []
-            self._woken = False
-        self.receive(outputs)
+            count = _within_a_turn(self._delivered)
+            outputs, self._delivered = self._delivered[:count], self._delivered[count:]
+            self._woken = bool(self._delivered)
+            return outputs, self._woken
 
     def lose_engine(self, error: EngineError) -> None:
         """Fail every stream that has a slot, since the engine has lost its rows."""
@@ -401,3 +420,14 @@ class EngineClient:
     def _swap_in(self, stream: EngineStream) -> None:
         self._resident[stream.swap_in()] = stream
         self._allocators[stream.model].assign(stream)
+
+
+def _within_a_turn(outputs: list[DeviceOutput]) -> int:
+    """Return how many of the outputs to receive in one turn, at least one."""
+    ticks = 0
+    for number, output in enumerate(outputs):
+        if isinstance(output, PagesDone):
+            ticks += int(output.counts.max(initial=0))
+            if ticks > TURN_TICKS and number:
+                return number
+    return len(outputs)

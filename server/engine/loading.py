@@ -101,7 +101,7 @@ def load_model(
         if chosen.prepare
         else None,
         matmul_precision=precision,
-        padding_cost=0.0 if chosen.skips_padding else 1.0,
+        padding_cost=chosen.padding_cost,
     )
     facts = about("model_prepared", model=servable.key, backend=chosen.name)
     LOG.debug(

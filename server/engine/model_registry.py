@@ -57,9 +57,9 @@ class Servable(NamedTuple):
         matmul_precision: One of `SERVING_PRECISIONS`: the least that `advance` may
             multiply in, by which the canary's error is judged.
         device: The device that runs it, as JAX has it; None: JAX's first.
+        padding_cost: What a tick that only fills a call's shape costs, in units of a
+            real one.
         compiler_options: XLA's, by name, where they differ from its own.
-        padding_cost: What a tick of a call costs that no session needs, by one that a
-            session needs.
     """
 
     name: str
@@ -74,8 +74,8 @@ class Servable(NamedTuple):
     prepare: Callable[[Callable[[str], None]], None] | None = None
     matmul_precision: str = "float32"
     device: Any = None
-    compiler_options: dict[str, Any] | None = None
     padding_cost: float = 1.0
+    compiler_options: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:

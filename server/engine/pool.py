@@ -151,7 +151,7 @@ class Pool:
             slots,
             LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST,
             servable.padding_cost,
-            turn_for(platform, servable.tick_events),
+            turn_for(platform),
         )
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)

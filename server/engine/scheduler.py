@@ -39,9 +39,10 @@ ACCELERATOR_LAUNCH_COST: Final = 256.0
 MOST_LAUNCH_COST: Final = 65536.0
 """Where a call takes as long however large it is, the fewest calls are the best."""
 
-TURN_EVENTS: Final = 4096
-"""Events by which one session moves in a call on a CPU while others wait for theirs:
-about a millisecond's work."""
+TURN_TICKS: Final = 16
+"""Ticks by which a session moves in a call on a CPU while others wait for theirs. With
+64, three times as many sensors as can be served are scored faster by a third, but one
+beside them that asks for half of its share loses a third of its events."""
 
 LEAST_SIZES: Final = 3
 """Sizes of calls through which a line is fitted, at least."""
@@ -60,6 +61,11 @@ class Bucket(NamedTuple):
 CPU_BUCKETS: Final = tuple(
     Bucket(*shape) for shape in ((1, 1), (1, 16), (1, 64), (8, 1), (8, 4), (64, 1))
 )
+LONG_TICK: Final = 256
+MOST_TIMES: Final = 4
+"""Where a tick has fewer events, shapes of several rows also have more ticks, up to so
+many times: the largest call, of 64 rows, then has the events of 64 long ticks."""
+
 ACCELERATOR_BUCKETS: Final = tuple(
     Bucket(*shape)
     for shape in (
@@ -79,7 +85,11 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         tick_events: Events of a tick; no shape has more than `MOST_EVENTS`, unless it
             is one tick of one session.
     """
-    shapes = CPU_BUCKETS if platform == "cpu" else ACCELERATOR_BUCKETS
+    shapes = ACCELERATOR_BUCKETS
+    if platform == "cpu":
+        times = min(max(LONG_TICK // tick_events, 1), MOST_TIMES)
+        longer = [Bucket(rows, times * ticks) for rows, ticks in CPU_BUCKETS]
+        shapes = (*CPU_BUCKETS, *(each for each in longer if each.rows > 1))
     most_ticks = max(MOST_EVENTS // tick_events, 1)
     fitting = set()
     for rows, ticks in shapes:
@@ -88,12 +98,12 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
     return tuple(sorted(fitting))
 
 
-def turn_for(platform: str, tick_events: int) -> int:
+def turn_for(platform: str) -> int:
     """Return by how many ticks a session moves at most while others wait.
 
     On an accelerator a call of many ticks takes hardly longer than one of few.
     """
-    return max(TURN_EVENTS // tick_events, 1) if platform == "cpu" else MOST_EVENTS
+    return TURN_TICKS if platform == "cpu" else MOST_EVENTS
 
 
 def fit_launch_cost(seconds: Mapping[Bucket, float], otherwise: float) -> float:

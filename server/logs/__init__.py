@@ -4,6 +4,7 @@
 people or as JSON, `bound` limits their number, and `configuration` sets all that up.
 """
 
+from saccade.server.logs.bound import COUNTING, PERIOD_S
 from saccade.server.logs.configuration import (
     LogChoices,
     LogFormat,
@@ -14,6 +15,7 @@ from saccade.server.logs.configuration import (
     set_level,
     tell,
     toggle_level,
+    write_left_out,
 )
 from saccade.server.logs.journal import (
     EVENTS,
@@ -26,8 +28,10 @@ from saccade.server.logs.journal import (
 )
 
 __all__ = [
+    "COUNTING",
     "EVENTS",
     "JOURNAL",
+    "PERIOD_S",
     "ClientFacts",
     "LogChoices",
     "LogFormat",
@@ -42,4 +46,5 @@ __all__ = [
     "set_level",
     "tell",
     "toggle_level",
+    "write_left_out",
 ]

@@ -17,6 +17,7 @@ MOST_OF_A_KIND: Final = 10
 MOST_DEBUGGING: Final = 1_000
 """The same for the lines that only the level `debug` shows."""
 PERIOD_S: Final = 60.0
+COUNTING: Final = "the count of lines that were not logged"
 MOST_KINDS: Final = 1_000
 
 CLIENT_FAULTS: Final = {
@@ -38,11 +39,20 @@ def is_own_fault(record: logging.LogRecord) -> bool:
     return record.msg not in CLIENT_FAULTS.get(record.name, ())
 
 
+class Kind(NamedTuple):
+    """What records have in common that are bounded together."""
+
+    logger: str
+    level: int
+    text: str
+
+
 class _Count(NamedTuple):
     """The records of one kind since a moment."""
 
     since_s: float
-    records: int
+    passed: int = 0
+    left_out: int = 0
 
 
 class Bound:
@@ -50,8 +60,8 @@ class Bound:
 
     Records are of one kind if they are of one logger, level and text before its
     arguments, or if their `kind` is the same. `most_of_kind` of a record replaces
-    `MOST_OF_A_KIND`. The first record of the next period has in `more_like_this` how
-    many were left out.
+    `MOST_OF_A_KIND`. How many were left out is in `more_like_this` of the next record
+    that passes, or in `take_overdue`, whichever comes first.
 
     Args:
         clock: Gives seconds.
@@ -59,23 +69,39 @@ class Bound:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counts: dict[tuple[str, int, str], _Count] = {}
+        self._counts: dict[Kind, _Count] = {}
         self._lock = Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to write a record."""
         text = getattr(record, "kind", None) or str(record.msg).partition("\n")[0]
-        kind, most = (record.name, record.levelno, text), _most_of(record)
+        kind, most = Kind(record.name, record.levelno, text), _most_of(record)
         with self._lock:
             now_s = self._clock()
             if kind not in self._counts and len(self._counts) >= MOST_KINDS:
                 del self._counts[next(iter(self._counts))]
-            count = self._counts.get(kind, _Count(now_s, 0))
+            count = self._counts.get(kind, _Count(now_s))
             if now_s - count.since_s >= PERIOD_S:
-                record.more_like_this = max(count.records - most, 0)
-                count = _Count(now_s, 0)
-            self._counts[kind] = _Count(count.since_s, count.records + 1)
-        return count.records < most
+                record.more_like_this = count.left_out
+                count = _Count(now_s)
+            passes = count.passed < most
+            self._counts[kind] = count._replace(
+                passed=count.passed + passes, left_out=count.left_out + (not passes)
+            )
+        return passes
+
+    def take_overdue(self) -> list[tuple[Kind, int]]:
+        """Return how many of each kind were left out whose period is over, once."""
+        with self._lock:
+            now_s = self._clock()
+            over = {
+                kind: count
+                for kind, count in self._counts.items()
+                if now_s - count.since_s >= PERIOD_S
+            }
+            for kind in over:
+                del self._counts[kind]
+        return [(kind, one.left_out) for kind, one in over.items() if one.left_out]
 
 
 def _most_of(record: logging.LogRecord) -> int:

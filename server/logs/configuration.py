@@ -49,11 +49,31 @@ class ErrorOutput(logging.StreamHandler):  # type: ignore[type-arg]
         super().__init__()
         self.choices = choices
         self.addFilter(is_own_fault)
-        self.addFilter(Bound())
+        self._bound = Bound()
+        self.addFilter(self._bound)
         json = choices.format == "json"
         self.setFormatter(
             JsonFormat(process, choices.replica) if json else HumanFormat(process)
         )
+
+    def write_left_out(self) -> None:
+        """Write how many lines of each kind were left out in a period that is over."""
+        for kind, records in self._bound.take_overdue():
+            text, facts = "%d more lines of %s were not logged", (records, kind.text)
+            record = logging.LogRecord(
+                kind.logger, kind.level, "", 0, text, facts, exc_info=None
+            )
+            record.__dict__ |= about("left_out", records=records, kind=kind.text)
+            self.acquire()  # as `handle` does, whose filters this line does not pass
+            try:
+                self.emit(record)
+            finally:
+                self.release()
+
+
+async def write_left_out() -> None:
+    """Write what the process's log has left out, without waiting for its next line."""
+    _output().write_left_out()
 
 
 def configure_logs(choices: LogChoices = DEFAULT, process: str = "") -> None:

@@ -55,6 +55,8 @@ EVENTS: Final = {
     "not_read": "A client's file ended its reader process, or took too long.",
     "not_kept": "What is compiled cannot be kept for the next start.",
     "call_failed": "A call between the server's processes failed (debug).",
+    "exporting": "Traces and metrics are exported, and which of them.",
+    "left_out": "So many lines of a kind were not written in the minute before.",
     "fault": "An exception that nothing caught.",
 }
 """By name, what each event means."""

@@ -33,7 +33,7 @@ REQUEST_S: Final = 10
 """How long the placement of a session may take at Serve's proxy, s."""
 OBJECT_BYTES: Final = 100 << 20
 """Ray's shared memory for objects, of which this application has none."""
-ANSWER_S: Final = 60.0
+ANSWER_S: Final = 120.0
 POLL_S: Final = 0.5
 STARTS: Final = 3
 """Attempts to start Ray, which gives up after 30 s where the machine is busy."""
@@ -68,7 +68,7 @@ def serve_with_ray(settings: Settings, started_s: float) -> int:
     for probe in listen(settings.host, settings.port):
         probe.close()
     use_safe_defaults(os.environ, Path.home())
-    dashboard = start_ray(settings.replicas)
+    dashboard = start_ray()
     try:
         deploy(dashboard, config_of(settings), os.environ)
         return run(settings, started_s)
@@ -96,11 +96,8 @@ def use_safe_defaults(environment: MutableMapping[str, str], home: Path) -> None
         written.write(secrets.token_hex(32))
 
 
-def start_ray(replicas: ReplicaBounds) -> str:
+def start_ray() -> str:
     """Start Ray on this machine; return the address of its dashboard.
-
-    Args:
-        replicas: How many there may be: each counts as a CPU of Ray's.
 
     Raises:
         RayFailed: It does not start.
@@ -111,7 +108,6 @@ def start_ray(replicas: ReplicaBounds) -> str:
         try:
             context = ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, replicas.most),
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
                 object_store_memory=OBJECT_BYTES,
@@ -165,6 +161,7 @@ def config_of(settings: Settings) -> dict[str, Any]:
                 "name": APPLICATION,
                 "route_prefix": "/",
                 "import_path": "saccade.server.ray_serve.application:build",
+                "args": {"cpus": 0},  # replicas share the machine's; none is counted
                 "deployments": [deployment],
             }
         ],
@@ -263,7 +260,7 @@ class Stop:
 
     def _take(self, number: int, _: object) -> None:
         if self.came:
-            raise KeyboardInterrupt
+            raise SystemExit(1)
         self.came = True
 
 
@@ -289,8 +286,10 @@ def wait_until_serving(stop: Stop) -> None:
 
 
 def remove() -> None:
-    """Drain and end every replica."""
+    """Drain and end every replica; Serve kills those that take too long."""
     from ray import serve
 
-    serve.delete(APPLICATION)
+    serve.delete(APPLICATION, _blocking=False)  # which would wait for 60 s at most
+    while APPLICATION in serve.status().applications:
+        time.sleep(POLL_S)
     serve.shutdown()

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from dataclasses import replace
@@ -64,6 +65,9 @@ PASSED_ON: Final = frozenset(
     }
 )
 """What any replica answers for all."""
+REFUSED: Final = re.compile(
+    r'^saccade_reloads_total\{model="([^"]*)",outcome="refused"\} (\S+)$', re.MULTILINE
+)
 HEADERS: Final = ("authorization", "content-type", "origin")
 
 
@@ -102,9 +106,10 @@ class Replica:
         if self._server is None or self._links is None:
             await asyncio.to_thread(self._start, versions)
             return
-        changed = self._links.replace(versions)
-        for version in changed:
-            await asyncio.to_thread(self._wait_for, version)
+        refused = await asyncio.to_thread(self._refused)
+        for version in self._links.replace(versions):
+            before = refused.get(version.name, 0.0)
+            await asyncio.to_thread(self._wait_for, version, before)
 
     async def check_health(self) -> None:
         """Raise where the server is not well, and end one that does not answer.
@@ -200,32 +205,48 @@ class Replica:
         own = f"replica-{settings.replica}:{digest_of(self._key)}"
         return replace(settings, keys=(*settings.keys, own))
 
-    def _wait_for(self, version: Version) -> None:
+    def _wait_for(self, version: Version, refused: float) -> None:
         """Wait until new sessions get a version.
 
+        Args:
+            version: Its link has been set.
+            refused: How many versions of the model the server had refused before.
+
         Raises:
-            VersionRefused: They do not in time.
+            VersionRefused: The server refuses it, or does not serve it in time.
         """
         assert self._server is not None
-        deadline_s = time.monotonic() + VERSION_S
+        deadline_s, reason = time.monotonic() + VERSION_S, f"not within {VERSION_S:g} s"
         while time.monotonic() < deadline_s:
             if self._served().get(version.name) == version.content_hash:
                 said = "new sessions get %s of %s"
                 LOG.info(said, version.name, version.folder, extra=about("reloaded"))
                 return
+            if self._refused().get(version.name, 0.0) > refused:
+                reason = "the server refuses it"
+                break
             time.sleep(POLL_S)
-        reason = f"not within {VERSION_S:g} s; the log says why:\n{self._server.log}"
-        raise VersionRefused(version.folder, reason)
+        log = self._server.log
+        raise VersionRefused(version.folder, f"{reason}; its last lines:\n{log}")
 
     def _served(self) -> dict[str, str]:
         """Return the hashes of the served versions, by the models' names."""
+        models = json.loads(self._ask_own("/v1/models"))["models"]
+        return {one["model"]: one["model_hash"] for one in models}
+
+    def _refused(self) -> dict[str, float]:
+        """Return how many versions the server has refused, by the models' names."""
+        found = REFUSED.findall(self._ask_own("/metrics").decode())
+        return {name: float(count) for name, count in found}
+
+    def _ask_own(self, path: str) -> bytes:
+        """Return what the server answers to its own replica."""
         assert self._server is not None
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        answer = self._server.ask("GET", "/v1/models", headers)
+        answer = self._server.ask("GET", path, headers)
         if answer.status != HTTPStatus.OK:
-            raise ServerSilent(self._server.url, f"GET /v1/models: {answer.status}")
-        models = json.loads(answer.body)["models"]
-        return {one["model"]: one["model_hash"] for one in models}
+            raise ServerSilent(self._server.url, f"GET {path}: {answer.status}")
+        return answer.body
 
 
 def end_with_server(status: int) -> None:

@@ -93,7 +93,7 @@ class ServerProcess:
         deadline_s, reason = time.monotonic() + READY_S, ""
         while time.monotonic() < deadline_s:
             if (status := self._process.poll()) is not None:
-                self._reading.join(POLL_S)
+                self._close()
                 raise ServerFailed(f"ended with status {status}", self.log)
             try:
                 answer = self.ask("GET", "/readyz")
@@ -148,12 +148,13 @@ class ServerProcess:
         try:
             self._process.wait(self.settings.drain_s + STOP_S)
         except TimeoutExpired:
-            self.kill()
+            self._process.kill()
+        self._close()
 
     def kill(self) -> None:
         """End the process at once: its sessions go on elsewhere, from snapshots."""
         self._process.kill()
-        self._process.wait()
+        self._close()
 
     def when_ended(self, act: Callable[[int], None]) -> None:
         """Call a function with the exit status where the process ends of itself."""
@@ -170,6 +171,14 @@ class ServerProcess:
         """The last lines that the server wrote."""
         return "\n".join(self._lines)
 
+    def _close(self) -> None:
+        """Wait for the end of the process and of its log."""
+        self._process.wait()
+        self._reading.join()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
     def _connect(self) -> HTTPConnection:
         if self.settings.tls_cert is None:
             return HTTPConnection(*self._place, timeout=ANSWER_S)
@@ -182,10 +191,11 @@ class ServerProcess:
     def _read_log(self) -> None:
         """Keep the last lines, and write all to this process's own log."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            text = line.decode(errors="replace")
-            self._lines.append(text.rstrip())
-            sys.stderr.write(text)
+        with self._process.stdout as written:
+            for line in written:
+                text = line.decode(errors="replace")
+                self._lines.append(text.rstrip())
+                sys.stderr.write(text)
 
 
 def listen_in(host: str, ports: Ports) -> list[socket.socket]:
@@ -269,7 +279,8 @@ def stop_with_replica(most_s: float) -> None:
     """
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not by `sys.stdin`, which could not be closed at the end
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(most_s)
         os._exit(1)

@@ -55,7 +55,8 @@ NICENESS: Final = 5
 def main() -> None:
     """Read the recordings that are asked for on standard input, until that ends."""
     os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the server
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # a group's are for the server
     answers = os.fdopen(os.dup(1), "wb", MOST_BYTES)
     os.dup2(2, 1)  # a library that prints does not print into the answers
     limit_resources()

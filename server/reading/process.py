@@ -12,8 +12,8 @@ from typing import IO, Final, Self, cast
 
 from saccade.server.reading.frames import FAILED, HEADER, MOST_BYTES
 
-SECRETS: Final = "SACCADE_"
-"""Variables of the environment with this prefix may hold keys: a reader gets none."""
+SECRETS: Final = ("SACCADE_", "OTEL_")
+"""Variables of the environment that begin so may hold keys: a reader gets none."""
 
 
 class ReaderFailed(Exception):
@@ -40,6 +40,7 @@ class ReaderProcess:
         self._process = process
         self._requests = requests
         self._answers = answers
+        self._received = bytearray()
         self._pipe = pipe
 
     @classmethod
@@ -76,18 +77,39 @@ class ReaderProcess:
         Raises:
             ReaderFailed: None comes in time, or one of no known kind.
         """
+        if (found := self._take()) is not None:  # short files' frames come together
+            return found
         try:
             async with asyncio.timeout(within_s):
-                header = await self._answers.readexactly(HEADER.size)
-                kind, length = HEADER.unpack(header)
-                if kind > FAILED or length > MOST_BYTES:
-                    raise ReaderFailed("its reader's answer is malformed")
-                return kind, await self._answers.readexactly(length)
+                while (found := self._take()) is None:
+                    self._received += await self._read()
+                return found
         except TimeoutError:
             raise ReaderFailed(f"reading it took longer than {within_s:g} s") from None
-        except (asyncio.IncompleteReadError, ConnectionError):
+
+    def _take(self) -> tuple[int, bytes] | None:
+        """Take the first frame off what was received, if that holds all of it."""
+        if len(self._received) < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(self._received)
+        if kind > FAILED or length > MOST_BYTES:
+            raise ReaderFailed("its reader's answer is malformed")
+        end = HEADER.size + length
+        if len(self._received) < end:
+            return None
+        content = bytes(memoryview(self._received)[HEADER.size : end])
+        del self._received[:end]
+        return kind, content
+
+    async def _read(self) -> bytes:
+        """Wait for more of the answers."""
+        part = b""
+        with suppress(ConnectionError):
+            part = await self._answers.read(MOST_BYTES)
+        if not part:
             status = await asyncio.to_thread(self._process.wait)
-            raise ReaderFailed(f"its reader ended with status {status}") from None
+            raise ReaderFailed(f"its reader ended with status {status}")
+        return part
 
     async def end(self, *, at_once: bool) -> None:
         """End the process: at once, or by the end of its requests where it is idle."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 from saccade.model.tokens import GapCounter, TimedTokens
 from saccade.server.engine.client import EngineClient, EngineStream
@@ -22,13 +19,13 @@ class Classification(NamedTuple):
     """The scores of one recording.
 
     Attributes:
-        logits: After the last whole tick, `(c,)`; None before the first.
+        last: After each of the last whole ticks; None before the first.
         events: Scored events.
         ticks: Scored ticks.
         pending: Events after the last whole tick, which no score includes.
     """
 
-    logits: npt.NDArray[np.floating[Any]] | None
+    last: TickScores | None
     events: int
     ticks: int
     pending: int
@@ -39,14 +36,14 @@ class _Scores:
 
     def __init__(self) -> None:
         self.ticks = 0
-        self.logits: npt.NDArray[np.floating[Any]] | None = None
+        self.last: TickScores | None = None
         self._error: EngineError | None = None
         self._wanted = 0
         self._signal = Signal()
 
     def scored(self, scores: TickScores) -> None:
         self.ticks += len(scores.logits)
-        self.logits = scores.logits[-1]
+        self.last = scores
         if not scores.finite:
             self._error = EngineFailed("a score is not finite")
         if self._settled():  # otherwise each tick would wake the task that waits
@@ -119,7 +116,7 @@ async def _score(
     ticks, rest = divmod(submitted, size)
     await scores.wait_for(ticks)
     pending = rest + gaps.held_back
-    return Classification(scores.logits, ticks * size, ticks, pending)
+    return Classification(scores.last, ticks * size, ticks, pending)
 
 
 def _cut(chunk: TimedTokens, size: int) -> Iterator[TimedTokens]:

@@ -99,15 +99,31 @@ class WatchDesk:
     async def collect(
         self, watch: Watch, *, text: bool, longest_s: float = float("inf")
     ) -> Collected:
-        """Wait for what is new, and return it; nothing once so long has passed."""
+        """Wait for what is new, and return it; nothing once so long has passed.
+
+        A watcher is shown nothing of a session that may be another server's by now.
+        """
         began_s = self._clock()
         while True:
             await asyncio.sleep(PERIOD_S)
+            await self._confirm(watch)
             now_s = self._clock()
             messages = watch.collect(now_s)
             if messages or watch.ended or now_s - began_s >= longest_s:
                 encoded = [encode_watched(message, text=text) for message in messages]
                 return Collected(encoded, watch.ended)
+
+    async def _confirm(self, watch: Watch) -> None:
+        """Ask whose the session is, where the store has not said so for a lease.
+
+        While the store does not answer, nobody can claim it.
+        """
+        live = self._live.get(watch)
+        if live is None or live.confirmed or self._registry.store_fails:
+            return
+        await self._registry.confirm(live)
+        if live.lost:
+            watch.lose()
 
     async def answer(
         self, name: str, request: WatchRequest, *, first: bool

@@ -113,6 +113,12 @@ class Watch:
         """Note that the session is closed, or has no client here any more."""
         self._ending = self._ending or reason
 
+    def lose(self) -> None:
+        """Drop what waits, and end: the session is another server's by now."""
+        self._clear()
+        self._shown = self._session.newest
+        self.end("away")
+
     def collect(self, now_s: float) -> list[WatchMessage]:
         """Return what is new since the last call, the oldest first.
 

@@ -1,4 +1,4 @@
-"""The bodies of `/v1/classify` as `/openapi.json` describes them, with examples.
+"""The bodies that are scored as `/openapi.json` describes them, with examples.
 
 Every example is a request to a model that is served here, and may be sent as it stands.
 """
@@ -88,6 +88,34 @@ def form_examples(model: str) -> dict[str, Any]:
             | {"sensor": "2x1", "recordings": [TABLE, "none\n"]},
         },
     }
+
+
+def infer_examples() -> dict[str, Any]:
+    """Return examples of JSON bodies of KServe's `infer`."""
+    rows = [[int(event[name]) for name in ("t", "x", "y", "p")] for event in EVENTS]
+    packed = [*pack(EVENTS, 0)]
+    offsets = _tensor("offsets", "INT64", [3], [0, 3, 4])
+    return {
+        "events": {
+            "summary": "one recording: an event a row",
+            "value": {"inputs": [_tensor("events", "INT64", [4, 4], rows)]},
+        },
+        "batch": {
+            "summary": "two recordings as packed records; the labels of both alone",
+            "value": {
+                "id": "1",
+                "parameters": {"half_life_ms": 100.0},
+                "inputs": [_tensor("packed", "UINT8", [4, 8], packed), offsets],
+                "outputs": [{"name": "label"}],
+            },
+        },
+    }
+
+
+def _tensor(
+    name: str, datatype: str, shape: list[int], data: list[Any]
+) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
 
 def form_schema() -> dict[str, Any]:

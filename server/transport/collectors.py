@@ -41,6 +41,51 @@ COMPONENTS: Final = ("jax", "numpy", "fastapi")
 """Packages whose versions `saccade_build_info` has."""
 
 
+EXEMPLAR_EVERY: Final = 16
+"""Of so many observations in a bucket the first becomes its exemplar."""
+
+
+class Tally:
+    """A counter of the event loop's thread alone: an addition, without a lock.
+
+    Attributes:
+        value: The number so far.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def inc(self, amount: int) -> None:
+        """Add to the number."""
+        self.value += amount
+
+
+class TallyCollector(Collector):
+    """Tallies of models under one name.
+
+    Args:
+        name: The metric's name.
+        text: What it counts.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._of: dict[str, tuple[Tally, float]] = {}
+
+    def labels(self, model: str) -> Tally:
+        """Return a model's tally."""
+        return self._of.setdefault(model, (Tally(), time.time()))[0]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric, as Prometheus scrapes it."""
+        family = CounterMetricFamily(self._name, self._text, labels=["model"])
+        for model, (tally, created_s) in [*self._of.items()]:
+            family.add_metric([model], tally.value, created_s)
+        yield family
+
+
 class Observations:
     """One histogram, to which one observation costs one addition.
 
@@ -59,12 +104,13 @@ class Observations:
 
         Args:
             value: In the metric's unit.
-            session: The session that it is of; it becomes the bucket's exemplar.
+            session: The session that it is of, which may become an exemplar.
         """
         bucket = bisect_left(self._bounds, value)
-        self._counts[bucket] += 1
+        count = self._counts[bucket]
+        self._counts[bucket] = count + 1
         self._sum += value
-        if session:
+        if session and not count % EXEMPLAR_EVERY:
             self._newest[bucket] = (session, value, time.time())
 
     @property

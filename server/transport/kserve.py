@@ -17,6 +17,7 @@ from saccade.server.engine.model_registry import ServedModel
 from saccade.server.protocol.errors import NotReady, ProtocolError, UnknownModel
 from saccade.server.transport.classify import PROBLEMS, Asked
 from saccade.server.transport.classify_bodies import check_count
+from saccade.server.transport.classify_examples import infer_examples
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.kserve_tensors import (
     HEADER_LENGTH,
@@ -98,7 +99,12 @@ OPENAPI: Final[dict[str, Any]] = {
         "description": "A map; where Inference-Header-Content-Length says how long it "
         "is, raw tensors follow. `parameters` takes `sensor` (as 640x480), `fit`, "
         "`invalid`, `sort_within_us`, `half_life_ms` and `binary_data_output`.",
-        "content": {"application/json": {"schema": schema_of(InferRequest)}},
+        "content": {
+            "application/json": {
+                "schema": schema_of(InferRequest),
+                "examples": infer_examples(),
+            }
+        },
     }
 }
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from contextlib import suppress
+from itertools import chain, pairwise
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from saccade.model.events.encodings.packed import RECORD_BYTES, Records, records
 from saccade.model.events.errors import EventsError
@@ -110,7 +112,7 @@ class OutputTensor(NamedTuple):
 
 
 def parse_infer(
-    body: bytes, header_length: str | None
+    body: bytes | bytearray, header_length: str | None
 ) -> tuple[InferRequest, dict[str, Array]]:
     """Read a request's map, and its input tensors by name.
 
@@ -121,7 +123,7 @@ def parse_infer(
         length = len(body) if header_length is None else int(header_length)
         if not 0 <= length <= len(body):
             raise ValueError(f"{HEADER_LENGTH} is {length}, of {len(body)} bytes")
-        plain = json.loads(body[:length])
+        plain = from_json(body[:length])
         if not isinstance(plain, dict):
             raise TypeError("it is no map")
     except (ValueError, TypeError, RecursionError) as error:
@@ -172,23 +174,25 @@ def _fits(shape: Sequence[int], spec: Sequence[int]) -> bool:
 
 def _from_json(tensor: InputTensor) -> Array:
     kind = np.dtype(TYPES[tensor.datatype])
-    flat = [*_flattened(tensor)]
+    flat = _flattened(tensor)
     if len(flat) != math.prod(tensor.shape):
         reason = f"{len(flat)} numbers are not a tensor of {tensor.shape}"
         raise invalid(tensor.name, reason)
+    if {*map(type, flat)} <= {int}:
+        with suppress(OverflowError):
+            return np.array(flat, kind).reshape(tensor.shape)
     limits = np.iinfo(kind)
-    for index, value in enumerate(flat):
-        if type(value) is not int or not limits.min <= value <= limits.max:
-            raise invalid(tensor.name, f"element {index} is no {tensor.datatype}")
-    return np.array(flat, kind).reshape(tensor.shape)
+    index = next(
+        index
+        for index, value in enumerate(flat)
+        if type(value) is not int or not limits.min <= value <= limits.max
+    )
+    raise invalid(tensor.name, f"element {index} is no {tensor.datatype}")
 
 
-def _flattened(tensor: InputTensor) -> Any:
-    for each in tensor.data or ():
-        if isinstance(each, list):
-            yield from each
-        else:
-            yield each
+def _flattened(tensor: InputTensor) -> list[Any]:
+    rows = (each if isinstance(each, list) else (each,) for each in tensor.data or ())
+    return [*chain.from_iterable(rows)]
 
 
 def _from_bytes(tensor: InputTensor, raw: memoryview) -> Array:

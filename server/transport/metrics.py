@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
@@ -26,6 +26,8 @@ from saccade.server.transport.collectors import (
     DeviceCollector,
     HistogramCollector,
     ModelCollector,
+    Tally,
+    TallyCollector,
     register_process,
 )
 from saccade.server.transport.model_metrics import (
@@ -41,6 +43,10 @@ SIZES: Final = tuple(1 << n for n in range(10, 26, 3))
 """Bounds of a snapshot's size: 1 KiB, times 8 up to 32 MiB."""
 REQUESTS_S: Final = tuple(0.005 * 4**n for n in range(8))
 """Bounds of a request's time: 5 ms, times 4 up to 82 s."""
+
+
+Family: TypeAlias = Counter | Gauge | Histogram | TallyCollector
+"""A metric that is bound to no labels yet."""
 
 
 class EngineUse(Protocol):
@@ -110,7 +116,7 @@ class Metrics:
 
     def __init__(self, models: Iterable[ServedModel]) -> None:
         self.registry = CollectorRegistry()
-        self._families: dict[str, Metric] = {}
+        self._families: dict[str, Family] = {}
         self._models: dict[str, ModelMetrics] = {}
         self._versions: dict[str, ServedModel] = {}
         self._create_histograms()
@@ -289,8 +295,12 @@ class Metrics:
 
         return total
 
-    def _create(self, one: Declared, labels: tuple[str, ...]) -> Metric:
+    def _create(self, one: Declared, labels: tuple[str, ...]) -> Family:
         name, text = f"saccade_{one.name}", one.about.text
+        if issubclass(one.kind, Tally):
+            tallies = TallyCollector(name, text)
+            self.registry.register(tallies)
+            return tallies
         if issubclass(one.kind, Histogram):
             bounds = one.about.buckets
             return one.kind(name, text, labels, registry=self.registry, buckets=bounds)

@@ -12,12 +12,12 @@ from typing import Annotated, Final, NamedTuple, TypeAlias, get_type_hints
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from saccade.server.transport.collectors import Observations
+from saccade.server.transport.collectors import Observations, Tally
 
 OCCUPANCY: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
-Metric: TypeAlias = Counter | Gauge | Histogram
+Metric: TypeAlias = Counter | Gauge | Histogram | Tally
 
 
 class About(NamedTuple):
@@ -58,20 +58,20 @@ class ModelMetrics:
         lag: See `Metrics.lag`.
     """
 
-    events_received: Annotated[Counter, About("Events accepted")]
+    events_received: Annotated[Tally, About("Events accepted")]
     events_dropped: Annotated[
-        Counter, About("Events dropped to make room for newer ones")
+        Tally, About("Events dropped to make room for newer ones")
     ]
     events_skipped: Annotated[
-        Counter, About("Invalid events left out, where clients chose that")
+        Tally, About("Invalid events left out, where clients chose that")
     ]
     events_late: Annotated[
-        Counter, About("Events scored later than their session's max_lag_ms")
+        Tally, About("Events scored later than their session's max_lag_ms")
     ]
     events_scored: Annotated[Counter, About("Events in whole ticks")]
-    results_reported: Annotated[Counter, About("Results for clients")]
+    results_reported: Annotated[Tally, About("Results for clients")]
     results_superseded: Annotated[
-        Counter, About("Results replaced by newer ones for a slow reader")
+        Tally, About("Results replaced by newer ones for a slow reader")
     ]
     credit_withheld_events: Annotated[
         Gauge, About("Credit that sessions lack to stay fresh")
@@ -150,6 +150,8 @@ class SessionMetrics:
         self._of.credit_withheld_events.inc(events)
 
 
-def value_of(metric: Counter | Gauge) -> float:
+def value_of(metric: Counter | Gauge | Tally) -> float:
     """Return the value of a metric that is bound to its labels."""
+    if isinstance(metric, Tally):
+        return metric.value
     return float(next(iter(metric.collect())).samples[0].value)

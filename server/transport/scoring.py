@@ -21,7 +21,6 @@ from saccade.model.events.reading import ReadOptions
 from saccade.model.events.tolerance import Skipped
 from saccade.model.tokens import TimedTokens, Tokenization
 from saccade.server.engine.model_registry import ServedModel
-from saccade.server.protocol.reporting import scores
 from saccade.server.reading.frames import ReadRequest
 from saccade.server.reading.readers import COUNT, Reading
 from saccade.server.sessions.classify import Classification, classify
@@ -299,11 +298,15 @@ def scores_of(
     result: Classification, model: ServedModel, skipped: Skipped
 ) -> RecordingScores:
     """Write one recording's scores."""
-    top: dict[str, Any] = {}
-    if result.logits is not None:
-        top = scores(result.logits, model.labels)._asdict()
+    label, confidence, logits = None, None, None
+    if result.last is not None:
+        label = model.labels[int(result.last.top[-1])]
+        confidence = float(result.last.confidence[-1])
+        logits = result.last.logits[-1].tolist()
     return RecordingScores(
-        **top,
+        label=label,
+        confidence=confidence,
+        logits=logits,
         events=result.events,
         ticks=result.ticks,
         pending=result.pending,

@@ -22,6 +22,7 @@ from saccade.server.sessions.registry import SessionRegistry
 from saccade.server.sessions.signal import Signal
 from saccade.server.sessions.watch_desk import WatchDesk
 from saccade.server.settings import Settings
+from saccade.server.telemetry.spans import NoTelemetry, Telemetry
 from saccade.server.transport.auth import Keys, TicketOffice, Tickets
 from saccade.server.transport.elsewhere import Alone, Elsewhere
 from saccade.server.transport.metrics import Metrics
@@ -60,6 +61,7 @@ class Service:
     elsewhere: Elsewhere = field(default_factory=Alone)
     part: int = 0
     fleet: Fleet | None = None
+    telemetry: Telemetry = field(default_factory=NoTelemetry)
     background: Background = field(init=False)
     desk: WatchDesk = field(init=False)
     sampler: Sampler = field(init=False)

@@ -46,6 +46,7 @@ from saccade.server.protocol.errors import (
 from saccade.server.protocol.messages import Close, Flush, Open, Reset, ServerMessage
 from saccade.server.sessions.registry import LiveSession, OpenRequest, key_of
 from saccade.server.sessions.session import Session
+from saccade.server.telemetry.spans import NoSpan, SessionSpan
 from saccade.server.transport.coalescing import LINGER_S
 from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
@@ -125,6 +126,7 @@ class Connection:
         self._client = current_client()
         self._holder: str = socket.scope.get(HOLDER, "")
         self._quota = service.quotas.of(self._holder)
+        self._span: SessionSpan = NoSpan()
         self._live: LiveSession | None = None
         self._work: asyncio.Task[None] | None = None
         self._superseded = 0
@@ -307,6 +309,8 @@ class Connection:
 
     async def _open(self, request: Open) -> None:
         model = self._service.model(request.model)
+        headers, telemetry = self._socket.scope["headers"], self._service.telemetry
+        self._span = telemetry.session(headers, model.name, self._client)
         registry = self._service.registry
         if request.resume:
             elsewhere = self._service.elsewhere
@@ -333,6 +337,7 @@ class Connection:
         self._metrics.sessions_open.inc()
         handle = session.handle
         self._client.session = handle.session
+        self._span.begun(handle.session, resumed=handle.resumed)
         facts = about("session_opened", self._client, model=model.name)
         said = "a session of %s %s"
         what = "is resumed" if handle.resumed else "begins"
@@ -386,6 +391,9 @@ class Connection:
     def _leave(self) -> None:
         """Detach, finish or discard the session; called once."""
         self._quota.remove_session(self.queue)
+        code, why = self.queue.ending or GONE
+        events = 0 if self._live is None else self._session.events_sent
+        self._span.end(code, events)
         if self._live is None:
             return
         registry = self._service.registry
@@ -397,8 +405,6 @@ class Connection:
             registry.detach(self._live)
         self._metrics.sessions_open.dec()
         self._count_superseded()
-        code, why = self.queue.ending or GONE
-        events = self._session.events_sent
         facts = about("session_left", self._client, code=code, events=events)
         said = "the connection of a session ends with %d after %d events: %s"
         LOG.debug(said, code, events, why or "closed", extra=facts)

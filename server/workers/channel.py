@@ -33,7 +33,7 @@ from saccade.server.engine.outputs import (
     StreamFailed,
 )
 
-HELLO, WELCOME, COMMANDS, OUTPUTS, HEALTH, MODELS, STREAMS = range(7)
+HELLO, WELCOME, COMMANDS, OUTPUTS, HEALTH, MODELS, STREAMS, TRACE = range(8)
 """Kinds of messages; the first number of each."""
 
 Message: TypeAlias = list[Any]

@@ -32,6 +32,7 @@ from saccade.server.serving import (
     load_served,
 )
 from saccade.server.settings import Settings
+from saccade.server.telemetry.spans import EngineSpans, Telemetry, open_telemetry
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.overview import devices_here, loads_of
 from saccade.server.workers import channel
@@ -58,6 +59,7 @@ class Channels:
         devices: The engine's.
         health: Returns every model's state now.
         facts: Returns what workers know of the models.
+        spans: Of the engine.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Channels:
         devices: DeviceGroup,
         health: Callable[[], Health],
         facts: Callable[[], list[ModelFacts]],
+        spans: EngineSpans,
     ) -> None:
         self._devices = devices
+        self._spans = spans
         self._health = health
         self._facts = facts
         self._next_port = 1  # 0 is the port of the engine's own process
@@ -103,6 +107,8 @@ class Channels:
             self._devices.send(port, content[0])
         elif kind == channel.STREAMS:
             self._streams[port] = content[0]
+        elif kind == channel.TRACE:
+            self._spans.expect(port, *content)
         elif kind == channel.HELLO:
             self._welcome(port, content[0])
 
@@ -116,7 +122,7 @@ class Channels:
         def deliver(outputs: list[DeviceOutput]) -> None:
             loop.call_soon_threadsafe(self._send_outputs, port, outputs)
 
-        self._devices.connect(port, deliver)
+        self._devices.connect(port, self._spans.watched(port, deliver))
         facts = [list(each) for each in self._facts()]
         health = channel.health_to_plain(self._health())
         self._ports[port].send(channel.encode(channel.WELCOME, port, facts, health))
@@ -216,20 +222,28 @@ class EngineProcess:
             compiler = compile_beside(self._settings, stack)
             load = partial(load_served, self._settings, self._folder, compiler)
             try:
+                telemetry = open_telemetry(self._settings, "engine")
                 models = await asyncio.to_thread(load)
             except CannotServe as error:
                 await peer.call("cannot_serve", str(error), error.status)
                 return 1
-            await self._serve(peer, models)
+            except ValueError as error:
+                await peer.call("cannot_serve", str(error))
+                return 1
+            await self._serve(peer, models, telemetry)
+            await telemetry.close()
         return 0
 
-    async def _serve(self, peer: Peer, models: list[ServedModel]) -> None:
+    async def _serve(
+        self, peer: Peer, models: list[ServedModel], telemetry: Telemetry
+    ) -> None:
         from saccade.server.app import create_engine
         from saccade.server.reloading import RELOADING, Reloading
 
         self._catalogue = Catalogue(models)
         self._metrics = metrics = Metrics(models)
-        engine = create_engine(self._settings, models, metrics)
+        spans = telemetry.engine_spans()
+        engine = create_engine(self._settings, models, spans.observed(metrics))
         metrics.watch(engine)
         metrics.watch_devices(lambda: engine.use)
         self._engine = engine
@@ -239,7 +253,7 @@ class EngineProcess:
             now = engine.health
             return replace(now, concerns=(*now.concerns, *background.concerns))
 
-        channels = Channels(engine.devices, health, self._facts)
+        channels = Channels(engine.devices, health, self._facts, spans)
         self._listen_for_pages(engine.devices.add_arena)
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(
@@ -248,6 +262,7 @@ class EngineProcess:
         engine.when_lost(_end_at_once)
         engine.start(_drop)
         news = News(health, self._facts)
+        telemetry.repeat(background, metrics.registry)
         background.repeat(TELLING, WATCH_S, partial(self._tell, news, channels, peer))
         if self._settings.reload_s > 0:
             parts = (self._catalogue, engine, metrics, channels.streams)

@@ -24,7 +24,7 @@ from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, ModelHealth
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
-from saccade.server.engine.outputs import Deliver, DeviceOutput, DeviceUse
+from saccade.server.engine.outputs import Deliver, DeviceOutput, DeviceUse, Observer
 from saccade.server.engine.ticks import TickArena
 from saccade.server.logs import about
 from saccade.server.workers import channel
@@ -226,6 +226,11 @@ class RemoteEngine:
             counts = {key: self.streams.open_streams(key) for key in self._arenas}
             self._frames.send(channel.encode(channel.STREAMS, counts))
 
+    def send_trace(self, model: str, page: int, parent: str) -> None:
+        """Tell the engine process that a page in the next commands is traced."""
+        if self._frames is not None:
+            self._frames.send(channel.encode(channel.TRACE, model, page, parent))
+
     @property
     def _frontend(self) -> Frontend:
         assert self.streams is not None
@@ -302,6 +307,29 @@ class RemoteEngine:
                 extra=about("engine_lost"),
             )
             self._lose()
+
+
+class RemoteSpans:
+    """The spans of the engine process, which makes them; see `EngineSpans`.
+
+    Args:
+        engine: The engine process.
+    """
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self._engine = engine
+
+    def expect(self, port: int, model: str, page: int, parent: str) -> None:
+        """Have the engine process trace a page; it knows the port."""
+        self._engine.send_trace(model, page, parent)
+
+    def watched(self, port: int, deliver: Deliver) -> Deliver:
+        """Return what was given: the engine process sees the pages."""
+        return deliver
+
+    def observed(self, observer: Observer) -> Observer:
+        """Return what was given: the device is the engine process's."""
+        return observer
 
 
 def _memory_file() -> int:

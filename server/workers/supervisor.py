@@ -182,13 +182,21 @@ class Supervisor:
             await asyncio.sleep(child.pause_s)
 
     async def _end(self, keeping: list[asyncio.Task[None]]) -> None:
-        """Drain the workers, then end the engine, which scores until then."""
+        """Drain the workers, then end the engine, which scores until then.
+
+        A worker that is not up has no sessions, and may not answer for long: it still
+        imports, or compiles.
+        """
         for one in self._listening:
             one.close()
-        drain_s = self._settings.drain_s + STOP_S
+        serving = [worker for worker in self._workers if worker.up]
+        for worker in self._workers:
+            if not worker.up:
+                worker.kill()
+        drain_s = self._settings.drain_s + STOP_S if serving else STOP_S
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                await ask_all(self._peers(self._workers), "drain")
+                await ask_all(self._peers(serving), "drain")
                 await asyncio.wait(keeping[1:])
         for worker in self._workers:
             worker.kill()

@@ -20,6 +20,7 @@ from saccade.server.app import (
     create_store,
     join_fleet,
     leave_fleet,
+    trace,
 )
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
@@ -27,20 +28,21 @@ from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.model_registry import Catalogue
 from saccade.server.event_loop import freeze_start, run_loop
 from saccade.server.fleet.report import Usage
-from saccade.server.logs import set_level
+from saccade.server.logs import COUNTING, PERIOD_S, set_level, write_left_out
 from saccade.server.protocol.errors import TakenOver
 from saccade.server.serving import RECONNECT_AFTER_MS, configuration, until
 from saccade.server.sessions.registry import POLL_S, SAVING
 from saccade.server.sessions.stores.store import Store, StoreUnavailable
 from saccade.server.sessions.watch_desk import TooManyWatchers, WatchRequest
 from saccade.server.starting import Starting
+from saccade.server.telemetry.spans import open_telemetry
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.overview import own_part
 from saccade.server.transport.routes import delete, described
 from saccade.server.transport.sampler import SAMPLE_S, SAMPLING
 from saccade.server.transport.service import Service
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
-from saccade.server.workers.link import ModelFacts, RemoteEngine
+from saccade.server.workers.link import ModelFacts, RemoteEngine, RemoteSpans
 from saccade.server.workers.merged_metrics import Family, families_of
 from saccade.server.workers.peer import Handler, Listener, Peer
 from saccade.server.workers.shared import OtherWorkers, RemoteStore, RemoteTickets
@@ -144,7 +146,10 @@ class Worker:
             OtherWorkers(self._supervisor),
             self._assignment.index,
         )
-        return assemble(settings, catalogue, engine, streams, metrics, shared)
+        service = assemble(settings, catalogue, engine, streams, metrics, shared)
+        telemetry = open_telemetry(settings, self._assignment.name)
+        trace(service, telemetry, RemoteSpans(engine))
+        return service
 
     def _store(self) -> Store:
         if self._settings.store == "memory":
@@ -260,6 +265,8 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     service.streams.start(asyncio.get_running_loop())
     service.background.repeat(SAVING, POLL_S, service.registry.look)
     service.background.repeat(SAMPLING, SAMPLE_S, service.sampler.look)
+    service.telemetry.repeat(service.background, service.metrics.registry)
+    service.background.repeat(COUNTING, PERIOD_S, write_left_out)
     await join_fleet(service)
     yield
     service.background.stop()
@@ -267,6 +274,7 @@ async def _running(service: Service, engine: RemoteEngine) -> AsyncIterator[None
     await service.close_uploads()
     await service.registry.close()
     engine.close()
+    await service.telemetry.close()
 
 
 def main(assignment: Assignment, supervisor: socket.socket) -> int:

@@ -45,7 +45,7 @@ def test_a_case_keeps_two_frames_of_every_session_under_way():
     assert not load.every_tick
     assert load.opening["model"] == "dvs-small"
     assert json.loads(json.dumps(asdict(load)))["held_back"] == 1
-    assert [shape_of(n) for n in (1, 20, 64)] == [(1, 16), (8, 4), (64, 1)]
+    assert [shape_of(n) for n in (1, 20, 64)] == [(1, 64), (8, 4), (64, 1)]
 
 
 def test_the_sink_acknowledges_all_that_the_client_sends():

@@ -28,7 +28,7 @@ ELSEWHERE = ("release",)
 """Extras of environments that CI makes by themselves and compares with the pins."""
 EXTRAS = (
     "model", "server", "train", "recordings", "hdf5", "ros", "dv", "cameras",
-    "terminal", "redis", "ray", "wandb", "dev",
+    "terminal", "redis", "otel", "ray", "wandb", "dev",
 )  # fmt: skip
 """All but those of CUDA, which have constraints of their own."""
 
@@ -86,7 +86,7 @@ def test_every_distribution_that_the_extras_need_is_pinned(project):
 
 @pytest.mark.parametrize("lines", [LINES, *CUDA.values()])
 def test_every_line_is_one_exact_version(lines):
-    pin = r"[\w.-]+==[0-9][\w.+]*( ; python_version (<|>=) \"3\.\d+\")?"
+    pin = r"[\w.-]+==(\d+!)?[0-9][\w.+]*( ; python_version (<|>=) \"3\.\d+\")?"
     assert lines
     assert [line for line in lines if not re.fullmatch(pin, line)] == []
 

@@ -197,6 +197,7 @@ def test_compose_publishes_on_loopback_only_the_ports_that_are_listened_on(compo
     port = Settings().port
     assert published["saccade"] == [f"{LOOPBACK}{port}:{port}"]
     assert published["prometheus"] == [f"{LOOPBACK}9090:9090"]
+    assert published["grafana"] == [f"{LOOPBACK}3000:3000"]
 
 
 def test_compose_gives_the_server_more_time_to_stop_than_it_takes(compose):
@@ -220,14 +221,50 @@ def test_compose_starts_a_server_again_whose_device_was_lost(compose):
 
 def test_what_compose_mounts_and_builds_is_here(compose):
     services = compose["services"]
-    source, target, mode = services["prometheus"]["volumes"][0].split(":")
-    assert (ROOT / "docker" / source).is_file()
-    assert f"--config.file={target}" in services["prometheus"]["command"]
-    assert mode == "ro"
+    for name in ("prometheus", "grafana"):
+        for source, _, mode in mounts(services[name]):
+            assert (ROOT / "docker" / source).exists()
+            assert mode == "ro"
+    config = mounts(services["prometheus"])[0][1]
+    assert f"--config.file={config}" in services["prometheus"]["command"]
     context = ROOT / "docker" / services["saccade"]["build"]["context"]
     assert (context / "Dockerfile").is_file()
     condition = services["prometheus"]["depends_on"]["saccade"]["condition"]
     assert condition == "service_healthy"
+
+
+def mounts(service: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the source, the target and the mode of each folder or file mounted."""
+    found = []
+    for volume in service["volumes"]:
+        source, target, mode = volume.split(":")
+        found.append((source, target, mode))
+    return found
+
+
+def test_prometheus_finds_its_alerts_beside_its_configuration(compose):
+    config = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())
+    targets = [target for _, target, _ in mounts(compose["services"]["prometheus"])]
+    beside = targets[0].rpartition("/")[0]
+    assert [f"{beside}/{name}" for name in config["rule_files"]] == targets[1:]
+
+
+def test_prometheus_shows_the_key_that_compose_gives_it(compose):
+    config = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (name,) = compose["services"]["prometheus"]["secrets"]
+    assert job["authorization"] == {"credentials_file": f"/run/secrets/{name}"}
+    assert compose["secrets"][name] == {"environment": "SACCADE_KEY"}
+
+
+def test_grafana_is_provisioned_with_the_prometheus_and_the_dashboards(compose):
+    folder = ROOT / "docker/grafana/provisioning"
+    (source,) = yaml.safe_load((folder / "datasources.yaml").read_text())["datasources"]
+    host, port = source["url"].removeprefix("http://").split(":")
+    assert compose["services"][host]["ports"] == [f"{LOOPBACK}{port}:{port}"]
+    (shown,) = yaml.safe_load((folder / "dashboards.yaml").read_text())["providers"]
+    targets = {s: target for s, target, _ in mounts(compose["services"]["grafana"])}
+    assert targets["./grafana/dashboards"] == shown["options"]["path"]
 
 
 def test_compose_asks_for_keys_or_an_explicit_choice(compose):

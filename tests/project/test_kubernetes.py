@@ -24,7 +24,7 @@ kubernetes_validate = pytest.importorskip(
 
 FOLDER = ROOT / "docker/kubernetes"
 OLDEST, NEWEST = "1.32", kubernetes_validate.latest_version()
-FOREIGN = ("Kustomization", "ServiceMonitor")
+FOREIGN = ("Kustomization", "PrometheusRule", "ServiceMonitor")
 """Kinds that Kubernetes itself does not have."""
 NAME = "app.kubernetes.io/name"
 
@@ -187,6 +187,11 @@ def test_prometheus_scrapes_the_services_port():
     (endpoint,) = monitor["endpoints"]
     assert endpoint["port"] in {one["name"] for one in service["spec"]["ports"]}
     assert endpoint["path"] == "/metrics"
+
+
+def test_the_alerts_are_those_of_the_compose_file():
+    rules = yaml.safe_load((ROOT / "docker/alerts.yml").read_text())
+    assert the("PrometheusRule")["spec"] == rules
 
 
 @pytest.fixture(scope="module")

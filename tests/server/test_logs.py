@@ -23,6 +23,7 @@ from saccade.server.logs import (
     log_refusal,
     set_level,
     toggle_level,
+    write_left_out,
 )
 from saccade.server.logs.bound import MOST_DEBUGGING, MOST_OF_A_KIND, PERIOD_S, Bound
 from saccade.server.logs.formats import HumanFormat, JsonFormat
@@ -52,7 +53,8 @@ class Log(logging.Logger):
         self.human = Lines(HumanFormat("worker 3"))
         self.json = Lines(JsonFormat("worker 3", "replica-1"))
         self.now_s = 0.0
-        self.addFilter(Bound(lambda: self.now_s))
+        self.bound = Bound(lambda: self.now_s)
+        self.addFilter(self.bound)
         self.addHandler(self.human)
         self.addHandler(self.json)
 
@@ -157,6 +159,31 @@ def test_a_kind_of_line_is_bounded_and_the_rest_counted(log):
     said = "no. 7 of many (990 more like this were not logged)"
     assert log.human.lines[-1].endswith(said)
     assert log.objects[-1]["more_like_this"] == 990
+
+
+def test_what_was_left_out_is_told_once_also_where_nothing_more_comes(log):
+    for number in range(15):
+        log.warning("no. %d of many", number)
+        log.error("once") if number == 7 else None
+    assert log.bound.take_overdue() == [], "the period is not over"
+    log.now_s = PERIOD_S
+    kind = ("saccade.test", logging.WARNING, "no. %d of many")
+    assert log.bound.take_overdue() == [(kind, 5)]
+    assert log.bound.take_overdue() == []
+    log.warning("no. %d of many", 16)
+    assert log.objects[-1].get("more_like_this") is None
+
+
+async def test_a_process_writes_what_it_left_out(
+    process_log, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("saccade.server.logs.bound.PERIOD_S", 0.0)
+    monkeypatch.setattr("saccade.server.logs.bound.MOST_OF_A_KIND", 0)
+    configure_logs(LogChoices("human"))
+    logging.getLogger("saccade.journal").info("too many", extra=about("ready"))
+    await write_left_out()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("1 more lines of too many were not logged [event=left_out]")
 
 
 def test_debugging_shows_more_of_a_kind(log):

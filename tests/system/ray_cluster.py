@@ -14,8 +14,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+
+import redis
 
 from saccade.server.fleet.report import Replica, Report, replicas_of
 from saccade.server.ray_serve.local import authorization, deploy
@@ -101,20 +104,35 @@ class RayCluster:
         found = self.replicas().items()
         return {name for name, one in found if one["state"] == "RUNNING"}
 
-    def serving(self) -> dict[str, Replica]:
-        """Return the replicas that report to the fleet that they are ready."""
-        import redis
-
+    def fleet(self) -> dict[str, Replica]:
+        """Return the replicas that report to the others, by their names."""
         with redis.Redis.from_url(self.redis.url) as client:
             texts = client.hvals("saccade:{fleet}:reports")
         found = replicas_of(Report.from_json(text) for text in texts)
-        return {one.name: one for one in found if one.serves("net")}
+        return {one.name: one for one in found}
+
+    def places(self) -> dict[str, str]:
+        """Return the replica of each session that has a client, by the session's id."""
+        sessions = self.answer("/v1/sessions")[1]["sessions"]
+        return {one["session"]: one["replica"] for one in sessions}
+
+    def ready(self, replica: str) -> bool:
+        """Return what a replica's own server says of its readiness."""
+        try:
+            with urllib.request.urlopen(
+                self.fleet()[replica].url + "/readyz"
+            ) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
 
     def server_of(self, replica: str) -> int:
         """Return the id of a replica's server process."""
         actor = self.replicas()[replica]["pid"]
-        (children,) = Path(f"/proc/{actor}/task").glob("*/children")
-        return next(int(one) for one in children.read_text().split())
+        threads = Path(f"/proc/{actor}/task").glob("*/children")
+        (server,) = [int(one) for each in threads for one in each.read_text().split()]
+        return server
 
     def answer(self, path: str, body: Any = None) -> tuple[int, Any]:
         """Ask Serve's address, as a client does."""

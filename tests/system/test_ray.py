@@ -75,9 +75,9 @@ class Recorder:
         self.stream = await open_stream(url, model="net", reconnecting=patient)
 
     @property
-    def replica(self) -> str | None:
+    def name(self) -> str:
         assert self.stream is not None
-        return self.stream.opened.replica
+        return self.stream.opened.session
 
     async def send(self, frames: int = 1) -> None:
         assert self.stream is not None
@@ -156,14 +156,22 @@ async def uninterrupted(url: str, sent: list[Recorder]) -> list[list[float]]:
         return found
 
 
-def evenly_spread(sessions: list[Recorder]) -> bool:
+def evenly_spread(cluster: RayCluster) -> bool:
     """Return whether each of three replicas has some sessions, and none too many."""
-    counts = Counter(one.replica for one in sessions)
-    return len(counts) == 3 and max(counts.values()) <= SESSIONS // 2
+    counts = Counter(cluster.places().values())
+    return (
+        len(counts) == 3
+        and sum(counts.values()) == SESSIONS
+        and max(counts.values()) <= SESSIONS // 2
+    )
+
+
+def all_at(sessions: list[Recorder], replica: str) -> dict[str, str]:
+    return {one.name: replica for one in sessions}
 
 
 async def test_serves_address_places_sessions_and_takes_none(cluster):
-    (replica,) = cluster.serving().values()
+    (replica,) = cluster.fleet().values()
     status, placed = await asyncio.to_thread(
         cluster.answer, "/v1/sessions", {"model": "net"}
     )
@@ -184,17 +192,18 @@ async def test_sessions_go_on_through_three_replicas_and_back(cluster):
 
         def three_serve() -> bool:
             running = cluster.running()
-            assert running <= cluster.serving().keys(), "RUNNING before it is ready"
+            assert all(map(cluster.ready, running)), "RUNNING before it is ready"
             return len(running) == 3
 
         await stream_until(sessions, three_serve)
-        await stream_until(sessions, lambda: evenly_spread(sessions))
+        await stream_until(sessions, lambda: evenly_spread(cluster))
         assert {move for one in sessions for move in one.moves} == {(1012, "rebalance")}
-        before = [(one, one.replica, len(one.moves)) for one in sessions]
+        places = cluster.places()
+        before = [(one, places[one.name], len(one.moves)) for one in sessions]
         cluster.reconfigure(num_replicas=1)
         await stream_until(sessions, lambda: len(cluster.replicas()) == 1)
         (last,) = cluster.running()
-        await stream_until(sessions, lambda: {s.replica for s in sessions} == {last})
+        await stream_until(sessions, lambda: cluster.places() == all_at(sessions, last))
         for one, replica, moves in before:
             later = one.moves[moves:]
             assert {code for code, _ in later} <= {1012}
@@ -235,8 +244,11 @@ async def test_a_replica_that_does_not_answer_is_replaced_and_its_sessions_go_on
             await one.send(4)
         await polled(lambda: bool(cluster.running() - {silent}))
         assert not alive(process)
+        (replica,) = cluster.running()
+        await stream_until(
+            sessions, lambda: cluster.places() == all_at(sessions, replica)
+        )
         found = await finals(sessions)
-        assert {one.replica for one in sessions} == cluster.running()
     assert found == await uninterrupted(cluster.url, sessions)
 
 

@@ -83,7 +83,7 @@ def test_a_server_that_was_paused_past_its_lease_has_nothing_to_say(
         client_of(there.url) as new,
         Redis.from_url(redis.url) as store,
     ):
-        opened = old.open("nmnist")
+        old.open("nmnist")
         for frame in frames[:10]:
             old.send(frame)
         while not old.of(Ack) or old.acked.durable_seq < 10:
@@ -95,7 +95,7 @@ def test_a_server_that_was_paused_past_its_lease_has_nothing_to_say(
             old.send_at_once(frame)
         hear_all(old, silence_s=0.5)
         time.sleep(LEASE_S)
-        again = new.open("nmnist", resume=opened.resume)
+        again = new.open("nmnist", resume=old.token)
         new.seq = again.seq
         for frame in frames[again.seq :]:
             new.send(frame)
@@ -103,7 +103,7 @@ def test_a_server_that_was_paused_past_its_lease_has_nothing_to_say(
             new.hear()
         hear_all(new, silence_s=1.0)
         pause(there)  # nobody else writes to the store
-        key = PREFIX + key_of(opened.resume)
+        key = PREFIX + key_of(old.token)
         before, heard = store.hgetall(key), len(old.heard)
         go_on(here)
         assert old.close_code() == 4410

@@ -88,6 +88,11 @@ def test_metrics_are_those_of_all_workers(server):
     assert samples["saccade_events_received_total"] == 12_000
     assert 11_000 < samples["saccade_events_scored_total"] <= 12_000
     assert samples["saccade_batches_total"] > 0
+    assert samples["saccade_processes"] == 4  # two workers, engine and supervisor
+    assert samples["saccade_build_info"] == samples["saccade_model_ready"] == 1
+    assert samples["saccade_slots"] == samples["saccade_sessions_limit"] / 4 == 256
+    assert samples["saccade_device_recompiles_total"] == 0
+    assert samples["saccade_process_restarts_total"] == 0
 
 
 def test_a_session_is_watched_whichever_worker_serves_it(server):

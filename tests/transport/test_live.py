@@ -39,9 +39,9 @@ def test_a_server_that_is_behind_reads_on_and_tells_exactly_what_it_dropped(
         with gate:
             for start in range(0, len(events), FRAME):
                 client.send(events[start : start + FRAME])
-            received = server.service.metrics.model("toy").events_received._value
-            wait_until(lambda: received.get() == len(events))
-            dropped = server.service.metrics.model("toy").events_dropped._value.get()
+            received = server.service.metrics.model("toy").events_received
+            wait_until(lambda: received.value == len(events))
+            dropped = server.service.metrics.model("toy").events_dropped.value
             assert dropped >= len(events) - 1000 - FRAME
         closed = client.finish()
         assert client.of(Ack)[-1].dropped == closed.dropped == dropped
@@ -63,11 +63,11 @@ def test_a_live_session_with_a_largest_lag_drops_what_is_old_and_counts_it(
         with gate:
             for start in range(0, len(events) - FRAME, FRAME):
                 client.send(events[start : start + FRAME])
-            received = server.service.metrics.model("toy").events_received._value
-            wait_until(lambda: received.get() == len(events) - FRAME)
+            received = server.service.metrics.model("toy").events_received
+            wait_until(lambda: received.value == len(events) - FRAME)
             time.sleep(0.1)
             client.send(events[-FRAME:])
-            wait_until(lambda: received.get() == len(events))
+            wait_until(lambda: received.value == len(events))
         closed = client.finish()
         ack = client.of(Ack)[-1]
     assert closed.dropped == ack.dropped > 10 * FRAME
@@ -173,8 +173,8 @@ def test_the_command_plays_a_live_source_and_sums_up_what_was_dropped(
             target=command, args=([*source, *options, "--when-full", "drop-oldest"],)
         )
         playing.start()
-        received = server.service.metrics.model("toy").events_received._value
-        wait_until(lambda: received.get() == len(events))
+        received = server.service.metrics.model("toy").events_received
+        wait_until(lambda: received.value == len(events))
     playing.join(20)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["events_dropped"] > 0

@@ -174,18 +174,16 @@ def test_a_request_without_a_key_is_measured_by_its_route_too(watched):
 
 def provoke(server: Server, turn: int) -> None:
     """Send whatever a client may choose, different in every turn."""
-    for text in HOSTILE:
-        name = f"{text}{turn}"
-        refused = (ConnectionClosed, ProtocolError, AssertionError)
-        with suppress(*refused), server.client() as client:
-            client.open(name)
+    refused = (ConnectionClosed, ProtocolError, AssertionError)
+    with httpx.Client(base_url=server.base) as http:
+        for text in HOSTILE:
+            name = f"{text}{turn}"
+            with suppress(*refused), server.client() as client:
+                client.open(name)
+            http.post("/v1/classify", json={"model": name, "recordings": []})
         for path in (f"/{turn}", f"/v1/sessions/{turn}", f"/v2/models/{turn}/infer"):
-            httpx.request(f"BREW{turn}", f"{server.base}{path}")
-            httpx.get(
-                f"{server.base}{path}", headers={"Authorization": f"Bearer {turn}"}
-            )
-        body = {"model": name, "recordings": []}
-        httpx.post(f"{server.base}/v1/classify", json=body)
+            http.request(f"BREW{turn}", path)
+            http.get(path, headers={"Authorization": f"Bearer {turn}"})
 
 
 def series(server: Server) -> set[tuple[str, tuple[tuple[str, str], ...]]]:

@@ -52,6 +52,55 @@ def test_every_example_is_answered_as_its_summary_says(server: Any) -> None:
             )
 
 
+def test_every_example_of_tensors_is_answered(server: Any) -> None:
+    paths = described(server)["paths"]
+    infers = [path for path in paths if path.endswith("/infer")]
+    assert len(infers) == 2
+    for path in infers:
+        content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        assert content["examples"]
+        for example in content["examples"].values():
+            url = server.base + path.format(model="toy", version="0123abcd")
+            response = httpx.post(url, json=example["value"], timeout=300)
+            assert response.status_code == 200, response.text
+            tensors = {each["name"]: each for each in response.json()["outputs"]}
+            wanted = len(example["value"]["inputs"])
+            assert len(tensors["label"]["data"]) == wanted
+            if "outputs" in example["value"]:
+                assert [*tensors] == ["label"]
+
+
+def test_every_route_refuses_a_method_that_it_lacks_with_a_problem(server: Any) -> None:
+    for path, routes in described(server)["paths"].items():
+        answer = httpx.request("PATCH", server.base + path)
+        assert answer.status_code == 405, path
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert {*answer.headers["allow"].lower().split(", ")} >= {*routes}
+        assert answer.json()["code"] == "method_not_allowed"
+    for path in ("/none", "/v1/none", "/v2/none", "/web/none.js"):
+        answer = httpx.get(server.base + path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_such_route")
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_fault_of_the_server_is_a_problem_that_says_no_more(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+
+    def fail(name: str) -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(server.service, "model", fail)
+    body = {"model": "toy", "recordings": [{"data": ""}]}
+    for path in ("/v1/classify", "/v2/models/toy/infer"):
+        answer = httpx.post(server.base + path, json=body, timeout=300)
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == "internal_error"
+        assert "secret" not in answer.text
+
+
 def send(server: Any, media_type: str, body: dict[str, Any]) -> httpx.Response:
     url = f"{server.base}/v1/classify"
     if media_type == "application/json":

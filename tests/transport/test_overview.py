@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 import saccade
 from saccade.server.protocol.messages import Result
 from saccade.server.transport.auth import digest_of, new_key
-from saccade.server.transport.collectors import LATENCIES_S, Latencies
+from saccade.server.transport.collectors import LATENCIES_S, Observations
 from saccade.server.transport.sampler import merged, percentile
 from tests.toy import some_events
 from tests.wire import client_of
@@ -92,7 +92,7 @@ def test_a_key_sees_its_own_sessions_and_an_operator_those_of_all(serve: Any) ->
     st.sampled_from([0.5, 0.9, 0.99]),
 )
 def test_a_percentile_is_right_up_to_the_width_of_a_bucket(times, part):
-    latencies = Latencies()
+    latencies = Observations(LATENCIES_S)
     for seconds in times:
         latencies.observe(seconds)
     found = percentile([*latencies.counts], part)

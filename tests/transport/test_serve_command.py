@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from saccade.model.manifest import Canary, Manifest
 from saccade.model.tokens import Tokenization, Tokenizer
 from saccade.server.cli import serve
 from saccade.server.protocol.messages import GoAway
+from tests.otlp_collector import Collector, collecting
 from tests.toy import some_events, wait_until
 from tests.wire import client_of
 
@@ -77,7 +79,7 @@ def process(
 
 @contextmanager
 def started(
-    command: list[str], log: Path
+    command: list[str], log: Path, variables: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a server whose log goes to a file; yield it and its address."""
     with (
@@ -87,7 +89,7 @@ def started(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ},
+            env={**os.environ, **variables},
         ) as running,
     ):
         assert running.stdout is not None
@@ -134,39 +136,68 @@ def test_a_checkpoint_is_served_as_the_offline_scan_scores_it(
     assert events_logged[-3:] == ["ready", "stopping", "stopped"]
 
 
-@pytest.mark.slow
-def test_the_level_changes_in_every_process_while_the_server_runs(
+@pytest.fixture
+def several(
     checkpoint: tuple[Path, object], tmp_path: Path
-) -> None:
+) -> Iterator[tuple[subprocess.Popen[str], str, Collector]]:
+    """A server of several processes that exports what it does, and the collector."""
     command = [sys.executable, "-m", "saccade", "serve", "--port", "0"]
     command += ["--model", str(checkpoint[0]), "--buckets", "1x1,2x4", "--slots", "3"]
     command += ["--compiled", str(tmp_path), "--log-format", "json", "--workers", "1"]
-    command += ["--store", "memory"]
-    log = tmp_path / "log"
+    command += ["--store", "memory", "--otel"]
+    with collecting() as collector:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_METRIC_EXPORT_INTERVAL": "100",
+        }
+        with started(command, tmp_path / "log", variables) as (running, base):
+            yield running, base, collector
 
-    def sessions() -> list[str]:
-        return [each["event"] for each in logged(log) if "session" in each["event"]]
 
-    with started(command, log) as (running, base):
+@pytest.mark.slow
+def test_several_processes_log_and_trace_as_one_server(
+    several: tuple[subprocess.Popen[str], str, Collector], tmp_path: Path
+) -> None:
+    (running, base, collector), log = several, tmp_path / "log"
+
+    def play() -> str:
         with client_of(base) as client:
-            client.open("tiny")
+            name = client.open("tiny").session
+            client.send(some_events(8))
             client.finish()
-        assert sessions() == []
-        running.send_signal(signal.SIGUSR1)
-        wait_until(lambda: logged(log)[-1]["event"] == "log_level")
-        while "session_left" not in sessions():  # the worker follows the supervisor
-            with client_of(base) as client:
-                client.open("tiny")
-                client.finish()
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 0
+        return name
+
+    def sessions() -> list[dict[str, Any]]:
+        return [each for each in logged(log) if each["event"] == "session_left"]
+
+    name = play()
+    wait_until(lambda: bool(collector.named("device")))
+    (session,) = collector.named("session")
+    (frame,), (engine,) = collector.named("frame"), collector.named("engine")
+    (device,) = collector.named("device")
+    assert session.facts["saccade.session"] == name
+    assert [frame.parent, engine.parent, device.parent] == [
+        session.id,
+        frame.id,
+        engine.id,
+    ]
+    made_by = [each.resource["saccade.process"] for each in (frame, engine)]
+    assert made_by == ["worker 0", "engine"]
+    wait_until(lambda: "engine saccade_batches" in collector.metrics)
+    assert sessions() == []
+
+    running.send_signal(signal.SIGUSR1)
+    wait_until(lambda: logged(log)[-1]["event"] == "log_level")
+    while not sessions():  # the worker follows the supervisor
+        play()
+    assert sessions()[0]["process"] == "worker 0"
+    assert len(sessions()[0]["trace_id"]) == 32
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 0
     lines = logged(log)
-    assert {each["process"] for each in lines} >= {"supervisor", "worker 0"}
-    assert {each["replica"] for each in lines if each["process"] == "worker 0"} == {
-        lines[0]["replica"]
-    }
-    worker = [each for each in lines if each["process"] == "worker 0"]
-    assert {each["event"] for each in worker} >= {"session_opened", "session_left"}
+    assert {each["process"] for each in lines} == {"supervisor", "worker 0", "engine"}
+    assert len({each["replica"] for each in lines}) == 1
     assert lines[-1]["event"] == "stopped"
 
 

@@ -46,9 +46,10 @@ def test_a_session_goes_on_at_the_other_server(pair: tuple[Any, Any]) -> None:
         opened = first.open()
         first.send(EVENTS[:20])
         durable(first)
+        token = first.token
         first.socket.socket.close()
     with there.client() as second:
-        again = second.open(resume=opened.resume)
+        again = second.open(resume=token)
         assert (again.resumed, again.session, again.seq) == (True, opened.session, 1)
         second.seq = again.seq
         second.send(EVENTS[20:])
@@ -60,10 +61,11 @@ def test_a_session_goes_on_at_the_other_server(pair: tuple[Any, Any]) -> None:
 def test_the_server_that_a_session_left_is_fenced(pair: tuple[Any, Any]) -> None:
     here, there = pair
     with here.client() as first, there.client() as second:
-        opened = first.open()
+        first.open()
         first.send(EVENTS[:20])
         durable(first)
-        again = second.open(resume=opened.resume)  # `first` is connected yet
+        again = second.open(resume=first.token)  # `first` is connected yet
+        assert again.resumed
         second.seq = again.seq
         with suppress(ConnectionClosed):  # the server may have noticed already
             first.send(EVENTS[20:30])  # which is never to count
@@ -80,13 +82,13 @@ def test_a_failover_that_lost_the_claim_harms_only_who_was_claimed_from(
 ) -> None:
     here, there = pair
     with here.client() as first, there.client() as second:
-        opened = first.open()
+        first.open()
         first.send(EVENTS[:20])
         durable(first)
-        key = PREFIX + key_of(opened.resume)
+        key = PREFIX + key_of(first.token)
         with Redis.from_url(redis.url) as replica:
             behind = replica.dump(key)
-            second.open(resume=opened.resume)
+            second.open(resume=first.token)
             second.seq = 1
             replica.restore(key, 0, behind, replace=True)
         second.send(EVENTS[20:30])
@@ -106,10 +108,11 @@ def test_a_store_that_loses_everything_ends_no_session(
     here, there = pair
     with ExitStack() as stack:
         clients = [stack.enter_context(here.client()) for _ in range(5)]
-        tokens = [client.open().resume for client in clients]
         for client in clients:
+            client.open()
             client.send(EVENTS[:20])
             durable(client)
+        tokens = [client.token for client in clients]
         redis.wipe()
         for client in clients:
             client.send(EVENTS[20:30])
@@ -123,6 +126,28 @@ def test_a_store_that_loses_everything_ends_no_session(
             again.send(EVENTS[30:])
             closed = again.finish()
         assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
+
+
+def test_what_is_durable_stops_while_the_store_is_away_and_catches_up(
+    pair: tuple[Any, Any], redis: RedisServer
+) -> None:
+    here, _ = pair
+    with here.client() as client:
+        client.open()
+        client.send(EVENTS[:10])
+        durable(client)
+        redis.kill()
+        for number in range(10, 30):
+            client.send(EVENTS[number : number + 1])
+        while client.acked.seq < 20:
+            client.hear()
+        assert client.acked.durable_seq == 1
+        redis.start()
+        durable(client)
+        assert client.of(ErrorMessage) == []
+        client.send(EVENTS[30:])
+        closed = client.finish()
+    assert closed.logits[0] == pytest.approx(event_scores(EVENTS)[-1], rel=1e-6)
 
 
 def test_while_the_store_hangs_sessions_begin_and_have_their_token_later(

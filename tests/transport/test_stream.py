@@ -424,8 +424,8 @@ def test_a_server_that_stops_scores_what_waits_before_it_saves(serve: Any) -> No
         client.open()
         with gate:
             client.send(events)
-            received = service.metrics.model("toy").events_received._value
-            wait_until(lambda: received.get() == 400)
+            received = service.metrics.model("toy").events_received
+            wait_until(lambda: received.value == 400)
             leaving = asyncio.run_coroutine_threadsafe(service.drain(1), server.loop)
             wait_until(lambda: not any(m.reading for m in service.connections))
         leaving.result(20)

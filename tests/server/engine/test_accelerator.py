@@ -178,6 +178,11 @@ def test_from_launch_to_scores_64_sessions_wait_for_two_calls_at_most(
 
 def test_shapes_are_those_of_the_device_cut_to_slots_and_events() -> None:
     assert buckets_for("cpu", 256, 256) == tuple(sorted(CPU_BUCKETS))
+    short = buckets_for("cpu", 256, 64)
+    assert {*short} - {*CPU_BUCKETS} == {Bucket(8, 16), Bucket(64, 4)}
+    for tick_events in (1, 100, 256, 1024):
+        for rows, ticks in buckets_for("cpu", 256, tick_events):
+            assert rows * ticks * tick_events <= 64 * max(tick_events, 256)
     assert buckets_for("cuda", 1024, 256) == tuple(sorted(ACCELERATOR_BUCKETS))
     few = buckets_for("cuda", 100, 256)
     assert max(bucket.rows for bucket in few) == 100

@@ -60,6 +60,20 @@ def test_many_single_ticks_go_side_by_side() -> None:
     assert scheduler.waiting == scheduler.ticks == 0
 
 
+@pytest.mark.parametrize(
+    ("padding_cost", "bucket"), [(1.0, Bucket(8, 4)), (0.0, Bucket(64, 4))]
+)
+def test_a_call_is_as_large_as_its_work_where_padding_costs_nothing(
+    padding_cost: float, bucket: Bucket
+) -> None:
+    scheduler = Scheduler([*BUCKETS, Bucket(64, 4)], 101, padding_cost=padding_cost)
+    for slot in range(20):
+        scheduler.add(slot, 5)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.bucket == bucket
+
+
 def test_a_dropped_slot_is_not_served() -> None:
     scheduler = Scheduler(BUCKETS, 101)
     scheduler.add(1, 2)
@@ -98,12 +112,12 @@ SHAPES = st.lists(
 QUIET = st.lists(st.sets(st.integers(1, 100), max_size=20), min_size=1, max_size=40)
 
 
-@given(SHAPES, QUIET, st.integers(1, 200))
+@given(SHAPES, QUIET, st.integers(1, 200), st.sampled_from([0.0, 1.0]))
 def test_a_slow_sensor_waits_for_one_turn_of_a_flood_at_most(
-    buckets: list[Bucket], arrivals: list[set[int]], flood: int
+    buckets: list[Bucket], arrivals: list[set[int]], flood: int, padding_cost: float
 ) -> None:
     """Sensor 0 is ten thousand times as fast as each of up to a hundred others."""
-    scheduler = Scheduler(buckets, 101)
+    scheduler = Scheduler(buckets, 101, padding_cost=padding_cost)
     waited: dict[int, int] = {}  # ticks of the flood served while this one waited
     ahead: dict[int, int] = {}  # how many batches it may wait: one for each before it
     for arriving in [*arrivals, *[set[int]()] * 101]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
 
 from saccade.server.command_line import option_texts, settings_parser
 from saccade.server.configuration import export
-from saccade.server.ray_serve.autoscaling import LagAndOccupancy
+from saccade.server.ray_serve.autoscaling import LAG, OCCUPANCY
 from saccade.server.ray_serve.errors import NoSharedStore, RayMissing
 from saccade.server.ray_serve.local import (
     authorization,
+    autoscaling_of,
     config_of,
     serve_with_ray,
     use_safe_defaults,
@@ -26,9 +28,12 @@ from saccade.server.ray_serve.plan import (
     read_settings,
 )
 from saccade.server.ray_serve.server_process import with_address
-from saccade.server.settings import Settings, resolve_settings
+from saccade.server.setting_values import ReplicaBounds
+from saccade.server.settings import Settings, advertised, resolve_settings
 
 ROOT = Path(__file__).parents[3]
+OLD_PYDANTIC = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+"""Ray's own models, as it is imported."""
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
@@ -112,8 +117,6 @@ def test_a_redis_that_does_not_answer_is_named_with_what_to_do():
     ],
 )
 def test_each_replica_advertises_its_own_address(settings, address):
-    from saccade.server.settings import advertised
-
     read = of_replica(read_settings(Plan(settings=settings), {}), "r1", ())
     found = advertised(with_address(read, "10.0.0.7", 8101), 8101)
     assert (found.advertise, found.replica) == (address, "r1")
@@ -190,6 +193,7 @@ def test_ray_that_is_not_installed_is_an_error_that_names_the_extra(monkeypatch)
     assert "saccade[ray]" in str(caught.value)
 
 
+@OLD_PYDANTIC
 def test_the_config_of_a_cluster_is_one_that_ray_and_replicas_take():
     from ray.serve.schema import ServeDeploySchema  # imports for seconds
 
@@ -198,7 +202,23 @@ def test_the_config_of_a_cluster_is_one_that_ray_and_replicas_take():
     (application,) = config["applications"]
     plan = Plan(**application["args"])
     assert read_settings(plan, {"SACCADE_KEYS_FILE": "keys"}).store == "redis"
-    policy = application["deployments"][0]["autoscaling_config"]["policy"]
-    LagAndOccupancy(**policy["policy_kwargs"])
-    module, name = policy["policy_function"].split(":")
-    assert (module, name) == (LagAndOccupancy.__module__, LagAndOccupancy.__name__)
+
+
+@OLD_PYDANTIC
+def test_the_policy_reaches_serves_controller_by_value():
+    from ray.serve.config import AutoscalingConfig  # imports for seconds
+
+    config = yaml.safe_load((ROOT / "docker/ray/serve.yaml").read_text())
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    read = AutoscalingConfig(**scaling)
+    policy = read.policy.get_policy()(**read.policy.policy_kwargs)
+    recorded = {OCCUPANCY: {"a": 0.9, "b": 0.9}, LAG: {"a": 0.0, "b": 0.0}}
+    assert policy(Context(2, recorded))[0] == 3
+    assert AutoscalingConfig(**autoscaling_of(ReplicaBounds(1, 4))).max_replicas == 4
+
+
+class Context(NamedTuple):
+    """What Ray Serve's context has, as far as the policy reads it."""
+
+    target_num_replicas: int
+    aggregated_metrics: dict[str, dict[str, float]]

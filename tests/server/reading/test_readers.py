@@ -29,6 +29,8 @@ from saccade.server.reading.frames import (
     ReadRequest,
     error_from_plain,
     error_to_plain,
+    tokens_from_bytes,
+    tokens_to_bytes,
 )
 from saccade.server.reading.readers import Readers
 from tests.toy import SENSOR, TOKENIZATION, some_events
@@ -58,6 +60,19 @@ def test_a_request_is_received_as_it_was_sent() -> None:
     assert ReadRequest.decode(sent.encode()[4:]) == sent
     facts = Facts(3, "event 4", ("a", "b"))
     assert Facts.decode(facts.encode()) == facts
+
+
+def test_tokens_are_received_as_they_were_sent_and_no_others() -> None:
+    chunk = TOKENIZATION.timed(some_events(9))
+    content = tokens_to_bytes(chunk)
+    received = tokens_from_bytes(content, TOKENIZATION.num_tokens)
+    assert received.tokens.tolist() == chunk.tokens.tolist()
+    assert received.t_us.tolist() == chunk.t_us.tolist()
+    assert len(tokens_from_bytes(b"", 1).tokens) == 0
+    largest = int(chunk.tokens.max())
+    for wrong, vocabulary in ((content, largest), (content[:-1], largest + 1)):
+        with pytest.raises(ValueError, match="hold no tokens"):
+            tokens_from_bytes(wrong, vocabulary)
 
 
 @pytest.mark.parametrize(

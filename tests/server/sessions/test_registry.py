@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,7 @@ from saccade.server.sessions.stores.store import (
     Record,
     StoreUnavailable,
 )
+from saccade.server.sessions.watch_desk import Collected, WatchDesk, WatchRequest
 from tests.server.sessions.bench import Bench, BenchClient
 from tests.toy import some_events
 
@@ -221,3 +223,30 @@ async def test_an_owner_is_not_confirmed_for_longer_than_its_lease() -> None:
     assert [type(error) for error in case.client.errors] == [TakenOver]
     assert case.records == {live.key: taken}
     await case.registry.close()
+
+
+async def test_a_watcher_sees_nothing_of_a_session_that_is_another_servers() -> None:
+    case, now_s = Case(MemoryStore(), SnapshotPolicy(lease_s=5.0)), [100.0]
+    case.registry._access._clock = lambda: now_s[0]
+    live = await case.begin()
+    desk = WatchDesk(case.registry)
+    watched = WatchRequest(live.session.handle.session, "ann", False, 50_000, True)
+    watch = desk.begin(watched)
+    assert watch is not None
+    first = await desk.collect(watch, text=True)
+    case.client.send(some_events(6))
+    BENCH.run()
+    now_s[0] += 5.1  # its own by now, as the store says once it is asked
+    assert types_of(await desk.collect(watch, text=True)) == ["events", "result"]
+    await case.store.claim(live.key, time.time())
+    now_s[0] += 5.1
+    case.client.send(some_events(12)[6:])
+    BENCH.run()
+    last = await desk.collect(watch, text=True)
+    assert (types_of(first), types_of(last)) == (["watching"], ["ended"])
+    assert last.ended
+    await case.registry.close()
+
+
+def types_of(collected: Collected) -> list[str]:
+    return [json.loads(message)["type"] for message in collected.messages]

@@ -19,6 +19,7 @@ from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.health import Health
 from saccade.server.engine.outputs import RowState, TickScores
 from saccade.server.engine.scheduler import Bucket
+from saccade.server.telemetry.spans import NoEngineSpans
 from saccade.server.workers.engine_process import Channels, take_pages
 from saccade.server.workers.link import CHANNEL, PAGES, ModelFacts, RemoteEngine
 from tests.toy import Recorder, chunk, toy_model, toy_scores
@@ -57,7 +58,8 @@ async def engine_at(folder: Path) -> AsyncIterator[Channels]:
     buckets = (Bucket(1, 1), Bucket(4, 4))
     engine = Engine([model.servable], SLOTS, buckets, 1000, recorder)
     facts = [ModelFacts.of(model, current=True)]
-    channels = Channels(engine.devices, lambda: engine.health, lambda: facts)
+    parts = engine.devices, lambda: engine.health, lambda: facts
+    channels = Channels(*parts, NoEngineSpans())
     engine.start(lambda outputs: None)
     async with asyncio.timeout(60):
         while not engine.health.ready:  # noqa: ASYNC110
