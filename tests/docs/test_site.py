@@ -26,7 +26,8 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
     """Build the site of a folder that holds its configuration and its pages."""
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    built.stdout = re.sub(r"\x1b\[[0-9;]*m", "", built.stdout + built.stderr)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", built.stdout + built.stderr)
+    built.stdout = said.partition("Traceback")[0]
     return built
 
 
@@ -100,6 +101,20 @@ def test_no_page_loads_anything_from_elsewhere(site):
     assert [load for load in loaded if re.match(r"(https?:)?//", load)] == []
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", sheet.read_text())
+
+
+def test_every_link_inside_the_site_leads_to_a_file_of_it(site):
+    """Also to what is no page: a picture, a notebook, a file of the repository."""
+    broken = []
+    for page in site.rglob("*.html"):
+        for target in re.findall(r'(?:href|src)="?([^"\s>]+)', page.read_text()):
+            if re.match(r"[a-z]+:|#|/", target):
+                continue
+            path = (page.parent / target.partition("#")[0]).resolve()
+            inside = path.is_relative_to(site.resolve())
+            if not (inside and (path.is_file() or (path / "index.html").is_file())):
+                broken.append(f"{page.relative_to(site)}: {target}")
+    assert broken == []
 
 
 def test_no_fence_is_left_as_text(site):
