@@ -107,7 +107,8 @@ async def feed(stream: Stream, events: Events) -> None:
 
 async def moves(streams: Sequence[Stream], expected: int) -> list[float]:
     """Return how long the sessions of a stopped server took to be at the other, s."""
-    began_s, times = time.perf_counter(), {}
+    times: dict[int, float] = {}
+    began_s = time.perf_counter()
     while len(times) < expected:
         now_s = time.perf_counter() - began_s
         if now_s > LONGEST_S:

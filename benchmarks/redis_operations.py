@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis import Redis
 from rich.console import Console
@@ -71,7 +71,7 @@ class Counted(NamedTuple):
         )
 
 
-def count(client: Redis[Any]) -> Counted:
+def count(client: Redis) -> Counted:
     """Ask Redis what it has been asked; its own questions are counted, too."""
     stats: dict[str, dict[str, int]] = client.info("commandstats")
     calls = {name: one["calls"] for name, one in stats.items()}
