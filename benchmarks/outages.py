@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import httpx
 from redis import Redis
 from rich.console import Console
 from rich.table import Table
@@ -60,10 +61,10 @@ async def opened_while_hung(url: str, pid: int, hung_s: float) -> list[float]:
 
 
 async def moved_from_stopped(
-    url: str, stopped: ServerProcess, sessions: int
+    servers: Sequence[ServerProcess], sessions: int
 ) -> list[float]:
-    """Stop a server; return how long each of its sessions took to be elsewhere, s."""
-    parts = recordings(sessions)
+    """Stop the fuller of two servers; return how long its sessions took to move, s."""
+    parts, url = recordings(sessions), servers[0].url
     streams = [
         await open_stream(url, model=MODEL, reconnecting=Reconnecting()) for _ in parts
     ]
@@ -72,16 +73,24 @@ async def moved_from_stopped(
         for one, part in zip(streams, parts, strict=True)
     ]
     await asyncio.sleep(1.0)
-    os.kill(stopped.pid, signal.SIGSTOP)
+    held = [await asyncio.to_thread(sessions_of, one) for one in servers]
+    stopped = servers[held.index(max(held))].pid
+    os.kill(stopped, signal.SIGSTOP)
     try:
-        times = await moves(streams)
+        times = await moves(streams, max(held))
     finally:
-        os.kill(stopped.pid, signal.SIGCONT)
+        os.kill(stopped, signal.SIGCONT)
         for task in feeding:
             task.cancel()
         await asyncio.gather(*feeding, return_exceptions=True)
         await asyncio.gather(*[one.abort() for one in streams])
     return times
+
+
+def sessions_of(server: ServerProcess) -> int:
+    """Return how many sessions a server has."""
+    answer = httpx.get(f"{server.url}/v1/sessions", params={"fleet": "false"})
+    return len(answer.raise_for_status().json()["sessions"])
 
 
 async def feed(stream: Stream, events: Events) -> None:
@@ -96,15 +105,18 @@ async def feed(stream: Stream, events: Events) -> None:
         turn += 1
 
 
-async def moves(streams: Sequence[Stream]) -> list[float]:
-    """Return how long the sessions of one of two servers took to be at the other, s."""
-    began_s, times = time.perf_counter(), {}
-    while (now_s := time.perf_counter() - began_s) < LONGEST_S:
+async def moves(streams: Sequence[Stream], expected: int) -> list[float]:
+    """Return how long the sessions of a stopped server took to be at the other, s."""
+    times: dict[int, float] = {}
+    began_s = time.perf_counter()
+    while len(times) < expected:
+        now_s = time.perf_counter() - began_s
+        if now_s > LONGEST_S:
+            left = expected - len(times)
+            raise SystemExit(f"{left} sessions had not moved within {LONGEST_S:g} s")
         for number, stream in enumerate(streams):
             if stream.stats.reconnects and number not in times:
                 times[number] = now_s
-        if len({one.opened.replica for one in streams}) == 1:
-            break
         await asyncio.sleep(0.01)
     return [*times.values()]
 
@@ -132,7 +144,7 @@ def run(hung_s: float, sessions: int) -> dict[str, Any]:
         asyncio.run(both_known(servers[0]))
         opened_s = asyncio.run(opened_while_hung(servers[0].url, pid, hung_s))
         asyncio.run(both_known(servers[0]))
-        moved_s = asyncio.run(moved_from_stopped(servers[0].url, servers[1], sessions))
+        moved_s = asyncio.run(moved_from_stopped(servers, sessions))
     return {"machine": machine(), "opened_s": opened_s, "moved_s": moved_s}
 
 

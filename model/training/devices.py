@@ -69,7 +69,7 @@ def check_coordinator(place: str) -> None:
         with socket.create_server(("", int(port))):
             return
     except OSError as error:
-        reason = f"port {port} of the first process: {error.strerror or error}"
+        reason = f"port {port} of the first process: {error}"
         raise InvalidSetting("system.coordinator", reason) from error
 
 
