@@ -29,8 +29,8 @@ class Served:
 
     def __init__(self, execution: str) -> None:
         self.variables = jax.device_put(random_variables(CONFIG))
-        weights = fold(CONFIG, self.variables)
-        _, self.weights, advance, in_rows, _ = BACKENDS[execution](CONFIG, weights)
+        backend = BACKENDS[execution](CONFIG, fold(CONFIG, self.variables))
+        self.weights, in_rows = backend.weights, backend.advance_rows
         nothing = np.zeros(TICK)
         servable = Servable(
             name="network",
@@ -38,7 +38,7 @@ class Served:
             classes=CONFIG.num_classes,
             weights=self.weights,
             fresh=partial(init_carry, CONFIG, self.variables),
-            advance=partial(advance, CONFIG),
+            advance=partial(backend.advance, CONFIG),
             canary=Canary(
                 nothing.astype(np.int32), nothing.astype(np.float32), nothing
             ),
