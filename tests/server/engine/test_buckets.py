@@ -29,8 +29,7 @@ class Served:
 
     def __init__(self, execution: str) -> None:
         self.variables = jax.device_put(random_variables(CONFIG))
-        weights = fold(CONFIG, self.variables)
-        backend = BACKENDS[execution](CONFIG, weights)
+        backend = BACKENDS[execution](CONFIG, fold(CONFIG, self.variables))
         self.weights, in_rows = backend.weights, backend.advance_rows
         nothing = np.zeros(TICK)
         servable = Servable(
