@@ -222,6 +222,7 @@ class Session:
         self.stats.reconnects += 1
         self.goaway = None
         self.suspended = False
+        self.opened = replace(self.opened, replica=opened.replica)
         self._reported_by_server = opened.results
         events, size = self.send_log.rewind(opened.seq)
         self._count_dropped()

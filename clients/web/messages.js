@@ -47,6 +47,7 @@
  * @property {boolean} resumed
  * @property {number} seq
  * @property {number} [results]  reported since `open`, in a session that is resumed
+ * @property {string | null} [replica]  name of the server, where several share a store
  */
 
 export {};

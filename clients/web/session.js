@@ -361,6 +361,7 @@ export class Session {
     if (this.ended) return connection.close(1000);
     this.url = baseOf(url);
     this.stats.reconnects += 1;
+    this.opened = { ...this.opened, replica: opened.replica };
     this.#reported = opened.results ?? null;
     this.#log.rewind(opened.seq);
     this.#acked = { seq: opened.seq, events: 0, bytes: 0 };

@@ -119,7 +119,7 @@ def end_with_parent() -> None:
     """End this process once its standard input does, with the process that began it."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # no lock of Python's is held at the exit
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

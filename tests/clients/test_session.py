@@ -55,6 +55,12 @@ def scored(ticks, **fields):
     return Result(ticks, ticks, 4 * ticks, ticks, *scores, **fields)
 
 
+def test_a_session_that_moved_names_the_server_that_has_it_now():
+    session = Session(Open("toy"), opened(resume="token", replica="a"))
+    session.resume(opened(resume="token", resumed=True, replica="b"))
+    assert session.opened.replica == "b"
+
+
 def test_results_that_a_lost_connection_took_with_it_are_counted():
     session = Session(Open("toy"), opened(resume="token"))
     sent(session, 40)
