@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from saccade.server.settings import Settings
 from saccade.server.workers.framing import LENGTH, framed
+from saccade.server.workers.large_blocks import return_large_blocks
 
 ENGINE: Final = -1
 """The index of the engine process; workers count from 0."""
@@ -100,6 +101,8 @@ def begin(descriptor: int) -> int:
     from saccade.server.logs import configure_logs
 
     configure_logs(assignment.settings.log_choices, assignment.name)
+    if assignment.index != ENGINE:
+        return_large_blocks()
     with _alone(assignment.compiled):  # what one compiles, the others find
         import saccade.server.engine.host_kernels  # noqa: F401
         from saccade.server.protocol.ingest import prepare_ingest

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Final, cast
 
 LENGTH: Final = struct.Struct("<I")
+COPIED_BYTES: Final = 1 << 16
+"""Longer messages are sent as they are, after their length: a copy would cost more."""
 
 
 def framed(message: bytes) -> bytes:
@@ -30,7 +32,8 @@ class FrameReader:
             end = start + LENGTH.size + length
             if end > len(self._buffer):
                 break
-            messages.append(bytes(self._buffer[start + LENGTH.size : end]))
+            with memoryview(self._buffer) as view:
+                messages.append(bytes(view[start + LENGTH.size : end]))
             start = end
         del self._buffer[:start]
         return messages
@@ -69,7 +72,11 @@ class FrameProtocol(asyncio.Protocol):
     def send(self, message: bytes) -> None:
         """Send a message; without a connection it is dropped."""
         if self._transport is not None:
-            self._transport.write(framed(message))
+            if len(message) > COPIED_BYTES:
+                self._transport.write(LENGTH.pack(len(message)))
+                self._transport.write(message)
+            else:
+                self._transport.write(framed(message))
 
     def close(self) -> None:
         """End the connection once everything is sent."""

@@ -28,6 +28,7 @@ from saccade.server.settings import Settings
 from saccade.server.transport.metrics import Metrics
 from saccade.server.workers.assignment import ENGINE, Assignment
 from saccade.server.workers.channel import health_from_plain
+from saccade.server.workers.large_blocks import return_large_blocks
 from saccade.server.workers.merged_metrics import families_of
 from saccade.server.workers.peer import Handler, Listener, Peer, ask_all
 from saccade.server.workers.shared import store_handlers
@@ -300,6 +301,7 @@ async def supervise(
     Raises:
         CannotServe: A process cannot do its part; says why.
     """
+    return_large_blocks()
     try:
         read_keys(settings)
     except ValueError as error:
