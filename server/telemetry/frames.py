@@ -230,10 +230,6 @@ class _ObservedCalls:
         """Pass on."""
         self._observer.failed(model)
 
-    def canary_missed(self, model: str) -> None:
-        """Pass on."""
-        self._observer.canary_missed(model)
-
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
         """Remember a call, and pass on."""
         self._calls[get_ident()] = _Call(model, batch, time.time_ns(), seconds)
