@@ -82,7 +82,7 @@ class TallyCollector(Collector):
         """Yield the metric, as Prometheus scrapes it."""
         family = CounterMetricFamily(self._name, self._text, labels=["model"])
         for model, (tally, created_s) in [*self._of.items()]:
-            family.add_metric([model], tally.value, created_s)
+            family.add_metric([model], float(tally.value), created_s)
         yield family
 
 

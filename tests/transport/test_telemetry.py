@@ -152,7 +152,11 @@ def test_the_metrics_are_those_that_prometheus_scrapes(
         found = collector.metrics.get("server saccade_events_received")
         return 0.0 if found is None else found.sum.data_points[0].as_double
 
-    wait_until(lambda: exported() == received)
+    def batches() -> int:
+        found = collector.metrics.get("server saccade_batch_seconds")
+        return 0 if found is None else found.histogram.data_points[0].count
+
+    wait_until(lambda: exported() == received and batches() > 0)
     total = collector.metrics["server saccade_events_received"].sum
     assert total.is_monotonic
     assert total.aggregation_temporality == 2, "cumulative"
