@@ -254,7 +254,7 @@ VALUES: dict[Any, some.SearchStrategy[Any]] = {
     str: TEXTS,
     bool: some.booleans(),
     int: some.integers(1, 64),
-    float: some.floats(min_value=4096),
+    float: some.floats(min_value=4096, allow_infinity=False),
     Path: PATHS,
     Path | None: some.none() | PATHS,
     Devices: some.sampled_from([Devices("auto"), Devices("cuda", (0, 2))]),
