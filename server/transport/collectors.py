@@ -42,7 +42,8 @@ COMPONENTS: Final = ("jax", "numpy", "fastapi")
 
 
 EXEMPLAR_EVERY: Final = 16
-"""Of so many observations in a bucket the first becomes its exemplar."""
+"""Of so many observations in a bucket the first becomes its exemplar, and the first
+after each scrape."""
 
 
 class Tally:
@@ -96,6 +97,7 @@ class Observations:
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
+        self._next = [0] * len(self._counts)
         self._sum = 0.0
         self._newest: dict[int, tuple[str, float, float]] = {}
 
@@ -110,7 +112,8 @@ class Observations:
         count = self._counts[bucket]
         self._counts[bucket] = count + 1
         self._sum += value
-        if session and not count % EXEMPLAR_EVERY:
+        if session and count >= self._next[bucket]:
+            self._next[bucket] = count + EXEMPLAR_EVERY
             self._newest[bucket] = (session, value, time.time())
 
     @property
@@ -126,6 +129,7 @@ class Observations:
     def buckets(self) -> list[tuple[str, float, Exemplar | None]]:
         """Return each bound, the observations up to it, and the bucket's exemplar."""
         found, total = [], 0
+        self._next = [*self._counts]
         bounds = [*self._bounds, math.inf]
         for n, (bound, count) in enumerate(zip(bounds, self._counts, strict=True)):
             total += count

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.transport.auth import digest_of, new_key
+from saccade.server.transport.collectors import Observations
 from saccade.server.transport.metrics import Metrics
 from saccade.server.transport.model_metrics import ModelMetrics, declared_by
 from tests.toy import some_events, toy_model, wait_until
@@ -131,6 +132,16 @@ def exemplars(answer: httpx.Response) -> set[str]:
         for sample in family.samples
         if sample.exemplar
     }
+
+
+def test_the_first_observation_after_a_scrape_is_its_bucket_s_exemplar():
+    observations = Observations([1.0])
+    for before, after in (("a", "b"), ("c", "d")):
+        observations.observe(0.5, before)
+        observations.observe(0.5, after)
+        (_, _, exemplar), _ = observations.buckets()
+        assert exemplar is not None
+        assert exemplar.labels == {"session": before}
 
 
 def test_exemplars_name_sessions_to_an_operator_and_to_nobody_else(serve):

@@ -172,7 +172,8 @@ def test_several_processes_log_and_trace_as_one_server(
         return [each for each in logged(log) if each["event"] == "session_left"]
 
     name = play()
-    wait_until(lambda: bool(collector.named("device")))
+    spans = ("session", "frame", "engine", "device")  # from two processes
+    wait_until(lambda: all(map(collector.named, spans)))
     (session,) = collector.named("session")
     (frame,), (engine,) = collector.named("frame"), collector.named("engine")
     (device,) = collector.named("device")
