@@ -133,7 +133,7 @@ def test_schemathesis_finds_no_fault(named: bool, tmp_path: Path) -> None:
         command = Path(sys.executable).with_name("schemathesis")
         arguments = [
             *("run", str(tmp_path / "openapi.json"), "--url", server.base),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "80"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "40"),
             *("--checks", "all", "--seed", "5", "--continue-on-failure"),
             # Columns of different lengths, say, are beyond what a schema can forbid.
             *("--exclude-checks", "positive_data_acceptance"),
