@@ -113,12 +113,24 @@ async def test_a_reader_that_dies_costs_the_recording_that_it_read(
             assert len(await events_of(reading)) == 4
 
 
+STRANGERS: set[int] = set()
+"""Reader processes of servers that other tests have begun in this process."""
+
+
+@pytest.fixture(autouse=True)
+def count_strangers() -> None:
+    STRANGERS.clear()
+    STRANGERS.update(children())
+
+
 def children() -> list[int]:
-    """Return the reader processes that this process has started."""
+    """Return the reader processes that a test has started."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             own = f"PPid:\t{os.getpid()}\n" in (path / "status").read_text()
+            if int(path.name) in STRANGERS:
+                continue
             if own and b"saccade-reader" in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
     return found
