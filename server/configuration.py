@@ -264,11 +264,18 @@ def read_config(path: Path, names: Sequence[str]) -> ConfigFile:
     for name, value in values.items():
         if name not in names:
             place = _place(path, lines.get(name))
-            raise UnknownSetting(place, name, _remedy(name, value, names))
+            raise UnknownSetting(place, name, remedy_for(name, value, names))
     return ConfigFile(path, values, lines)
 
 
-def _remedy(name: str, value: object, names: Sequence[str]) -> str:
+def remedy_for(name: str, value: object, names: Sequence[str]) -> str:
+    """Return what to do about a name that is no setting's.
+
+    Args:
+        name: As the file has it.
+        value: What the file gives it.
+        names: The names of all settings.
+    """
     if isinstance(value, dict):
         return "settings stand without tables, as `port = 8000`"
     close = get_close_matches(name.lower().replace("-", "_"), names, 1)

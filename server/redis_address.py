@@ -75,18 +75,22 @@ class RedisAddress(NamedTuple):
         nodes = tuple(_node(each) for each in [*others[:-1], last] if each)
         return cls(f"{SCHEMES[base]}://{first}{slash}{path}", cluster=True, nodes=nodes)
 
-    def probe(self) -> None:
-        """Raise unless a Redis answers."""
+    def connect(self) -> Redis | RedisCluster:
+        """Return a client that waits for its answers; a cluster's connects at once."""
         limits: dict[str, Any] = {
             "socket_timeout": ANSWER_S,
             "socket_connect_timeout": ANSWER_S,
         }
         if not self.cluster:
-            with Redis.from_url(self.url, **limits) as client:
-                client.ping()
-            return
+            return Redis.from_url(self.url, **limits)
         nodes = [ClusterNode(*node) for node in self.nodes]  # type: ignore[no-untyped-call]
-        RedisCluster.from_url(self.url, startup_nodes=nodes, **limits).close()
+        return RedisCluster.from_url(self.url, startup_nodes=nodes, **limits)
+
+    def probe(self) -> None:
+        """Raise unless a Redis answers."""
+        with self.connect() as client:
+            if isinstance(client, Redis):
+                client.ping()
 
     def client(self) -> AsyncRedis | AsyncRedisCluster:
         """Return a client, which connects at its first command."""

@@ -162,25 +162,16 @@ def _place(url: str) -> str:
 
 def _nodes(address: RedisAddress) -> Iterator[tuple[str, Redis]]:
     """Yield connections to all nodes that hold sessions, with their names."""
-    from redis import Redis, RedisCluster
+    from redis import Redis
 
-    from saccade.server.redis_address import ANSWER_S
-
-    limits: dict[str, Any] = {
-        "socket_timeout": ANSWER_S,
-        "socket_connect_timeout": ANSWER_S,
-    }
-    if not address.cluster:
-        place = _place(address.url).partition("://")[2].partition("/")[0]
-        yield f"Redis at {place}", Redis.from_url(address.url, **limits)
-        return
-    from redis.cluster import ClusterNode
-
-    first = [ClusterNode(*node) for node in address.nodes]  # type: ignore[no-untyped-call]
-    with RedisCluster.from_url(address.url, startup_nodes=first, **limits) as cluster:
-        for node in cluster.get_primaries():
+    with address.connect() as client:
+        if isinstance(client, Redis):
+            place = _place(address.url).partition("://")[2].partition("/")[0]
+            yield f"Redis at {place}", client
+            return
+        for node in client.get_primaries():
             name = f"Redis at {node.host}:{node.port}"
-            yield name, cluster.get_redis_connection(node)
+            yield name, client.get_redis_connection(node)
 
 
 def _check_node(

@@ -36,7 +36,7 @@ from saccade.server.engine.swapped_state import OnRow, SwappedState
 QUANTUM_TICKS: Final = 256
 """Ticks that a busy stream may score before it is swapped out for one that waits."""
 
-TURN_TICKS: Final = 512
+RECEIVED_TICKS: Final = 512
 """Ticks of one stream that are received in one turn of the event loop, so that a
 client's writer has its turn before more results wait than may."""
 
@@ -428,6 +428,6 @@ def _within_a_turn(outputs: list[DeviceOutput]) -> int:
     for number, output in enumerate(outputs):
         if isinstance(output, PagesDone):
             ticks += int(output.counts.max(initial=0))
-            if ticks > TURN_TICKS and number:
+            if ticks > RECEIVED_TICKS and number:
                 return number
     return len(outputs)

@@ -22,9 +22,9 @@ from urllib.error import HTTPError, URLError
 
 from saccade.server.listening import listen
 from saccade.server.logs import JOURNAL, about
-from saccade.server.progress import ProgressLine
 from saccade.server.ray_serve.errors import RayFailed, RayMissing
 from saccade.server.ray_serve.plan import Plan, check_store, read_settings
+from saccade.server.serving import progress
 from saccade.server.setting_values import ReplicaBounds
 from saccade.server.settings import Settings
 
@@ -272,7 +272,7 @@ def wait_until_serving(stop: Stop) -> None:
     """
     from ray import serve
 
-    with ProgressLine(sys.stderr) as line:
+    with progress() as line:
         while not stop.came:
             found = serve.status().applications.get(APPLICATION)
             if found is not None and found.status == "RUNNING":

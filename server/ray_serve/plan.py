@@ -7,7 +7,6 @@ Ray shows a config to whoever may see its dashboard.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from saccade.server.configuration import DEFAULT
+from saccade.server.configuration import DEFAULT, remedy_for
 from saccade.server.ray_serve.errors import NoSharedStore
 from saccade.server.redis_address import FAILURES, RedisAddress
 from saccade.server.settings import Settings, in_fleet, resolve_settings
@@ -52,13 +51,12 @@ class Plan(BaseModel):
     @classmethod
     def _are_known(cls, settings: dict[str, Value]) -> dict[str, Value]:
         names = [item.name for item in fields(Settings)]
-        for name in settings:
+        for name, value in settings.items():
             if name in OTHERWISE:
                 raise ValueError(f"{name} is decided by {OTHERWISE[name]}")
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"there is no setting {name!r}{hint}")
+                remedy = remedy_for(name, value, names)
+                raise ValueError(f"there is no setting {name!r}; {remedy}")
         return settings
 
     @field_validator("ports", mode="before")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saccade.server.engine.client import TURN_TICKS, EngineClient
+from saccade.server.engine.client import RECEIVED_TICKS, EngineClient
 from saccade.server.engine.outputs import Deliver, DeviceOutput, EngineOutput, PagesDone
 
 
@@ -40,7 +40,7 @@ def done(ticks: int) -> PagesDone:
 async def test_a_writer_has_its_turn_before_more_results_wait_than_may() -> None:
     frontend: Any = FakeFrontend()
     EngineClient(frontend, 1).start(asyncio.get_running_loop())
-    steps = [done(TURN_TICKS // 2) for _ in range(5)]
+    steps = [done(RECEIVED_TICKS // 2) for _ in range(5)]
     seen: list[int] = []
 
     async def write() -> None:
@@ -72,7 +72,7 @@ async def test_outputs_after_one_that_cannot_be_handled_still_come() -> None:
 
     client.handle = fail_once
     client.start(loop)
-    frontend.deliver([done(TURN_TICKS), done(TURN_TICKS)])
+    frontend.deliver([done(RECEIVED_TICKS), done(RECEIVED_TICKS)])
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(frontend.turns) == 2
