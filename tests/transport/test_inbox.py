@@ -18,7 +18,8 @@ class Transport:
         self.reading = False
 
     def resume_reading(self) -> None:
-        assert not (self.reading or self.closing)
+        assert not self.reading
+        assert not self.closing
         self.reading = True
 
     def is_closing(self) -> bool:
@@ -71,9 +72,7 @@ def test_a_cancelled_wait_loses_no_message() -> None:
     assert asyncio.run(run()) == [message()]
 
 
-def test_reading_goes_on_below_the_bound_and_is_paused_above_it_until_all_is_taken() -> (
-    None
-):
+def test_reading_is_paused_above_the_bound_until_all_is_taken() -> None:
     transport = Transport()
     inbox = inbox_of(transport)
     inbox.put_nowait(message(MOST_WAITING))
@@ -85,9 +84,7 @@ def test_reading_goes_on_below_the_bound_and_is_paused_above_it_until_all_is_tak
     assert transport.reading
 
 
-def test_reading_resumes_only_after_the_last_message_where_they_are_taken_singly() -> (
-    None
-):
+def test_reading_resumes_after_the_last_of_messages_that_are_taken_singly() -> None:
     transport = Transport()
     inbox = inbox_of(transport)
     inbox.put_nowait(message(MOST_WAITING))
