@@ -18,7 +18,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final, Protocol
 
-from saccade.model.tokens import PrecedingChunk, TokenChunk
+from saccade.model.tokens import TakenChunk, TokenChunk
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
@@ -107,14 +107,14 @@ class EngineStream:
         """Whether the stream has no slot, and work that takes one."""
         return self.lease is None and (not self.idle or self._swapped.pending_exports)
 
-    def submit(self, chunk: PrecedingChunk | TokenChunk) -> None:
+    def submit(self, chunk: TakenChunk) -> None:
         """Queue events; they are scored once they make whole ticks."""
         self._unscored += len(chunk.tokens)
-        if self.lease is not None and not self.swapping_out:
+        if self.lease is not None and self._swap_out is None:
             self._frontend.submit(self.lease, chunk)
             self._client.touch(self)
         else:
-            if isinstance(chunk, PrecedingChunk):
+            if not isinstance(chunk, TokenChunk):
                 chunk = chunk.with_gaps()
             self._swapped.add(chunk)
             self._client.request_slot(self)
@@ -188,15 +188,15 @@ class EngineStream:
     def handle(self, output: EngineOutput) -> None:
         """Pass one output on, and count the ticks in it."""
         match output:
-            case StreamFailed():
-                self.handler.failed(output.error)
-            case ExportedState():
-                output.done(output.row)
-            case _:
+            case TickScores():
                 ticks = len(output.logits)
                 self.ticks_resident += ticks
                 self._unscored -= ticks * self._tick_events
                 self.handler.scored(output)
+            case StreamFailed():
+                self.handler.failed(output.error)
+            case ExportedState():
+                output.done(output.row)
 
 
 class SlotAllocator:

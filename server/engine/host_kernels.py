@@ -77,7 +77,7 @@ def _type_of(argument: str) -> Any:
     return types.Array(kind, int(argument[1]), "C", readonly=readonly)
 
 
-@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l")
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l", "l")
 def fill_pages(
     words: Ints,
     floats: Floats,
@@ -88,29 +88,36 @@ def fill_pages(
     tokens: Ints,
     dt_ms: Floats,
     t_us: Longs,
-    before_us: int,
+    edge_us: int,
+    follows: int,
 ) -> None:
     """Write events to pages, one after another, from place `begin` of the first.
 
-    Without timesteps each event gets the gap before it, from the time `before_us` on;
-    where time came back from a false step, none.
+    Without timesteps each event gets the gap before it, from the time `edge_us` on; or,
+    where `follows` is not 0, the gap after it, up to that time. Where time came back
+    from a false step, none.
     """
     place, k, i = begin, 0, 0
+    before_us = edge_us
     while i < len(tokens):
         count = min(tick - place, len(tokens) - i)
-        page, first = pages[k], tick + place
-        for j in range(count):
-            words[page, place + j] = tokens[i + j]
+        page, times = pages[k], t_us[i : i + count]
+        # Slices: LLVM makes vectors of loops over them, not of those over `words`.
+        words[page][place : place + count] = tokens[i : i + count]
+        gaps_ms = floats[page][tick + place : tick + place + count]
         if len(dt_ms):
-            for j in range(count):
-                floats[page, first + j] = dt_ms[i + j]
+            gaps_ms[:] = dt_ms[i : i + count]
+        elif follows:
+            for j in range(count - 1):
+                gaps_ms[j] = max(0, times[j + 1] - times[j]) / 1000.0
+            next_us = t_us[i + count] if i + count < len(tokens) else edge_us
+            gaps_ms[count - 1] = max(0, next_us - times[count - 1]) / 1000.0
         else:
-            floats[page, first] = max(0, t_us[i] - before_us) / 1000.0
+            gaps_ms[0] = max(0, times[0] - before_us) / 1000.0
             for j in range(1, count):
-                gap_us = max(0, t_us[i + j] - t_us[i + j - 1])
-                floats[page, first + j] = gap_us / 1000.0
+                gaps_ms[j] = max(0, times[j] - times[j - 1]) / 1000.0
         i += count
-        before_us = t_us[i - 1]
+        before_us = times[count - 1]
         longs[page, tick] = before_us
         place, k = 0, k + 1
 

@@ -209,7 +209,9 @@ class Session:
         """
         self.revision += 1
         self._fresh.came(len(chunk.tokens), self._clock())
-        self._count_dropped(self._input.take(chunk, size))
+        dropped = self._input.take(chunk, size)
+        if dropped:
+            self._count_dropped(dropped)
 
     def settle(self) -> None:
         """Drop what would be late, give the engine what it may have, acknowledge."""
@@ -312,11 +314,13 @@ class Session:
         elif len(chosen):
             self._report(scores, first, chosen)
         self._advance(scores, count - 1, first + count - 1)
-        self._answer_flushes()
+        if self._replies:
+            self._answer_flushes()
         self.revision += 1
-        self._drop_overdue(now_s)
-        self._lead.scored(self._input.ticks, now_s)
-        self._input.limit_lead(self._lead.ticks)
+        if self.conversation.ledger.dropped is not None:
+            self._drop_overdue(now_s)
+            self._lead.scored(self._input.ticks, now_s)
+            self._input.limit_lead(self._lead.ticks)
         self._give(now_s)
         self._observer.reported(len(chosen))
         self._sink.progressed()
@@ -341,7 +345,8 @@ class Session:
     def _give(self, now_s: float) -> None:
         """Give the engine what it has room for."""
         self._input.submit_ready()
-        self._lead.given(self._input.whole_ticks, now_s)
+        if self.conversation.ledger.dropped is not None:
+            self._lead.given(self._input.whole_ticks, now_s)
 
     def _count_dropped(self, events: int) -> None:
         """Count waiting events that were dropped behind those that the engine has."""

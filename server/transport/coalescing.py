@@ -14,6 +14,7 @@ takes all that waits at once by `receive_all`, from its scope's state likewise.
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
@@ -21,7 +22,8 @@ from starlette.types import Message
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
-from websockets.exceptions import InvalidState
+from websockets.frames import Opcode
+from websockets.protocol import State
 
 from saccade.server.protocol.codec import Wire
 
@@ -41,6 +43,13 @@ LARGEST_WRITE: Final = 1 << 16
 MOST_WAITING: Final = 1 << 16
 """Bytes of messages that wait for the application before reading is paused; one read
 from the socket, of at most 256 KiB, may bring more."""
+
+
+# A websocket frame's header, RFC 6455, 5.2.
+WHOLE: Final = 0x80
+LARGEST_SHORT: Final = 125
+TWO_BYTES: Final = 126
+EIGHT_BYTES: Final = 127
 
 
 class Inbox:
@@ -189,30 +198,34 @@ class CoalescingProtocol(asyncio.Protocol):
             OSError: The client is gone, or the connection is being closed.
         """
         await self._wait_until_writable()
+        parts: list[bytes] = []
         size = 0
         for message in messages:
-            self._add(message)
-            size += len(message)
+            data = message.encode() if isinstance(message, str) else message
+            parts += (_header(len(data), is_text=data is not message), data)
+            size += len(data)
             if size > LARGEST_WRITE:
-                self._write()
+                self._protocol.transport.write(b"".join(parts))
                 await self._wait_until_writable()
-                size = 0
-        self._write()
+                parts, size = [], 0
+        self._protocol.transport.write(b"".join(parts))
 
     async def _wait_until_writable(self) -> None:
         await self._protocol.writable.wait()
         if self._protocol.disconnected:
             raise ConnectionResetError("the client is gone")
+        if self._protocol.conn.state is not State.OPEN:
+            raise ConnectionResetError("the connection is being closed")
 
-    def _add(self, message: Wire) -> None:
-        connection = self._protocol.conn
-        try:
-            if isinstance(message, str):
-                connection.send_text(message.encode())
-            else:
-                connection.send_binary(message)
-        except InvalidState:
-            raise ConnectionResetError("the connection is being closed") from None
 
-    def _write(self) -> None:
-        self._protocol.transport.write(b"".join(self._protocol.conn.data_to_send()))
+def _header(size: int, *, is_text: bool) -> bytes:
+    """Return what comes before a message's data: one whole frame, not masked.
+
+    websockets' own way takes six times as long, and a result is one such frame.
+    """
+    first = WHOLE | (Opcode.TEXT if is_text else Opcode.BINARY)
+    if size <= LARGEST_SHORT:
+        return bytes((first, size))
+    if size < 1 << 16:
+        return struct.pack("!BBH", first, TWO_BYTES, size)
+    return struct.pack("!BBQ", first, EIGHT_BYTES, size)

@@ -84,11 +84,6 @@ class SendQueue:
         return len(self._queue)
 
     @property
-    def full(self) -> bool:
-        """Whether results are replaced."""
-        return len(self._queue) >= self._capacity
-
-    @property
     def deaf(self) -> bool:
         """Whether what the client sends now is ignored."""
         return self.ending is not None or not self.reading
@@ -203,12 +198,14 @@ class SendQueue:
         self._changed.notify()
 
     def _append(self, place: _Place) -> None:
+        kind = type(place.message)
         self._queue.append(place)
-        self._count(place.message, 1)
-        if isinstance(place.message, (Ack, Result)):
-            self._newest[type(place.message)] = place
+        if kind is Ack or kind is Result:
+            self._newest[kind] = place
+            self._results += kind is Result
         else:
             self._newest.clear()  # no later message may overtake this one
+            self._answers += 1
 
     def _count(self, message: ServerMessage, step: int) -> None:
         if isinstance(message, Result):
@@ -219,7 +216,7 @@ class SendQueue:
     def _replaceable(self, message: ServerMessage) -> _Place | None:
         """Return the place of the message that a new one supersedes, if there is."""
         newest = self._newest.get(type(message))
-        if newest is None or self.full:
+        if newest is None or len(self._queue) >= self._capacity:
             return newest
         if isinstance(message, Result):
             return newest if self._results >= self.most_results else None

@@ -241,15 +241,13 @@ class Connection:
 
     def _take(self, message: Decoded) -> None:
         for request in self._conversation.receive(message):
-            self._handle(request)
+            if type(request) is Feed:
+                self._feed(request)
+            else:
+                self._handle(request)
 
     def _handle(self, request: Request) -> None:
         match request:
-            case Feed():
-                self._feed(request)
-                live = self._conversation.ledger.dropped is not None
-                if not live and self._session.congested:
-                    self._begin(self._wait_for_room)
             case Open():
                 self._begin(partial(self._open, request))
             case Reply(message):
@@ -281,17 +279,20 @@ class Connection:
         A live source need not wait for credit: above its key's rate its events are
         dropped, and those that are dropped are not charged.
         """
-        chunk, size = feed.chunk, feed.size
-        self._metrics.events_received.inc(len(chunk.tokens))
+        chunk, size, session = feed.chunk, feed.size, self._session
+        events = len(chunk.tokens)
+        self._metrics.events_received.inc(events)
         if feed.skipped:
             self._metrics.events_skipped.inc(feed.skipped)
         live = self._conversation.ledger.dropped is not None
-        self._throttle.charge(events=len(chunk.tokens))
+        self._throttle.charge(events=events)
         if live and self._throttle.owed_s > WINDOW_S:
-            self._throttle.charge(events=-self._session.shed(chunk, size))
-        else:
-            self._session.take(chunk, size)
-            self._settle_soon()
+            self._throttle.charge(events=-session.shed(chunk, size))
+            return
+        session.take(chunk, size)
+        self._settle_soon()
+        if not live and session.congested:
+            self._begin(self._wait_for_room)
 
     def _settle_soon(self) -> None:
         """Settle the session once all frames that are there have been taken."""
