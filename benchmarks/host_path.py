@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -32,7 +32,7 @@ from saccade.server.protocol.messages import (
     Ack,
     Open,
     Report,
-    Result,
+    ResultBatch,
     ServerMessage,
 )
 from saccade.server.sessions.handle import SessionHandle
@@ -249,7 +249,7 @@ class HostSession:
         self._queue.put(message)
         self._unwritten[self] = None
 
-    def put_results(self, results: Sequence[Result]) -> None:
+    def put_results(self, results: ResultBatch) -> None:
         """Queue results."""
         self._queue.put_results(results)
         self._unwritten[self] = None
@@ -264,9 +264,12 @@ class HostSession:
     def write(self) -> int:
         """Encode the messages that wait; return how many there were."""
         count = 0
-        while (message := self._queue.take()) is not None:
-            self.conversation.write(message)
-            count += 1
+        for message in self._queue.take_all():
+            if isinstance(message, ResultBatch):
+                count += len(self.conversation.write_results(message))
+            else:
+                self.conversation.write(message)
+                count += 1
         return count
 
 
