@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import math
 import tracemalloc
 
 import msgpack
@@ -79,13 +78,6 @@ def test_each_result_of_a_batch_has_the_bytes_that_it_has_alone(results, text):
         counts = {"seq": 7, "ticks": ticks, "events": 64 * ticks}
         named = {**counts, "dropped": dropped, "superseded": 0}
         assert message == dataclasses.replace(one, **named)
-
-
-@pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf])
-def test_a_batch_with_a_score_that_is_no_number_is_refused(logit):
-    batch = ResultBatch(0, 1, [1, 2], [1, 2], [[0.0], [logit]], ["a"] * 2, [0.5] * 2)
-    with pytest.raises(ValueError, match="finite"):
-        encode_results(batch, text=False)
 
 
 @given(strategies.client_messages)
