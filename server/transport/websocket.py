@@ -290,8 +290,12 @@ class Connection:
         if live and self._throttle.owed_s > WINDOW_S:
             self._throttle.charge(events=-self._session.shed(chunk, size))
         else:
+            idle = self._session.drained
             self._session.take(chunk, size)
-            self._settle_soon()
+            if idle:
+                self._settle()
+            elif not (live and self._session.saturated):
+                self._settle_soon()
 
     def _settle_soon(self) -> None:
         """Settle the session once all frames that are there have been taken."""
