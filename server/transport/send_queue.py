@@ -74,6 +74,7 @@ class SendQueue:
         self._results = 0
         self._answers = 0
         self._changed = Signal()
+        self._filled = Signal()
         self.most_results = capacity
         self.superseded = 0
         self.ending: Ending | None = None
@@ -104,7 +105,7 @@ class SendQueue:
                 place.superseded += 1
                 self.superseded += 1
             place.message = message
-        self._changed.notify()
+        self._wake()
 
     def put_results(self, results: Sequence[Result]) -> None:
         """Add consecutive results, as `put` adds one after another."""
@@ -117,7 +118,7 @@ class SendQueue:
         self._queue.extend(places)
         self._results += len(places)
         self._newest[Result] = places[-1]
-        self._changed.notify()
+        self._wake()
 
     @property
     def crowded(self) -> bool:
@@ -158,7 +159,7 @@ class SendQueue:
     def end(self, ending: Ending) -> None:
         """End the connection once all messages are sent; the first ending stands."""
         self.ending = self.ending or ending
-        self._changed.notify()
+        self._wake()
 
     def progressed(self) -> None:
         """Wake `wait_for`, after the session has scored ticks."""
@@ -176,7 +177,7 @@ class SendQueue:
 
     async def wait_for_message(self) -> None:
         """Wait until a message waits, or the connection ends."""
-        await self.wait_for(lambda: bool(self._queue))
+        await self._filled.wait_for(lambda: bool(self._queue or self.ending))
 
     def take_all(self) -> list[ServerMessage]:
         """Remove and return all messages that wait."""
@@ -195,6 +196,11 @@ class SendQueue:
         if self._newest.get(type(place.message)) is place:
             del self._newest[type(place.message)]
         return _told(place)
+
+    def _wake(self) -> None:
+        """Wake the writer, and what waits for a condition."""
+        self._filled.notify()
+        self._changed.notify()
 
     def _append(self, place: _Place) -> None:
         self._queue.append(place)
