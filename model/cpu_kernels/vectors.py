@@ -22,8 +22,8 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import overload, register_model
 
+from saccade.model.compiled_parts import PartCompiler
 from saccade.model.cpu_kernels.machine import MACHINE
-from saccade.model.cpu_kernels.parts import PartCompiler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -1,8 +1,8 @@
 """numba's pipeline for a function that only other compiled functions call.
 
 numba optimises each function together with all that it calls, and makes machine code of
-it, for each function anew. Of the kernels only the outermost function needs that: what
-it calls stays intermediate code until it is linked there.
+both, for each function anew. Only the outermost function needs that: what it calls
+stays intermediate code until it is linked there.
 """
 
 from __future__ import annotations
