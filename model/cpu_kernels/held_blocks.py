@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from saccade.model.cpu_kernels.call import Call, call_of
+from saccade.model.cpu_kernels.cores import leave_core, take_core
 from saccade.model.cpu_kernels.jobs import (
     SPINS,
     Job,
@@ -22,6 +23,7 @@ from saccade.model.cpu_kernels.jobs import (
     scratch_bytes,
     sleep_before,
     take_block,
+    taken_cores,
 )
 from saccade.model.cpu_kernels.layers import Sizes, run_stage, scratch_of, sizes_of
 from saccade.model.cpu_kernels.memory import (
@@ -57,7 +59,10 @@ def run_blocks(address: int) -> bool:
     block = take_block(job)
     if block < job.blocks:
         store_i64(first, _BLOCK, block)
+        allowed = stack_buffer()
+        core = take_core(taken_cores(job), allowed) if job.blocks > 1 else -1
         _run_held(call_of(job.addresses), job, places)
+        leave_core(core, allowed)
     for place in range(MOST_HELD):
         free(load_i64(places, place))
     return True

@@ -9,8 +9,8 @@ block before is done or in the hands of a thread.
 A job is one piece of memory that threads share and that the last thread frees:
 
     int64: next block | finished blocks | references | scratch bytes |
-        sleeping threads | sizes | a flag for each stage of each block |
-        the call's addresses
+        sleeping threads | sizes | taken cores (see `cores`) |
+        a flag for each stage of each block | the call's addresses
     int32: each item's session | each item's tick
 
 A stage of a block is a layer's recurrence, or the readout.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from saccade.model.cpu_kernels.cores import SET_INTS
 from saccade.model.cpu_kernels.memory import (
     allocate,
     fetch_add,
@@ -42,12 +43,13 @@ _REFERENCES: Final = 2
 _SCRATCH_BYTES: Final = 3
 _SLEEPING: Final = 4
 _SIZES: Final = 5
-_HEADER: Final = 10
+_CORES: Final = 10
+_HEADER: Final = _CORES + SET_INTS
 
-SPINS: Final = 1000
-"""Reads of a flag before a waiting thread sleeps, some tens of microseconds: about as
-long as it takes to wake up. A thread that waited awake would take its core from others,
-and its share of the time that a container may use."""
+SPINS: Final = 300
+"""Reads of a flag before a waiting thread does something else or sleeps, about ten
+microseconds. A thread that waited awake would take its core from others, and its share
+of the time that a container may use."""
 
 
 class Job(NamedTuple):
@@ -162,6 +164,12 @@ def take_block(job: Job) -> int:
     call may have returned.
     """
     return fetch_add(job.address, _NEXT, 1)
+
+
+@compiled
+def taken_cores(job: Job) -> int:
+    """Return the address of the set of cores that threads of the call have taken."""
+    return job.address + 8 * _CORES
 
 
 @compiled
