@@ -35,25 +35,21 @@ from saccade.model.cpu_kernels.call import (
     read_layer,
     read_plan,
 )
+from saccade.model.cpu_kernels.held_blocks import run_blocks
 from saccade.model.cpu_kernels.jobs import (
     abandon,
-    finish_block,
     job_at,
     new_job,
     release,
     retain,
-    scratch_bytes,
     set_scratch_bytes,
-    take_block,
     ticks_of,
     wait_for_all,
 )
-from saccade.model.cpu_kernels.layers import bytes_of, run_block, scratch_of, sizes_of
+from saccade.model.cpu_kernels.layers import bytes_of, sizes_of
 from saccade.model.cpu_kernels.machine import BLOCK_ROWS
 from saccade.model.cpu_kernels.memory import (
-    allocate,
     copy,
-    free,
     load_i64,
     stack_buffer,
     store_i64,
@@ -84,7 +80,7 @@ def handle(frame: int) -> int:
         retain(address)
         if not foreign.schedule(frame, request, _task(run_worker), address):
             release(address)
-    done = _run_blocks(address)
+    done = run_blocks(address)
     if not done:
         abandon(job)
     # XLA may reuse the call's arrays as soon as this function returns.
@@ -128,26 +124,6 @@ def _store_addresses(frame: int, addresses: int) -> None:
 
 
 @merged
-def _run_blocks(address: int) -> bool:
-    """Run blocks until none is left to take; return False without memory."""
-    job = job_at(address)
-    memory = allocate(scratch_bytes(job))
-    if memory == 0:
-        return False
-    block = take_block(job)
-    if block < job.blocks:
-        call = call_of(job.addresses)
-        sizes = sizes_of(call, job.size * call.plan.tick)
-        scratch = scratch_of(sizes, memory)
-        while block < job.blocks:
-            run_block(call, job, scratch, block)
-            finish_block(job)
-            block = take_block(job)
-    free(memory)
-    return True
-
-
-@merged
 def _repeat_last(call: Call) -> None:
     ticks = load_i64(call.arguments, TICKS)
     most = call.plan.events // call.plan.tick
@@ -159,7 +135,7 @@ def _repeat_last(call: Call) -> None:
 @compiled
 def run_worker(address: int) -> None:
     """Run blocks of a job on one of XLA's threads; the job may be finished already."""
-    _run_blocks(address)
+    run_blocks(address)
     release(address)
 
 
@@ -223,17 +199,24 @@ def _register() -> str:
     version = sources_version()
     name = f"saccade_advance_{version:014x}"
     try:
-        function = _c_function(version, keep=True)
+        function = c_function(version, keep=True)
     except UNUSABLE:
         remove_kept(Path(__file__))
-        function = _c_function(version, keep=False)
+        function = c_function(version, keep=False)
     pointer = ctypes.cast(function.address, ctypes.c_void_p)
     capsule = jax.ffi.pycapsule(pointer)  # type: ignore[no-untyped-call]
     jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return name
 
 
-def _c_function(version: int, *, keep: bool) -> Any:
+def c_function(version: int, *, keep: bool) -> Any:
+    """Return `handle`, compiled as numba's C function.
+
+    Args:
+        version: Of the sources, not 0.
+        keep: Whether the machine code is kept on disk.
+    """
+
     def respond(frame: int) -> int:
         # numba finds kept code by the code and constants of this function alone, not
         # of the functions that it calls: hence a version, which is never 0.

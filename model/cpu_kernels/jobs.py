@@ -1,16 +1,16 @@
 """A call's job: the ticks to run, in blocks that threads take one after the other.
 
 An item is one tick of one session; a session's ticks follow each other. A block is some
-items in a row. A thread takes the next block and runs it through all layers. It waits
-before a layer's recurrence, and before the readout, for the block before, if both hold
-ticks of one session. Blocks are taken in order, so the block before is done or in the
-hands of a thread.
+items in a row. A thread takes the next block and runs it through all layers
+(`held_blocks`). Before a layer's recurrence, and before the readout, a block waits for
+the block before, if both hold ticks of one session. Blocks are taken in order, so the
+block before is done or in the hands of a thread.
 
 A job is one piece of memory that threads share and that the last thread frees:
 
     int64: next block | finished blocks | references | scratch bytes |
-        sleeping threads | sizes | a flag for each stage of each block |
-        the call's addresses
+        sleeping threads | sizes | taken cores (see `cores`) |
+        a flag for each stage of each block | the call's addresses
     int32: each item's session | each item's tick
 
 A stage of a block is a layer's recurrence, or the readout.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from saccade.model.cpu_kernels.cores import SET_INTS
 from saccade.model.cpu_kernels.memory import (
     allocate,
     fetch_add,
@@ -42,12 +43,13 @@ _REFERENCES: Final = 2
 _SCRATCH_BYTES: Final = 3
 _SLEEPING: Final = 4
 _SIZES: Final = 5
-_HEADER: Final = 10
+_CORES: Final = 10
+_HEADER: Final = _CORES + SET_INTS
 
-SPINS: Final = 1000
-"""Reads of a flag before a waiting thread sleeps, some tens of microseconds: about as
-long as it takes to wake up. A thread that waited awake would take its core from others,
-and its share of the time that a container may use."""
+SPINS: Final = 300
+"""Reads of a flag before a waiting thread does something else or sleeps, about ten
+microseconds. A thread that waited awake would take its core from others, and its share
+of the time that a container may use."""
 
 
 class Job(NamedTuple):
@@ -165,6 +167,12 @@ def take_block(job: Job) -> int:
 
 
 @compiled
+def taken_cores(job: Job) -> int:
+    """Return the address of the set of cores that threads of the call have taken."""
+    return job.address + 8 * _CORES
+
+
+@compiled
 def finish_block(job: Job) -> None:
     """Count a block as finished."""
     _raise(job.address, _FINISHED)
@@ -180,34 +188,47 @@ def abandon(job: Job) -> None:
 @compiled
 def wait_for_all(job: Job) -> None:
     """Wait until all blocks are finished."""
-    _wait(job.address, _FINISHED, job.blocks)
+    for _ in range(SPINS):
+        if load_shared(job.address, _FINISHED) >= job.blocks:
+            return
+        pause()
+    while load_shared(job.address, _FINISHED) < job.blocks:
+        _sleep(job.address, _FINISHED, job.blocks)
 
 
 @compiled
-def wait_for_stage(job: Job, block: int, stage: int) -> None:
-    """Wait until the block before has run a stage, if both hold one session."""
-    if load_i32(job.ticks, block * job.size) > 0:
-        _wait(job.address, _HEADER + (block - 1) * job.stages + stage, 1)
+def may_run(job: Job, block: int, stage: int) -> bool:
+    """Return whether the block before has run a stage, or holds another session."""
+    if load_i32(job.ticks, block * job.size) == 0:
+        return True
+    return load_shared(job.address, _flag(job, block - 1, stage)) > 0
+
+
+@compiled
+def sleep_before(job: Job, block: int, stage: int) -> None:
+    """Sleep until the block before has run a stage, at most a millisecond."""
+    _sleep(job.address, _flag(job, block - 1, stage), 1)
 
 
 @compiled
 def finish_stage(job: Job, block: int, stage: int) -> None:
     """Set the flag that a block has run a stage."""
-    _raise(job.address, _HEADER + block * job.stages + stage)
+    _raise(job.address, _flag(job, block, stage))
 
 
 @compiled
-def _wait(address: int, index: int, least: int) -> None:
-    """Wait until other threads have raised a number to `least`."""
-    for _ in range(SPINS):
-        if load_shared(address, index) >= least:
-            return
-        pause()
+def _flag(job: Job, block: int, stage: int) -> int:
+    """Return the place of the flag that a block has run a stage."""
+    return _HEADER + block * job.stages + stage
+
+
+@compiled
+def _sleep(address: int, index: int, least: int) -> None:
+    """Sleep while a number is below `least`, at most a millisecond."""
     fetch_add(address, _SLEEPING, 1)
     seen = load_shared(address, index)
-    while seen < least:
+    if seen < least:
         sleep_while(address, index, seen)
-        seen = load_shared(address, index)
     fetch_add(address, _SLEEPING, -1)
 
 

@@ -1,4 +1,4 @@
-"""A block's run through all layers, from tokens to logits, in scratch memory."""
+"""A block's stages, from tokens through all layers to logits, in scratch memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saccade.model.cpu_kernels.call import (
     row_of,
 )
 from saccade.model.cpu_kernels.group_sums import Groups, Projections
-from saccade.model.cpu_kernels.jobs import Job, finish_stage, wait_for_stage
+from saccade.model.cpu_kernels.jobs import Job, finish_stage
 from saccade.model.cpu_kernels.matmul import matmul
 from saccade.model.cpu_kernels.memory import (
     copy,
@@ -25,11 +25,11 @@ from saccade.model.cpu_kernels.memory import (
 )
 from saccade.model.cpu_kernels.readout import read_out
 from saccade.model.cpu_kernels.recurrence import GroupRows
-from saccade.model.cpu_kernels.vectors import compiled, merged
+from saccade.model.cpu_kernels.vectors import compiled
 
 
 class Scratch(NamedTuple):
-    """Addresses of a thread's matrices, each large enough for any layer; all are int64.
+    """Addresses of a block's matrices, each large enough for any layer; all are int64.
 
     `rows` are those of the block after the first pooling.
 
@@ -129,24 +129,44 @@ def scratch_of(sizes: Sizes, begin: int) -> Scratch:
     )
 
 
-@merged
-def run_block(call: Call, job: Job, scratch: Scratch, block: int) -> None:
-    """Run a block through every layer and into its sessions' readouts."""
+@compiled
+def run_stage(
+    call: Call, job: Job, scratch: Scratch, block: int, stage: int, rows: int
+) -> int:
+    """Run a stage of a block, and all up to the next one.
+
+    Stage -1 reads the tokens, one stage a layer is its recurrence, and the last one is
+    the readout.
+
+    Args:
+        call: The call.
+        job: Its job.
+        scratch: The block's.
+        block: The block.
+        stage: Follows the one that ran last.
+        rows: Returned by the stage before; any for the first.
+
+    Returns:
+        The block's rows after the stage.
+    """
     layers = call.plan.layers
     begin = block * job.size
     end = min(begin + job.size, job.items)
-    _read(call, job, scratch, begin, end)
-    rows = (end - begin) * call.plan.tick
-    for place in range(layers):
-        layer = layer_of(call, place)
-        rows = _prepare(call, layer, scratch, rows, place)
-        wait_for_stage(job, block, place)
+    if stage == layers:
+        _read_out(call, job, scratch, begin, end)
+        finish_stage(job, block, stage)
+        return 0
+    if stage < 0:
+        _read(call, job, scratch, begin, end)
+        rows = (end - begin) * call.plan.tick
+    else:
+        layer = layer_of(call, stage)
         _recur(call, job, layer, scratch, (begin, end), rows // (end - begin))
-        finish_stage(job, block, place)
+        finish_stage(job, block, stage)
         _mix(call, layer, scratch, rows)
-    wait_for_stage(job, block, layers)
-    _read_out(call, job, scratch, begin, end)
-    finish_stage(job, block, layers)
+    if stage + 1 < layers:
+        rows = _prepare(call, layer_of(call, stage + 1), scratch, rows, stage + 1)
+    return rows
 
 
 @compiled

@@ -131,6 +131,18 @@ def fetch_add(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def fetch_or(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """Set bits of an int64 that threads share; return its value before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, index, value = args
+        where = _i64_pointer(builder, address, index)
+        return builder.atomic_rmw("or", where, value, "seq_cst")
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def stack_buffer(typing: Any) -> Any:
     """Return the address of 64 bytes on the stack, valid until the function returns."""
 
@@ -173,6 +185,16 @@ def pause(typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def system_call(typing: Any, number: Any, first: Any, second: Any, third: Any) -> Any:
+    """Call Linux with three arguments; return less than 0 if it refuses."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return call(builder, "syscall", LONG, [*args])
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
 
 
 @intrinsic

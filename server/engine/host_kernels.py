@@ -41,6 +41,9 @@ NONE: Final = -1
 FIRST, LAST, SLOTS, TICKS = range(4)
 """Places in a scheduler's `marks`: the line's ends, its slots and its ticks."""
 
+NOW: Final = 4
+"""The place after them: how far those are served whose turn it is, in ticks."""
+
 LAUNCH, PADDING = range(2)
 """Places in a scheduler's `costs`: of a call, and of a tick without work in it."""
 
@@ -265,34 +268,49 @@ def pop_pages(
             tails[slot] = NONE
 
 
-@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1")
+@_compiled("l1!", "i1!", "i1!", "i1!", "l1!", "l1!", "i1", "i1", "l")
 def add_ticks(
     marks: Longs,
     waiting: Ints,
     after: Ints,
     before: Ints,
+    served: Longs,
+    keys: Longs,
     slots: Ints,
     counts: Ints,
+    ahead: int,
 ) -> None:
-    """Add ticks to slots; one that had none goes to the end of the line."""
+    """Add ticks to slots; one that had none enters the line by its key.
+
+    The line is in order of keys and, among equals, of arrival. A slot's key is the
+    ticks it was served, less `ahead`. What it did not use is not saved up for it.
+    """
     for i in range(len(slots)):
         slot, count = slots[i], counts[i]
         if count <= 0:
             continue
         if waiting[slot] == 0:
-            last = marks[LAST]
-            before[slot], after[slot] = last, NONE
+            served[slot] = max(served[slot], marks[NOW])
+            key = served[slot] - ahead
+            keys[slot] = key
+            last, following = marks[LAST], NONE
+            while last != NONE and keys[last] > key:
+                last, following = before[last], last
+            before[slot], after[slot] = last, following
             if last == NONE:
                 marks[FIRST] = slot
             else:
                 after[last] = slot
-            marks[LAST] = slot
+            if following == NONE:
+                marks[LAST] = slot
+            else:
+                before[following] = slot
             marks[SLOTS] += 1
         waiting[slot] += count
         marks[TICKS] += count
 
 
-@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1")
+@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1", "i1!")
 def take_ticks(
     marks: Longs,
     waiting: Ints,
@@ -300,15 +318,18 @@ def take_ticks(
     before: Ints,
     slots: Ints,
     counts: Ints,
+    left: Ints,
 ) -> None:
-    """Take ticks from slots, each of which leaves the line; the rest queues anew."""
+    """Take ticks from slots, which leave the line; write how many each has left."""
     for i in range(len(slots)):
         slot = slots[i]
+        left[i] = 0
         if waiting[slot] == 0:
             continue
-        left = waiting[slot] - counts[i]
-        marks[TICKS] -= counts[i]
-        waiting[slot] = left
+        left[i] = waiting[slot] - counts[i]
+        marks[TICKS] -= waiting[slot]
+        marks[SLOTS] -= 1
+        waiting[slot] = 0
         if before[slot] == NONE:
             marks[FIRST] = after[slot]
         else:
@@ -317,16 +338,6 @@ def take_ticks(
             marks[LAST] = before[slot]
         else:
             before[after[slot]] = before[slot]
-        if left > 0:
-            last = marks[LAST]
-            before[slot], after[slot] = last, NONE
-            if last == NONE:
-                marks[FIRST] = slot
-            else:
-                after[last] = slot
-            marks[LAST] = slot
-        else:
-            marks[SLOTS] -= 1
 
 
 @_compiled("l1", "i1", "i1", "l2", "d1", "l", "i1!", "i1!")

@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +42,7 @@ from saccade.server.protocol.reporting import (
 )
 from saccade.server.sessions.freshness import Freshness
 from saccade.server.sessions.handle import MessageSink, SessionHandle, opened
-from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, Lead
+from saccade.server.sessions.lead import LEAD, LEAST_TICKS, MOST_TICKS, Lead
 from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.pending_replies import PendingReplies
 from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
@@ -55,9 +54,6 @@ from saccade.server.sessions.snapshots import (
     Snapshot,
 )
 from saccade.server.sessions.wire_errors import to_wire_error
-
-LEAD: Final = 0.4
-"""The part of the allowed lag that ticks may take from the engine's input to scores."""
 
 
 class Session:
@@ -113,6 +109,11 @@ class Session:
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
         return self._input.drained
+
+    @property
+    def saturated(self) -> bool:
+        """Whether `settle` may wait for scores, where the oldest events are dropped."""
+        return self._lead.saturated(self._clock())
 
     @property
     def busy(self) -> bool:

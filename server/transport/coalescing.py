@@ -150,19 +150,20 @@ class CoalescingTransport:
     def write(self, data: bytes) -> None:
         """Write bytes at the end of this turn, or at once where many are collected."""
         if not self._written:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._written.append(data)
         self._size += len(data)
         if self._size > LARGEST_WRITE:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Close the transport once all is written, or once `LINGER_S` have passed."""
-        self._flush()
+        self.flush()
         self._transport.close()
         self._loop.call_later(LINGER_S, self._transport.abort)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is collected."""
         written, self._written, self._size = self._written, [], 0
         if written and not self._transport.is_closing():
             self._transport.write(b"".join(written))
@@ -190,8 +191,9 @@ class CoalescingProtocol(asyncio.Protocol):
         """Give the connection's transport to uvicorn, wrapped."""
         direct = cast(asyncio.Transport, transport)
         self._inbox.attach(direct)
-        wrapped = CoalescingTransport(direct, self._protocol.loop, self._inbox)
-        self._protocol.connection_made(cast(asyncio.BaseTransport, wrapped))
+        loop = self._protocol.loop
+        self._transport = CoalescingTransport(direct, loop, self._inbox)
+        self._protocol.connection_made(cast(asyncio.BaseTransport, self._transport))
 
     async def send_all(self, messages: Iterable[Wire]) -> None:
         """Send messages in few writes, waiting where the client does not read.
@@ -210,10 +212,11 @@ class CoalescingProtocol(asyncio.Protocol):
             parts += (frame_header(kind, len(data)), data)
             size += len(data)
             if size > LARGEST_WRITE:
-                self._protocol.transport.write(b"".join(parts))
+                self._transport.write(b"".join(parts))
                 await self._wait_until_writable()
                 parts, size = [], 0
-        self._protocol.transport.write(b"".join(parts))
+        self._transport.write(b"".join(parts))
+        self._transport.flush()
 
     async def _wait_until_writable(self) -> None:
         await self._protocol.writable.wait()

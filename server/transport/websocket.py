@@ -294,8 +294,12 @@ class Connection:
         if live and self._throttle.owed_s > WINDOW_S:
             self._throttle.charge(events=-session.shed(chunk, size))
             return
+        idle = session.drained
         session.take(chunk, size)
-        self._settle_soon()
+        if idle:
+            self._settle()
+        elif not (live and session.saturated):
+            self._settle_soon()
         if not live and session.congested:
             self._begin(self._wait_for_room)
 
