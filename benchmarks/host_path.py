@@ -325,10 +325,11 @@ class HostPath:
         """
         before = sum(one.sent for one in self.sessions)
         end_s = time.monotonic() + seconds
+        ready = dict.fromkeys(self.sessions)
         while time.monotonic() < end_s:
             self._heard.clear()
-            fed = [self._send(one) for one in self.sessions]
-            await self._turn(wait=not any(fed))
+            fed = {one: None for one in ready if self._send(one)}
+            ready = fed | await self._turn(wait=not fed)
         await self.drain()
         frames = sum(one.sent for one in self.sessions) - before
         return frames * self._frame_events
@@ -377,14 +378,21 @@ class HostPath:
         one.sent += 1
         return True
 
-    async def _turn(self, *, wait: bool) -> None:
-        """Let the loop handle what the device delivered, and write the messages."""
+    async def _turn(self, *, wait: bool) -> dict[HostSession, None]:
+        """Let the loop handle what the device delivered, and write the messages.
+
+        Returns:
+            The sessions whose messages were written: their clients may send again.
+        """
         if wait:
             await self._heard.wait()
         else:
             await asyncio.sleep(0)
-        while self._unwritten:
-            self._write(self._unwritten.popitem()[0])
+        written = dict(self._unwritten)
+        self._unwritten.clear()
+        for one in written:
+            self._write(one)
+        return written
 
 
 @contextmanager
