@@ -87,9 +87,15 @@ def quick_shapes(tick_events: int) -> list[Shape]:
 
 def cases(model: Model, shapes: list[Shape], backend: str = "fastest") -> list[Case]:
     """Return the baseline first, then the recurrent mode on one of `BACKENDS`."""
+    baseline = Case(BASELINE, BASELINE_EVENTS, _baseline(model))
+    return [baseline, *recurrent_cases(model, shapes, backend)]
+
+
+def recurrent_cases(model: Model, shapes: list[Shape], backend: str) -> list[Case]:
+    """Return the recurrent mode's cases on one of `BACKENDS`."""
     tick_events = model.config.tick_events
     chosen = BACKENDS[backend](model.config, model.weights)
-    recurrent = [
+    return [
         Case(
             shape.name(tick_events),
             shape.sessions * shape.ticks * tick_events,
@@ -97,7 +103,6 @@ def cases(model: Model, shapes: list[Shape], backend: str = "fastest") -> list[C
         )
         for shape in shapes
     ]
-    return [Case(BASELINE, BASELINE_EVENTS, _baseline(model)), *recurrent]
 
 
 def _baseline(model: Model) -> Callable[[], Any]:

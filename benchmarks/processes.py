@@ -32,10 +32,10 @@ def with_children(pid: int) -> list[int]:
     return found
 
 
-def runs_beside(pid: int, module: str) -> bool:
-    """Return whether a process has a child whose command line names a module."""
+def running_beside(pid: int, module: str) -> list[int]:
+    """Return the children of a process whose command lines name a module."""
     name = module.encode()
-    return any(name in _command(child) for child in with_children(pid)[1:])
+    return [child for child in with_children(pid)[1:] if name in _command(child)]
 
 
 def thread_times_s(pid: int) -> dict[Thread, float]:

@@ -13,6 +13,13 @@ could be sent then; at full speed, from when it was sent. The overload asks for 
 times of what was just measured. Last, the clients alone send to a process that counts
 (`benchmarks.sink`): they must be faster than any server.
 
+`--quick` measures seven cases, each for 1.6 s, and the overload of `motions`: one
+session in frames of 4,096 with every tick reported of all three models; of dvs/small
+also a report every 100 ms, frames of 256, and 64 sessions; of `motions` 20 sensors. It
+leaves out frames of 32,768, `flush`, 16 sessions and the other overloads. It ends the
+process that compares the backends beside a server's first start, where a whole run
+waits for it: both serve with the backend that the start took.
+
 `--model free` serves a model that costs nothing (`benchmarks.free_backend`), and shows
 each process's CPU time for an event.
 """
@@ -22,11 +29,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -35,7 +44,7 @@ from rich.console import Console
 import benchmarks.kept  # noqa: F401 before all that imports JAX
 from benchmarks import free_backend
 from benchmarks.free_backend import serving_free
-from benchmarks.processes import label, resident_mib, runs_beside, thread_times_s
+from benchmarks.processes import label, resident_mib, running_beside, thread_times_s
 from benchmarks.serve_cases import (
     FRAME_EVENTS,
     RANDOM_MODEL,
@@ -256,11 +265,34 @@ def ceilings(budget: Budget) -> list[Ceiling]:
     return found
 
 
+def await_comparison(pid: int) -> None:
+    """Wait until a server's process that compares the backends has ended."""
+    while running_beside(pid, MEASURING):
+        time.sleep(POLL_S)
+
+
+def end_comparison(pid: int) -> None:
+    """End a server's process that compares the backends; its next start compares."""
+    for child in running_beside(pid, MEASURING):
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(child, signal.SIGTERM)
+    await_comparison(pid)
+
+
 @contextmanager
 def server_of(
-    models: Sequence[Served], arguments: Sequence[str]
+    models: Sequence[Served],
+    arguments: Sequence[str],
+    settle: Callable[[int], None] = await_comparison,
 ) -> Iterator[ServerProcess]:
-    """Serve these models with further arguments of `saccade serve`."""
+    """Serve these models.
+
+    Args:
+        models: The models.
+        arguments: Further arguments of `saccade serve`.
+        settle: Takes the id of the server, once it is ready, and returns when nothing
+            runs beside it.
+    """
     named = [text for one in models for text in ("--model", str(one.folder))]
     served_free = any(one.name == FREE for one in models)
     with (
@@ -268,8 +300,7 @@ def server_of(
         ServerProcess([*named, *arguments]) as server,
     ):
         server.wait_until_ready(lambda _: None)
-        while runs_beside(server.pid, MEASURING):
-            time.sleep(POLL_S)
+        settle(server.pid)
         yield server
 
 
@@ -278,7 +309,8 @@ def run(
 ) -> Report:
     """Measure these models."""
     rows: list[Row] = []
-    with served_models(names) as models, server_of(models, arguments) as server:
+    settle = end_comparison if quick else await_comparison
+    with served_models(names) as models, server_of(models, arguments, settle) as server:
         bench = Bench(server, models, budget)
         for name in names:
             for case in quick_cases(name) if quick else all_cases(name):

@@ -377,14 +377,11 @@ async def connect(
             environment's SACCADE_KEY.
         wait_for_server_s: How long to wait for a server that does not answer yet, s; by
             default one that nothing reaches is an error at once.
-        **choices: `sensor`, `fit`, `encoding`, `report`, `readout`, `clock_bits`,
-            `when_full`, `results`, `max_lag_ms`, `invalid`, `sort_within_us`, `resume`:
-            see `Choices`.
+        **choices: See `Choices`.
 
     Raises:
         ServerUnreachable: No Saccade server answers at `url`.
-        ServerUnavailable: The server starts, stops or restarts, for longer than
-            `reconnecting` waits.
+        ServerUnavailable: It starts or stops, for longer than `reconnecting` waits.
         StreamError: The server refused to open the session.
         RequestRefused: The server asks for a key, or for another one.
         ConnectionLost: The server closed the connection instead of answering.

@@ -200,6 +200,11 @@ class CompiledIngest(Ingest):
         at = ClockPosition(last_us, self._jumped_from_us)
         return IngestState(at, self._skipped)
 
+    @property
+    def skipped(self) -> int:
+        """Events that were left out since the stream began."""
+        return self._skipped
+
     def resume(self, state: IngestState) -> None:
         """Continue the stream that has come so far; a new state begins anew."""
         (last_us, self._jumped_from_us), self._skipped = state

@@ -79,6 +79,11 @@ class Ingest(ABC):
     def state(self) -> IngestState:
         """Where the stream is."""
 
+    @property
+    @abstractmethod
+    def skipped(self) -> int:
+        """Events that were left out since the stream began."""
+
     @abstractmethod
     def resume(self, state: IngestState) -> None:
         """Continue the stream that has come so far; a new state begins anew."""
@@ -120,6 +125,11 @@ class NumpyIngest(Ingest):
     def state(self) -> IngestState:
         """Where the stream is."""
         return self._state
+
+    @property
+    def skipped(self) -> int:
+        """Events that were left out since the stream began."""
+        return self._state.skipped
 
     def resume(self, state: IngestState) -> None:
         """Continue the stream that has come so far; a new state begins anew."""

@@ -10,9 +10,12 @@ from typing import Any, Final, TypeVar
 
 import numba
 
+from saccade.model.compiled_parts import PartCompiler
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy"}
+# Only Python and compiled code call what is here: no wrapper for C is needed.
+_OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy", "no_cfunc_wrapper": True}
 
 UNUSABLE: Final = (RuntimeError, OSError, EOFError, ValueError, UnpicklingError)
 """The folder of kept code cannot be written, or a file in it is damaged."""
@@ -21,9 +24,15 @@ UNUSABLE: Final = (RuntimeError, OSError, EOFError, ValueError, UnpicklingError)
 def part(function: Function) -> Function:
     """Compile a function as a part of those that call it, in the same file.
 
+    Python must not call it: there is no wrapper that would take the arguments.
     It is unwrapped before: tests wrap functions to check their annotations.
     """
-    result: Function = numba.njit(inspect.unwrap(function), **_OPTIONS)
+    result: Function = numba.njit(
+        inspect.unwrap(function),
+        pipeline_class=PartCompiler,
+        no_cpython_wrapper=True,
+        **_OPTIONS,
+    )
     return result
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -70,9 +70,35 @@ class PrecedingChunk(NamedTuple):
     def with_gaps(self) -> TokenChunk:
         """Return the events with their timesteps."""
         gaps_us = np.diff(self.t_us, prepend=np.int64(self.before_us))
-        np.maximum(gaps_us, 0, out=gaps_us)  # time came back from a false step
-        dt_ms = (gaps_us / 1000.0).astype(np.float32)
-        return TokenChunk(self.tokens, dt_ms, self.t_us)
+        return TokenChunk(self.tokens, _in_ms(gaps_us), self.t_us)
+
+
+class FollowingChunk(NamedTuple):
+    """Consecutive events, each with the gap after it, which is not computed yet.
+
+    Attributes:
+        tokens: (n,), int32.
+        t_us: The events' timestamps, (n,), int64, µs.
+        after_us: The timestamp after the last.
+    """
+
+    tokens: Tokens
+    t_us: npt.NDArray[np.int64]
+    after_us: int
+
+    def with_gaps(self) -> TokenChunk:
+        """Return the events with their timesteps."""
+        gaps_us = np.diff(self.t_us, append=np.int64(self.after_us))
+        return TokenChunk(self.tokens, _in_ms(gaps_us), self.t_us)
+
+
+TakenChunk: TypeAlias = PrecedingChunk | FollowingChunk | TokenChunk
+"""Consecutive events as the model's inputs, their timesteps computed or not."""
+
+
+def _in_ms(gaps_us: npt.NDArray[np.int64]) -> TimestepsMs:
+    """Return gaps in ms, none negative: time may come back from a false step."""
+    return (np.maximum(gaps_us, 0) / 1000.0).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -179,25 +205,30 @@ class GapCounter:
 
     def __init__(self, timestep: TimestepConvention) -> None:
         self._holds_newest = timestep == "following"
-        self._newest = NO_TOKENS
+        self._newest: tuple[int, int] | None = None  # its token, and its timestamp
 
     @property
     def held_back(self) -> int:
         """Number of events held back until their successor comes: 1 or 0."""
-        return len(self._newest.tokens) if self._holds_newest else 0
+        return 1 if self._holds_newest and self._newest is not None else 0
 
     @property
     def newest(self) -> TimedTokens:
         """The newest event, (1,), or (0,) before the first: the whole state."""
-        return self._newest
+        if self._newest is None:
+            return NO_TOKENS
+        token, t_us = self._newest
+        return TimedTokens(np.array([token], np.int32), np.array([t_us], np.int64))
 
     def resume(self, newest: TimedTokens) -> None:
         """Continue the stream that has `newest` as its newest event, (1,) or (0,)."""
-        self._newest = newest
+        self.reset()
+        for token, t_us in zip(newest.tokens, newest.t_us, strict=True):
+            self._newest = int(token), int(t_us)
 
     def reset(self) -> None:
         """Forget the stream: the next event has no predecessor."""
-        self._newest = NO_TOKENS
+        self._newest = None
 
     def feed(self, chunk: TimedTokens) -> TokenChunk:
         """Take the stream's next events, in order of time.
@@ -206,24 +237,24 @@ class GapCounter:
             The tokens that the model takes now, in order.
         """
         taken = self.take(chunk)
-        return taken.with_gaps() if isinstance(taken, PrecedingChunk) else taken
+        return taken if isinstance(taken, TokenChunk) else taken.with_gaps()
 
-    def take(self, chunk: TimedTokens) -> PrecedingChunk | TokenChunk:
-        """Take the next events as `feed`, and leave gaps before them to be computed."""
+    def take(self, chunk: TimedTokens) -> TakenChunk:
+        """Take the next events as `feed`, and leave their gaps to be computed."""
         tokens, t_us = chunk
         if len(tokens) == 0:
             return TokenChunk(tokens, np.empty(0, np.float32), t_us)
-        before, before_us = self._newest
-        self._newest = TimedTokens(tokens[-1:].copy(), t_us[-1:].copy())
+        before = self._newest
+        self._newest = tokens.item(-1), t_us.item(-1)
         if not self._holds_newest:
-            return PrecedingChunk(
-                tokens, t_us, int((before_us if len(before) else t_us)[0])
-            )
-        earlier = np.concatenate([before_us, t_us[:-1]])
-        gaps_us = t_us[len(t_us) - len(earlier) :] - earlier
-        np.maximum(gaps_us, 0, out=gaps_us)
-        dt_ms = (gaps_us / 1000.0).astype(np.float32)
-        return TokenChunk(np.concatenate([before, tokens[:-1]]), dt_ms, earlier)
+            before_us = t_us.item(0) if before is None else before[1]
+            return PrecedingChunk(tokens, t_us, before_us)
+        after_us, tokens, t_us = t_us.item(-1), tokens[:-1], t_us[:-1]
+        if before is not None:
+            token, before_us = before
+            tokens = np.concatenate([np.array([token], np.int32), tokens])
+            t_us = np.concatenate([np.array([before_us], np.int64), t_us])
+        return FollowingChunk(tokens, t_us, after_us)
 
 
 class Tokenizer:

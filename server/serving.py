@@ -21,7 +21,6 @@ import uvicorn
 
 from saccade.server.device_memory import needed_bytes
 from saccade.server.devices import NoDevice, choose, variables
-from saccade.server.engine.health import Health
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
 from saccade.server.event_loop import freeze_start
 from saccade.server.logs import JOURNAL, about, logs_json, tell, toggle_level
@@ -32,6 +31,7 @@ from saccade.server.transport.coalescing import CoalescingProtocol
 from saccade.server.transport.page import App, Page
 
 if TYPE_CHECKING:
+    from saccade.server.engine.health import Health
     from saccade.server.engine.model_registry import ServedModel
     from saccade.server.transport.service import Service
 

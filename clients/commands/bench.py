@@ -74,6 +74,15 @@ def parser() -> argparse.ArgumentParser:
         help="the server's address (default: %(default)s)",
     )
     add("--model", metavar="NAME", help="which model to ask (default: the first)")
+    _add_load(parser)
+    arguments.add_recording_options(parser)
+    _add_measuring(parser)
+    return parser
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    """Add what each session sends, and when results come."""
+    add = parser.add_argument
     add("--sessions", metavar="N", type=arguments.count, help="sessions (default: 1)")
     add(
         "--rate",
@@ -100,9 +109,6 @@ def parser() -> argparse.ArgumentParser:
         help="a recording, a simulated camera, or random: the first events, whose "
         "times are made even (default: %(default)s)",
     )
-    arguments.add_recording_options(parser)
-    _add_measuring(parser)
-    return parser
 
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:

@@ -199,17 +199,24 @@ def _register() -> str:
     version = sources_version()
     name = f"saccade_advance_{version:014x}"
     try:
-        function = _c_function(version, keep=True)
+        function = c_function(version, keep=True)
     except UNUSABLE:
         remove_kept(Path(__file__))
-        function = _c_function(version, keep=False)
+        function = c_function(version, keep=False)
     pointer = ctypes.cast(function.address, ctypes.c_void_p)
     capsule = jax.ffi.pycapsule(pointer)  # type: ignore[no-untyped-call]
     jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return name
 
 
-def _c_function(version: int, *, keep: bool) -> Any:
+def c_function(version: int, *, keep: bool) -> Any:
+    """Return `handle`, compiled as numba's C function.
+
+    Args:
+        version: Of the sources, not 0.
+        keep: Whether the machine code is kept on disk.
+    """
+
     def respond(frame: int) -> int:
         # numba finds kept code by the code and constants of this function alone, not
         # of the functions that it calls: hence a version, which is never 0.

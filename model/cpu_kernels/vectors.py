@@ -22,6 +22,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import overload, register_model
 
+from saccade.model.compiled_parts import PartCompiler
 from saccade.model.cpu_kernels.machine import MACHINE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -37,7 +38,9 @@ def compiled(function: Function) -> Function:
 
     Python must not call it: there is no wrapper that would take the arguments.
     """
-    result: Function = numba.njit(inspect.unwrap(function), **_OPTIONS)
+    result: Function = numba.njit(
+        inspect.unwrap(function), pipeline_class=PartCompiler, **_OPTIONS
+    )
     return result
 
 
@@ -50,7 +53,10 @@ def called_from_python(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Compile a function that LLVM inlines into each of its callers."""
     result: Function = numba.njit(
-        inspect.unwrap(function), forceinline=True, **_OPTIONS
+        inspect.unwrap(function),
+        forceinline=True,
+        pipeline_class=PartCompiler,
+        **_OPTIONS,
     )
     return result
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 import ssl
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from saccade.server.command_line import holds_password
@@ -19,17 +19,13 @@ from saccade.server.doctor.findings import Finding, Subject
 from saccade.server.setting_values import PREFIX, variable
 from saccade.server.settings import WILDCARDS, Settings, in_fleet, is_loopback
 from saccade.server.transport.auth import Keys
+from saccade.server.transport.certificates import Certificate, read_certificates
 
 CLIENTS: Final = ("SACCADE_KEY", "SACCADE_CA")
 """Variables of the clients."""
 
 DAY_S: Final = 86_400
 RENEW_DAYS: Final = 14
-PEM_BLOCK: Final = re.compile(
-    "-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL
-)
-NO_CHECK_TIME: Final = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a certificate that has expired is read, too."""
 
 
 def check_settings(subject: Subject) -> Iterator[Finding]:
@@ -107,9 +103,10 @@ def check_certificate(subject: Subject) -> Iterator[Finding]:
         yield _without_certificate(subject)
         return
     try:
-        facts = certificate_facts(cert, key, values["tls_key_password"])
-    except OSError as error:  # includes ssl.SSLError
-        reason = getattr(error, "reason", None) or error.strerror or error
+        own, *chain = _check_pair(cert, key, values["tls_key_password"])
+    except (OSError, ValueError) as error:  # includes ssl.SSLError
+        facts = (getattr(error, name, None) for name in ("reason", "strerror"))
+        reason = next(filter(None, facts), error)
         files = f"{cert} and {key}" if key else f"{cert}"
         remedy = "give a certificate with its chain and the key that it was made with"
         if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
@@ -117,9 +114,12 @@ def check_certificate(subject: Subject) -> Iterator[Finding]:
         text = f"cannot use the certificate in {files}: {reason}"
         yield Finding("certificate", "fault", text, remedy)
         return
-    yield _expiry(f"{cert}", facts, time.time())
-    yield from _check_authorities(cert)
-    yield from _names(subject, cert, facts)
+    yield _expiry(f"{cert}", own, time.time())
+    authorities = [
+        _expiry(f"an authority in {cert}", one, time.time()) for one in chain
+    ]
+    yield from (finding for finding in authorities if finding.level != "ok")
+    yield from _names(subject, cert, own.names)
     private = key or cert
     if _mode(private) & (stat.S_IRGRP | stat.S_IROTH):
         text = f"others can read the certificate's key in {private}"
@@ -139,73 +139,44 @@ def _without_certificate(subject: Subject) -> Finding:
     return Finding("certificate", "warning", text, remedy)
 
 
-def certificate_facts(cert: Path, key: Path | None, password: str) -> dict[str, Any]:
-    """Return what a certificate says, from a handshake with a server that has it.
+def _check_pair(cert: Path, key: Path | None, password: str) -> list[Certificate]:
+    """Return the certificates of a file that TLS can use.
 
     Args:
         cert: The certificate, with its chain.
         key: Its key; None where that is in the same file.
         password: The key's, if it has one.
 
-    Returns:
-        The certificate as `ssl.SSLSocket.getpeercert` gives it.
-
     Raises:
         OSError: The files cannot be read, or do not belong together.
     """
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(cert, key, password)
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.load_verify_locations(cert)
-    # The certificate itself is trusted, whoever made it and whenever it is valid.
-    flags = int(client.verify_flags) & ~int(ssl.VERIFY_X509_STRICT)
-    flags |= int(ssl.VERIFY_X509_PARTIAL_CHAIN) | NO_CHECK_TIME
-    client.verify_flags = ssl.VerifyFlags(flags)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = client.wrap_bio(to_client, to_server)
-    there = server.wrap_bio(to_server, to_client, server_side=True)
-    for side in (here, there, here, there):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return dict(here.getpeercert() or {})
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key, password)
+    return read_certificates(cert.read_bytes())
 
 
-def _check_authorities(cert: Path) -> Iterator[Finding]:
-    """Find the authorities of a certificate's chain that are out of their time."""
-    for block in PEM_BLOCK.findall(cert.read_text("utf-8", "replace")):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=block)
-        for facts in context.get_ca_certs():  # none where it is no authority's
-            finding = _expiry(f"an authority in {cert}", dict(facts), time.time())
-            if finding.level != "ok":
-                yield finding
-
-
-def _expiry(cert: str, facts: dict[str, Any], now_s: float) -> Finding:
-    begins_s = ssl.cert_time_to_seconds(facts["notBefore"])
-    ends_s = ssl.cert_time_to_seconds(facts["notAfter"])
-    days = (ends_s - now_s) / DAY_S
+def _expiry(name: str, certificate: Certificate, now_s: float) -> Finding:
+    begins, ends = (
+        f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M} UTC"
+        for time_s in (certificate.begins_s, certificate.ends_s)
+    )
+    days = (certificate.ends_s - now_s) / DAY_S
     renew = "renew it, and restart the server: it is read at the start alone"
-    if begins_s > now_s:
-        text = f"{cert} is valid from {facts['notBefore']} on, not yet"
+    if certificate.begins_s > now_s:
+        text = f"{name} is valid from {begins} on, not yet"
         return Finding("certificate", "fault", text, "check the clock of this machine")
     if days < 0:
-        text = f"{cert} has expired: it was valid until {facts['notAfter']}"
+        text = f"{name} has expired: it was valid until {ends}"
         return Finding("certificate", "fault", text, renew)
-    text = f"{cert} is valid until {facts['notAfter']}"
     if days < RENEW_DAYS:
-        text = f"{cert} expires in {days:.0f} days, on {facts['notAfter']}"
+        text = f"{name} expires in {days:.0f} days, on {ends}"
         return Finding("certificate", "warning", text, renew)
-    return Finding("certificate", "ok", text)
+    return Finding("certificate", "ok", f"{name} is valid until {ends}")
 
 
-def _names(subject: Subject, cert: Path, facts: dict[str, Any]) -> Iterator[Finding]:
+def _names(subject: Subject, cert: Path, names: Sequence[str]) -> Iterator[Finding]:
     """Compare the certificate's names with the host that clients connect to."""
     host = urlsplit(subject.settings.advertise).hostname or subject.settings.host
-    names = [name for _, name in facts.get("subjectAltName", ())]
     if host in WILDCARDS or _names_host(names, host):
         return
     listed = ", ".join(names) or "no host"
@@ -214,7 +185,7 @@ def _names(subject: Subject, cert: Path, facts: dict[str, Any]) -> Iterator[Find
     yield Finding("certificate", "warning", text, remedy)
 
 
-def _names_host(names: list[str], host: str) -> bool:
+def _names_host(names: Sequence[str], host: str) -> bool:
     """Return whether one of a certificate's names is that of a host."""
     _, _, domain = host.partition(".")
     wildcard = f"*.{domain}" if domain else ""

@@ -13,20 +13,22 @@ turns. Scores are the same either way.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter, defaultdict
 from contextlib import suppress
 from threading import Lock
 from typing import Final, Protocol
 
-from saccade.model.tokens import PrecedingChunk, TokenChunk
+from saccade.model.tokens import TakenChunk, TokenChunk
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
+from saccade.server.engine.output_turns import OutputTurns
 from saccade.server.engine.outputs import (
     DeviceOutput,
     EngineOutput,
     ExportedState,
-    PagesDone,
     RowState,
     StreamFailed,
     TickScores,
@@ -36,9 +38,13 @@ from saccade.server.engine.swapped_state import OnRow, SwappedState
 QUANTUM_TICKS: Final = 256
 """Ticks that a busy stream may score before it is swapped out for one that waits."""
 
-RECEIVED_TICKS: Final = 512
-"""Ticks of one stream that are received in one turn of the event loop, so that a
-client's writer has its turn before more results wait than may."""
+
+TURN_S: Final = 0.0005
+"""How long outputs are handled in one turn of the event loop, and one lease's further:
+meanwhile no frame is read, and no message is sent."""
+
+HURRY_S: Final = 0.0005
+"""Time between two sends of commands before the end of the event loop's turn, s."""
 
 
 class OutputHandler(Protocol):
@@ -107,14 +113,17 @@ class EngineStream:
         """Whether the stream has no slot, and work that takes one."""
         return self.lease is None and (not self.idle or self._swapped.pending_exports)
 
-    def submit(self, chunk: PrecedingChunk | TokenChunk) -> None:
+    def submit(self, chunk: TakenChunk) -> None:
         """Queue events; they are scored once they make whole ticks."""
+        was_idle = self.idle
         self._unscored += len(chunk.tokens)
-        if self.lease is not None and not self.swapping_out:
+        if self.lease is not None and self._swap_out is None:
             self._frontend.submit(self.lease, chunk)
             self._client.touch(self)
+            if was_idle and not self.idle:
+                self._client.hurry()
         else:
-            if isinstance(chunk, PrecedingChunk):
+            if not isinstance(chunk, TokenChunk):
                 chunk = chunk.with_gaps()
             self._swapped.add(chunk)
             self._client.request_slot(self)
@@ -188,15 +197,15 @@ class EngineStream:
     def handle(self, output: EngineOutput) -> None:
         """Pass one output on, and count the ticks in it."""
         match output:
-            case StreamFailed():
-                self.handler.failed(output.error)
-            case ExportedState():
-                output.done(output.row)
-            case _:
+            case TickScores():
                 ticks = len(output.logits)
                 self.ticks_resident += ticks
                 self._unscored -= ticks * self._tick_events
                 self.handler.scored(output)
+            case StreamFailed():
+                self.handler.failed(output.error)
+            case ExportedState():
+                output.done(output.row)
 
 
 class SlotAllocator:
@@ -270,6 +279,8 @@ class EngineClient:
         self._lock = Lock()
         self._delivered: list[DeviceOutput] = []
         self._woken = False
+        self._turns = OutputTurns()
+        self._hurried_s = -math.inf
         self._allocators: defaultdict[str, SlotAllocator] = defaultdict(SlotAllocator)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -284,11 +295,10 @@ class EngineClient:
                     loop.call_soon_threadsafe(receive)
 
         def receive() -> None:
-            outputs, more = self._take_delivered()
             try:
-                self.receive(outputs)
+                self.receive(self._take_delivered())
             finally:
-                if more:
+                if self._must_go_on():
                     loop.call_soon(receive)
 
         def wake() -> None:
@@ -336,21 +346,30 @@ class EngineClient:
         stream = self._resident.get(lease)
         return None if stream is None else stream.handler
 
-    def _take_delivered(self) -> tuple[list[DeviceOutput], bool]:
-        """Take what the device thread has delivered; return whether more is left."""
+    def _take_delivered(self) -> list[DeviceOutput]:
+        """Take what the device thread has delivered."""
         with self._lock:
-            count = _within_a_turn(self._delivered)
-            outputs, self._delivered = self._delivered[:count], self._delivered[count:]
-            self._woken = bool(self._delivered)
-            return outputs, self._woken
+            outputs, self._delivered = self._delivered, []
+            return outputs
+
+    def _must_go_on(self) -> bool:
+        """Return whether outputs wait; otherwise the next ones wake the event loop."""
+        with self._lock:
+            self._woken = bool(self._turns or self._delivered)
+            return self._woken
 
     def lose_engine(self, error: EngineError) -> None:
         """Fail every stream that has a slot, since the engine has lost its rows."""
+        while self._turns:
+            self.handle(self._turns.take())
         self.handle(self.frontend.restart(error))
 
     def receive(self, outputs: list[DeviceOutput]) -> None:
-        """Pass the device thread's outputs on to their streams."""
-        self.handle(self.frontend.receive(outputs))
+        """Take the device thread's outputs, and handle as many as a turn allows."""
+        self._turns.add(self.frontend.receive(outputs))
+        until_s = time.monotonic() + TURN_S
+        while self._turns and time.monotonic() < until_s:
+            self.handle(self._turns.take())
 
     def handle(self, outputs: list[EngineOutput]) -> None:
         """Pass outputs on to their streams."""
@@ -369,6 +388,17 @@ class EngineClient:
             self._allocators[stream.model].enqueue(stream)
             self._assign_slots(stream.model)
 
+    def hurry(self) -> None:
+        """Send what waits before the event loop's turn ends, if not just done.
+
+        Called for a stream that had nothing to score: one that asks for little must
+        not wait for what others have in this turn.
+        """
+        now_s = time.monotonic()
+        if now_s - self._hurried_s > HURRY_S:
+            self._hurried_s = now_s
+            self.frontend.flush()
+
     def touch(self, stream: EngineStream) -> None:
         """Record that events of a resident stream have come."""
         self._allocators[stream.model].touch(stream)
@@ -377,6 +407,7 @@ class EngineClient:
         """Enter a resident stream under its new lease."""
         assert stream.lease is not None
         del self._resident[old]
+        self._turns.forget(old)
         self._resident[stream.lease] = stream
 
     def free_slot(self, stream: EngineStream) -> None:
@@ -385,6 +416,7 @@ class EngineClient:
         self._allocators[stream.model].remove(stream)
         if lease is not None:
             del self._resident[lease]
+            self._turns.forget(lease)
             stream.lease = None
             self.frontend.release(lease)
 
@@ -420,14 +452,3 @@ class EngineClient:
     def _swap_in(self, stream: EngineStream) -> None:
         self._resident[stream.swap_in()] = stream
         self._allocators[stream.model].assign(stream)
-
-
-def _within_a_turn(outputs: list[DeviceOutput]) -> int:
-    """Return how many of the outputs to receive in one turn, at least one."""
-    ticks = 0
-    for number, output in enumerate(outputs):
-        if isinstance(output, PagesDone):
-            ticks += int(output.counts.max(initial=0))
-            if ticks > RECEIVED_TICKS and number:
-                return number
-    return len(outputs)

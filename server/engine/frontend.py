@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.tokens import PrecedingChunk, TokenChunk
+from saccade.model.tokens import TakenChunk, TokenChunk
 from saccade.server.engine.commands import (
     Command,
     Export,
@@ -256,7 +256,7 @@ class Frontend:
         self.submit(lease, row.waiting)
         return lease
 
-    def submit(self, lease: Lease, chunk: PrecedingChunk | TokenChunk) -> None:
+    def submit(self, lease: Lease, chunk: TakenChunk) -> None:
         """Queue a session's events; they are scored once they make whole ticks.
 
         A session that holds more than it may fails with `BacklogFull`.
@@ -413,7 +413,7 @@ class Frontend:
         self,
         model: _Model,
         resident: _Resident,
-        chunk: PrecedingChunk | TokenChunk,
+        chunk: TakenChunk,
     ) -> npt.NDArray[np.int32]:
         """Write events to pages; return the pages that are whole.
 

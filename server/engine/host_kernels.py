@@ -41,6 +41,9 @@ NONE: Final = -1
 FIRST, LAST, SLOTS, TICKS = range(4)
 """Places in a scheduler's `marks`: the line's ends, its slots and its ticks."""
 
+NOW: Final = 4
+"""The place after them: how far those are served whose turn it is, in ticks."""
+
 LAUNCH, PADDING = range(2)
 """Places in a scheduler's `costs`: of a call, and of a tick without work in it."""
 
@@ -77,7 +80,7 @@ def _type_of(argument: str) -> Any:
     return types.Array(kind, int(argument[1]), "C", readonly=readonly)
 
 
-@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l")
+@_compiled("i2!", "f2!", "l2!", "i1", "l", "l", "i1", "f1", "l1", "l", "l")
 def fill_pages(
     words: Ints,
     floats: Floats,
@@ -88,29 +91,36 @@ def fill_pages(
     tokens: Ints,
     dt_ms: Floats,
     t_us: Longs,
-    before_us: int,
+    edge_us: int,
+    follows: int,
 ) -> None:
     """Write events to pages, one after another, from place `begin` of the first.
 
-    Without timesteps each event gets the gap before it, from the time `before_us` on;
-    where time came back from a false step, none.
+    Without timesteps each event gets the gap before it, from the time `edge_us` on; or,
+    where `follows` is not 0, the gap after it, up to that time. Where time came back
+    from a false step, none.
     """
     place, k, i = begin, 0, 0
+    before_us = edge_us
     while i < len(tokens):
         count = min(tick - place, len(tokens) - i)
-        page, first = pages[k], tick + place
-        for j in range(count):
-            words[page, place + j] = tokens[i + j]
+        page, times = pages[k], t_us[i : i + count]
+        # Slices: LLVM makes vectors of loops over them, not of those over `words`.
+        words[page][place : place + count] = tokens[i : i + count]
+        gaps_ms = floats[page][tick + place : tick + place + count]
         if len(dt_ms):
-            for j in range(count):
-                floats[page, first + j] = dt_ms[i + j]
+            gaps_ms[:] = dt_ms[i : i + count]
+        elif follows:
+            for j in range(count - 1):
+                gaps_ms[j] = max(0, times[j + 1] - times[j]) / 1000.0
+            next_us = t_us[i + count] if i + count < len(tokens) else edge_us
+            gaps_ms[count - 1] = max(0, next_us - times[count - 1]) / 1000.0
         else:
-            floats[page, first] = max(0, t_us[i] - before_us) / 1000.0
+            gaps_ms[0] = max(0, times[0] - before_us) / 1000.0
             for j in range(1, count):
-                gap_us = max(0, t_us[i + j] - t_us[i + j - 1])
-                floats[page, first + j] = gap_us / 1000.0
+                gaps_ms[j] = max(0, times[j] - times[j - 1]) / 1000.0
         i += count
-        before_us = t_us[i - 1]
+        before_us = times[count - 1]
         longs[page, tick] = before_us
         place, k = 0, k + 1
 
@@ -258,34 +268,49 @@ def pop_pages(
             tails[slot] = NONE
 
 
-@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1")
+@_compiled("l1!", "i1!", "i1!", "i1!", "l1!", "l1!", "i1", "i1", "l")
 def add_ticks(
     marks: Longs,
     waiting: Ints,
     after: Ints,
     before: Ints,
+    served: Longs,
+    keys: Longs,
     slots: Ints,
     counts: Ints,
+    ahead: int,
 ) -> None:
-    """Add ticks to slots; one that had none goes to the end of the line."""
+    """Add ticks to slots; one that had none enters the line by its key.
+
+    The line is in order of keys and, among equals, of arrival. A slot's key is the
+    ticks it was served, less `ahead`. What it did not use is not saved up for it.
+    """
     for i in range(len(slots)):
         slot, count = slots[i], counts[i]
         if count <= 0:
             continue
         if waiting[slot] == 0:
-            last = marks[LAST]
-            before[slot], after[slot] = last, NONE
+            served[slot] = max(served[slot], marks[NOW])
+            key = served[slot] - ahead
+            keys[slot] = key
+            last, following = marks[LAST], NONE
+            while last != NONE and keys[last] > key:
+                last, following = before[last], last
+            before[slot], after[slot] = last, following
             if last == NONE:
                 marks[FIRST] = slot
             else:
                 after[last] = slot
-            marks[LAST] = slot
+            if following == NONE:
+                marks[LAST] = slot
+            else:
+                before[following] = slot
             marks[SLOTS] += 1
         waiting[slot] += count
         marks[TICKS] += count
 
 
-@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1")
+@_compiled("l1!", "i1!", "i1!", "i1!", "i1", "i1", "i1!")
 def take_ticks(
     marks: Longs,
     waiting: Ints,
@@ -293,15 +318,18 @@ def take_ticks(
     before: Ints,
     slots: Ints,
     counts: Ints,
+    left: Ints,
 ) -> None:
-    """Take ticks from slots, each of which leaves the line; the rest queues anew."""
+    """Take ticks from slots, which leave the line; write how many each has left."""
     for i in range(len(slots)):
         slot = slots[i]
+        left[i] = 0
         if waiting[slot] == 0:
             continue
-        left = waiting[slot] - counts[i]
-        marks[TICKS] -= counts[i]
-        waiting[slot] = left
+        left[i] = waiting[slot] - counts[i]
+        marks[TICKS] -= waiting[slot]
+        marks[SLOTS] -= 1
+        waiting[slot] = 0
         if before[slot] == NONE:
             marks[FIRST] = after[slot]
         else:
@@ -310,16 +338,6 @@ def take_ticks(
             marks[LAST] = before[slot]
         else:
             before[after[slot]] = before[slot]
-        if left > 0:
-            last = marks[LAST]
-            before[slot], after[slot] = last, NONE
-            if last == NONE:
-                marks[FIRST] = slot
-            else:
-                after[last] = slot
-            marks[LAST] = slot
-        else:
-            marks[SLOTS] -= 1
 
 
 @_compiled("l1", "i1", "i1", "l2", "d1", "l", "i1!", "i1!")

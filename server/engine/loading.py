@@ -16,7 +16,7 @@ from saccade.model.backends import BACKENDS, Backend, xla
 from saccade.model.checkpoint import load
 from saccade.model.classifier import fold, init_carry
 from saccade.model.config import ModelConfig
-from saccade.model.inference import Weights
+from saccade.model.inference import Carry, Weights
 from saccade.model.manifest import Manifest
 from saccade.model.precision import SERVING_PRECISIONS
 from saccade.server.engine.backend_choice import kept_ratio
@@ -85,24 +85,9 @@ def load_model(
     precision = precisions.get(manifest.name, precisions.get("", "float32"))
     run = partial(BACKENDS[execution], precision=SERVING_PRECISIONS[precision])
     chosen, measured = _faster(config, fold(config, variables), run, kept)
-    servable = Servable(
-        name=manifest.name,
-        tick_events=config.tick_events,
-        classes=config.num_classes,
-        weights=chosen.weights,
-        fresh=partial(init_carry, config, variables),
-        advance=partial(chosen.advance, config),
-        canary=_canary_of(manifest),
-        version=manifest.content_hash[:VERSION_DIGITS],
-        advance_rows=partial(chosen.advance_rows, config)
-        if chosen.advance_rows
-        else None,
-        prepare=partial(compile_native, chosen.prepare, compiler)
-        if chosen.prepare
-        else None,
-        matmul_precision=precision,
-        padding_cost=chosen.padding_cost,
-    )
+    fresh = partial(init_carry, config, variables)
+    servable = _servable(manifest, chosen, fresh, compiler)
+    servable = servable._replace(matmul_precision=precision)
     facts = about("model_prepared", model=servable.key, backend=chosen.name)
     LOG.debug(
         "%s: executed as %s, %s", servable.key, chosen.name, precision, extra=facts
@@ -117,6 +102,36 @@ def load_model(
         execution=execution,
         kept=kept,
         measured=measured,
+    )
+
+
+def _servable(
+    manifest: Manifest,
+    chosen: Backend,
+    fresh: Callable[..., Carry],
+    compiler: NativeCompiler | None,
+) -> Servable:
+    """Return what the engine needs of a checkpoint.
+
+    Args:
+        manifest: The checkpoint's.
+        chosen: Runs the model.
+        fresh: Returns the carry of a new session.
+        compiler: Compiles native code meanwhile, if any process does.
+    """
+    config, by_rows, prepare = manifest.config, chosen.advance_rows, chosen.prepare
+    return Servable(
+        name=manifest.name,
+        tick_events=config.tick_events,
+        classes=config.num_classes,
+        weights=chosen.weights,
+        fresh=fresh,
+        advance=partial(chosen.advance, config),
+        canary=_canary_of(manifest),
+        version=manifest.content_hash[:VERSION_DIGITS],
+        advance_rows=partial(by_rows, config) if by_rows else None,
+        prepare=partial(compile_native, prepare, compiler) if prepare else None,
+        padding_cost=chosen.padding_cost,
     )
 
 

@@ -1,10 +1,11 @@
 """The scheduler: which slots the next batch moves, and in which bucket.
 
 Plain values in, plain values out. Slots that have whole ticks pending stand in a
-queue. A batch is always a prefix of the queue, and a slot that was served and still
-has ticks goes to the queue's end. So between two turns of one slot every other slot
-that was waiting has had a turn: a sensor that floods cannot starve a hundred slow
-ones, and gets all the capacity that they leave.
+queue, those that have moved by the fewest ticks first: start-time fair queueing, in
+which a slot that comes back after a pause counts as served as much as the one whose
+turn it is. A batch is always a prefix of the queue. So a sensor that asks for less
+than its share goes first, whatever others ask for; a sensor that floods gets all the
+capacity that they leave, and no one waits while others get more than a turn ahead.
 
 What a host does around a call costs by the call, so a call should be long. But a long
 turn of one slot keeps the others waiting; so it is long only where no other waits.
@@ -25,6 +26,7 @@ from saccade.server.engine.host_kernels import (
     LAST,
     LAUNCH,
     NONE,
+    NOW,
     PADDING,
     SLOTS,
     TICKS,
@@ -185,11 +187,14 @@ class Scheduler:
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
         self._counts = np.empty(most_rows, np.int32)
-        self._marks = np.array([NONE, NONE, 0, 0], np.int64)
+        self._marks = np.array([NONE, NONE, 0, 0, 0], np.int64)
+        assert (FIRST, LAST, SLOTS, TICKS, NOW) == (0, 1, 2, 3, 4)
         self._waiting = np.zeros(slots, np.int32)
+        self._served = np.zeros(slots, np.int64)
+        self._keys = np.zeros(slots, np.int64)
+        self._ahead = min(turn, max(bucket.ticks for bucket in self._buckets))
         links = np.full((2, slots), NONE, np.int32)
         self._queue = (self._marks, self._waiting, links[0], links[1])
-        assert (FIRST, LAST, SLOTS, TICKS) == (0, 1, 2, 3)
 
     @property
     def launch_cost(self) -> float:
@@ -222,12 +227,13 @@ class Scheduler:
         self, slots: npt.NDArray[np.int32], ticks: npt.NDArray[np.int32]
     ) -> None:
         """Add ticks to slots, one after another."""
-        host_kernels.add_ticks(*self._queue, slots, ticks)
+        self._add(slots, ticks, self._ahead)
 
     def drop(self, slot: int) -> None:
-        """Forget a slot's ticks."""
+        """Forget a slot's ticks, and what it was served: another session comes."""
         slots = np.array([slot], np.int32)
-        host_kernels.take_ticks(*self._queue, slots, self._waiting[slots])
+        self._take(slots, self._waiting[slots])
+        self._served[slot] = 0
 
     def next_batch(self) -> Batch | None:
         """Take the next batch off the queue, or None when it is empty."""
@@ -244,5 +250,25 @@ class Scheduler:
         bucket = self._buckets[best]
         rows = min(self.waiting, bucket.rows)
         batch = Batch(bucket, self._front[:rows].copy(), self._counts[:rows].copy())
-        host_kernels.take_ticks(*self._queue, batch.slots, batch.counts)
+        self._marks[NOW] = max(self._marks[NOW], self._keys[batch.slots[0]])
+        left = self._take(batch.slots, batch.counts)
+        self._served[batch.slots] += batch.counts
+        self._add(batch.slots, left, 0)
         return batch
+
+    def _add(
+        self,
+        slots: npt.NDArray[np.int32],
+        ticks: npt.NDArray[np.int32],
+        ahead: int,
+    ) -> None:
+        shares = self._served, self._keys
+        host_kernels.add_ticks(*self._queue, *shares, slots, ticks, ahead)
+
+    def _take(
+        self, slots: npt.NDArray[np.int32], counts: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.int32]:
+        """Take slots off the queue; return what they have left of these ticks."""
+        left = np.empty(len(slots), np.int32)
+        host_kernels.take_ticks(*self._queue, slots, counts, left)
+        return left

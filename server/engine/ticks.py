@@ -15,7 +15,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.tokens import PrecedingChunk, TokenChunk
+from saccade.model.tokens import (
+    FollowingChunk,
+    PrecedingChunk,
+    TakenChunk,
+    TokenChunk,
+)
 from saccade.server.engine import host_kernels
 
 WORDS_A_LINE: Final = 16
@@ -110,19 +115,29 @@ class TickArena:
         self,
         pages: npt.NDArray[np.int32],
         begin: int,
-        chunk: PrecedingChunk | TokenChunk,
+        chunk: TakenChunk,
     ) -> None:
         """Write events to pages, from place `begin` of the first page on."""
+        dt_ms, edge_us, follows = NO_GAPS, 0, 0
         if isinstance(chunk, PrecedingChunk):
-            dt_ms, before_us = NO_GAPS, chunk.before_us
+            tokens, t_us, edge_us = chunk
+        elif isinstance(chunk, FollowingChunk):
+            (tokens, t_us, edge_us), follows = chunk, 1
         else:
-            dt_ms, before_us = chunk.dt_ms, 0
-        tokens, dt_ms, t_us = map(
-            np.ascontiguousarray, (chunk.tokens, dt_ms, chunk.t_us)
-        )
-        arrays, tick = (self.words, self.floats, self.longs), self.tick_events
+            tokens, dt_ms, t_us = chunk
+            dt_ms = np.ascontiguousarray(dt_ms)
         host_kernels.fill_pages(
-            *arrays, pages, begin, tick, tokens, dt_ms, t_us, before_us
+            self.words,
+            self.floats,
+            self.longs,
+            pages,
+            begin,
+            self.tick_events,
+            np.ascontiguousarray(tokens),
+            dt_ms,
+            np.ascontiguousarray(t_us),
+            edge_us,
+            follows,
         )
 
     def events(

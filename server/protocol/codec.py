@@ -38,6 +38,7 @@ from saccade.server.protocol.fields import (
 from saccade.server.protocol.messages import (
     LARGEST_TIME_US,
     PROTOCOL_VERSION,
+    Ack,
     ClientMessage,
     Encoding,
     EventsFrame,
@@ -107,8 +108,11 @@ def encode_server(message: ServerMessage, *, text: bool) -> Wire:
     Raises:
         ValueError: A logit is NaN or infinite; the engine's scores are checked before.
     """
-    if type(message) is Result and not text:
-        return _encode_result(message)
+    if not text:
+        if type(message) is Result:
+            return _encode_result(message)
+        if type(message) is Ack:
+            return _encode_ack(message)
     logits = getattr(message, "logits", None)
     if logits is not None and not all(map(math.isfinite, logits)):
         raise ValueError("a logit is not finite")
@@ -140,6 +144,23 @@ def _encode_result(message: Result) -> bytes:
         raw["dropped"] = message.dropped
     if message.superseded:
         raw["superseded"] = message.superseded
+    packed: bytes = _PACKER.pack(raw)
+    return packed
+
+
+def _encode_ack(message: Ack) -> bytes:
+    """Write an `ack` as msgpack, as `_encode` does: one leaves for most frames."""
+    raw = {
+        "type": "ack",
+        "seq": message.seq,
+        "events": message.events,
+        "bytes": message.bytes,
+        "durable_seq": message.durable_seq,
+    }
+    for name in ("dropped", "lag_ms", "window_events", "skipped", "resume"):
+        value = getattr(message, name)
+        if value is not None:
+            raw[name] = value
     packed: bytes = _PACKER.pack(raw)
     return packed
 

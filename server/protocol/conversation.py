@@ -46,7 +46,7 @@ from saccade.server.protocol.messages import (
 from saccade.server.protocol.scan import scan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Feed:
     """A frame's tokens for the engine; fewer than its events after a crop.
 
@@ -286,10 +286,11 @@ class Conversation:
         return self._resumed and seq <= self.ledger.sent.seq
 
     def _dispatch(self, message: ClientMessage) -> list[Request]:
+        if isinstance(message, EventsFrame):
+            self._expect(Stage.OPEN, message.type)
+            return self._take(message)
         opens = isinstance(message, Open)
         self._expect(Stage.NEW if opens else Stage.OPEN, message.type)
-        if isinstance(message, EventsFrame):
-            return self._take(message)
         match message:
             case Open():
                 _check_raw_fields(message)
@@ -305,9 +306,10 @@ class Conversation:
 
     def _take(self, frame: EventsFrame) -> list[Request]:
         """Take a frame whole, or refuse it whole and stay as before."""
-        if self._repeats(frame.seq):
-            return [Repeat()]
-        self._expect_seq(frame.seq)
+        if frame.seq != self.ledger.sent.seq + 1:
+            if self._repeats(frame.seq):
+                return [Repeat()]
+            self._expect_seq(frame.seq)
         size, limits = len(frame.data), self.limits
         if size > limits.max_frame_bytes:
             raise FrameTooLarge(size, limits.max_frame_bytes, seq=frame.seq)

@@ -117,7 +117,7 @@ class FrameReader:
     @property
     def skipped(self) -> int:
         """Invalid events that were left out since open or reset."""
-        return self._ingest.state.skipped
+        return self._ingest.skipped
 
     def reset(self) -> None:
         """Forget the time and the decoder's state."""

@@ -50,7 +50,7 @@ class Ledger:
         self.dropped: int | None = None
         self.skipped: int | None = None
         self.token: str | None = None
-        self._reported: tuple[object, ...] = (self.acked, 0, None, None, None)
+        self._reported: tuple[object, ...] = (self.acked, 0, (None, None, None))
         self.kept = 0
         self._waiting: deque[tuple[int, Counts]] = deque()
 
@@ -67,7 +67,9 @@ class Ledger:
     @property
     def pending(self) -> Counts:
         """What is sent and not acknowledged; here `seq` is a number of frames."""
-        return Counts(*(s - a for s, a in zip(self.sent, self.acked, strict=True)))
+        seq, events, size = self.sent
+        acked_seq, acked_events, acked_size = self.acked
+        return Counts(seq - acked_seq, events - acked_events, size - acked_size)
 
     def add(self, *, events: int, size: int, kept: int) -> None:
         """Count the next frame.
@@ -120,8 +122,8 @@ class Ledger:
         consumed = self.kept - waiting
         while self._waiting and self._waiting[0][0] <= consumed:
             self.acked = self._waiting.popleft()[1]
-        others = self.durable_seq, self.dropped, self.skipped, self.token
-        reported = self.acked, *others
+        others = self.dropped, self.skipped, self.token
+        reported = (self.acked, self.durable_seq, others)
         if reported == self._reported:
             return None
         self._reported = reported
@@ -130,4 +132,4 @@ class Ledger:
     def ack(self) -> Ack:
         """Return the acknowledgement of the present counts, sent before or not."""
         counts = (*self.acked, self.durable_seq, self.dropped)
-        return Ack(*counts, skipped=self.skipped, resume=self.token)
+        return Ack(*counts, None, None, self.skipped, self.token)

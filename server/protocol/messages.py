@@ -1,4 +1,7 @@
-"""The messages of the wire: one frozen dataclass each, in the order of their use.
+"""The messages of the wire: one dataclass each, in the order of their use.
+
+None is changed once it is made. Those of which thousands are made in a second are not
+frozen all the same: making one would take four times as long.
 
 A field's type, range and default are declared here and nowhere else. `docs/protocol.md`
 says what each message means.
@@ -97,7 +100,7 @@ class Open:
     resume: Omitted[Name | None] = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EventsFrame:
     """A chunk of events, in the encoding that `Open` declared."""
 
@@ -160,7 +163,7 @@ class Opened:
     replica: Omitted[Name | None] = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """The scores after a tick; `ticks` and `events` count since open or reset.
 
@@ -180,7 +183,7 @@ class Result:
     superseded: Omitted[Count] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ack:
     """The newest frame that is consumed, with cumulative counts since open.
 

@@ -53,15 +53,17 @@ class _Policy(NamedTuple):
         key: The key of one tick, or the keys of several.
         first: The key before the first tick.
         rising: Whether no later key is smaller.
+        distinct: Whether no two ticks have the same key.
     """
 
     key: _Key
     first: Position = None
     rising: bool = True
+    distinct: bool = False
 
 
 _POLICIES: Final[dict[Every, _Policy]] = {
-    "tick": _Policy(lambda ticks, n: ticks.ticks, 0),
+    "tick": _Policy(lambda ticks, n: ticks.ticks, 0, distinct=True),
     "events": _Policy(lambda ticks, n: ticks.events // n, 0),
     "ms": _Policy(lambda ticks, n: ticks.t_us // (_US_IN_MS * n)),
     "change": _Policy(lambda ticks, n: ticks.logits.argmax(axis=-1), rising=False),
@@ -119,6 +121,8 @@ class Reporter:
             return _NONE
         if count == 1:
             return _ONE
+        if self._policy.distinct:
+            return np.arange(count)
         numbers = np.arange(first_tick, first_tick + count)
         given = _Ticks(numbers, numbers * self._tick_events, t_us, logits)
         keys = self._policy.key(given, self._n)

@@ -10,6 +10,7 @@ Plain values in, plain values out; the caller has the clock.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -21,6 +22,12 @@ MOST_TICKS: Final = 64
 
 ROUNDS: Final = 4
 """Rounds in which a lead doubles that was cut before; until then one round does."""
+
+LEAD: Final = 0.4
+"""The part of the allowed lag that ticks may take from the engine's input to scores."""
+
+SETTLE_S: Final = 0.01
+"""How long what the engine may have is not looked at, where it has all of it."""
 
 DEEPEST_CUT: Final = 0.5
 """What one cut leaves of a lead at least."""
@@ -41,14 +48,22 @@ class Lead:
         self._given: deque[tuple[int, float]] = deque()  # ticks in all, and when
         self._scored = 0
         self._cut_until = 0
+        self._looked_s = -math.inf
 
     @property
     def ticks(self) -> int:
         """Ticks that the engine may be given ahead."""
         return int(self._lead)
 
+    def saturated(self, now_s: float) -> bool:
+        """Return whether the engine has all that it may, as of not long ago."""
+        given = self._given[-1][0] if self._given else self._scored
+        full = given - self._scored >= self.ticks
+        return full and now_s - self._looked_s < SETTLE_S
+
     def given(self, ticks: int, now_s: float) -> None:
         """Note that the engine has been given so many ticks in all by now."""
+        self._looked_s = now_s
         if ticks > (self._given[-1][0] if self._given else self._scored):
             self._given.append((ticks, now_s))
 

@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +42,7 @@ from saccade.server.protocol.reporting import (
 )
 from saccade.server.sessions.freshness import Freshness
 from saccade.server.sessions.handle import MessageSink, SessionHandle, opened
-from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, Lead
+from saccade.server.sessions.lead import LEAD, LEAST_TICKS, MOST_TICKS, Lead
 from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.pending_replies import PendingReplies
 from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
@@ -55,9 +54,6 @@ from saccade.server.sessions.snapshots import (
     Snapshot,
 )
 from saccade.server.sessions.wire_errors import to_wire_error
-
-LEAD: Final = 0.4
-"""The part of the allowed lag that ticks may take from the engine's input to scores."""
 
 
 class Session:
@@ -113,6 +109,11 @@ class Session:
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
         return self._input.drained
+
+    @property
+    def saturated(self) -> bool:
+        """Whether `settle` may wait for scores, where the oldest events are dropped."""
+        return self._lead.saturated(self._clock())
 
     @property
     def busy(self) -> bool:
@@ -209,7 +210,9 @@ class Session:
         """
         self.revision += 1
         self._fresh.came(len(chunk.tokens), self._clock())
-        self._count_dropped(self._input.take(chunk, size))
+        dropped = self._input.take(chunk, size)
+        if dropped:
+            self._count_dropped(dropped)
 
     def settle(self) -> None:
         """Drop what would be late, give the engine what it may have, acknowledge."""
@@ -312,11 +315,13 @@ class Session:
         elif len(chosen):
             self._report(scores, first, chosen)
         self._advance(scores, count - 1, first + count - 1)
-        self._answer_flushes()
+        if self._replies:
+            self._answer_flushes()
         self.revision += 1
-        self._drop_overdue(now_s)
-        self._lead.scored(self._input.ticks, now_s)
-        self._input.limit_lead(self._lead.ticks)
+        if self.conversation.ledger.dropped is not None:
+            self._drop_overdue(now_s)
+            self._lead.scored(self._input.ticks, now_s)
+            self._input.limit_lead(self._lead.ticks)
         self._give(now_s)
         self._observer.reported(len(chosen))
         self._sink.progressed()
@@ -341,7 +346,8 @@ class Session:
     def _give(self, now_s: float) -> None:
         """Give the engine what it has room for."""
         self._input.submit_ready()
-        self._lead.given(self._input.whole_ticks, now_s)
+        if self.conversation.ledger.dropped is not None:
+            self._lead.given(self._input.whole_ticks, now_s)
 
     def _count_dropped(self, events: int) -> None:
         """Count waiting events that were dropped behind those that the engine has."""

@@ -71,23 +71,20 @@ class EventQueue:
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
         self._frames: deque[_Frame] = deque()
-        self._events = 0
-        self._bytes = 0
+        self.events = 0
+        """Events that wait."""
+        self.bytes = 0
+        """Bytes of the frames that wait."""
 
     def __len__(self) -> int:
-        return self._events
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the frames that wait."""
-        return self._bytes
+        return self.events
 
     def append(self, chunk: TimedTokens, size: int) -> None:
         """Add a frame's events, which came in `size` bytes, at the end."""
         if len(chunk.tokens):
             self._frames.append(_Frame(chunk, size))
-            self._events += len(chunk.tokens)
-            self._bytes += size
+            self.events += len(chunk.tokens)
+            self.bytes += size
 
     def take(self, most: int) -> TimedTokens:
         """Remove the oldest events, at most so many, and return them."""
@@ -96,7 +93,7 @@ class EventQueue:
 
     def _parts(self, most: int) -> Iterator[TimedTokens]:
         """Remove the oldest events, and yield them as they came."""
-        left = min(most, self._events)
+        left = min(most, self.events)
         while left:
             chunk, size = self._frames.popleft()
             part = TimedTokens(chunk.tokens[:left], chunk.t_us[:left])
@@ -105,8 +102,8 @@ class EventQueue:
                 share = -(-size * len(rest.tokens) // len(chunk.tokens))
                 self._frames.appendleft(_Frame(rest, share))
                 size -= share
-            self._bytes -= size
-            self._events -= len(part.tokens)
+            self.bytes -= size
+            self.events -= len(part.tokens)
             left -= len(part.tokens)
             yield part
 
@@ -117,7 +114,7 @@ class EventQueue:
     @property
     def excess(self) -> int:
         """How many of the oldest events are over one of the bounds."""
-        return max(self._events - self._limits.events, self._excess_by_bytes(), 0)
+        return max(self.events - self._limits.events, self._excess_by_bytes(), 0)
 
     def copy(self) -> TimedTokens:
         """Return all that waits, the oldest first."""
@@ -125,11 +122,11 @@ class EventQueue:
 
     def clear(self) -> None:
         """Remove all events."""
-        self.drop(self._events)
+        self.drop(self.events)
 
     def _excess_by_bytes(self) -> int:
         """Return how many of the oldest events make up the bytes over the bound."""
-        excess, events = self._bytes - self._limits.bytes, 0
+        excess, events = self.bytes - self._limits.bytes, 0
         for frame in self._frames:
             if excess <= 0:
                 break
@@ -244,7 +241,8 @@ class SessionInput:
     @property
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
-        return not len(self._queue) and self.ticks == self.whole_ticks
+        whole_ticks = self.submitted // self._tick_events
+        return self.ticks == whole_ticks and not self._queue.events
 
     @property
     def whole_ticks(self) -> int:
@@ -269,7 +267,7 @@ class SessionInput:
     @property
     def droppable(self) -> int:
         """Events in the queue that make whole ticks."""
-        return len(self._queue) // self._tick_events * self._tick_events
+        return self._queue.events // self._tick_events * self._tick_events
 
     @property
     def excess(self) -> int:
@@ -285,7 +283,7 @@ class SessionInput:
             return 0
         held = self._gaps.held_back
         dropped = self._drops.waiting(self.ticks)
-        return self.unscored + held + dropped + len(self._queue)
+        return self.unscored + held + dropped + self._queue.events
 
     def first_tick_with(self, waiting: int | None) -> float:
         """Return the next tick after whose score at most so many events may wait.
@@ -296,9 +294,9 @@ class SessionInput:
             return math.inf
         if self._drops.ahead:  # each tick may have a gap behind it
             return self.ticks + 1
-        came = self.submitted + self._gaps.held_back + len(self._queue)
+        came = self.submitted + self._gaps.held_back + self._queue.events
         first = max(-(-(came - waiting) // self._tick_events), self.ticks + 1)
-        return first if len(self._queue) else min(first, self.whole_ticks)
+        return first if self._queue.events else min(first, self.whole_ticks)
 
     @property
     def dropped(self) -> int:
@@ -319,7 +317,7 @@ class SessionInput:
 
         Those that may be dropped wait for `submit_ready`.
         """
-        if not len(self._queue) and not self._drops_oldest:
+        if not (self._drops_oldest or self._queue.events):
             self._submit(chunk)
             return 0
         self._queue.append(chunk, size)
@@ -357,7 +355,8 @@ class SessionInput:
     def scored(self, ticks: int) -> None:
         """Count so many more scored ticks."""
         self.ticks += ticks
-        self._drops.advance(self.ticks)
+        if self._drops_oldest:
+            self._drops.advance(self.ticks)
 
     def export_state(self) -> InputState:
         """Return what another input needs to continue from here."""
@@ -386,7 +385,7 @@ class SessionInput:
     @property
     def queued(self) -> int:
         """Events that wait in the queue."""
-        return len(self._queue)
+        return self._queue.events
 
     def ticks_in(self, row: RowState | None, submitted: int) -> int:
         """Return how many ticks are in a row that was exported after so many events."""
@@ -407,14 +406,17 @@ class SessionInput:
             self._stream.close()
 
     def _submit_up_to(self, ticks: int) -> None:
+        if not self._queue.events:
+            return
         begun = -(-self.submitted // self._tick_events)
         target = max(ticks, begun) * self._tick_events
         # Twice where the gap counter holds back the first event that it ever sees.
-        while len(self._queue) and self.submitted < target:
+        while self._queue.events and self.submitted < target:
             self._submit(self._queue.take(target - self.submitted))
 
     def _submit(self, chunk: TimedTokens) -> None:
-        tokens = self._gaps.take(chunk)
-        if len(tokens.tokens):
-            self.submitted += len(tokens.tokens)
-            self.stream.submit(tokens)
+        taken = self._gaps.take(chunk)
+        events = len(taken.tokens)
+        if events:
+            self.submitted += events
+            self.stream.submit(taken)

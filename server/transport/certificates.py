@@ -1,33 +1,69 @@
-"""When the certificates of a file expire, read from their DER encoding.
+"""What the certificates of a file say: when they are valid, and for which hosts.
 
-A certificate (RFC 5280) is nested values, each of a tag, a length and its content:
-SEQUENCE { SEQUENCE { [0] version, serial, algorithm, issuer, validity, … }, … }.
+They are read from their DER encoding. A certificate (RFC 5280) is nested values, each
+of a tag, a length and its content: SEQUENCE { SEQUENCE { [0] version, serial,
+algorithm, issuer, validity, subject, key, …, [3] extensions }, … }.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
-import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 PEM: Final = re.compile(
-    rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL
+    rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----(.*?)-----END \1-----", re.DOTALL
 )
 VERSION: Final = 0xA0
+EXTENSIONS: Final = 0xA3
 UTC_TIME: Final = 0x17
-"""Tags: of the version, which may be missing, and of a time whose year has two
-digits."""
+DNS_NAME: Final = 0x82
+IP_ADDRESS: Final = 0x87
+"""Tags: of the version and the extensions, which may be missing, of a time whose year
+has two digits, and of two kinds of names."""
+SUBJECT_ALT_NAME: Final = bytes([0x55, 0x1D, 0x11])
+"""The extension that holds names, 2.5.29.17."""
 BEFORE_VALIDITY: Final = 3
 """Values between the version and the validity: serial, algorithm, issuer."""
 PIVOT: Final = 50
 """Years of two digits from here on are of the 20th century (RFC 5280, 4.1.2.5.1)."""
 
 
+class Certificate(NamedTuple):
+    """What one certificate says.
+
+    Attributes:
+        begins_s: From when on it is valid, s since 1970.
+        ends_s: Until when, s since 1970.
+        names: Hosts and addresses that it is for.
+    """
+
+    begins_s: float
+    ends_s: float
+    names: tuple[str, ...]
+
+
 class _Value(NamedTuple):
     tag: int
     content: bytes
+
+
+def read_certificates(pem: bytes) -> list[Certificate]:
+    """Return a file's certificates, in its order: first the server's, then its chain.
+
+    Args:
+        pem: The file's content; what is no certificate is passed over.
+
+    Raises:
+        ValueError: There is no certificate in it, or one cannot be read.
+    """
+    found = [binascii.a2b_base64(match[2]) for match in PEM.finditer(pem)]
+    if not found:
+        raise ValueError("there is no certificate in the file")
+    return [_certificate(der) for der in found]
 
 
 def expiry_s(pem: bytes) -> float:
@@ -39,31 +75,46 @@ def expiry_s(pem: bytes) -> float:
     Raises:
         ValueError: There is no certificate in it, or one cannot be read.
     """
-    found = [ssl.PEM_cert_to_DER_cert(one.decode()) for one in PEM.findall(pem)]
-    if not found:
-        raise ValueError("there is no certificate in the file")
-    return min(_not_after(der).timestamp() for der in found)
+    return min(one.ends_s for one in read_certificates(pem))
 
 
-def _not_after(der: bytes) -> datetime:
+def _certificate(der: bytes) -> Certificate:
     try:
-        (certificate,) = _values(der)
-        to_be_signed = next(_values(certificate.content))
-        parts = _values(to_be_signed.content)
-        skipped = BEFORE_VALIDITY + (next(parts).tag == VERSION)
-        for _ in range(skipped - 1):
-            next(parts)
-        _, not_after = _values(next(parts).content)
-        return _time(not_after)
+        certificate = next(_values(der))  # a trusted one has OpenSSL's notes after it
+        parts = [*_values(next(_values(certificate.content)).content)]
+        validity = parts[BEFORE_VALIDITY + (parts[0].tag == VERSION)]
+        begins, ends = map(_time_s, _values(validity.content))
+        return Certificate(begins, ends, tuple(_names(parts)))
     except (StopIteration, IndexError) as error:
         raise ValueError("a certificate in the file is cut off") from error
 
 
-def _time(value: _Value) -> datetime:
+def _names(parts: list[_Value]) -> Iterator[str]:
+    for part in parts:
+        if part.tag != EXTENSIONS:
+            continue
+        (extensions,) = _values(part.content)
+        for extension in _values(extensions.content):
+            identifier, *_, content = _values(extension.content)
+            if identifier.content == SUBJECT_ALT_NAME:
+                (names,) = _values(content.content)
+                yield from _of_hosts(names)
+
+
+def _of_hosts(names: _Value) -> Iterator[str]:
+    for name in _values(names.content):
+        if name.tag == DNS_NAME:
+            yield name.content.decode("ascii", "replace")
+        elif name.tag == IP_ADDRESS:
+            yield str(ip_address(name.content))
+
+
+def _time_s(value: _Value) -> float:
     text = value.content.decode("ascii")
     if value.tag == UTC_TIME:
         text = ("19" if int(text[:2]) >= PIVOT else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    read = datetime.strptime(text, "%Y%m%d%H%M%SZ")
+    return read.replace(tzinfo=UTC).timestamp()
 
 
 def _values(data: bytes) -> Iterator[_Value]:

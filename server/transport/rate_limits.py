@@ -181,10 +181,14 @@ class KeyQuota:
         self._sessions.discard(client)
         self.changed()
 
-    def charge(self, *, events: int = 0, size: int = 0) -> float:
-        """Count what has come in; return the seconds until the debt is paid."""
+    def count(self, events: int, size: int) -> None:
+        """Count what has come in, where no rate is limited."""
         self._spent[0] += events
         self._spent[1] += size
+
+    def charge(self, *, events: int = 0, size: int = 0) -> float:
+        """Count what has come in; return the seconds until the debt is paid."""
+        self.count(events, size)
         now_s = self._clock()
         return max(self._events.charge(events, now_s), self._bytes.charge(size, now_s))
 
@@ -260,6 +264,7 @@ class Throttle:
     ) -> None:
         self._quota = quota
         self._clock = clock
+        self._unlimited = math.isinf(min(limits.events_per_s, limits.bytes_per_s))
         self._events = TokenBucket(limits.events_per_s, clock())
         self._bytes = TokenBucket(limits.bytes_per_s, clock())
         self.free_s = clock()
@@ -273,7 +278,7 @@ class Throttle:
     @property
     def holding(self) -> bool:
         """Whether what has come in may not be acknowledged yet."""
-        return self.free_s > self._clock()
+        return not self._unlimited and self.free_s > self._clock()
 
     def charge(self, *, events: int = 0, size: int = 0) -> None:
         """Count what has come in on this connection.
@@ -282,6 +287,9 @@ class Throttle:
             RateExceeded: This connection alone is in debt beyond `LONGEST_DEBT_S`,
                 which no client that keeps to its credit reaches.
         """
+        if self._unlimited:
+            self._quota.count(events, size)
+            return
         now_s = self._clock()
         own_s = max(self._events.charge(events, now_s), self._bytes.charge(size, now_s))
         debt_s = self._quota.charge(events=events, size=size)

@@ -74,6 +74,7 @@ class SendQueue:
         self._results = 0
         self._answers = 0
         self._changed = Signal()
+        self._filled = Signal()
         self.most_results = capacity
         self.superseded = 0
         self.ending: Ending | None = None
@@ -81,11 +82,6 @@ class SendQueue:
 
     def __len__(self) -> int:
         return len(self._queue)
-
-    @property
-    def full(self) -> bool:
-        """Whether results are replaced."""
-        return len(self._queue) >= self._capacity
 
     @property
     def deaf(self) -> bool:
@@ -104,7 +100,7 @@ class SendQueue:
                 place.superseded += 1
                 self.superseded += 1
             place.message = message
-        self._changed.notify()
+        self._wake()
 
     def put_results(self, results: Sequence[Result]) -> None:
         """Add consecutive results, as `put` adds one after another."""
@@ -117,7 +113,7 @@ class SendQueue:
         self._queue.extend(places)
         self._results += len(places)
         self._newest[Result] = places[-1]
-        self._changed.notify()
+        self._wake()
 
     @property
     def crowded(self) -> bool:
@@ -158,7 +154,7 @@ class SendQueue:
     def end(self, ending: Ending) -> None:
         """End the connection once all messages are sent; the first ending stands."""
         self.ending = self.ending or ending
-        self._changed.notify()
+        self._wake()
 
     def progressed(self) -> None:
         """Wake `wait_for`, after the session has scored ticks."""
@@ -176,7 +172,7 @@ class SendQueue:
 
     async def wait_for_message(self) -> None:
         """Wait until a message waits, or the connection ends."""
-        await self.wait_for(lambda: bool(self._queue))
+        await self._filled.wait_for(lambda: bool(self._queue or self.ending))
 
     def take_all(self) -> list[ServerMessage]:
         """Remove and return all messages that wait."""
@@ -196,13 +192,20 @@ class SendQueue:
             del self._newest[type(place.message)]
         return _told(place)
 
+    def _wake(self) -> None:
+        """Wake the writer, and what waits for a condition."""
+        self._filled.notify()
+        self._changed.notify()
+
     def _append(self, place: _Place) -> None:
+        kind = type(place.message)
         self._queue.append(place)
-        self._count(place.message, 1)
-        if isinstance(place.message, (Ack, Result)):
-            self._newest[type(place.message)] = place
+        if kind is Ack or kind is Result:
+            self._newest[kind] = place
+            self._results += kind is Result
         else:
             self._newest.clear()  # no later message may overtake this one
+            self._answers += 1
 
     def _count(self, message: ServerMessage, step: int) -> None:
         if isinstance(message, Result):
@@ -213,7 +216,7 @@ class SendQueue:
     def _replaceable(self, message: ServerMessage) -> _Place | None:
         """Return the place of the message that a new one supersedes, if there is."""
         newest = self._newest.get(type(message))
-        if newest is None or self.full:
+        if newest is None or len(self._queue) >= self._capacity:
             return newest
         if isinstance(message, Result):
             return newest if self._results >= self.most_results else None

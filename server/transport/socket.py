@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from saccade.server.protocol.codec import Wire
-from saccade.server.transport.coalescing import SEND_ALL
+from saccade.server.transport.coalescing import RECEIVE_ALL, SEND_ALL
 
 
 class Disconnect(NamedTuple):
@@ -34,23 +34,25 @@ class Socket:
         self.scope = scope
         self._receive = receive
         self._send = send
+        state = scope.get("state", {})
         send_all: Callable[[Iterable[Wire]], Awaitable[None]] | None
-        send_all = scope.get("state", {}).get(SEND_ALL)
+        send_all = state.get(SEND_ALL)
         self._send_all = send_all or self._send_each  # under another server
+        receive_all: Callable[[], Awaitable[list[Message]]] | None
+        receive_all = state.get(RECEIVE_ALL)
+        self._receive_all = receive_all or self._receive_one
 
     async def accept(self) -> None:
         """Complete the handshake."""
         await self._receive()  # the client's `connect`
         await self._send({"type": "websocket.accept"})
 
-    async def receive(self) -> Wire | Disconnect:
-        """Wait for the client's next message, or for its end."""
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            return Disconnect(message.get("code") or 1005)
-        text: str | None = message.get("text")
-        data: bytes = message.get("bytes") or b""
-        return data if text is None else text
+    async def receive(self) -> list[Wire | Disconnect]:
+        """Wait for the client's next messages; its end is the last of all."""
+        return [_content(message) for message in await self._receive_all()]
+
+    async def _receive_one(self) -> list[Message]:
+        return [await self._receive()]
 
     async def send(self, messages: Iterable[Wire]) -> None:
         """Send messages, waiting where the client does not read.
@@ -72,3 +74,11 @@ class Socket:
             OSError: The client is gone.
         """
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+def _content(message: Message) -> Wire | Disconnect:
+    if message["type"] == "websocket.disconnect":
+        return Disconnect(message.get("code") or 1005)
+    text: str | None = message.get("text")
+    data: bytes = message.get("bytes") or b""
+    return data if text is None else text

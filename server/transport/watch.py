@@ -194,7 +194,7 @@ async def _send(socket: Socket, source: Source) -> None:
 
 
 async def _until_gone(socket: Socket) -> None:
-    while not isinstance(await socket.receive(), Disconnect):
+    while not isinstance((await socket.receive())[-1], Disconnect):
         pass
 
 

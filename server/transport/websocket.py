@@ -88,8 +88,10 @@ class StreamEndpoint:
         if PLACED in parse_qsl(scope.get("query_string", b"").decode("latin-1")):
             service.placed.add(connection.queue)
         reading = asyncio.create_task(connection.read())
+        # A task of its own: each wake-up of this one passes through all middleware.
+        writing = asyncio.create_task(connection.write())
         try:
-            await connection.write()
+            await writing
         finally:
             service.disconnect(connection.queue)
             reading.cancel()
@@ -141,13 +143,9 @@ class Connection:
         try:
             with self._ending_on_error():
                 self._throttle = self._quota.throttle()
-                while not isinstance(data := await self._socket.receive(), Disconnect):
-                    self._silence.heard()
-                    if not (self.queue.deaf or self._closing):
-                        self._receive(data)
-                        if self.queue.crowded:
-                            await self._give_way()
-                self.queue.end(HUNG_UP if data.code == HUNG_UP.close_code else GONE)
+                while (end := await self._receive_all()) is None:
+                    pass
+                self.queue.end(HUNG_UP if end.code == HUNG_UP.close_code else GONE)
         finally:
             self._left = True
             self._silence.stop()
@@ -156,6 +154,18 @@ class Connection:
                 await self._stop_work()
             finally:
                 self._leave()
+
+    async def _receive_all(self) -> Disconnect | None:
+        """Handle the messages that are there; return the end, once it has come."""
+        for data in await self._socket.receive():
+            if isinstance(data, Disconnect):
+                return data
+            self._silence.heard()
+            if not (self.queue.deaf or self._closing):
+                self._receive(data)
+                if self.queue.crowded:
+                    await self._give_way()
+        return None
 
     async def write(self) -> None:
         """Send the session's messages, then close the socket."""
@@ -231,17 +241,15 @@ class Connection:
 
     def _take(self, message: Decoded) -> None:
         for request in self._conversation.receive(message):
-            self._handle(request)
+            if type(request) is Feed:
+                self._feed(request)
+            else:
+                self._handle(request)
 
     def _handle(self, request: Request) -> None:
         match request:
             case Open():
                 self._begin(partial(self._open, request))
-            case Feed():
-                self._feed(request)
-                live = self._conversation.ledger.dropped is not None
-                if self._session.congested and not live:
-                    self._begin(self._wait_for_room)
             case Reply(message):
                 self._note("a frame", message.code, message.message)
                 self._session.refuse(message)
@@ -271,17 +279,24 @@ class Connection:
         A live source need not wait for credit: above its key's rate its events are
         dropped, and those that are dropped are not charged.
         """
-        chunk, size = feed.chunk, feed.size
-        self._metrics.events_received.inc(len(chunk.tokens))
+        chunk, size, session = feed.chunk, feed.size, self._session
+        events = len(chunk.tokens)
+        self._metrics.events_received.inc(events)
         if feed.skipped:
             self._metrics.events_skipped.inc(feed.skipped)
         live = self._conversation.ledger.dropped is not None
-        self._throttle.charge(events=len(chunk.tokens))
+        self._throttle.charge(events=events)
         if live and self._throttle.owed_s > WINDOW_S:
-            self._throttle.charge(events=-self._session.shed(chunk, size))
-        else:
-            self._session.take(chunk, size)
+            self._throttle.charge(events=-session.shed(chunk, size))
+            return
+        idle = session.drained
+        session.take(chunk, size)
+        if idle:
+            self._settle()
+        elif not (live and session.saturated):
             self._settle_soon()
+        if not live and session.congested:
+            self._begin(self._wait_for_room)
 
     def _settle_soon(self) -> None:
         """Settle the session once all frames that are there have been taken."""
@@ -291,8 +306,10 @@ class Connection:
 
     def _settle(self) -> None:
         self._settling = False
-        with self._ending_on_error():
+        try:
             self._session.settle()
+        except Exception as error:
+            self._fail(error)
 
     def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
         """Start work that takes time; later messages wait for it in the backlog."""
@@ -377,15 +394,20 @@ class Connection:
     def _ending_on_error(self) -> Iterator[None]:
         try:
             yield
-        except ProtocolError as error:
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End the connection by an error, which is logged where it is not expected."""
+        if isinstance(error, ProtocolError):
             self._refused = True
             self.queue.fail(error)
             with suppress(RuntimeError):  # the writer has ended
                 loop = asyncio.get_running_loop()
                 self._deadline.reschedule(loop.time() + LINGER_S)
-        except Exception:
+        else:
             facts = about("session_failed", self._client)
-            LOG.exception("a session failed", extra=facts)
+            LOG.error("a session failed", exc_info=error, extra=facts)
             self.queue.fail(InternalError())
 
     def _leave(self) -> None:

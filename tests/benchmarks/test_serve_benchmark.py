@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from benchmarks.serve_cases import (
 )
 from benchmarks.sink import sink
 from saccade.clients.benchmark.crew import Crew
+from saccade.server.engine.measuring import measure_into
+from saccade.server.engine.native_code import start_python
 
 
 def test_every_frame_size_and_report_is_a_case_of_each_model():
@@ -77,6 +80,16 @@ def test_each_threads_cpu_time_is_told_apart():
     assert resident_mib(os.getpid()) > 1
     assert label(Thread(5, 5, "python"), 5) == "main"
     assert label(Thread(6, 7, "device"), 5) == "6: device"
+
+
+def test_a_quick_run_ends_what_compares_the_backends_beside_a_server(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))  # waits for code to come there
+    with start_python(measure_into, str(tmp_path)) as process:
+        serve.end_comparison(os.getpid())
+        assert process.wait() == -signal.SIGTERM
+    serve.await_comparison(os.getpid())
 
 
 def test_the_free_backend_scores_nothing_but_zeros():

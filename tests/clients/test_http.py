@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
 import threading
 
 import msgpack
@@ -68,6 +69,24 @@ def test_what_no_record_can_hold_is_left_out_where_that_was_chosen(answering):
     assert sent["invalid"] == "skip"
     assert answer.skipped >= 3
     assert answer.skipped_first
+
+
+def test_no_certificate_is_read_for_a_server_without_tls(answering, monkeypatch):
+    url = answering(200, json.dumps({"results": [ANSWER]}).encode())
+    read = []
+    for name in (
+        "load_verify_locations",
+        "load_default_certs",
+        "set_default_verify_paths",
+    ):
+        monkeypatch.setattr(
+            ssl.SSLContext, name, lambda *_, name=name, **__: read.append(name)
+        )
+    rest.classify(url, "nmnist", [moving(5)], sensor=(34, 34))
+    assert not read
+    with pytest.raises(ServerUnreachable):  # with TLS, they are: the patches do record
+        rest.models(url.replace("ws:", "wss:"))
+    assert read
 
 
 def test_a_batch_is_one_request_of_packed_records(answering):

@@ -88,6 +88,13 @@ def test_a_taken_port_is_refused_before_jax_is_loaded() -> None:
     )
 
 
+def test_where_compiled_code_is_kept_is_set_before_numba_reads_it() -> None:
+    program = "import sys, saccade.server.cli; print('numba' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
+
+
 def test_every_address_of_a_name_has_the_same_port() -> None:
     sockets = listen("localhost", 0)
     try:

@@ -1,7 +1,9 @@
-"""When a certificate expires is read as cryptography reads it."""
+"""A certificate's dates and names are read as cryptography reads them."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from saccade.server.transport.certificates import expiry_s
+from saccade.server.transport.certificates import expiry_s, read_certificates
 
 
 def certificate(expires: datetime) -> bytes:
@@ -40,6 +42,34 @@ def test_the_key_beside_a_certificate_does_no_harm():
     leaf = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
     pem = issued.private_key_and_cert_chain_pem.bytes()
     assert expiry_s(pem) == leaf.not_valid_after_utc.timestamp()
+
+
+def test_the_hosts_and_addresses_of_a_certificate_are_its_names():
+    issued = trustme.CA().issue_cert("eye.example", "*.example", "10.0.0.7", "::1")
+    leaf, *chain = read_certificates(issued.private_key_and_cert_chain_pem.bytes())
+    assert set(leaf.names) == {"eye.example", "*.example", "10.0.0.7", "::1"}
+    assert not chain
+    known = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+    assert leaf.begins_s == known.not_valid_before_utc.timestamp()
+    assert (
+        read_certificates(certificate(datetime(2030, 1, 1, tzinfo=UTC)))[0].names == ()
+    )
+
+
+def test_what_openssl_takes_for_a_certificate_is_read_as_one(tmp_path):
+    expires = datetime(2030, 1, 1, tzinfo=UTC)
+    plain, named, trusted = (tmp_path / name for name in ("plain", "named", "trusted"))
+    plain.write_bytes(certificate(expires))
+    named.write_bytes(plain.read_bytes().replace(b" CERT", b" X509 CERT"))
+    command = ["openssl", "x509", "-in", str(plain), "-trustout", "-addtrust"]
+    program = shutil.which("openssl")
+    files = [plain, named]
+    if program:
+        subprocess.run([*command, "serverAuth", "-out", str(trusted)], check=True)
+        assert b"TRUSTED" in trusted.read_bytes()
+        files.append(trusted)
+    for file in files:
+        assert expiry_s(file.read_bytes()) == expires.timestamp()
 
 
 @pytest.mark.parametrize("pem", [b"", b"-----BEGIN CERTIFICATE-----\n"])

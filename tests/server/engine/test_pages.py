@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from saccade.model.tokens import PrecedingChunk, TokenChunk
+from saccade.model.tokens import FollowingChunk, PrecedingChunk, TokenChunk
 from saccade.server.engine import host_kernels
 from saccade.server.engine.page_queues import PageQueues
 from saccade.server.engine.ticks import KEPT_BYTES, OutOfPages, TickArena
@@ -45,12 +45,36 @@ def test_pages_hold_the_events_that_were_written_however_they_were_cut(
             assert column.tolist() == expected.tolist()
 
 
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=12), st.data())
+def test_a_gap_left_to_be_computed_in_pages_is_that_of_the_events_outside_them(
+    steps_us: list[int], data: st.DataObject
+) -> None:
+    arena = TickArena(TICK, CLASSES, 20)
+    t_us, begin = (
+        np.cumsum(np.array(steps_us, np.int64)),
+        data.draw(st.integers(0, TICK - 1)),
+    )
+    edge_us = int(t_us[-1]) + data.draw(st.integers(-5, 10**6))
+    before = chunk([1] * begin)
+    for kind in (PrecedingChunk, FollowingChunk):
+        without = kind(numbered(len(t_us)), t_us, edge_us)
+        pages = arena.take(-(-(begin + len(t_us)) // TICK))
+        arena.fill(pages, 0, before)
+        arena.fill(pages, begin, without)
+        written = arena.events(pages, begin + len(t_us))
+        expected = without.with_gaps()
+        assert written.tokens[begin:].tolist() == expected.tokens.tolist()
+        assert written.dt_ms[begin:].tolist() == expected.dt_ms.tolist()
+
+
 def test_no_gap_is_negative_where_time_comes_back_from_a_false_step() -> None:
     arena = TickArena(TICK, CLASSES, 10)
     pages = arena.take(2)[::-1].copy()
     t_us = np.array([1_005, 10, 2_010, 15], np.int64)
     arena.fill(pages, 0, PrecedingChunk(numbered(4), t_us, 5))
     assert arena.events(pages, 4).dt_ms.tolist() == [1, 0, 2, 0]
+    arena.fill(pages, 0, FollowingChunk(numbered(4), t_us, 5))
+    assert arena.events(pages, 4).dt_ms.tolist() == [0, 2, 0, 0]
 
 
 def test_columns_of_a_wider_array_are_taken_as_well() -> None:

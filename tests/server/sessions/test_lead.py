@@ -6,7 +6,7 @@ from collections import deque
 
 from hypothesis import given, settings, strategies as st
 
-from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, Lead
+from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, SETTLE_S, Lead
 
 STEP_S = 0.001
 ALLOWED_S = 0.04
@@ -110,3 +110,15 @@ def test_a_lead_without_a_bound_stays() -> None:
     lead.given(1, 1001.0)
     lead.scored(1, 9000.0)
     assert lead.ticks == MOST_TICKS
+
+
+def test_a_lead_that_is_all_given_need_not_be_looked_at_for_a_while() -> None:
+    lead = Lead(0.04, 4)
+    assert not lead.saturated(0.0)
+    lead.given(3, 0.0)
+    assert not lead.saturated(0.0)
+    lead.given(4, 0.001)
+    assert lead.saturated(0.001 + 0.9 * SETTLE_S)
+    assert not lead.saturated(0.001 + 1.1 * SETTLE_S)
+    lead.scored(1, 0.02)
+    assert not lead.saturated(0.02)
