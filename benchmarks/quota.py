@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks.kept  # noqa: F401 before all that imports JAX
-from benchmarks.serve import server_of
+from benchmarks.serve import end_comparison, server_of
 from benchmarks.serve_cases import (
     RANDOM_MODEL,
     Case,
@@ -39,13 +39,12 @@ from benchmarks.serve_cases import (
 from saccade.clients.benchmark.crew import Crew
 from saccade.clients.benchmark.measured import Measured
 from saccade.clients.commands.server_process import ServerProcess
+from saccade.server.cpu_time import THREADS
 
 GROUPS: Final = Path("/sys/fs/cgroup")
 PERIOD_US: Final = 100_000
 MODEST_RATE: Final = 25_600.0
 GRACE_S: Final = 5.0
-THREADS: Final = "NPROC"
-"""XLA's variable for its number of threads, which run the native code."""
 SENSOR: Final = [128, 128]
 
 
@@ -170,10 +169,11 @@ def limited(model: Served, threads: int, stack: ExitStack) -> Limited:
     Raises:
         NoGroups: There can be no group.
     """
+    arguments = ["--snapshot-s", "0"]
     before = os.environ.get(THREADS)
     os.environ[THREADS] = str(threads)
     try:
-        server = stack.enter_context(server_of([model], ["--snapshot-s", "0"]))
+        server = stack.enter_context(server_of([model], arguments, end_comparison))
     finally:
         del os.environ[THREADS]
         if before is not None:
