@@ -10,7 +10,6 @@ Plain values in, plain values out.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
@@ -33,7 +32,7 @@ class OutputTurns:
     """The outputs that wait, by lease; each lease's in order."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Lease, deque[EngineOutput]] = {}
+        self._waiting: dict[Lease, list[EngineOutput]] = {}
         self._line: list[tuple[int, int, Lease]] = []  # a heap
         self._served: dict[Lease, int] = {}
         self._now = 0
@@ -47,7 +46,7 @@ class OutputTurns:
         for output in outputs:
             waiting = self._waiting.get(output.lease)
             if waiting is None:
-                self._waiting[output.lease] = deque([output])
+                self._waiting[output.lease] = [output]
                 self._enter(output.lease, TURN_TICKS)
             else:
                 waiting.append(output)
@@ -62,13 +61,13 @@ class OutputTurns:
             if outputs is None:
                 continue  # it has ended
             count, ticks = _within(outputs, most)
-            taken = _joined([outputs.popleft() for _ in range(count)])
             self._served[lease] += ticks
-            if outputs:
-                self._enter(lease, 0)
-            else:
+            if count == len(outputs):
                 del self._waiting[lease]
-            return taken
+                return outputs if count == 1 else _joined(outputs)
+            self._waiting[lease] = outputs[count:]
+            self._enter(lease, 0)
+            return _joined(outputs[:count])
         return []
 
     def forget(self, lease: Lease) -> None:
@@ -82,11 +81,11 @@ class OutputTurns:
         heappush(self._line, (served - ahead, self._entered, lease))
 
 
-def _within(outputs: Iterable[EngineOutput], most: int) -> tuple[int, int]:
+def _within(outputs: list[EngineOutput], most: int) -> tuple[int, int]:
     """Return how many outputs to take, at least one, and the ticks in them."""
     ticks = count = 0
     for output in outputs:
-        more = len(output.t_us) if isinstance(output, TickScores) else 0
+        more = len(output.t_us) if type(output) is TickScores else 0
         if count and ticks + more > most:
             break
         ticks, count = ticks + more, count + 1
