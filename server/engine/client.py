@@ -24,7 +24,7 @@ from saccade.model.tokens import TakenChunk, TokenChunk
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.output_turns import OutputTurns
+from saccade.server.engine.output_turns import ALONE_TICKS, OutputTurns
 from saccade.server.engine.outputs import (
     DeviceOutput,
     EngineOutput,
@@ -368,8 +368,8 @@ class EngineClient:
         """Take the device thread's outputs, and handle as many as a turn allows."""
         turns, monotonic = self._turns, time.monotonic
         turns.add(self.frontend.receive(outputs))
-        until_s = monotonic() + TURN_S
-        while turns and monotonic() < until_s:
+        until_s, most = monotonic() + TURN_S, turns.taken + ALONE_TICKS
+        while turns and turns.taken < most and monotonic() < until_s:
             self._pass_on(turns.take())
         self._assign_all_slots()
 
