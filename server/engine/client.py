@@ -24,7 +24,7 @@ from saccade.model.tokens import TakenChunk, TokenChunk
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.output_turns import OutputTurns
+from saccade.server.engine.output_turns import ALONE_TICKS, OutputTurns
 from saccade.server.engine.outputs import (
     DeviceOutput,
     EngineOutput,
@@ -366,10 +366,11 @@ class EngineClient:
 
     def receive(self, outputs: list[DeviceOutput]) -> None:
         """Take the device thread's outputs, and handle as many as a turn allows."""
-        self._turns.add(self.frontend.receive(outputs))
-        until_s = time.monotonic() + TURN_S
-        while self._turns and time.monotonic() < until_s:
-            self.handle(self._turns.take())
+        turns = self._turns
+        turns.add(self.frontend.receive(outputs))
+        until_s, most = time.monotonic() + TURN_S, turns.taken + ALONE_TICKS
+        while turns and turns.taken < most and time.monotonic() < until_s:
+            self.handle(turns.take())
 
     def handle(self, outputs: list[EngineOutput]) -> None:
         """Pass outputs on to their streams."""

@@ -20,16 +20,19 @@ from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import EngineOutput, TickScores
 
 TURN_TICKS: Final = 64
-"""Ticks after which the event loop has a turn of its other work, where more than one
-lease waits."""
+"""Ticks that a lease is given before it is the turn of another that waits."""
 
 ALONE_TICKS: Final = 512
-"""The same where one lease waits; a client's writer must have its turn before more
+"""The same where no other waits; a client's writer must have its turn before more
 results wait than may."""
 
 
 class OutputTurns:
-    """The outputs that wait, by lease; each lease's in order."""
+    """The outputs that wait, by lease; each lease's in order.
+
+    Attributes:
+        taken: Ticks that `take` has returned so far.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[Lease, list[EngineOutput]] = {}
@@ -37,6 +40,7 @@ class OutputTurns:
         self._served: dict[Lease, int] = {}
         self._now = 0
         self._entered = 0
+        self.taken = 0
 
     def __bool__(self) -> bool:
         return bool(self._line)
@@ -62,6 +66,7 @@ class OutputTurns:
                 continue  # it has ended
             count, ticks = _within(outputs, most)
             self._served[lease] += ticks
+            self.taken += ticks
             if count == len(outputs):
                 del self._waiting[lease]
                 return outputs if count == 1 else _joined(outputs)
