@@ -19,6 +19,7 @@ from saccade.server.serving import (
     load_service,
     run,
     set_environment,
+    use_cpu_time,
     use_devices,
 )
 from saccade.server.settings import Settings, advertised
@@ -39,6 +40,7 @@ def serve_on(settings: Settings, sockets: list[socket.socket], started_s: float)
     with ExitStack() as stack:
         settings = advertised(settings, sockets[0].getsockname()[1])
         log_start(settings)
+        use_cpu_time(os.environ)
         settings = use_devices(settings, os.environ)
         folder = stack.enter_context(usable_folder(settings.compiled))
         set_environment(folder)

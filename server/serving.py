@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from saccade.server.cpu_time import THREADS, cpu_time, variables as cpu_variables
 from saccade.server.device_memory import needed_bytes
 from saccade.server.devices import NoDevice, choose, variables
 from saccade.server.engine.native_code import NativeCompiler, worth_compiling
@@ -59,6 +60,20 @@ class CannotServe(Exception):
     def __init__(self, reason: str, status: int = 1) -> None:
         super().__init__(reason)
         self.status = status
+
+
+def use_cpu_time(environment: MutableMapping[str, str]) -> None:
+    """Let XLA start no more threads than this process's CPU time is for.
+
+    Args:
+        environment: The process's, before JAX is imported.
+    """
+    time = cpu_time()
+    environment.update(cpu_variables(time, environment))
+    if time.quota is not None:
+        threads = environment.get(THREADS, time.threads)
+        facts = about("cpu_time", cores=time.cores, quota=time.quota)
+        JOURNAL.info("may use %s, on %s threads", time, threads, extra=facts)
 
 
 def set_environment(folder: Path) -> None:

@@ -26,6 +26,7 @@ from saccade.server.doctor.findings import (
 )
 from saccade.server.doctor.machine import (
     check_compiled,
+    check_cpu_time,
     check_files,
     check_memory,
     check_versions,
@@ -40,6 +41,7 @@ CHECKS: Final[dict[str, Callable[[Subject], Iterable[Finding]]]] = {
     "versions": check_versions,
     "files": check_files,
     "memory": check_memory,
+    "cpu": check_cpu_time,
     "port": check_port,
     "keys": check_keys,
     "certificate": check_certificate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import sys
@@ -10,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from saccade.server.cpu_time import THREADS, cpu_time
 from saccade.server.device_memory import pool_bytes, served_configs, weights_bytes
 from saccade.server.doctor.findings import Finding, Subject
 from saccade.server.doctor.stores import why_not_writable
@@ -151,6 +153,17 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
         return
     remedy = "free some memory, raise the container's limit, or lower --sessions"
     yield Finding("memory", "warning", text, remedy)
+
+
+def check_cpu_time(_: Subject) -> Iterator[Finding]:
+    """Say how many cores' time there is, and whether a container limits it."""
+    time = cpu_time()
+    text = f"{time}, on {os.environ.get(THREADS, time.threads)} threads"
+    if time.quota is None or time.quota >= 1:
+        yield Finding("cpu", "ok", text)
+        return
+    text += ": all threads stand still for a part of each tenth of a second"
+    yield Finding("cpu", "warning", text, "raise the container's limit to 1 at least")
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:

@@ -151,7 +151,8 @@ def _facts(config: ModelConfig) -> Iterator[str]:
 
     yield from (repr(config), repr(SHAPES), jax.__version__, platform.python_version())
     yield from (cpu_name(), *sorted(features()), str(os.cpu_count()))
-    yield from (os.environ.get("XLA_FLAGS", ""), str(sources_version()))
+    variables = (os.environ.get(name, "") for name in ("XLA_FLAGS", "NPROC"))
+    yield from (*variables, str(sources_version()))
 
 
 def _kept(path: Path) -> float | None:

@@ -8,7 +8,6 @@ what a launch costs beside the work decides how sessions are batched.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxlib.version import __version__ as jaxlib_version
 
 from saccade.model.state_rows import RowLayout, advance_rows
+from saccade.server.cpu_time import cpu_time
 from saccade.server.engine.errors import CanaryMismatch
 from saccade.server.engine.health import CanaryResult
 from saccade.server.engine.model_registry import Advance, PyTree, Servable
@@ -108,7 +108,7 @@ def compile_all(
     def compile_extract(rows: int) -> Callable[..., Any]:
         return jax.jit(extract).lower(pool, _shape((rows,), jnp.int32)).compile()
 
-    with ThreadPoolExecutor(min(len(buckets), os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(len(buckets), cpu_time().threads)) as threads:
         advancing = dict(
             zip(buckets, threads.map(compile_bucket, buckets), strict=True)
         )

@@ -20,6 +20,7 @@ from subprocess import DEVNULL, PIPE, Popen
 from typing import Final, Self
 
 from saccade.model.cpu_kernels.version import sources_version
+from saccade.server.cpu_time import cpu_time
 
 POLL_S: Final = 0.1
 
@@ -75,7 +76,7 @@ def worth_compiling(folder: Path, execution: str) -> bool:
     return (
         execution == "fastest"
         and not compiled_mark(folder).exists()
-        and (os.cpu_count() or 1) > 1
+        and cpu_time().threads > 1
     )
 
 

@@ -21,6 +21,7 @@ EVENTS: Final = {
     "settings_file": "Which file the settings come from.",
     "ray": "Where Ray's dashboard is, or why Ray is started again.",
     "loading": "What the start does; on a terminal a line that changes instead.",
+    "cpu_time": "The CPU time of the server's group is limited: its threads follow.",
     "device": "What runs the models, and why; a warning where it is not what is there.",
     "ready": "Sessions may be opened.",
     "cannot_serve": "The server ends, or one model never serves: a reason to act on.",
