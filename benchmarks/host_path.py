@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -32,7 +32,7 @@ from saccade.server.protocol.messages import (
     Ack,
     Open,
     Report,
-    Result,
+    ResultBatch,
     ServerMessage,
 )
 from saccade.server.sessions.handle import SessionHandle
@@ -249,7 +249,7 @@ class HostSession:
         self._queue.put(message)
         self._unwritten[self] = None
 
-    def put_results(self, results: Sequence[Result]) -> None:
+    def put_results(self, results: ResultBatch) -> None:
         """Queue results."""
         self._queue.put_results(results)
         self._unwritten[self] = None
@@ -264,9 +264,12 @@ class HostSession:
     def write(self) -> int:
         """Encode the messages that wait; return how many there were."""
         count = 0
-        while (message := self._queue.take()) is not None:
-            self.conversation.write(message)
-            count += 1
+        for message in self._queue.take_all():
+            if isinstance(message, ResultBatch):
+                count += len(self.conversation.write_results(message))
+            else:
+                self.conversation.write(message)
+                count += 1
         return count
 
 
@@ -322,10 +325,11 @@ class HostPath:
         """
         before = sum(one.sent for one in self.sessions)
         end_s = time.monotonic() + seconds
+        ready = dict.fromkeys(self.sessions)
         while time.monotonic() < end_s:
             self._heard.clear()
-            fed = [self._send(one) for one in self.sessions]
-            await self._turn(wait=not any(fed))
+            fed = {one: None for one in ready if self._send(one)}
+            ready = fed | await self._turn(wait=not fed)
         await self.drain()
         frames = sum(one.sent for one in self.sessions) - before
         return frames * self._frame_events
@@ -374,14 +378,21 @@ class HostPath:
         one.sent += 1
         return True
 
-    async def _turn(self, *, wait: bool) -> None:
-        """Let the loop handle what the device delivered, and write the messages."""
+    async def _turn(self, *, wait: bool) -> dict[HostSession, None]:
+        """Let the loop handle what the device delivered, and write the messages.
+
+        Returns:
+            The sessions whose messages were written: their clients may send again.
+        """
         if wait:
             await self._heard.wait()
         else:
             await asyncio.sleep(0)
-        while self._unwritten:
-            self._write(self._unwritten.popitem()[0])
+        written = dict(self._unwritten)
+        self._unwritten.clear()
+        for one in written:
+            self._write(one)
+        return written
 
 
 @contextmanager

@@ -54,6 +54,21 @@ class CallTimes:
             return float(self._taken_s[-1] * work / self._work[-1])
         return float(np.interp(work, self._work, self._taken_s))
 
+    def partly(self, bucket: Bucket, ticks: int) -> float:
+        """Return the seconds of a call that skips what only fills its shape.
+
+        They grow with the real work, from those of the smallest shape.
+
+        Args:
+            bucket: The shape.
+            ticks: Rows' ticks of real work, at least 1.
+        """
+        whole_s, least_s = self(bucket), self(Bucket(1, 1))
+        most = bucket.rows * bucket.ticks
+        if ticks >= most or whole_s <= least_s:
+            return whole_s
+        return least_s + (whole_s - least_s) * (ticks - 1) / (most - 1)
+
     @classmethod
     def read(cls, path: Path, model: str, tick_events: int) -> Self:
         """Read the JSON of `benchmarks.engine`.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks.scale.costs import CallTimes, ReplicaCosts, StageCosts
-from benchmarks.scale.replica import BUCKETS, ReplicaShape, SensorLoad
+from benchmarks.scale.replica import ACCELERATOR, ReplicaShape, SensorLoad
 from benchmarks.scale.runs import capacity
 from benchmarks.scale.scenarios import Carrier
 from saccade.server.engine.scheduler import Bucket
@@ -20,7 +20,6 @@ RATE: Final = 25_600.0
 FRAME_EVENTS: Final = 512
 """A modest sensor: 20 frames a second of two ticks of dvs/small."""
 SLOTS: Final = 1024
-ACCELERATOR_BUCKETS: Final = (*BUCKETS, Bucket(1024, 1), Bucket(1024, 16))
 ACCELERATOR_CALLS: Final[Mapping[Bucket, float]] = {
     Bucket(1, 1): 158e-6,
     Bucket(1, 16): 197e-6,
@@ -79,7 +78,7 @@ def hosts(costs: ReplicaCosts, accelerator: CallTimes | None = None) -> list[Hos
     calls = accelerator or CallTimes(ACCELERATOR_CALLS)
     device = costs.with_calls(calls, call_width=0)
     plain = ReplicaShape(slots=SLOTS)
-    wide = replace(plain, buckets=ACCELERATOR_BUCKETS)
+    wide = replace(plain, platform=ACCELERATOR)
     name = "an H200" if accelerator else "an H200 (estimated)"
     return [
         Host("4 cores", 4, replace(costs, call_width=2), plain),

@@ -32,12 +32,12 @@ from benchmarks.timing import interleave
 from saccade.clients.benchmark.crew import Crew, probe
 from saccade.clients.benchmark.measured import Measured, added
 from saccade.clients.commands.server_process import ServerProcess
-from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.scheduler import CPU_BUCKETS, Bucket
 
 RATE: Final = 5120.0
 FRAME_EVENTS: Final = 256
 """A tick of `RANDOM_MODEL`, 20 times a second."""
-SHAPES: Final = (Shape(1, 1), Shape(8, 1), Shape(64, 1))
+SHAPES: Final = tuple(Shape(*bucket) for bucket in CPU_BUCKETS)
 CALLS_S: Final = 0.5
 FULL_SESSIONS: Final = 64
 

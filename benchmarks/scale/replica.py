@@ -15,15 +15,23 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import simpy
 
-from benchmarks.scale.costs import ReplicaCosts, StageCosts
+from benchmarks.scale.costs import CallTimes, ReplicaCosts, StageCosts
 from benchmarks.scale.processors import Processors, Steps
 from benchmarks.scale.threads import Mailbox, Thread
-from saccade.server.engine.scheduler import Batch, Bucket, Scheduler
-
-BUCKETS: Final = tuple(
-    Bucket(*shape) for shape in ((1, 1), (1, 16), (8, 1), (8, 4), (64, 1))
+from saccade.server.engine.scheduler import (
+    ACCELERATOR_LAUNCH_COST,
+    LAUNCH_COST,
+    Batch,
+    Bucket,
+    Scheduler,
+    buckets_for,
+    fit_launch_cost,
+    turn_for,
 )
-"""The shapes that `saccade serve` compiles by default."""
+
+CPU: Final = "cpu"
+ACCELERATOR: Final = "gpu"
+"""JAX's names of the kinds of devices."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,9 @@ class ReplicaShape:
 
     Attributes:
         tick_events: Events in a tick.
-        buckets: Compiled shapes.
+        platform: JAX's name of the device's kind. On a CPU native code runs, which
+            skips what only fills a call's shape.
+        own_buckets: Compiled shapes; None for those that suit the device.
         slots: Sessions that are on the device at one time.
         window_events: Events that a session may have under way.
         workers: Processes that share the sockets beside the engine's; 0: one process
@@ -40,10 +50,32 @@ class ReplicaShape:
     """
 
     tick_events: int = 256
-    buckets: tuple[Bucket, ...] = BUCKETS
+    platform: str = CPU
+    own_buckets: tuple[Bucket, ...] | None = None
     slots: int = 256
     window_events: int = 1 << 19
     workers: int = 0
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """Compiled shapes."""
+        default = buckets_for(self.platform, self.slots, self.tick_events)
+        return self.own_buckets or default
+
+    @property
+    def skips_padding(self) -> bool:
+        """Whether a call takes as long as its real work."""
+        return self.platform == CPU
+
+    def scheduler(self, calls: CallTimes) -> Scheduler:
+        """Return the scheduler that the server has around such calls."""
+        launch = LAUNCH_COST
+        if self.platform != CPU:
+            seconds = {bucket: calls(bucket) for bucket in self.buckets}
+            launch = fit_launch_cost(seconds, ACCELERATOR_LAUNCH_COST)
+        padding = 0.0 if self.skips_padding else 1.0
+        turn = turn_for(self.platform)
+        return Scheduler(self.buckets, self.slots, launch, padding, turn)
 
 
 @dataclass(frozen=True)
@@ -192,7 +224,7 @@ class Replica:
             for _ in range(max(shape.workers, 1))
         ]
         self._submits = Mailbox[_Submit](env)
-        self._scheduler = Scheduler(shape.buckets, shape.slots)
+        self._scheduler = shape.scheduler(costs.calls)
         self._device = simpy.Resource(env)
         self._slot_of: OrderedDict[int, int] = OrderedDict()  # the longest silent first
         self._holder: dict[int, SimulatedSession] = {}
@@ -357,11 +389,15 @@ class Replica:
         for session, ticks in zip(sessions, batch.counts.tolist(), strict=True):
             session.queued -= ticks
             session.in_flight += ticks
-        done = self._env.process(self._call(batch.bucket))
+        done = self._env.process(self._call(batch))
         return _InFlight(batch, sessions, done)
 
-    def _call(self, bucket: Bucket) -> Steps:
-        call_s, width = self._costs.calls(bucket), self._costs.call_width
+    def _call(self, batch: Batch) -> Steps:
+        calls, width = self._costs.calls, self._costs.call_width
+        skips = self._shape.skips_padding
+        call_s = (
+            calls.partly(batch.bucket, batch.ticks) if skips else calls(batch.bucket)
+        )
         with self._device.request() as held:
             yield held
             self.device_busy_s += call_s

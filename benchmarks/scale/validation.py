@@ -19,13 +19,15 @@ from benchmarks.scale.measured import (
     Target,
     median_ms,
 )
-from benchmarks.scale.replica import BUCKETS, ReplicaShape, SensorLoad
+from benchmarks.scale.replica import ReplicaShape, SensorLoad
 from benchmarks.scale.runs import Hosting, Outcome, run_replicas
+from saccade.server.engine.scheduler import Bucket
 
 SIMULATED_S: Final = 20.0
 HAND_OVERS: Final = 4
 """Client to event loop, to device thread, and back."""
-FULL_ROWS: Final = 64
+ONE: Final = Bucket(1, 1)
+FULL_CALL: Final = Bucket(64, 1)
 RESULT_SHARE: Final = 0.5
 """Of a frame's cost in a full turn, what is spent on its result: not told apart by CPU
 times, and of no consequence where each frame has one result."""
@@ -67,8 +69,8 @@ def costs_of(measurements: Measurements, cores: int) -> ReplicaCosts:
     calls = CallTimes(measurements.calls_s)
     spent = {name: run.per_frame_s() for name, run in measurements.runs.items()}
     for one in spent.values():  # the calls are on the same threads as the device's
-        one["device"] -= calls(BUCKETS[0])
-    spent[FULL.name]["device"] += calls(BUCKETS[0]) - calls(BUCKETS[-1]) / FULL_ROWS
+        one["device"] -= calls(ONE)
+    spent[FULL.name]["device"] += calls(ONE) - calls(FULL_CALL) / FULL_CALL.rows
     client, loop, device = (
         _stage([spent[target.name][name] for target in FITTED], turns)
         for name, turns in (("client", 2), ("loop", 2), ("device", 1))

@@ -24,7 +24,7 @@ from saccade.model.tokens import TakenChunk, TokenChunk
 from saccade.server.engine.errors import EngineError, SlotsExhausted
 from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
-from saccade.server.engine.output_turns import OutputTurns
+from saccade.server.engine.output_turns import ALONE_TICKS, OutputTurns
 from saccade.server.engine.outputs import (
     DeviceOutput,
     EngineOutput,
@@ -366,19 +366,23 @@ class EngineClient:
 
     def receive(self, outputs: list[DeviceOutput]) -> None:
         """Take the device thread's outputs, and handle as many as a turn allows."""
-        self._turns.add(self.frontend.receive(outputs))
-        until_s = time.monotonic() + TURN_S
-        while self._turns and time.monotonic() < until_s:
-            self.handle(self._turns.take())
+        turns, monotonic = self._turns, time.monotonic
+        turns.add(self.frontend.receive(outputs))
+        until_s, most = monotonic() + TURN_S, turns.taken + ALONE_TICKS
+        while turns and turns.taken < most and monotonic() < until_s:
+            self._pass_on(turns.take())
+        self._assign_all_slots()
 
     def handle(self, outputs: list[EngineOutput]) -> None:
         """Pass outputs on to their streams."""
+        self._pass_on(outputs)
+        self._assign_all_slots()
+
+    def _pass_on(self, outputs: list[EngineOutput]) -> None:
         for output in outputs:
             stream = self._resident.get(output.lease)
             if stream is not None:
                 stream.handle(output)
-        for model in {output.lease.model for output in outputs}:
-            self._assign_slots(model)
 
     # From here on, called by the streams.
 
@@ -428,6 +432,10 @@ class EngineClient:
         if not self._open[stream.model]:  # perhaps the last of an old version
             del self._open[stream.model]
             self._allocators.pop(stream.model, None)
+
+    def _assign_all_slots(self) -> None:
+        for model in [*self._allocators]:
+            self._assign_slots(model)
 
     def _assign_slots(self, model: str) -> None:
         """Give free slots to streams that wait, and begin to swap others out."""

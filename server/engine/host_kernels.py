@@ -340,22 +340,20 @@ def take_ticks(
             before[after[slot]] = before[slot]
 
 
-@_compiled("l1", "i1", "i1", "l2", "d1", "l", "i1!", "i1!")
+@_compiled("l1", "i1", "i1", "l2", "d1", "i1!", "i1!")
 def choose_bucket(
     marks: Longs,
     waiting: Ints,
     after: Ints,
     buckets: Longs,
     costs: Doubles,
-    turn: int,
     slots: Ints,
     counts: Ints,
 ) -> int:
     """Choose the bucket with most real work per cost; write its slots and counts.
 
-    The candidates are prefixes of the line, whose slots move by at most `turn` ticks
-    while others wait behind them. Among equals the one with more work wins, then the
-    first.
+    The candidates are prefixes of the line. Among equals the one with more work wins,
+    then the first.
     """
     front, slot = 0, marks[FIRST]
     while slot != NONE and front < len(slots):
@@ -365,10 +363,7 @@ def choose_bucket(
     best, best_rate, best_work, best_most = 0, -1.0, 0, 0
     for b in range(len(buckets)):
         rows, most = buckets[b, 0], buckets[b, 1]
-        padded = rows * most
-        if marks[SLOTS] > rows:
-            most = min(most, turn)
-        work = 0
+        padded, work = rows * most, 0
         for i in range(min(front, rows)):
             work += min(counts[i], most)
         cost = costs[LAUNCH] + work + costs[PADDING] * (padded - work)

@@ -10,7 +10,6 @@ Plain values in, plain values out.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
@@ -21,23 +20,27 @@ from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import EngineOutput, TickScores
 
 TURN_TICKS: Final = 64
-"""Ticks after which the event loop has a turn of its other work, where more than one
-lease waits."""
+"""Ticks that a lease is given before it is the turn of another that waits."""
 
 ALONE_TICKS: Final = 512
-"""The same where one lease waits; a client's writer must have its turn before more
+"""The same where no other waits; a client's writer must have its turn before more
 results wait than may."""
 
 
 class OutputTurns:
-    """The outputs that wait, by lease; each lease's in order."""
+    """The outputs that wait, by lease; each lease's in order.
+
+    Attributes:
+        taken: Ticks that `take` has returned so far.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[Lease, deque[EngineOutput]] = {}
+        self._waiting: dict[Lease, list[EngineOutput]] = {}
         self._line: list[tuple[int, int, Lease]] = []  # a heap
         self._served: dict[Lease, int] = {}
         self._now = 0
         self._entered = 0
+        self.taken = 0
 
     def __bool__(self) -> bool:
         return bool(self._line)
@@ -47,7 +50,7 @@ class OutputTurns:
         for output in outputs:
             waiting = self._waiting.get(output.lease)
             if waiting is None:
-                self._waiting[output.lease] = deque([output])
+                self._waiting[output.lease] = [output]
                 self._enter(output.lease, TURN_TICKS)
             else:
                 waiting.append(output)
@@ -62,13 +65,14 @@ class OutputTurns:
             if outputs is None:
                 continue  # it has ended
             count, ticks = _within(outputs, most)
-            taken = _joined([outputs.popleft() for _ in range(count)])
             self._served[lease] += ticks
-            if outputs:
-                self._enter(lease, 0)
-            else:
+            self.taken += ticks
+            if count == len(outputs):
                 del self._waiting[lease]
-            return taken
+                return outputs if count == 1 else _joined(outputs)
+            self._waiting[lease] = outputs[count:]
+            self._enter(lease, 0)
+            return _joined(outputs[:count])
         return []
 
     def forget(self, lease: Lease) -> None:
@@ -82,11 +86,11 @@ class OutputTurns:
         heappush(self._line, (served - ahead, self._entered, lease))
 
 
-def _within(outputs: Iterable[EngineOutput], most: int) -> tuple[int, int]:
+def _within(outputs: list[EngineOutput], most: int) -> tuple[int, int]:
     """Return how many outputs to take, at least one, and the ticks in them."""
     ticks = count = 0
     for output in outputs:
-        more = len(output.t_us) if isinstance(output, TickScores) else 0
+        more = len(output.t_us) if type(output) is TickScores else 0
         if count and ticks + more > most:
             break
         ticks, count = ticks + more, count + 1

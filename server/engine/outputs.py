@@ -38,15 +38,16 @@ class TickScores(NamedTuple):
     finite: bool = True
 
 
-def rows_of(
+def columns_of(
     scores: TickScores, chosen: npt.NDArray[np.int64], labels: Sequence[str]
-) -> list[tuple[int, list[float], str, float]]:
-    """Return some ticks' timestamp, logits, top label and its probability, in order."""
+) -> tuple[list[int], list[list[float]], list[str], list[float]]:
+    """Return some ticks' timestamps, logits, top labels and their probabilities."""
     whole = len(chosen) == len(scores.t_us)
     columns = (scores.t_us, scores.logits, scores.top, scores.confidence)
-    lists = [(part if whole else part[chosen]).tolist() for part in columns]
-    lists[2] = [labels[top] for top in lists[2]]
-    return [*zip(*lists, strict=True)]
+    t_us, logits, top, confidence = (
+        (part if whole else part[chosen]).tolist() for part in columns
+    )
+    return t_us, logits, [labels[index] for index in top], confidence
 
 
 class StreamFailed(NamedTuple):

@@ -44,7 +44,6 @@ from saccade.server.engine.scheduler import (
     Scheduler,
     buckets_for,
     fit_launch_cost,
-    turn_for,
 )
 from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
@@ -151,7 +150,6 @@ class Pool:
             slots,
             LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST,
             servable.padding_cost,
-            turn_for(platform),
         )
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)

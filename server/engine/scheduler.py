@@ -1,14 +1,14 @@
 """The scheduler: which slots the next batch moves, and in which bucket.
 
 Plain values in, plain values out. Slots that have whole ticks pending stand in a
-queue, those that have moved by the fewest ticks first: start-time fair queueing, in
-which a slot that comes back after a pause counts as served as much as the one whose
-turn it is. A batch is always a prefix of the queue. So a sensor that asks for less
-than its share goes first, whatever others ask for; a sensor that floods gets all the
-capacity that they leave, and no one waits while others get more than a turn ahead.
+queue, those that were served the fewest ticks first (start-time fair queueing). A slot
+that had none counts as served no less than those whose turn it is, and goes before
+them as long as it is served at most one long turn more: what comes now and then is not
+behind what always waits. A batch is always a prefix of the queue. So a sensor that asks
+for less than its share goes first, whatever others ask for; a sensor that floods gets
+all the capacity that they leave; and nobody waits for more than a few turns of another.
 
-What a host does around a call costs by the call, so a call should be long. But a long
-turn of one slot keeps the others waiting; so it is long only where no other waits.
+What a host does around a call costs by the call, so a call should be long.
 """
 
 from __future__ import annotations
@@ -40,11 +40,6 @@ ACCELERATOR_LAUNCH_COST: Final = 256.0
 
 MOST_LAUNCH_COST: Final = 65536.0
 """Where a call takes as long however large it is, the fewest calls are the best."""
-
-TURN_TICKS: Final = 16
-"""Ticks by which a session moves in a call on a CPU while others wait for theirs. With
-64, three times as many sensors as can be served are scored faster by a third, but one
-beside them that asks for half of its share loses a third of its events."""
 
 LEAST_SIZES: Final = 3
 """Sizes of calls through which a line is fitted, at least."""
@@ -98,14 +93,6 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         few = min(rows, slots, most_ticks)
         fitting.add(Bucket(few, min(ticks, most_ticks // few)))
     return tuple(sorted(fitting))
-
-
-def turn_for(platform: str) -> int:
-    """Return by how many ticks a session moves at most while others wait.
-
-    On an accelerator a call of many ticks takes hardly longer than one of few.
-    """
-    return TURN_TICKS if platform == "cpu" else MOST_EVENTS
 
 
 def fit_launch_cost(seconds: Mapping[Bucket, float], otherwise: float) -> float:
@@ -163,8 +150,6 @@ class Scheduler:
         launch_cost: See `LAUNCH_COST`.
         padding_cost: Cost of a row's tick that a call has and nobody needs, in the
             same units: 0 where the call skips it.
-        turn: Ticks by which a slot moves at most while a slot waits that is not in
-            the batch.
     """
 
     def __init__(
@@ -173,7 +158,6 @@ class Scheduler:
         slots: int,
         launch_cost: float = LAUNCH_COST,
         padding_cost: float = 1.0,
-        turn: int = MOST_EVENTS,
     ) -> None:
         self._buckets = sorted(set(buckets))
         if not self._buckets or min(min(bucket) for bucket in self._buckets) < 1:
@@ -182,7 +166,6 @@ class Scheduler:
             )
         self._shapes = np.array(self._buckets, np.int64)
         self._costs = np.array([launch_cost, padding_cost])
-        self._turn = turn
         assert (LAUNCH, PADDING) == (0, 1)
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
@@ -192,7 +175,7 @@ class Scheduler:
         self._waiting = np.zeros(slots, np.int32)
         self._served = np.zeros(slots, np.int64)
         self._keys = np.zeros(slots, np.int64)
-        self._ahead = min(turn, max(bucket.ticks for bucket in self._buckets))
+        self._ahead = max(bucket.ticks for bucket in self._buckets)
         links = np.full((2, slots), NONE, np.int32)
         self._queue = (self._marks, self._waiting, links[0], links[1])
 
@@ -243,7 +226,6 @@ class Scheduler:
             *self._queue[:3],
             self._shapes,
             self._costs,
-            self._turn,
             self._front,
             self._counts,
         )

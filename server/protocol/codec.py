@@ -43,6 +43,7 @@ from saccade.server.protocol.messages import (
     Encoding,
     EventsFrame,
     Result,
+    ResultBatch,
     ServerMessage,
 )
 
@@ -123,10 +124,7 @@ _PACKER: Final = msgpack.Packer()
 
 
 def _encode_result(message: Result) -> bytes:
-    """Write a `result` as msgpack: the bytes of `_encode` in a third of the time.
-
-    Thousands of them leave in a second, and nothing else does.
-    """
+    """Write a `result` as msgpack: the bytes of `_encode` in a third of the time."""
     logits = message.logits
     if not (math.isfinite(sum(logits)) or all(map(math.isfinite, logits))):
         raise ValueError("a logit is not finite")
@@ -146,6 +144,29 @@ def _encode_result(message: Result) -> bytes:
         raw["superseded"] = message.superseded
     packed: bytes = _PACKER.pack(raw)
     return packed
+
+
+def encode_results(batch: ResultBatch, *, text: bool) -> list[Wire]:
+    """Write each result of a batch, as `encode_server` does.
+
+    Thousands of them leave in a second, and nothing else does: they share one map, in
+    which only the columns' fields change. That logits are finite was checked once for
+    all, when the scores came from the engine.
+    """
+    if text:
+        return [encode_server(message, text=True) for message in batch]
+    raw = {"type": "result", "seq": batch.seq, "ticks": 0, "events": 0, "t_us": 0}
+    raw |= {"logits": [], "label": "", "confidence": 0.0}
+    if batch.dropped is not None:
+        raw["dropped"] = batch.dropped
+    columns = (batch.ticks, batch.t_us, batch.logits, batch.labels, batch.confidence)
+    written: list[Wire] = []
+    for ticks, t_us, logits, label, confidence in zip(*columns, strict=True):
+        raw["ticks"], raw["events"] = ticks, ticks * batch.tick_events
+        raw["t_us"], raw["logits"] = t_us, logits
+        raw["label"], raw["confidence"] = label, confidence
+        written.append(_PACKER.pack(raw))
+    return written
 
 
 def _encode_ack(message: Ack) -> bytes:

@@ -20,7 +20,12 @@ from typing import Final, NamedTuple, TypeAlias
 
 from saccade.model.events.encodings.packed import RECORD_BYTES
 from saccade.model.tokens import TimedTokens, Tokenization
-from saccade.server.protocol.codec import Wire, decode_client, encode_server
+from saccade.server.protocol.codec import (
+    Wire,
+    decode_client,
+    encode_results,
+    encode_server,
+)
 from saccade.server.protocol.errors import (
     FrameTooLarge,
     InvalidField,
@@ -40,6 +45,7 @@ from saccade.server.protocol.messages import (
     Flush,
     Open,
     Reset,
+    ResultBatch,
     ServerMessage,
     error_message,
 )
@@ -249,6 +255,10 @@ class Conversation:
     def write(self, message: ServerMessage) -> Wire:
         """Encode an answer in the form that the client used to open."""
         return encode_server(message, text=bool(self._text))
+
+    def write_results(self, batch: ResultBatch) -> list[Wire]:
+        """Encode each result of a batch, likewise."""
+        return encode_results(batch, text=bool(self._text))
 
     @property
     def _frames(self) -> FrameReader:

@@ -9,6 +9,7 @@ says what each message means.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
@@ -181,6 +182,45 @@ class Result:
     confidence: Confidence
     dropped: Omitted[Count | None] = None
     superseded: Omitted[Count] = 0
+
+
+@dataclass(slots=True)
+class ResultBatch:
+    """Consecutive results of one session by columns: one object for all of them.
+
+    Iterating yields each `Result`; they differ in what the columns hold.
+    """
+
+    seq: int
+    tick_events: int
+    ticks: list[int]
+    t_us: list[int]
+    logits: list[list[float]]
+    labels: list[str]
+    confidence: list[float]
+    dropped: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    def __iter__(self) -> Iterator[Result]:
+        columns = (self.ticks, self.t_us, self.logits, self.labels, self.confidence)
+        for ticks, t_us, logits, label, confidence in zip(*columns, strict=True):
+            counts = self.seq, ticks, ticks * self.tick_events
+            yield Result(*counts, t_us, logits, label, confidence, self.dropped)
+
+    def part(self, begin: int, end: int, seq: int, dropped: int | None) -> ResultBatch:
+        """Return some of the results, with another `seq` and `dropped`."""
+        return ResultBatch(
+            seq,
+            self.tick_events,
+            self.ticks[begin:end],
+            self.t_us[begin:end],
+            self.logits[begin:end],
+            self.labels[begin:end],
+            self.confidence[begin:end],
+            dropped,
+        )
 
 
 @dataclass(slots=True)

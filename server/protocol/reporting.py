@@ -53,7 +53,7 @@ class _Policy(NamedTuple):
         key: The key of one tick, or the keys of several.
         first: The key before the first tick.
         rising: Whether no later key is smaller.
-        distinct: Whether no two ticks have the same key.
+        distinct: Whether each tick's key is its count, and so every tick is reported.
     """
 
     key: _Key
@@ -115,14 +115,15 @@ class Reporter:
         if not count:
             return _NONE
         ticks, before = first_tick + count - 1, self._last
+        if self._policy.distinct:
+            self._last = ticks
+            return _ONE if count == 1 else np.arange(count)
         newest = _Ticks(ticks, ticks * self._tick_events, int(t_us[-1]), logits[-1])
         self._last = last = int(self._policy.key(newest, self._n))
         if last == before and (self._policy.rising or count == 1):
             return _NONE
         if count == 1:
             return _ONE
-        if self._policy.distinct:
-            return np.arange(count)
         numbers = np.arange(first_tick, first_tick + count)
         given = _Ticks(numbers, numbers * self._tick_events, t_us, logits)
         keys = self._policy.key(given, self._n)

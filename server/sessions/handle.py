@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from saccade.server.engine.model_registry import ServedModel
 from saccade.server.logs import ClientFacts
 from saccade.server.protocol.conversation import Conversation
 from saccade.server.protocol.errors import ProtocolError
-from saccade.server.protocol.messages import Opened, Result, ServerMessage
+from saccade.server.protocol.messages import Opened, ResultBatch, ServerMessage
 
 
 class MessageSink(Protocol):
@@ -18,7 +17,7 @@ class MessageSink(Protocol):
     def put(self, message: ServerMessage) -> None:
         """Queue a message for the client."""
 
-    def put_results(self, results: Sequence[Result]) -> None:
+    def put_results(self, results: ResultBatch) -> None:
         """Queue consecutive results, the oldest first."""
 
     def fail(self, error: ProtocolError) -> None:

@@ -26,8 +26,9 @@ ROUNDS: Final = 4
 LEAD: Final = 0.4
 """The part of the allowed lag that ticks may take from the engine's input to scores."""
 
-SETTLE_S: Final = 0.01
-"""How long what the engine may have is not looked at, where it has all of it."""
+SETTLE_S: Final = 0.05
+"""How long what the engine may have is not looked at, where it has all of it: scores
+come sooner, and are a reason to look. Dropping and acknowledging cost by the look."""
 
 DEEPEST_CUT: Final = 0.5
 """What one cut leaves of a lead at least."""

@@ -20,7 +20,7 @@ from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.errors import EngineError
 from saccade.server.engine.model_registry import ServedModel
-from saccade.server.engine.outputs import RowState, TickScores, rows_of
+from saccade.server.engine.outputs import RowState, TickScores, columns_of
 from saccade.server.protocol.conversation import Conversation
 from saccade.server.protocol.errors import InternalError
 from saccade.server.protocol.messages import (
@@ -29,7 +29,7 @@ from saccade.server.protocol.messages import (
     Flush,
     Open,
     Reset,
-    Result,
+    ResultBatch,
     WasReset,
 )
 from saccade.server.protocol.reporting import (
@@ -461,7 +461,8 @@ class Session:
         """Send the scores of some ticks; no flush is due before the last of them."""
         self._results += len(chosen)
         ledger, ticks, begin = self.conversation.ledger, (first + chosen).tolist(), 0
-        rows = rows_of(scores, chosen, self.model.labels)
+        columns = columns_of(scores, chosen, self.model.labels)
+        results = ResultBatch(ledger.acked.seq, self._tick_events, ticks, *columns)
         while begin < len(ticks):
             self._input.scored(ticks[begin] - self._input.ticks)
             if ledger.settles(self._input.waiting):
@@ -469,16 +470,11 @@ class Session:
             due = self._input.first_tick_with(ledger.next_waiting)
             end = bisect_left(ticks, due, begin + 1)
             dropped = self._if_dropping(self._input.dropped_behind)
-            self._sink.put_results(
-                [
-                    Result(ledger.acked.seq, k, k * self._tick_events, *row, dropped)
-                    for k, row in zip(ticks[begin:end], rows[begin:end], strict=True)
-                ]
-            )
+            self._sink.put_results(results.part(begin, end, ledger.acked.seq, dropped))
             begin = end
         self._input.scored(ticks[-1] - self._input.ticks)
         k, events = int(chosen[-1]), ticks[-1] * self._tick_events
-        newest = Tick(ticks[-1], events, rows[-1][0], scores.logits[k])
+        newest = Tick(ticks[-1], events, results.t_us[-1], scores.logits[k])
         self.newest = self._reported = newest
 
     def _send_result(self, tick: Tick) -> None:

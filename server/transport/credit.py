@@ -26,9 +26,8 @@ from saccade.server.protocol.messages import (
     Ack,
     ClientMessage,
     EventsFrame,
-    ServerMessage,
 )
-from saccade.server.transport.send_queue import SendQueue
+from saccade.server.transport.send_queue import Outgoing, SendQueue
 
 HOLD_S: Final = 0.01
 """Frames whose acknowledgements are due within so long are held as one."""
@@ -149,7 +148,7 @@ class AckWriter:
         self._newest = Ack(0, 0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
-    def release(self, messages: list[ServerMessage]) -> list[ServerMessage]:
+    def release(self, messages: list[Outgoing]) -> list[Outgoing]:
         """Return those messages that may be sent now; acknowledgements say less."""
         released = [self._released(m) if type(m) is Ack else m for m in messages]
         if self._withheld is not None and self._timer is None:

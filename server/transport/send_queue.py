@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from saccade.server.protocol.errors import CreditExceeded, ProtocolError
 from saccade.server.protocol.messages import (
@@ -15,6 +15,7 @@ from saccade.server.protocol.messages import (
     ErrorMessage,
     GoAway,
     Result,
+    ResultBatch,
     ServerMessage,
     error_message,
 )
@@ -28,6 +29,10 @@ class Ending(NamedTuple):
     reason: str = ""
 
 
+Outgoing: TypeAlias = ServerMessage | ResultBatch
+"""A message, or several results."""
+
+
 @dataclass(slots=True, eq=False)
 class _Place:
     """A place in the queue, whose message may be replaced while it waits.
@@ -35,7 +40,7 @@ class _Place:
     `superseded` counts the results that its result replaced.
     """
 
-    message: ServerMessage
+    message: Outgoing
     superseded: int = 0
 
 
@@ -71,6 +76,7 @@ class SendQueue:
         self._note_refusal = note_refusal
         self._queue: deque[_Place] = deque()
         self._newest: dict[type[ServerMessage], _Place] = {}
+        self._waiting = 0
         self._results = 0
         self._answers = 0
         self._changed = Signal()
@@ -81,7 +87,7 @@ class SendQueue:
         self.reading = True
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._waiting
 
     @property
     def deaf(self) -> bool:
@@ -102,18 +108,19 @@ class SendQueue:
             place.message = message
         self._wake()
 
-    def put_results(self, results: Sequence[Result]) -> None:
+    def put_results(self, results: ResultBatch) -> None:
         """Add consecutive results, as `put` adds one after another."""
-        room = min(self.most_results - self._results, self._capacity - len(self._queue))
-        if self.ending is not None or len(results) > room or not results:
+        count = len(results)
+        room = min(self.most_results - self._results, self._capacity - self._waiting)
+        if self.ending is not None or count > room:
             for result in results:
                 self.put(result)
-            return
-        places = [_Place(result) for result in results]
-        self._queue.extend(places)
-        self._results += len(places)
-        self._newest[Result] = places[-1]
-        self._wake()
+        elif count:
+            self._newest[Result] = place = _Place(results)
+            self._queue.append(place)
+            self._results += count
+            self._waiting += count
+            self._wake()
 
     @property
     def crowded(self) -> bool:
@@ -141,7 +148,7 @@ class SendQueue:
         kept = [p for p in self._queue if isinstance(p.message, (ErrorMessage, GoAway))]
         self._queue.clear()
         self._newest.clear()
-        self._results = self._answers = 0
+        self._waiting = self._results = self._answers = 0
         for place in kept:
             self._append(place)
 
@@ -174,23 +181,13 @@ class SendQueue:
         """Wait until a message waits, or the connection ends."""
         await self._filled.wait_for(lambda: bool(self._queue or self.ending))
 
-    def take_all(self) -> list[ServerMessage]:
+    def take_all(self) -> list[Outgoing]:
         """Remove and return all messages that wait."""
         messages = [_told(place) for place in self._queue]
         self._queue.clear()
         self._newest.clear()
-        self._results = self._answers = 0
+        self._waiting = self._results = self._answers = 0
         return messages
-
-    def take(self) -> ServerMessage | None:
-        """Remove the oldest message; None where none waits."""
-        if not self._queue:
-            return None
-        place = self._queue.popleft()
-        self._count(place.message, -1)
-        if self._newest.get(type(place.message)) is place:
-            del self._newest[type(place.message)]
-        return _told(place)
 
     def _wake(self) -> None:
         """Wake the writer, and what waits for a condition."""
@@ -200,6 +197,7 @@ class SendQueue:
     def _append(self, place: _Place) -> None:
         kind = type(place.message)
         self._queue.append(place)
+        self._waiting += 1
         if kind is Ack or kind is Result:
             self._newest[kind] = place
             self._results += kind is Result
@@ -207,23 +205,32 @@ class SendQueue:
             self._newest.clear()  # no later message may overtake this one
             self._answers += 1
 
-    def _count(self, message: ServerMessage, step: int) -> None:
-        if isinstance(message, Result):
-            self._results += step
-        elif not isinstance(message, Ack):
-            self._answers += step
-
     def _replaceable(self, message: ServerMessage) -> _Place | None:
         """Return the place of the message that a new one supersedes, if there is."""
         newest = self._newest.get(type(message))
-        if newest is None or len(self._queue) >= self._capacity:
-            return newest
+        if newest is None:
+            return None
         if isinstance(message, Result):
-            return newest if self._results >= self.most_results else None
-        return newest if self._queue[-1] is newest else None
+            most = self._results >= self.most_results
+            crowded = most or self._waiting >= self._capacity
+            return self._last_result(newest) if crowded else None
+        last = self._queue[-1] is newest
+        return newest if last or self._waiting >= self._capacity else None
+
+    def _last_result(self, place: _Place) -> _Place:
+        """Return the place of the last result of a place, one of its own."""
+        if not isinstance(place.message, ResultBatch):
+            return place
+        singles = [_Place(result) for result in place.message]
+        at = self._queue.index(place)
+        del self._queue[at]
+        for single in reversed(singles):
+            self._queue.insert(at, single)
+        self._newest[Result] = singles[-1]
+        return singles[-1]
 
 
-def _told(place: _Place) -> ServerMessage:
+def _told(place: _Place) -> Outgoing:
     """Return a place's message, which says how many results it replaced."""
     if place.superseded and isinstance(place.message, Result):
         return replace(place.message, superseded=place.superseded)

@@ -43,7 +43,7 @@ from saccade.server.protocol.errors import (
     SessionIdle,
     TakenOver,
 )
-from saccade.server.protocol.messages import Close, Flush, Open, Reset, ServerMessage
+from saccade.server.protocol.messages import Close, Flush, Open, Reset, ResultBatch
 from saccade.server.sessions.registry import LiveSession, OpenRequest, key_of
 from saccade.server.sessions.session import Session
 from saccade.server.telemetry.spans import NoSpan, SessionSpan
@@ -52,7 +52,7 @@ from saccade.server.transport.credit import AckWriter, Backlog, Credit, Decoded
 from saccade.server.transport.guard import HOLDER
 from saccade.server.transport.model_metrics import SessionMetrics
 from saccade.server.transport.rate_limits import WINDOW_S
-from saccade.server.transport.send_queue import Ending, SendQueue
+from saccade.server.transport.send_queue import Ending, Outgoing, SendQueue
 from saccade.server.transport.service import Service
 from saccade.server.transport.silence import SilenceTimer
 from saccade.server.transport.socket import Disconnect, Socket
@@ -181,7 +181,7 @@ class Connection:
             facts = about("client_left", self._client)
             LOG.debug("the client went away while it was written to", extra=facts)
 
-    async def _next(self) -> list[ServerMessage]:
+    async def _next(self) -> list[Outgoing]:
         """Wait for messages that may be sent; none once the end has come."""
         await self.queue.wait_for_message()
         if self._live is not None and not self._known_here(self._live):
@@ -210,10 +210,15 @@ class Connection:
             self.queue.lose(TakenOver())
         self.queue.silence()
 
-    def _encoded(self, messages: list[ServerMessage]) -> list[Wire]:
+    def _encoded(self, messages: list[Outgoing]) -> list[Wire]:
         self._count_superseded()
-        released = self._acks.release(messages)
-        return [self._conversation.write(message) for message in released]
+        written: list[Wire] = []
+        for message in self._acks.release(messages):
+            if isinstance(message, ResultBatch):
+                written += self._conversation.write_results(message)
+            else:
+                written.append(self._conversation.write(message))
+        return written
 
     def _receive(self, data: Wire) -> None:
         """Handle a message, or let it wait for the one before."""

@@ -209,14 +209,15 @@ class EngineProcess:
         self._engine: Engine | None = None
         self._catalogue = Catalogue([])
         self._ended = asyncio.Event()
-
-    async def run(self, supervisor: socket.socket) -> int:
-        """Load, serve the workers until the supervisor says stop; return the status."""
-        peer = Peer(
-            {"metrics": self._families, "overview": self._overview},
+        self._supervisor = Peer(
+            {"tell_counts": self._tell_counts, "overview": self._overview},
             {"stop": self._ended.set, "log_level": set_level},
             end_with_supervisor,
         )
+
+    async def run(self, supervisor: socket.socket) -> int:
+        """Load, serve the workers until the supervisor says stop; return the status."""
+        peer = self._supervisor
         await peer.connect(supervisor)
         with ExitStack() as stack:
             compiler = compile_beside(self._settings, stack)
@@ -308,8 +309,10 @@ class EngineProcess:
         use = [] if self._engine is None else self._engine.use
         return {"devices": devices_here(), "engine_devices": loads_of(use)}
 
-    async def _families(self) -> list[Any]:
-        return [] if self._metrics is None else families_of(self._metrics.registry)
+    async def _tell_counts(self) -> None:
+        """Tell what is counted here; it is known when the answer of this call comes."""
+        if self._metrics is not None:
+            self._supervisor.tell("counted", families_of(self._metrics.registry))
 
 
 def main(assignment: Assignment, supervisor: socket.socket) -> int:

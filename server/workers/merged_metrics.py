@@ -22,6 +22,9 @@ it is so in all; a fact, which is 1 in each."""
 GREATEST: Final = ("_in_a_row", "_ratio", "saccade_draining")
 """Ends of the names whose largest number counts: the worst of all."""
 
+LASTING: Final = frozenset({"counter", "histogram"})
+"""Kinds whose numbers only grow: they count for the server after their process too."""
+
 Sample: TypeAlias = tuple[str, dict[str, str], float, "PlainExemplar | None"]
 PlainExemplar: TypeAlias = tuple[dict[str, str], float, float | None]
 """Labels, value, and when it was, in s since 1970."""
@@ -44,29 +47,59 @@ class Family(NamedTuple):
     samples: list[Sample]
 
 
+Families: TypeAlias = Sequence[Sequence[Any]]
+"""A process's families, as they are or as lists."""
+
+
 def families_of(registry: CollectorRegistry) -> list[Family]:
     """Return what a process has counted."""
-    return [
-        Family(
-            metric.name,
-            metric.documentation,
-            metric.type,
-            [
-                (one.name, one.labels, one.value, _plain(one.exemplar))
-                for one in metric.samples
-            ],
-        )
-        for metric in registry.collect()
-    ]
+    return [*_families(registry)]
 
 
-def merged(processes: Iterable[Iterable[Sequence[Any]]]) -> Collector:
+def _families(metrics: Collector) -> Iterator[Family]:
+    for metric in metrics.collect():
+        samples: list[Sample] = [
+            (one.name, one.labels, one.value, _plain(one.exemplar))
+            for one in metric.samples
+        ]
+        yield Family(metric.name, metric.documentation, metric.type, samples)
+
+
+def merged(processes: Iterable[Families]) -> Collector:
     """Return the metrics of all processes.
 
     Args:
         processes: For each process its families, as lists.
     """
     return _Sum(processes)
+
+
+class Counts:
+    """What each process of a server has counted, and what those that ended had.
+
+    So no sum falls where a process ends: what it told last is kept.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[int, Families] = {}
+        self._ended: Families = []
+
+    def hear(self, process: int, families: Families) -> None:
+        """Take what a process has counted so far."""
+        self._told[process] = families
+
+    def end(self, process: int) -> None:
+        """Keep what a process had told that has ended; its place is another's now."""
+        lasting = [
+            [name, text, kind, [(*sample[:3], None) for sample in samples]]
+            for name, text, kind, samples in self._told.pop(process, [])
+            if kind in LASTING
+        ]
+        self._ended = [*_families(merged([self._ended, lasting]))]
+
+    def all(self) -> list[Families]:
+        """Return what all have counted, as `merged` takes it."""
+        return [self._ended, *self._told.values()]
 
 
 def _plain(exemplar: Exemplar | None) -> PlainExemplar | None:
@@ -77,7 +110,7 @@ def _plain(exemplar: Exemplar | None) -> PlainExemplar | None:
 
 
 class _Sum(Collector):
-    def __init__(self, processes: Iterable[Iterable[Sequence[Any]]]) -> None:
+    def __init__(self, processes: Iterable[Families]) -> None:
         self._metrics: dict[str, Metric] = {}
         self._values: dict[str, dict[_Place, float]] = {}
         self._exemplars: dict[_Place, PlainExemplar] = {}

@@ -166,5 +166,5 @@ class OtherWorkers:
 
     async def exposition(self, own: CollectorRegistry, form: Format) -> bytes:
         """Return the metrics of all processes."""
-        answers = await self._supervisor.call("ask_others", "metrics", [])
-        return form.written(merged([families_of(own), *answers]))
+        self._supervisor.tell("counted", families_of(own))
+        return form.written(merged(await self._supervisor.call("metrics")))

@@ -29,7 +29,7 @@ from saccade.server.transport.metrics import Metrics
 from saccade.server.workers.assignment import ENGINE, Assignment
 from saccade.server.workers.channel import health_from_plain
 from saccade.server.workers.large_blocks import return_large_blocks
-from saccade.server.workers.merged_metrics import families_of
+from saccade.server.workers.merged_metrics import Counts, Families, families_of
 from saccade.server.workers.peer import Handler, Listener, Peer, ask_all
 from saccade.server.workers.shared import store_handlers
 
@@ -120,6 +120,7 @@ class Supervisor:
         self._store = MemoryStore()
         self._tickets = create_tickets(settings)
         self._metrics = Metrics([])
+        self._counts = Counts()
         for child in (self._engine, *self._workers):
             self._metrics.process_restarts.labels(_kind(child))  # 0 until one ends
         self._health = LOADING
@@ -170,6 +171,7 @@ class Supervisor:
         while not self._stopping:
             status = await child.run(partial(self._peer_of, child))
             self._usage.pop(index, None)
+            self._counts.end(index)
             if index == ENGINE:
                 self._health = LOADING
             self._tell_others(index, "gone", index)
@@ -232,11 +234,13 @@ class Supervisor:
             "issue_ticket": self._tickets.issue,
             "use_ticket": self._tickets.use,
             "ask_others": partial(self._ask_others, index),
+            "metrics": partial(self._count, index),
             "cannot_serve": self._cannot_serve,
         }
         listeners: dict[str, Listener] = {
             "up": partial(self._come_up, child),
             "usage": partial(self._pass_usage_on, index),
+            "counted": partial(self._counts.hear, index),
             "health": self._hear_health,
         }
         return Peer(handlers, listeners, _ignore)
@@ -248,12 +252,15 @@ class Supervisor:
 
     async def _ask_others(self, index: int, name: str, arguments: list[Any]) -> Any:
         asked = [one for one in self._workers if one.assignment.index != index]
-        if name in {"metrics", "overview"}:
+        if name == "overview":
             asked.append(self._engine)
-        answers = await ask_all(self._peers(asked), name, *arguments)
-        if name == "metrics":
-            answers.append(families_of(self._metrics.registry))
-        return answers
+        return await ask_all(self._peers(asked), name, *arguments)
+
+    async def _count(self, index: int) -> list[Families]:
+        """Return what all have counted; the process that asks has told its part."""
+        others = [one for one in self._workers if one.assignment.index != index]
+        await ask_all(self._peers([*others, self._engine]), "tell_counts")
+        return [*self._counts.all(), families_of(self._metrics.registry)]
 
     async def _cannot_serve(self, reason: str, status: int = 1) -> None:
         self._give_up(reason, status)

@@ -43,7 +43,7 @@ from saccade.server.transport.sampler import SAMPLE_S, SAMPLING
 from saccade.server.transport.service import Service
 from saccade.server.workers.assignment import Assignment, end_with_supervisor
 from saccade.server.workers.link import ModelFacts, RemoteEngine, RemoteSpans
-from saccade.server.workers.merged_metrics import Family, families_of
+from saccade.server.workers.merged_metrics import families_of
 from saccade.server.workers.peer import Handler, Listener, Peer
 from saccade.server.workers.shared import OtherWorkers, RemoteStore, RemoteTickets
 
@@ -72,7 +72,7 @@ class Worker:
             "watch": self._watch,
             "stop_watch": self._stop_watch,
             "overview": self._overview,
-            "metrics": self._metrics,
+            "tell_counts": self._tell_counts,
             "drain": self._drain,
         }
         listeners: dict[str, Listener] = {
@@ -214,10 +214,11 @@ class Worker:
             return {"devices": []}
         return own_part(self._service, holder, everyone=everyone)
 
-    async def _metrics(self) -> list[Family]:
-        if self._service is None:
-            return []
-        return families_of(self._service.metrics.registry)
+    async def _tell_counts(self) -> None:
+        """Tell what is counted here; it is known when the answer of this call comes."""
+        if self._service is not None:
+            counted = families_of(self._service.metrics.registry)
+            self._supervisor.tell("counted", counted)
 
     async def _drain(self) -> None:
         if self._service is not None:

@@ -19,7 +19,11 @@ from benchmarks.scale.redis import Redis, RedisCosts  # noqa: E402
 from benchmarks.scale.replica import Replica, ReplicaShape, SensorLoad, Site  # noqa: E402
 from benchmarks.scale.runs import Hosting, Outcome, capacity, run_replicas  # noqa: E402
 from benchmarks.scale.scenarios import lose_zone, moved, period, roll  # noqa: E402
-from saccade.server.engine.scheduler import Bucket  # noqa: E402
+from saccade.server.engine.scheduler import (  # noqa: E402
+    LAUNCH_COST,
+    Bucket,
+    buckets_for,
+)
 
 FREE = StageCosts(0.0, 0.0)
 THREAD = StageCosts(3e-4, 5e-5, 2e-5, 4e-4)
@@ -67,7 +71,7 @@ def test_under_overload_a_live_sensors_events_are_scored_dropped_or_pending():
 
 def test_credit_bounds_what_a_session_has_under_way():
     slow = replace(COSTS, calls=CallTimes({Bucket(1, 1): 0.05}))
-    shape = replace(SHAPE, buckets=(Bucket(1, 1),), window_events=1280)
+    shape = replace(SHAPE, own_buckets=(Bucket(1, 1),), window_events=1280)
     load = SensorLoad(1, 64_000.0, 640, 2.0)
     outcome = run_replicas(slow, shape, load)
     assert conserved(outcome)
@@ -98,7 +102,7 @@ def test_a_replica_with_one_server_waits_as_an_m_d_1_queue(used):
     costs = ReplicaCosts(
         FREE, FREE, FREE, CallTimes({Bucket(1, 1): call_s}), call_width=0
     )
-    shape = replace(SHAPE, buckets=(Bucket(1, 1),), slots=50, window_events=1 << 40)
+    shape = replace(SHAPE, own_buckets=(Bucket(1, 1),), slots=50, window_events=1 << 40)
     rate = 64 * used / call_s / 50
     load = SensorLoad(50, rate, 64, 12.0, even=False, poisson=True)
     found = _mean_latency_s(costs, shape, load)
@@ -178,6 +182,34 @@ def test_the_calls_are_those_of_the_engines_benchmark(tmp_path):
     )
     assert calls(Bucket(8, 1)) == pytest.approx(2.5e-4 + 1.25e-3 * 7 / 15)
     assert calls(Bucket(2048, 16)) == pytest.approx(1.8)
+
+
+def test_a_call_that_skips_padding_takes_as_long_as_its_work():
+    full = Bucket(64, 1)
+    taken_s = [CALLS.partly(full, ticks) for ticks in (1, 8, 63, 64, 80)]
+    assert taken_s[0] == CALLS(Bucket(1, 1))
+    assert taken_s[1] == pytest.approx(3e-4 + 4.7e-3 * 7 / 63)
+    assert taken_s == sorted(taken_s)
+    assert taken_s[-1] == taken_s[-2] == CALLS(full)
+
+
+def test_a_replica_has_the_shapes_and_the_scheduler_of_the_server():
+    assert ReplicaShape().buckets == buckets_for("cpu", 256, 256)
+    assert Bucket(64, 4) in SHAPE.buckets
+    wide = ReplicaShape(platform="gpu", slots=1024)
+    assert Bucket(1024, 1) in wide.buckets
+    assert ReplicaShape().scheduler(CALLS).launch_cost == LAUNCH_COST
+    costly = CallTimes({Bucket(1, 1): 1e-3, Bucket(1024, 1): 2e-3})
+    assert wide.scheduler(costly).launch_cost == pytest.approx(1023 - 1, rel=0.01)
+
+
+@pytest.mark.parametrize(("platform", "taken_ms"), [("cpu", 1), ("gpu", 50)])
+def test_what_only_fills_a_call_costs_nothing_on_a_cpu_alone(platform, taken_ms):
+    shape = replace(SHAPE, platform=platform, own_buckets=(Bucket(64, 1),))
+    calls = CallTimes({Bucket(1, 1): 1e-3, Bucket(64, 1): 5e-2})
+    costs = ReplicaCosts(FREE, FREE, FREE, calls, call_width=0)
+    outcome = run_replicas(costs, shape, SensorLoad(1, 640.0, 64, 2.0))
+    assert outcome.p50_ms == pytest.approx(taken_ms)
 
 
 @pytest.mark.parametrize("text", ["{}", "no json", '{"cases": []}', '{"cases": [{}]}'])

@@ -95,6 +95,31 @@ def test_metrics_are_those_of_all_workers(server):
     assert samples["saccade_process_restarts_total"] == 0
 
 
+async def test_no_counter_falls_where_a_process_ends(server):
+    def counters() -> dict[tuple[str, str], float]:
+        return {
+            (one.name, str(one.labels)): one.value
+            for one in http.metrics(server.url)
+            if one.name.endswith(("_total", "_bucket", "_count", "_sum"))
+        }
+
+    before = counters()
+    for name in (WORKER, ENGINE):
+        await killed(server, name, random.Random(0))
+        now = counters()
+        fallen = {
+            each: now.get(each) for each in before if now.get(each, 0) < before[each]
+        }
+        assert not fallen
+        before = now
+    assert before["saccade_process_restarts_total", "{'process': 'worker'}"] == 1
+    await streamed(server.url, recordings(1, 2_000)[0])
+    received = "saccade_events_received_total"
+    grown = [each for each in before if each[0] == received]
+    after = counters()
+    assert sum(after[each] - before[each] for each in grown) == 2_000
+
+
 def test_a_session_is_watched_whichever_worker_serves_it(server):
     events = recordings(1, 4_000)[0]
     with client_of(server.url) as client, ExitStack() as stack:

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from saccade.server.protocol.errors import CreditExceeded
-from saccade.server.protocol.messages import Ack, Flushed, Result, ServerMessage
+from saccade.server.protocol.messages import (
+    Ack,
+    Flushed,
+    Result,
+    ResultBatch,
+    ServerMessage,
+)
 from saccade.server.transport.send_queue import SendQueue
 
 
@@ -21,8 +27,18 @@ def flushed(number: int) -> Flushed:
     return Flushed(number, 0, 0, 0, 0)
 
 
+def batch(numbers: list[int]) -> ResultBatch:
+    """The results of these numbers in one object."""
+    count = len(numbers)
+    columns = ([0] * count, [[1.0]] * count, ["up"] * count, [1.0] * count)
+    return ResultBatch(0, 2, numbers, *columns)
+
+
 def drained(queue: SendQueue) -> list[ServerMessage]:
-    return list(iter(queue.take, None))
+    out: list[ServerMessage] = []
+    for message in queue.take_all():
+        out += message if isinstance(message, ResultBatch) else [message]
+    return out
 
 
 def test_messages_leave_in_their_order() -> None:
@@ -65,15 +81,15 @@ MOVES = st.lists(st.sampled_from(["result", "ack", "flushed", "take"]), max_size
 
 def play(moves: list[str]) -> list[ServerMessage]:
     """Put and take, numbering messages by their move; return what came out."""
-    queue, out = SendQueue(4), []
+    queue, out = SendQueue(4), list[ServerMessage]()
     make = {"result": result, "ack": lambda n: Ack(n, n, n), "flushed": flushed}
     for n, move in enumerate(moves):
         if move == "take":
-            out.append(queue.take())
+            out += drained(queue)
         else:
             queue.put(make[move](n))
         assert len(queue) <= 4 + 3 * moves[: n + 1].count("flushed") + 2
-    return [message for message in out + drained(queue) if message is not None]
+    return out + drained(queue)
 
 
 @given(MOVES)
@@ -117,18 +133,20 @@ def test_results_put_together_leave_as_if_put_one_by_one(
     for kind, run in groupby(enumerate(moves), lambda each: each[1]):
         numbers = [number for number, _ in run]
         if kind == "result":
-            together.put_results([result(number) for number in numbers])
+            together.put_results(batch(numbers))
+            assert len(together) <= 4 + sum(move == "flushed" for move in moves) + 2
         for number in numbers:
             if kind == "result":
                 apart.put(result(number))
             elif kind == "take":
                 out[0].extend(drained(apart))
-                out[1].extend(together.take_all())
+                out[1].extend(drained(together))
             else:
                 answer = Ack(number, 0, 0) if kind == "ack" else flushed(number)
                 apart.put(answer)
                 together.put(answer)
-    assert [*out[0], *drained(apart)] == [*out[1], *together.take_all()]
+        assert len(apart) == len(together)
+    assert [*out[0], *drained(apart)] == [*out[1], *drained(together)]
     assert apart.superseded == together.superseded
 
 

@@ -37,9 +37,11 @@ def assembly(code: str, triple: str, cpu: str, features: str) -> str:
 def main(name: str) -> None:
     """Print the assembly of the function that XLA calls, and of all that it calls."""
     vars(machine)["MACHINE"] = getattr(machine, name)  # before the kernels read it
-    from saccade.model.cpu_kernels import handler, memory
+    from saccade.model.cpu_kernels import memory
 
     vars(memory)["PROCESSOR"] = ""  # numba compiles for this processor, too
+    from saccade.model.cpu_kernels import handler
+
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     code = handler.c_function(version=1, keep=False).inspect_llvm()

@@ -91,6 +91,16 @@ def test_a_lease_that_has_little_waits_for_no_turn_of_those_that_have_much(
         assert turns.take()[0].lease.slot == 0
 
 
+def test_a_writer_has_its_turn_before_more_results_wait_than_may() -> None:
+    frontend: Any = FakeFrontend()
+    frontend.receive = lambda outputs: outputs
+    client: Any = EngineClient(frontend, 1)
+    counts: list[int] = []
+    client.handle = lambda outputs: counts.extend(len(o.t_us) for o in outputs)
+    client.receive([scores(1, TURN_TICKS) for _ in range(100)])
+    assert ALONE_TICKS <= sum(counts) < 2 * ALONE_TICKS
+
+
 def test_leases_that_have_much_have_equally_much() -> None:
     turns, had = OutputTurns(), dict.fromkeys(range(1, 6), 0)
     for _ in range(100):

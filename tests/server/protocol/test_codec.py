@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import tracemalloc
 
@@ -14,6 +15,7 @@ from saccade.server.protocol.codec import (
     decode_client,
     decode_server,
     encode_client,
+    encode_results,
     encode_server,
 )
 from saccade.server.protocol.errors import (
@@ -30,6 +32,7 @@ from saccade.server.protocol.messages import (
     Open,
     Report,
     Result,
+    ResultBatch,
     error_message,
 )
 from tests.server.protocol import strategies
@@ -49,10 +52,32 @@ def test_what_a_server_encodes_decodes_to_the_same_message(message, text):
     assert decode_server(wire) == message
 
 
-@given(strategies.results)
-def test_a_result_has_the_bytes_that_any_message_of_its_fields_has(message):
+@given(strategies.server_messages)
+def test_a_message_has_the_bytes_of_a_map_of_its_fields(message):
     written = {"type": message.type, **SERVER_RECORDS[message.type].write(message)}
     assert encode_server(message, text=False) == msgpack.packb(written)
+
+
+@given(st.lists(strategies.results, max_size=5), st.booleans())
+def test_each_result_of_a_batch_has_the_bytes_that_it_has_alone(results, text):
+    dropped = results[0].dropped if results else None
+    batch = ResultBatch(
+        7,
+        64,
+        [each.ticks % 2**40 for each in results],
+        [each.t_us for each in results],
+        [each.logits for each in results],
+        [each.label for each in results],
+        [each.confidence for each in results],
+        dropped,
+    )
+    alone = [encode_server(message, text=text) for message in batch]
+    assert encode_results(batch, text=text) == alone
+    for one, message in zip(results, batch, strict=True):
+        ticks = one.ticks % 2**40
+        counts = {"seq": 7, "ticks": ticks, "events": 64 * ticks}
+        named = {**counts, "dropped": dropped, "superseded": 0}
+        assert message == dataclasses.replace(one, **named)
 
 
 @given(strategies.client_messages)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +22,13 @@ from saccade.server.engine.pool import InFlight
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
 from saccade.server.protocol.errors import ProtocolError
-from saccade.server.protocol.messages import EventsFrame, Open, Result, ServerMessage
+from saccade.server.protocol.messages import (
+    EventsFrame,
+    Open,
+    Result,
+    ResultBatch,
+    ServerMessage,
+)
 from saccade.server.sessions.handle import SessionHandle
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot
@@ -45,7 +51,7 @@ class RecordingSink:
     def put(self, message: ServerMessage) -> None:
         self.messages.append(message)
 
-    def put_results(self, results: Sequence[Result]) -> None:
+    def put_results(self, results: ResultBatch) -> None:
         self.messages += results
 
     def fail(self, error: ProtocolError) -> None:

@@ -17,7 +17,7 @@ from saccade.server.transport.collectors import HistogramCollector
 from saccade.server.transport.rate_limits import KeyLimits, KeyQuotas
 from saccade.server.transport.send_queue import SendQueue
 from saccade.server.workers.assignment import Assignment
-from saccade.server.workers.merged_metrics import families_of, merged
+from saccade.server.workers.merged_metrics import Counts, families_of, merged
 
 
 def quotas(now: list[float], **limits: float) -> KeyQuotas:
@@ -100,6 +100,25 @@ def test_the_sum_of_processes_is_openmetrics_with_each_one_s_exemplars(both) -> 
         if sample.exemplar
     ]
     assert named == ["of 3", "of 4"]
+
+
+def test_what_a_process_had_counted_stays_after_its_end() -> None:
+    counts = Counts()
+    for process, sessions in enumerate((3, 4)):
+        counts.hear(process, families_of(counted(sessions, 0.05)))
+    counts.end(0)
+    counts.hear(1, msgpack.unpackb(msgpack.packb(families_of(counted(5, 0.5)))))
+    lines = generate_latest(merged(counts.all())).decode().splitlines()
+    assert 'sessions_total{model="a"} 8.0' in lines
+    assert 's_bucket{le="0.1"} 1.0' in lines
+    assert "s_count 2.0" in lines
+    assert "open 5.0" in lines, "what a process has, ends with it"
+    assert "store_up 0.0" in lines
+    for process in (0, 1):  # 0 has told nothing since
+        counts.end(process)
+    lines = generate_latest(merged(counts.all())).decode().splitlines()
+    assert 'sessions_total{model="a"} 8.0' in lines
+    assert not any(line.startswith("open") for line in lines)
 
 
 def test_workers_share_the_slots_without_rest(tmp_path) -> None:
