@@ -366,23 +366,20 @@ class EngineClient:
 
     def receive(self, outputs: list[DeviceOutput]) -> None:
         """Take the device thread's outputs, and handle as many as a turn allows."""
-        turns, monotonic = self._turns, time.monotonic
+        turns = self._turns
         turns.add(self.frontend.receive(outputs))
-        until_s, most = monotonic() + TURN_S, turns.taken + ALONE_TICKS
-        while turns and turns.taken < most and monotonic() < until_s:
-            self._pass_on(turns.take())
-        self._assign_all_slots()
+        until_s, most = time.monotonic() + TURN_S, turns.taken + ALONE_TICKS
+        while turns and turns.taken < most and time.monotonic() < until_s:
+            self.handle(turns.take())
 
     def handle(self, outputs: list[EngineOutput]) -> None:
         """Pass outputs on to their streams."""
-        self._pass_on(outputs)
-        self._assign_all_slots()
-
-    def _pass_on(self, outputs: list[EngineOutput]) -> None:
         for output in outputs:
             stream = self._resident.get(output.lease)
             if stream is not None:
                 stream.handle(output)
+        for model in [*self._allocators]:
+            self._assign_slots(model)
 
     # From here on, called by the streams.
 
@@ -432,10 +429,6 @@ class EngineClient:
         if not self._open[stream.model]:  # perhaps the last of an old version
             del self._open[stream.model]
             self._allocators.pop(stream.model, None)
-
-    def _assign_all_slots(self) -> None:
-        for model in [*self._allocators]:
-            self._assign_slots(model)
 
     def _assign_slots(self, model: str) -> None:
         """Give free slots to streams that wait, and begin to swap others out."""
