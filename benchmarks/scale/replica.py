@@ -26,7 +26,6 @@ from saccade.server.engine.scheduler import (
     Scheduler,
     buckets_for,
     fit_launch_cost,
-    turn_for,
 )
 
 CPU: Final = "cpu"
@@ -74,8 +73,7 @@ class ReplicaShape:
             seconds = {bucket: calls(bucket) for bucket in self.buckets}
             launch = fit_launch_cost(seconds, ACCELERATOR_LAUNCH_COST)
         padding = 0.0 if self.skips_padding else 1.0
-        turn = turn_for(self.platform)
-        return Scheduler(self.buckets, self.slots, launch, padding, turn)
+        return Scheduler(self.buckets, self.slots, launch, padding)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class Plan(NamedTuple):
         timed: See `choices.ReadoutCode`.
         averages: See `choices.ReadoutCode`.
         holds: Whether an input acts during its whole gap (zero-order hold).
+        block_rows: Rows after the first pooling in a block, at most; a block holds at
+            least a tick. Not compiled in: kept code may run with another cache.
         rows: Rows of the pool; each session has one.
         width: Numbers in a row of the pool.
         readout: The accumulators' place in a row.
@@ -75,6 +77,7 @@ class Plan(NamedTuple):
     timed: int
     averages: int
     holds: int
+    block_rows: int
     rows: int
     width: int
     readout: int

@@ -47,7 +47,6 @@ from saccade.model.cpu_kernels.jobs import (
     wait_for_all,
 )
 from saccade.model.cpu_kernels.layers import bytes_of, sizes_of
-from saccade.model.cpu_kernels.machine import BLOCK_ROWS
 from saccade.model.cpu_kernels.memory import (
     copy,
     load_i64,
@@ -97,7 +96,7 @@ def _job_of(frame: int, threads: int) -> int:
     begin = foreign.argument(frame, PLAN)
     plan = read_plan(begin, 0)
     layers, tick = plan.layers, plan.tick
-    size = max(BLOCK_ROWS * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
+    size = max(plan.block_rows * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
     ticks = foreign.argument(frame, TICKS)
     addresses = ARGUMENTS + RESULTS
     most = plan.events // tick

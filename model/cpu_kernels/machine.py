@@ -88,4 +88,4 @@ def block_rows(cache_bytes: int) -> int:
 
 
 BLOCK_ROWS: Final = block_rows(share_bytes(2))
-"""Rows after the first pooling in a block, at most; a block holds at least a tick."""
+"""Rows of a block on this machine; see `call.Plan`."""

@@ -23,7 +23,7 @@ from saccade.model.block import blocks
 from saccade.model.config import ModelConfig
 from saccade.model.cpu_kernels import choices
 from saccade.model.cpu_kernels.call import Layer, Plan
-from saccade.model.cpu_kernels.machine import LINE
+from saccade.model.cpu_kernels.machine import BLOCK_ROWS, LINE
 from saccade.model.cpu_kernels.matmul import in_strips
 from saccade.model.inference import Carry, Weights
 from saccade.model.readout import Readout
@@ -98,6 +98,7 @@ def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int
         timed=readout.timed,
         averages=readout.averages,
         holds=choices.holds(config),
+        block_rows=BLOCK_ROWS,
         rows=rows,
         width=layout.width,
         readout=layout.columns[len(layers)].begin,

@@ -45,6 +45,8 @@ SAFE: Final = {
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # else one that hangs is waited for
     "RAY_kill_child_processes_on_worker_exit": "false",  # servers drain first
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray then takes this machine's address to be 127.0.0.1, and listens there alone.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 """What Ray reads in the environment as it starts, where the operator has not set it."""
 

@@ -39,7 +39,7 @@ from saccade.server.ray_serve.plan import (
     read_ports,
     read_settings,
 )
-from saccade.server.ray_serve.server_process import ServerProcess
+from saccade.server.ray_serve.server_process import ServerProcess, among_others
 from saccade.server.ray_serve.versions import Version, VersionLinks, read_versions
 from saccade.server.settings import Settings
 from saccade.server.transport.auth import Keys, digest_of, new_key
@@ -185,7 +185,7 @@ class Replica:
         name = serve.get_replica_context().replica_id.unique_id
         links = VersionLinks(Path(self._folder.name), versions)
         settings = self._with_own_key(of_replica(settings, name, links.folders))
-        node = ray.util.get_node_ip_address()
+        node = among_others(ray.util.get_node_ip_address())
         server = ServerProcess(settings, read_ports(self._plan.ports), node)
         try:
             server.wait_until_ready()

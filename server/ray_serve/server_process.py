@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from saccade.server.listening import CannotListen, listen
 from saccade.server.ray_serve.errors import ServerFailed, ServerSilent
-from saccade.server.settings import WILDCARDS, Settings, advertised
+from saccade.server.settings import WILDCARDS, Settings, advertised, is_loopback
 
 READY_S: Final = 600.0
 """How long a server may take until it is ready: a large model compiles for minutes."""
@@ -36,6 +36,8 @@ ANSWER_S: Final = 5.0
 STOP_S: Final = 10.0
 """How long a server may take to end, beyond the drain, before it is killed."""
 LOG_LINES: Final = 30
+ELSEWHERE: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+"""Addresses that no machine has (RFC 5737, RFC 3849); nothing is sent there."""
 
 Ports = range
 """Ports to choose from; `range(0, 1)` takes any free one."""
@@ -226,6 +228,21 @@ def with_address(settings: Settings, node: str, port: int) -> Settings:
     host = f"[{node}]" if ":" in node else node
     address = address.replace("{host}", host).replace("{port}", str(port))
     return replace(settings, port=port, advertise=address)
+
+
+def among_others(node: str) -> str:
+    """Return a machine's address among the others.
+
+    Args:
+        node: What Ray takes it for: loopback, where Ray listens there alone.
+    """
+    if not is_loopback(node):
+        return node
+    for family, elsewhere in ELSEWHERE.items():
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as unsent:
+            unsent.connect((elsewhere, 1))
+            return str(unsent.getsockname()[0])
+    return node  # it has no network
 
 
 def reached_at(host: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import redis
 
+from benchmarks.processes import with_children
 from saccade.server.fleet.report import Replica, Report, replicas_of
 from saccade.server.ray_serve.local import authorization, deploy
 from tests.redis_server import RedisServer
@@ -27,6 +28,8 @@ from tests.redis_server import RedisServer
 SERVING_S: Final = 600.0
 """Ray, Serve and a replica take half a minute on an idle machine."""
 POLL_S: Final = 0.2
+LISTEN: Final = "0A"
+"""The state of a socket that listens, in Linux' tables."""
 APPLICATIONS: Final = "/api/serve/applications/"
 
 
@@ -133,6 +136,25 @@ class RayCluster:
         threads = Path(f"/proc/{actor}/task").glob("*/children")
         (server,) = [int(one) for each in threads for one in each.read_text().split()]
         return server
+
+    def listens_at(self) -> list[str]:
+        """Return the address of each socket that the cluster listens on, in hex."""
+        sockets = {
+            os.readlink(file)
+            for process in with_children(self._process.pid)
+            for file in Path(f"/proc/{process}/fd").glob("*")
+            if file.is_symlink()
+        }
+        lines = [
+            line.split()
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        ]
+        return [
+            fields[1].partition(":")[0]
+            for fields in lines
+            if fields[3] == LISTEN and f"socket:[{fields[9]}]" in sockets
+        ]
 
     def answer(self, path: str, body: Any = None) -> tuple[int, Any]:
         """Ask Serve's address, as a client does."""

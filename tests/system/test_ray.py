@@ -172,6 +172,15 @@ def all_at(sessions: list[Recorder], replica: str) -> dict[str, str]:
     return {one.name: replica for one in sessions}
 
 
+def test_ray_listens_on_loopback_but_for_one_port_of_each_replica(cluster):
+    loopback = {"0100007F", f"{0:016X}FFFF00000100007F", f"{0:024X}01000000"}
+    found = cluster.listens_at()
+    assert len(found) > 10
+    beyond = [address for address in found if address not in loopback]
+    # For calls between deployments; Serve 2.60 takes no address for it.
+    assert beyond == [f"{0:032X}"] * len(cluster.running())
+
+
 async def test_serves_address_places_sessions_and_takes_none(cluster):
     (replica,) = cluster.fleet().values()
     status, placed = await asyncio.to_thread(

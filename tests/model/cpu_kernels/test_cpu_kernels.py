@@ -288,7 +288,7 @@ def test_where_numba_does_not_load_xla_runs_the_network_and_a_warning_says_so() 
 COUNT_HITS = """
 from saccade.model.cpu_kernels import handler
 handler.target()
-print(handler._c_function(handler.sources_version(), keep=True).cache_hits)
+print(handler.c_function(handler.sources_version(), keep=True).cache_hits)
 """
 USE = """
 import jax, numpy as np

@@ -176,6 +176,7 @@ def test_ray_asks_for_a_token_that_only_its_user_can_read(tmp_path):
     assert authorization(environment) == {"Authorization": f"Bearer {file.read_text()}"}
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["RAY_worker_niceness"] == "0"
+    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
 
 
 def test_a_token_that_there_is_stays_and_so_does_what_the_operator_has_set(tmp_path):

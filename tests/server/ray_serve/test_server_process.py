@@ -11,7 +11,11 @@ import pytest
 
 from saccade.server.listening import CannotListen
 from saccade.server.ray_serve.errors import ServerFailed, ServerSilent
-from saccade.server.ray_serve.server_process import ServerProcess, listen_in
+from saccade.server.ray_serve.server_process import (
+    ServerProcess,
+    among_others,
+    listen_in,
+)
 from saccade.server.settings import Settings
 from tests.clients.untrained import save_untrained
 
@@ -36,6 +40,14 @@ def test_a_replica_takes_the_next_port_where_one_is_taken(taken):
 def test_ports_that_are_all_taken_are_named(taken):
     with pytest.raises(CannotListen, match=f"port {taken} .* none of the ports"):
         listen_in("127.0.0.1", range(taken, taken + 1))
+
+
+def test_a_replica_is_reached_at_the_machine_s_own_address_where_ray_says_loopback():
+    assert among_others("10.1.2.3") == "10.1.2.3"
+    found = among_others("127.0.0.1")
+    family = socket.AF_INET6 if ":" in found else socket.AF_INET
+    with socket.create_server((found, 0), family=family) as own:
+        assert own.getsockname()[1], "an address of this machine"
 
 
 @pytest.mark.slow
