@@ -33,6 +33,11 @@ SYNTHETIC = sorted(GOLDEN.glob("synth/*.npz"))
 LIMIT = {np.float32: 3e-5, np.float64: 1e-9}
 QUICKLY: dict[str, Any] = {}
 """As the tests' own process compiles; no server runs `step`, or float64."""
+SMALL: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""For all the small models, whose tests compile for longer than they compute."""
 pytestmark = pytest.mark.skipif(
     not PUBLISHED, reason=f"no golden files in {GOLDEN} (set SACCADE_GOLDEN_DIR)"
 )
@@ -281,4 +286,4 @@ def test_every_small_model_scores_as_the_reference_does(
 ) -> None:
     """`advance` in float32 is what serves here; float64 has XLA's, and `step` too."""
     stepwise = dtype is np.float64
-    check_synthetic(path, dtype, QUICKLY, fastest, stepwise=stepwise)
+    check_synthetic(path, dtype, SMALL, fastest, stepwise=stepwise)
