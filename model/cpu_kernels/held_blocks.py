@@ -29,6 +29,7 @@ from saccade.model.cpu_kernels.layers import Sizes, run_stage, scratch_of, sizes
 from saccade.model.cpu_kernels.memory import (
     allocate,
     free,
+    load_i32,
     load_i64,
     pause,
     stack_buffer,
@@ -39,6 +40,11 @@ from saccade.model.cpu_kernels.vectors import compiled, merged
 MOST_HELD: Final = 3
 """Blocks that a thread holds at most: enough to be busy while another thread is put off
 its core for as long as an event loop takes its turn."""
+
+LONG_CHAIN: Final = 8
+"""Blocks of a call, each waiting for the one before, from which on a thread keeps to a
+core of its own. A short call is over before the system moves its threads together, and
+one whose blocks wait for none loses nothing by it."""
 
 _BLOCK: Final = 0
 _STAGE: Final = 1
@@ -60,12 +66,19 @@ def run_blocks(address: int) -> bool:
     if block < job.blocks:
         store_i64(first, _BLOCK, block)
         allowed = stack_buffer()
-        core = take_core(taken_cores(job), allowed) if job.blocks > 1 else -1
+        core = take_core(taken_cores(job), allowed) if _is_long_chain(job) else -1
         _run_held(call_of(job.addresses), job, places)
         leave_core(core, allowed)
     for place in range(MOST_HELD):
         free(load_i64(places, place))
     return True
+
+
+@compiled
+def _is_long_chain(job: Job) -> bool:
+    """Return whether the last block waits for the one before, and many are before."""
+    last = job.blocks - 1
+    return job.blocks >= LONG_CHAIN and load_i32(job.ticks, last * job.size) > 0
 
 
 @compiled
