@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from saccade.clients.benchmark.measured import Measured
@@ -76,9 +77,10 @@ def failures(measured: Measured, p99_ms: float) -> list[str]:
 
 def table(title: str, steps: Sequence[Step], p99_ms: float | None) -> Table:
     """Return the steps as a table; with a bound, each one's verdict."""
-    shown = Table(title=title)
+    # 80 columns hold it, but for a long verdict, which is wrapped.
+    shown = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in (*HEADINGS, "lag", "client"):
-        shown.add_column(heading, justify="right")
+        shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("")
     for step in steps:
         one = step.measured
