@@ -32,6 +32,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from benchmarks.comparison import end_comparison
 from benchmarks.processes import proportional_mib
 from saccade.checkpoints import released
 from saccade.clients.benchmark.machine import machine
@@ -225,6 +226,7 @@ def serving(workers: int) -> Iterator[ServerProcess]:
     options = ["--model", str(folder), "--workers", f"{workers}"]
     with ServerProcess(options) as server:
         server.wait_until_ready(lambda _: None)
+        end_comparison(server.pid)
         yield server
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.comparison import end_comparison
 from benchmarks.nuisances import some_events
 from saccade.clients import http
 from saccade.clients.commands.server_process import ServerProcess
@@ -213,6 +214,7 @@ def guarded(key_events_per_s: float, *keys: str) -> Iterator[ServerProcess]:
         limit = ("--key-events-per-s", f"{key_events_per_s}")
         with ServerProcess(["--keys-file", file.name, *limit]) as server:
             server.wait_until_ready(lambda text: None)
+            end_comparison(server.pid)
             yield server
 
 

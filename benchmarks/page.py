@@ -28,6 +28,7 @@ from playwright.sync_api import CDPSession, Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.comparison import end_comparison
 from benchmarks.processes import resident_mib, thread_times_s
 from benchmarks.serve_cases import checkpoint_of
 from saccade.clients.benchmark.machine import machine
@@ -178,6 +179,7 @@ def opened() -> Iterator[Browser]:
     arguments = ["--model", f"{checkpoint_of(MODEL)}"]
     with ServerProcess(arguments) as server, sync_playwright() as driver:
         server.wait_until_ready(lambda text: None)
+        end_comparison(server.pid)
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=list(FLAGS)
         )

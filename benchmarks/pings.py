@@ -30,6 +30,7 @@ from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks.comparison import end_comparison
 from saccade.checkpoints import released
 from saccade.clients.benchmark.machine import machine
 from saccade.clients.commands.server_process import ServerProcess
@@ -179,6 +180,7 @@ def run(sessions: int, seconds: float, workers: int) -> tuple[Crowd, Pongs]:
     spawn = multiprocessing.get_context("spawn")
     with ServerProcess(options) as server, ProcessPoolExecutor(1, spawn) as other:
         server.wait_until_ready(lambda _: None)
+        end_comparison(server.pid)
         sending = other.submit(crowd, server.url, sessions, seconds)
         pongs = asyncio.run(ping(server.url, seconds))
         return sending.result(), pongs

@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks.kept  # noqa: F401 before all that imports JAX
-from benchmarks.serve import end_comparison, server_of
+from benchmarks.comparison import end_comparison
+from benchmarks.serve import server_of
 from benchmarks.serve_cases import (
     RANDOM_MODEL,
     Case,

@@ -24,6 +24,7 @@ from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.comparison import end_comparison
 from benchmarks.fleet import redis
 from benchmarks.scale.operations import StoreLoad, store_load
 from saccade.checkpoints import released
@@ -90,6 +91,7 @@ def measure(
         shared = ["--model", str(folder), "--store", "redis", "--store-url", url]
         server = stack.enter_context(ServerProcess([*shared, *serve]))
         server.wait_until_ready(lambda _: None)
+        end_comparison(server.pid)
         (served,) = http.models(server.url)
         opening = {"model": served.name, "sensor": served.sensor.to_list()}
         frame = max(1, round(rate / FRAMES_PER_S))

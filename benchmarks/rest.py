@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import Shape
+from benchmarks.comparison import end_comparison
 from benchmarks.processes import thread_times_s
 from benchmarks.serve_cases import EngineRate, checkpoint_of, loaded
 from saccade.clients.benchmark.machine import machine
@@ -321,6 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rates = [EngineRate(loaded(folder).model, shape) for shape in SHAPES]
     with ServerProcess(["--model", str(folder)]) as server:
         server.wait_until_ready(lambda _: None)
+        end_comparison(server.pid)
         rounds = QUICK_ROUNDS if given.quick else given.rounds
         rows = measure(server, recordings, rounds, rates)
     events = sum(map(len, recordings))

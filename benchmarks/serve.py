@@ -29,13 +29,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import signal
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -43,8 +40,9 @@ from rich.console import Console
 
 import benchmarks.kept  # noqa: F401 before all that imports JAX
 from benchmarks import free_backend
+from benchmarks.comparison import await_comparison, end_comparison
 from benchmarks.free_backend import serving_free
-from benchmarks.processes import label, resident_mib, running_beside, thread_times_s
+from benchmarks.processes import label, resident_mib, thread_times_s
 from benchmarks.serve_cases import (
     FRAME_EVENTS,
     RANDOM_MODEL,
@@ -67,7 +65,6 @@ from saccade.clients.benchmark.measured import Measured
 from saccade.clients.benchmark.session import Load
 from saccade.clients.commands.server_process import ServerProcess
 from saccade.clients.errors import StreamError
-from saccade.server.engine.measuring import measure_into
 
 MODELS: Final = (RANDOM_MODEL, "motions", "nmnist")
 FREE: Final = free_backend.NAME
@@ -76,10 +73,6 @@ MAX_LAG_MS: Final = 100
 WITHIN_SHARE: Final = 0.5
 """Rate of the sensor that keeps within its share, by that share."""
 CLOSE_S: Final = 10.0
-MEASURING: Final = measure_into.__module__
-"""What a server's first start leaves running: a process of the lowest priority that
-compares the backends, and takes from a tenth to a third of what a case is given."""
-POLL_S: Final = 0.2
 WIDTH: Final = 120
 """Columns of the tables in a file."""
 
@@ -263,20 +256,6 @@ def ceilings(budget: Budget) -> list[Ceiling]:
             cpu_share = measured.cpu_s / measured.elapsed_s
             found.append(Ceiling(frame_events, measured.events_per_s, cpu_share))
     return found
-
-
-def await_comparison(pid: int) -> None:
-    """Wait until a server's process that compares the backends has ended."""
-    while running_beside(pid, MEASURING):
-        time.sleep(POLL_S)
-
-
-def end_comparison(pid: int) -> None:
-    """End a server's process that compares the backends; its next start compares."""
-    for child in running_beside(pid, MEASURING):
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(child, signal.SIGTERM)
-    await_comparison(pid)
 
 
 @contextmanager

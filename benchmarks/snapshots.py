@@ -26,6 +26,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.comparison import end_comparison
 from benchmarks.processes import thread_times_s
 from saccade.checkpoints import released
 from saccade.clients import http
@@ -76,6 +77,7 @@ def measure(options: Options) -> list[tuple[Side, Side]]:
         ]
         for server in servers:
             server.wait_until_ready(lambda _: None)
+            end_comparison(server.pid)
         (served,) = http.models(servers[0].url)
         opening = {"model": served.name, "sensor": served.sensor.to_list()}
         load = Load(opening, frame, options.rate, held_back=1)

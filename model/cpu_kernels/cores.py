@@ -1,9 +1,10 @@
 """A core of its own for each thread of a call.
 
 Linux may leave two threads of a call on one core, where they wait for each other for
-milliseconds while another core is idle. So a thread keeps to a core while it takes part
-in a call: the one that it is on, or another if a thread of the same call has that. With
-more threads than cores, and where the system refuses, threads run where it puts them.
+milliseconds while another core is idle. So in a long call whose blocks wait for each
+other (`held_blocks`) a thread keeps to a core: the one that it is on, or another if a
+thread of the same call has that. With more threads than cores, and where the system
+refuses, threads run where it puts them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from benchmarks import free_backend, host, serve
+from benchmarks import comparison, free_backend, host, serve
 from benchmarks.baseline import CONFIGURATIONS
 from benchmarks.processes import Thread, label, resident_mib, thread_times_s
 from benchmarks.serve_cases import (
@@ -87,9 +87,9 @@ def test_a_quick_run_ends_what_compares_the_backends_beside_a_server(
 ):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))  # waits for code to come there
     with start_python(measure_into, str(tmp_path)) as process:
-        serve.end_comparison(os.getpid())
+        comparison.end_comparison(os.getpid())
         assert process.wait() == -signal.SIGTERM
-    serve.await_comparison(os.getpid())
+    comparison.await_comparison(os.getpid())
 
 
 def test_the_free_backend_scores_nothing_but_zeros():
