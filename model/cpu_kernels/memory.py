@@ -121,23 +121,22 @@ def load_shared(typing: Any, address: Any, index: Any) -> Any:
 @intrinsic
 def fetch_add(typing: Any, address: Any, index: Any, value: Any) -> Any:
     """Add to an int64 that threads share; return its value before."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address, index, value = args
-        where = _i64_pointer(builder, address, index)
-        return builder.atomic_rmw("add", where, value, "seq_cst")
-
-    return types.int64(types.int64, types.int64, types.int64), generate
+    return _fetch_and("add")
 
 
 @intrinsic
 def fetch_or(typing: Any, address: Any, index: Any, value: Any) -> Any:
     """Set bits of an int64 that threads share; return its value before."""
+    return _fetch_and("or")
+
+
+def _fetch_and(operation: str) -> Any:
+    """Return an intrinsic's type, and what generates LLVM's atomic operation."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address, index, value = args
         where = _i64_pointer(builder, address, index)
-        return builder.atomic_rmw("or", where, value, "seq_cst")
+        return builder.atomic_rmw(operation, where, value, "seq_cst")
 
     return types.int64(types.int64, types.int64, types.int64), generate
 

@@ -38,7 +38,6 @@ from saccade.server.engine.swapped_state import OnRow, SwappedState
 QUANTUM_TICKS: Final = 256
 """Ticks that a busy stream may score before it is swapped out for one that waits."""
 
-
 TURN_S: Final = 0.0005
 """How long outputs are handled in one turn of the event loop, and one lease's further:
 meanwhile no frame is read, and no message is sent."""
@@ -376,7 +375,9 @@ class EngineClient:
         """Pass outputs on to their streams."""
         for output in outputs:
             stream = self._resident.get(output.lease)
-            if stream is not None:
+            if stream is None:
+                self._turns.forget(output.lease)  # it has ended before
+            else:
                 stream.handle(output)
         for model in [*self._allocators]:
             self._assign_slots(model)

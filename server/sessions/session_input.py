@@ -241,8 +241,7 @@ class SessionInput:
     @property
     def drained(self) -> bool:
         """Whether every whole tick is scored."""
-        whole_ticks = self.submitted // self._tick_events
-        return self.ticks == whole_ticks and not self._queue.events
+        return self.ticks == self.whole_ticks and not self._queue.events
 
     @property
     def whole_ticks(self) -> int:

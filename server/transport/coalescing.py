@@ -38,11 +38,9 @@ LINGER_S: Final = 10.0
 LARGEST_WRITE: Final = 1 << 16
 """Bytes that are collected at most; a transport is told of a slow client by them."""
 
-
 MOST_WAITING: Final = 1 << 16
 """Bytes of messages that wait for the application before reading is paused; one read
 from the socket, of at most 256 KiB, may bring more."""
-
 
 # The header of a websocket frame that is a whole message, RFC 6455, 5.2.
 TEXT: Final = 0x81

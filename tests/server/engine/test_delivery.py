@@ -119,6 +119,15 @@ def test_an_ended_lease_has_no_turn() -> None:
     assert turns.take() == []
 
 
+def test_nothing_is_kept_of_outputs_whose_stream_has_ended() -> None:
+    frontend: Any = FakeFrontend()
+    frontend.receive = lambda outputs: outputs
+    client: Any = EngineClient(frontend, 1)
+    client.receive([scores(slot, 1) for slot in range(3)])
+    turns = vars(vars(client)["_turns"])
+    assert not any(turns[kept] for kept in ("_waiting", "_line", "_served"))
+
+
 async def test_other_work_of_the_event_loop_has_its_turn_between_outputs() -> None:
     frontend: Any = FakeFrontend()
     client: Any = EngineClient(frontend, 1)
