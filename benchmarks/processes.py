@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 NS_PER_S: Final = 1e9
 PROC: Final = Path("/proc")
+ENDED: Final = "ZX"
+POLL_S: Final = 0.001
 
 
 class Thread(NamedTuple):
@@ -71,10 +74,25 @@ def label(thread: Thread, pid: int) -> str:
 
 
 def _command(pid: int) -> bytes:
+    """Return a process's command line; none if it has ended.
+
+    Linux says none, too, of a process that is being replaced by the program that it was
+    started for, for as long as it waits for a core.
+    """
+    folder = PROC / str(pid)
     try:
-        return (PROC / str(pid) / "cmdline").read_bytes()
+        while not (command := (folder / "cmdline").read_bytes()):
+            if _after_name(folder)[0] in ENDED:
+                break
+            time.sleep(POLL_S)
     except OSError:  # it has ended meanwhile
         return b""
+    return command
+
+
+def _after_name(folder: Path) -> list[str]:
+    """Return the fields of a process's or a thread's `stat`, from its state on."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
 def _tasks(pid: int) -> Iterator[Path]:
@@ -89,8 +107,7 @@ def _cpu_s(task: Path) -> float:
     try:
         return int((task / "schedstat").read_text().split()[0]) / NS_PER_S
     except (OSError, IndexError):
-        after_name = (task / "stat").read_text().rpartition(")")[2].split()
-        user, system = after_name[11:13]
+        user, system = _after_name(task)[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 

@@ -16,7 +16,13 @@ import pytest
 
 from benchmarks import comparison, free_backend, host, serve
 from benchmarks.baseline import CONFIGURATIONS
-from benchmarks.processes import Thread, label, resident_mib, thread_times_s
+from benchmarks.processes import (
+    Thread,
+    label,
+    resident_mib,
+    running_beside,
+    thread_times_s,
+)
 from benchmarks.serve_cases import (
     REPORTS,
     Case,
@@ -80,6 +86,17 @@ def test_each_threads_cpu_time_is_told_apart():
     assert resident_mib(os.getpid()) > 1
     assert label(Thread(5, 5, "python"), 5) == "main"
     assert label(Thread(6, 7, "device"), 5) == "6: device"
+
+
+def test_a_process_is_found_from_the_moment_that_it_is_started():
+    program = "import sys; sys.stdin.read()  # named_so"
+    for _ in range(50):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE
+        ) as process:
+            assert running_beside(os.getpid(), "named_so") == [process.pid]
+            process.communicate()
+        assert running_beside(os.getpid(), "named_so") == []
 
 
 def test_a_quick_run_ends_what_compares_the_backends_beside_a_server(
