@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
@@ -29,6 +29,7 @@ from saccade.server.progress import Progress, ProgressLine, ProgressLog
 from saccade.server.settings import Settings
 from saccade.server.starting import Starting
 from saccade.server.transport.coalescing import CoalescingProtocol
+from saccade.server.transport.inbox import ReadTurns
 from saccade.server.transport.page import App, Page
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def configuration(app: App, settings: Settings) -> uvicorn.Config:
     """Return the configuration of uvicorn for the application and the page."""
     return uvicorn.Config(
         Page(app),
-        ws=CoalescingProtocol,
+        ws=cast(type[asyncio.Protocol], partial(CoalescingProtocol, ReadTurns())),
         ws_per_message_deflate=False,
         # Above our own limit, so that a frame too large gets a typed error first.
         ws_max_size=2 * settings.max_frame_bytes,

@@ -11,13 +11,13 @@ Plain values in, plain values out.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
 from typing import Final
 
 import numpy as np
 
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import EngineOutput, TickScores
+from saccade.server.fair_queue import FairQueue
 
 TURN_TICKS: Final = 64
 """Ticks that a lease is given before it is the turn of another that waits."""
@@ -36,10 +36,7 @@ class OutputTurns:
 
     def __init__(self) -> None:
         self._waiting: dict[Lease, list[EngineOutput]] = {}
-        self._line: list[tuple[int, int, Lease]] = []  # a heap
-        self._served: dict[Lease, int] = {}
-        self._now = 0
-        self._entered = 0
+        self._line = FairQueue[Lease]()
         self.taken = 0
 
     def __bool__(self) -> bool:
@@ -51,7 +48,7 @@ class OutputTurns:
             waiting = self._waiting.get(output.lease)
             if waiting is None:
                 self._waiting[output.lease] = [output]
-                self._enter(output.lease, TURN_TICKS)
+                self._line.enter(output.lease, TURN_TICKS)
             else:
                 waiting.append(output)
 
@@ -59,31 +56,25 @@ class OutputTurns:
         """Remove and return the outputs of the lease whose turn it is."""
         while self._line:
             most = TURN_TICKS if len(self._line) > 1 else ALONE_TICKS
-            key, _, lease = heappop(self._line)
-            self._now = max(self._now, key)
+            lease = self._line.take()
             outputs = self._waiting.get(lease)
             if outputs is None:
                 continue  # it has ended
             count, ticks = _within(outputs, most)
-            self._served[lease] += ticks
+            self._line.serve(lease, ticks)
             self.taken += ticks
             if count == len(outputs):
                 del self._waiting[lease]
                 return outputs if count == 1 else _joined(outputs)
             self._waiting[lease] = outputs[count:]
-            self._enter(lease, 0)
+            self._line.enter(lease)
             return _joined(outputs[:count])
         return []
 
     def forget(self, lease: Lease) -> None:
         """Forget a lease that has ended, and what waits of it."""
-        self._served.pop(lease, None)
+        self._line.forget(lease)
         self._waiting.pop(lease, None)
-
-    def _enter(self, lease: Lease, ahead: int) -> None:
-        self._entered += 1
-        served = self._served[lease] = max(self._served.get(lease, 0), self._now)
-        heappush(self._line, (served - ahead, self._entered, lease))
 
 
 def _within(outputs: list[EngineOutput], most: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from saccade.server.protocol.errors import CreditExceeded, ProtocolError
 from saccade.server.protocol.messages import (
@@ -42,6 +42,16 @@ class _Place:
 
     message: Outgoing
     superseded: int = 0
+
+
+class Writer(Protocol):
+    """Sends what waits in a queue."""
+
+    def write_soon(self) -> None:
+        """Send what waits by then after this turn of the event loop."""
+
+    def write_now(self) -> None:
+        """Send what waits."""
 
 
 class SendQueue:
@@ -81,6 +91,7 @@ class SendQueue:
         self._answers = 0
         self._changed = Signal()
         self._filled = Signal()
+        self._writer: Writer | None = None
         self.most_results = capacity
         self.superseded = 0
         self.ending: Ending | None = None
@@ -88,6 +99,10 @@ class SendQueue:
 
     def __len__(self) -> int:
         return self._waiting
+
+    def attach(self, writer: Writer) -> None:
+        """Have this writer send what waits; without one, each message does `wake`."""
+        self._writer = writer
 
     @property
     def deaf(self) -> bool:
@@ -164,8 +179,10 @@ class SendQueue:
         self._wake()
 
     def progressed(self) -> None:
-        """Wake `wait_for`, after the session has scored ticks."""
+        """Have what waits sent, and wake `wait_for`: the session has scored ticks."""
         self._changed.notify()
+        if self._writer is not None:
+            self._writer.write_now()
 
     async def wait_for(
         self, condition: Callable[[], bool], seconds: float | None = None
@@ -177,9 +194,18 @@ class SendQueue:
                     lambda: self.ending is not None or condition()
                 )
 
-    async def wait_for_message(self) -> None:
-        """Wait until a message waits, or the connection ends."""
-        await self._filled.wait_for(lambda: bool(self._queue or self.ending))
+    @property
+    def filled(self) -> bool:
+        """Whether a message waits, or the connection is to end."""
+        return bool(self._queue or self.ending)
+
+    async def wait_until_filled(self) -> None:
+        """Wait for a message, or for the end; `wake` follows either."""
+        await self._filled.wait_for(lambda: self.filled)
+
+    def wake(self) -> None:
+        """Wake who waits until something is there."""
+        self._filled.notify()
 
     def take_all(self) -> list[Outgoing]:
         """Remove and return all messages that wait."""
@@ -190,8 +216,11 @@ class SendQueue:
         return messages
 
     def _wake(self) -> None:
-        """Wake the writer, and what waits for a condition."""
-        self._filled.notify()
+        """Have what waits sent, and wake what waits for a condition."""
+        if self._writer is None:
+            self.wake()
+        else:
+            self._writer.write_soon()
         self._changed.notify()
 
     def _append(self, place: _Place) -> None:

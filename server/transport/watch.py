@@ -31,7 +31,7 @@ from saccade.server.transport.guard import HOLDER, refuse
 from saccade.server.transport.problems import Problem
 from saccade.server.transport.routes import no_such_session
 from saccade.server.transport.service import Service
-from saccade.server.transport.socket import Disconnect, Socket
+from saccade.server.transport.socket import Socket
 
 LOG: Final = logging.getLogger(__name__)
 DEFAULT_EVENTS_PER_S: Final = 50_000
@@ -177,7 +177,7 @@ def watch_routes(service: Service) -> APIRouter:
 async def _serve(socket: Socket, source: Source) -> None:
     """Send all that comes, until the session or the watcher is gone."""
     sending = asyncio.create_task(_send(socket, source))
-    gone = asyncio.create_task(_until_gone(socket))
+    gone = asyncio.create_task(socket.listen(lambda _: True))  # says nothing
     await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
     for task in (sending, gone):
         task.cancel()
@@ -191,11 +191,6 @@ async def _send(socket: Socket, source: Source) -> None:
         messages, ended = await source.collect()
         await socket.send(messages)
     await socket.close(1000, "the session has ended here")
-
-
-async def _until_gone(socket: Socket) -> None:
-    while not isinstance((await socket.receive())[-1], Disconnect):
-        pass
 
 
 def _rate(text: str) -> int:

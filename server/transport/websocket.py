@@ -55,7 +55,7 @@ from saccade.server.transport.rate_limits import WINDOW_S
 from saccade.server.transport.send_queue import Ending, Outgoing, SendQueue
 from saccade.server.transport.service import Service
 from saccade.server.transport.silence import SilenceTimer
-from saccade.server.transport.socket import Disconnect, Socket
+from saccade.server.transport.socket import Socket
 
 LOG: Final = logging.getLogger(__name__)
 GONE: Final = Ending(1001, "the client went away")
@@ -65,8 +65,6 @@ PLACED: Final = ("placed", "true")
 """The query of a client that asked for a placement, and will again."""
 HOLD_S: Final = 0.1
 """Time between two attempts to learn whose a session is whose messages are held."""
-WRITER_TURNS: Final = 3
-"""Turns of the event loop within which a writer that was woken sends what waits."""
 
 
 class StreamEndpoint:
@@ -135,7 +133,10 @@ class Connection:
         self._closing = False
         self._refused = False
         self._settling = False
+        self._gave_way = False
+        self._planned = self._idle = False
         self._left = False
+        self.queue.attach(self)
 
     async def read(self) -> None:
         """Handle the client's messages until the connection ends."""
@@ -143,9 +144,8 @@ class Connection:
         try:
             with self._ending_on_error():
                 self._throttle = self._quota.throttle()
-                while (end := await self._receive_all()) is None:
-                    pass
-                self.queue.end(HUNG_UP if end.code == HUNG_UP.close_code else GONE)
+                code = await self._socket.listen(self._hear)
+                self.queue.end(HUNG_UP if code == HUNG_UP.close_code else GONE)
         finally:
             self._left = True
             self._silence.stop()
@@ -155,17 +155,19 @@ class Connection:
             finally:
                 self._leave()
 
-    async def _receive_all(self) -> Disconnect | None:
-        """Handle the messages that are there; return the end, once it has come."""
-        for data in await self._socket.receive():
-            if isinstance(data, Disconnect):
-                return data
-            self._silence.heard()
-            if not (self.queue.deaf or self._closing):
-                self._receive(data)
-                if self.queue.crowded:
-                    await self._give_way()
-        return None
+    def _hear(self, data: Wire) -> bool:
+        """Handle a message; return whether the next may follow before the writer.
+
+        Raises:
+            ProtocolError: The session ends.
+        """
+        self._silence.heard()
+        if not (self.queue.deaf or self._closing):
+            if self._gave_way:
+                self.queue.check()
+            self._receive(data)
+        self._gave_way = self.queue.crowded
+        return not self._gave_way
 
     async def write(self) -> None:
         """Send the session's messages, then close the socket."""
@@ -183,10 +185,32 @@ class Connection:
 
     async def _next(self) -> list[Outgoing]:
         """Wait for messages that may be sent; none once the end has come."""
-        await self.queue.wait_for_message()
+        self._idle = True
+        await self.queue.wait_until_filled()
+        self._idle = False
         if self._live is not None and not self._known_here(self._live):
             await self._hold(self._live)
         return self.queue.take_all()
+
+    def write_soon(self) -> None:
+        """Send what waits after this turn of the event loop."""
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self.write_now)
+
+    def write_now(self) -> None:
+        """Send what waits, or wake the writer where something has to be waited for."""
+        self._planned = False
+        if not self.queue.filled:
+            return
+        here = self._live is None or self._known_here(self._live)
+        direct = self._idle and here and self.queue.ending is None
+        with self._ending_on_error():
+            if not (direct and self._socket.send_now(self._waiting)):
+                self.queue.wake()
+
+    def _waiting(self) -> list[Wire]:
+        return self._encoded(self.queue.take_all())
 
     def _known_here(self, live: LiveSession) -> bool:
         """Return whether the session is this server's, as far as anybody can know.
@@ -233,16 +257,6 @@ class Connection:
             self._acks.credit.hold(ledger.sent, waiting, self._throttle.free_s)
         raw = self._conversation.encoding != "packed"
         self._acks.credit.check(ledger, waiting, raw=raw)
-
-    async def _give_way(self) -> None:
-        """Let the writer send, before many answers count as unread.
-
-        Raises:
-            CreditExceeded: The client does not read them.
-        """
-        for _ in range(WRITER_TURNS):
-            await asyncio.sleep(0)
-        self.queue.check()
 
     def _take(self, message: Decoded) -> None:
         for request in self._conversation.receive(message):

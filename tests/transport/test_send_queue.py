@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from itertools import groupby
 
@@ -14,7 +15,7 @@ from saccade.server.protocol.messages import (
     ResultBatch,
     ServerMessage,
 )
-from saccade.server.transport.send_queue import SendQueue
+from saccade.server.transport.send_queue import Ending, SendQueue
 
 
 def result(ticks: int, superseded: int = 0) -> Result:
@@ -159,3 +160,37 @@ def test_a_client_may_not_ask_for_more_answers_than_it_reads() -> None:
     queue.put(flushed(3))
     with pytest.raises(CreditExceeded):
         queue.check()
+
+
+class SlowWriter:
+    """Records when it is asked to write."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def write_soon(self) -> None:
+        self.asked.append("soon")
+
+    def write_now(self) -> None:
+        self.asked.append("now")
+
+
+def test_a_writer_is_asked_after_each_message_and_at_once_after_scores() -> None:
+    queue, writer = SendQueue(10), SlowWriter()
+    queue.attach(writer)
+    queue.put(result(1))
+    queue.put_results(batch([2, 3]))
+    queue.progressed()
+    queue.end(Ending(1000))
+    assert writer.asked == ["soon", "soon", "now", "soon"]
+    assert queue.filled
+
+
+async def test_without_a_writer_who_waits_is_woken_by_a_message_or_the_end() -> None:
+    for fill in (lambda queue: queue.put(result(1)), lambda q: q.end(Ending(1000))):
+        queue = SendQueue(10)
+        waiting = asyncio.create_task(queue.wait_until_filled())
+        await asyncio.sleep(0)
+        assert not queue.filled
+        fill(queue)
+        await waiting

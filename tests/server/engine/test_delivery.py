@@ -125,7 +125,9 @@ def test_nothing_is_kept_of_outputs_whose_stream_has_ended() -> None:
     client: Any = EngineClient(frontend, 1)
     client.receive([scores(slot, 1) for slot in range(3)])
     turns = vars(vars(client)["_turns"])
-    assert not any(turns[kept] for kept in ("_waiting", "_line", "_served"))
+    assert not turns["_waiting"]
+    assert not turns["_line"]
+    assert not vars(turns["_line"])["_served"]
 
 
 async def test_other_work_of_the_event_loop_has_its_turn_between_outputs() -> None:
