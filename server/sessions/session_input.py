@@ -171,6 +171,11 @@ class DropLog:
         """The gaps after the newest scored event."""
         return tuple(self._ahead)
 
+    @property
+    def next_ticks(self) -> int | None:
+        """How many ticks lie before the first gap ahead; None where there is no gap."""
+        return self._ahead[0].ticks if self._ahead else None
+
     def add(self, ticks: int, events: int) -> None:
         """Record that events were dropped after so many ticks."""
         if self._ahead and self._ahead[-1].ticks == ticks:
@@ -278,24 +283,28 @@ class SessionInput:
     @property
     def waiting(self) -> int:
         """Events that came and are not consumed; always the newest."""
-        if self.drained:
-            return 0
-        held = self._gaps.held_back
+        return 0 if self.drained else self._still_waiting
+
+    @property
+    def _still_waiting(self) -> int:
+        """The same where a whole tick is not scored."""
         dropped = self._drops.waiting(self.ticks)
-        return self.unscored + held + dropped + self._queue.events
+        return self.ahead + dropped + self._queue.events
 
     def first_tick_with(self, waiting: int | None) -> float:
         """Return the next tick after whose score at most so many events may wait.
 
-        No earlier tick needs to be looked at; infinity where none will do.
+        No earlier tick needs to be looked at; infinity where none will do. A tick that
+        has a gap behind it is one to look at, and so is the one after the gap.
         """
-        if waiting is None:
-            return math.inf
-        if self._drops.ahead:  # each tick may have a gap behind it
-            return self.ticks + 1
-        came = self.submitted + self._gaps.held_back + self._queue.events
-        first = max(-(-(came - waiting) // self._tick_events), self.ticks + 1)
-        return first if self._queue.events else min(first, self.whole_ticks)
+        next_tick, first = self.ticks + 1, math.inf
+        if waiting is not None:
+            left = self.ticks * self._tick_events + self._still_waiting - waiting
+            first = max(-(-left // self._tick_events), next_tick)
+            if not self._queue.events:
+                first = min(first, self.whole_ticks)
+        gap = self._drops.next_ticks
+        return first if gap is None else max(min(first, gap), next_tick)
 
     @property
     def dropped(self) -> int:

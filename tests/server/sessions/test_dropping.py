@@ -123,6 +123,7 @@ class Flood(RuleBasedStateMachine):
         assert {f.id for f in client.of(Flushed)} == set(range(1, self.flushes + 1))
         tokens, t_us = (column[: closed.events] for column in kept(client))
         self.assert_whole_ticks_were_dropped(TimedTokens(tokens, t_us))
+        self.assert_each_result_says_what_was_dropped_before_it(t_us)
         scores = toy_scores(tokens.tolist())
         assert np.allclose(client.scores[-1:], scores[-1:], rtol=1e-5)
         BENCH.release(client)
@@ -134,6 +135,13 @@ class Flood(RuleBasedStateMachine):
         assert np.array_equal(filmed.tokens[places], scored.tokens)
         for tick in np.diff(places)[: len(places) - 1 : TICK]:
             assert tick == 1 or self.camera.client.holds_newest
+
+    def assert_each_result_says_what_was_dropped_before_it(self, t_us: Any) -> None:
+        filmed = TOKENIZATION.timed(self.camera.events)
+        places = np.searchsorted(filmed.t_us, t_us)
+        for result in self.camera.client.of(Result):
+            newest = result.events - 1
+            assert result.dropped == places[newest] - newest
 
 
 Flood.TestCase.settings = settings(
