@@ -1,11 +1,12 @@
-"""Sizes of the CPU's caches, from which blocks of work take theirs.
+"""The CPU's cores, and the sizes of its caches, from which blocks of work take theirs.
 
-Linux tells them. Elsewhere, and where a virtual machine hides them, they are taken to
-be those of a server's core.
+Linux tells the caches. Elsewhere, and where a virtual machine hides them, they are
+taken to be those of a server's core.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,13 @@ ASSUMED_BYTES: Final = {2: 1 << 20, 3: 1 << 25}
 """By level, where the system does not say."""
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20}
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cache_bytes(level: int, folder: Path = FOLDER) -> int:

@@ -8,10 +8,11 @@ cores alone. Linux's control groups say the limit, in either version of them.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from saccade.model.cpu_caches import usable_cores
 
 THREADS: Final = "NPROC"
 """XLA's variable for how many threads it starts; they run the native code too."""
@@ -51,10 +52,7 @@ def cpu_time(root: Path = Path("/")) -> CpuTime:
     Args:
         root: The file system's.
     """
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    return CpuTime(cores, min(_quotas(root), default=None))
+    return CpuTime(usable_cores(), min(_quotas(root), default=None))
 
 
 def variables(time: CpuTime, environment: Mapping[str, str]) -> dict[str, str]:

@@ -200,7 +200,8 @@ class Device:
         """Launch the next batch, and deliver the results of the one before.
 
         The results come first where the device has finished: then nothing is gained
-        by packing first, and their sessions would wait for it.
+        by packing first, and their sessions would wait for it. A CPU may have finished
+        with the next batch as well.
         """
         self._began_s = began_s = time.monotonic()
         self._begin_exports()
@@ -212,10 +213,17 @@ class Device:
         if flight is not None and not done:
             self._read_scores(flight)
         self._read_exports()
+        if launched is not None and self._is_over(launched):
+            self._read_scores(launched)
+            launched = None
         self._deliver()
         self._began_s = None
         self.busy_s += time.monotonic() - began_s
         return launched
+
+    def _is_over(self, launched: InFlight) -> bool:
+        """Return whether a batch was over with its launch, as on an idle CPU."""
+        return launched.done
 
     def _prepare_all(self) -> None:
         """Compile every model; only then is any ready, since this thread is busy."""

@@ -44,8 +44,8 @@ FIRST, LAST, SLOTS, TICKS = range(4)
 NOW: Final = 4
 """The place after them: how far those are served whose turn it is, in ticks."""
 
-LAUNCH, PADDING = range(2)
-"""Places in a scheduler's `costs`: of a call, and of a tick without work in it."""
+LAUNCH, PADDING, ROW = range(3)
+"""Places in a scheduler's `costs`: of a call, of a tick without work, of a slot."""
 
 FREE, UNUSED = range(2)
 """Places in the `marks` of page queues: the first free node, and the first new one."""
@@ -340,23 +340,34 @@ def take_ticks(
             before[after[slot]] = before[slot]
 
 
-@_compiled("l1", "i1", "i1", "l2", "d1", "i1!", "i1!")
+@_compiled("l1", "i1", "l1", "l")
+def count_owed(marks: Longs, after: Ints, keys: Longs, behind: int) -> int:
+    """Return how many slots at the line's front are so far behind those served now."""
+    count, slot = 0, marks[FIRST]
+    while slot != NONE and keys[slot] + behind <= marks[NOW]:
+        count += 1
+        slot = after[slot]
+    return count
+
+
+@_compiled("l1", "i1", "i1", "l2", "d1", "l", "i1!", "i1!")
 def choose_bucket(
     marks: Longs,
     waiting: Ints,
     after: Ints,
     buckets: Longs,
     costs: Doubles,
+    most_slots: int,
     slots: Ints,
     counts: Ints,
 ) -> int:
     """Choose the bucket with most real work per cost; write its slots and counts.
 
-    The candidates are prefixes of the line. Among equals the one with more work wins,
-    then the first.
+    The candidates are prefixes of the line, of at most so many slots. Among equals the
+    one with more work wins, then the first.
     """
     front, slot = 0, marks[FIRST]
-    while slot != NONE and front < len(slots):
+    while slot != NONE and front < min(len(slots), most_slots):
         slots[front], counts[front] = slot, waiting[slot]
         front += 1
         slot = after[slot]
@@ -367,6 +378,7 @@ def choose_bucket(
         for i in range(min(front, rows)):
             work += min(counts[i], most)
         cost = costs[LAUNCH] + work + costs[PADDING] * (padded - work)
+        cost += costs[ROW] * min(front, rows)
         rate = work / cost
         if rate > best_rate or (rate == best_rate and work > best_work):
             best, best_rate, best_work, best_most = b, rate, work, most

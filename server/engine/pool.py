@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.model.state_rows import RowLayout, RowLeaves
+from saccade.server.cpu_time import cpu_time
 from saccade.server.device_memory import MOST_EVENTS
 from saccade.server.engine import host_kernels
 from saccade.server.engine.commands import Submit
@@ -44,6 +45,7 @@ from saccade.server.engine.scheduler import (
     Scheduler,
     buckets_for,
     fit_launch_cost,
+    row_cost_for,
 )
 from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
@@ -150,6 +152,7 @@ class Pool:
             slots,
             LAUNCH_COST if self._on_cpu else ACCELERATOR_LAUNCH_COST,
             servable.padding_cost,
+            row_cost_for(platform, cpu_time().threads, servable.tick_events),
         )
         self._queues = PageQueues(slots)
         self._generations = np.full(slots, NO_LEASE, np.int64)

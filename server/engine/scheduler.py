@@ -8,7 +8,9 @@ behind what always waits. A batch is always a prefix of the queue. So a sensor t
 for less than its share goes first, whatever others ask for; a sensor that floods gets
 all the capacity that they leave; and nobody waits for more than a few turns of another.
 
-What a host does around a call costs by the call, so a call should be long.
+What a host does around a call costs by the call, so a call should be long. But who
+asks for less than its share would wait for all of it; so where others fill a long call,
+those go before it in one of their own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from saccade.server.engine.host_kernels import (
     NONE,
     NOW,
     PADDING,
+    ROW,
     SLOTS,
     TICKS,
 )
@@ -40,6 +43,19 @@ ACCELERATOR_LAUNCH_COST: Final = 256.0
 
 MOST_LAUNCH_COST: Final = 65536.0
 """Where a call takes as long however large it is, the fewest calls are the best."""
+
+ROW_EVENTS: Final = 384
+"""What a row costs a host with few cores besides its ticks, as events of a call: the
+scores of each session are handled and sent by themselves, on a core that a call uses
+as well."""
+
+FEW_THREADS: Final = 2
+"""So many threads run one session's ticks as fast as those of many sessions; a host
+with more has other cores for the event loop."""
+
+LAUNCHES_WORTH: Final = 20
+"""A call with the work of so many launches is long enough that slots which ask for
+little go before it, in one of their own, where such a call is a short one."""
 
 LEAST_SIZES: Final = 3
 """Sizes of calls through which a line is fitted, at least."""
@@ -93,6 +109,18 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         few = min(rows, slots, most_ticks)
         fitting.add(Bucket(few, min(ticks, most_ticks // few)))
     return tuple(sorted(fitting))
+
+
+def row_cost_for(platform: str, threads: int, tick_events: int) -> float:
+    """Return what a row costs besides its ticks; see `Scheduler`.
+
+    Args:
+        platform: JAX's name of the device's kind.
+        threads: Threads that run a call.
+        tick_events: Events of a tick.
+    """
+    few = platform == "cpu" and threads <= FEW_THREADS
+    return ROW_EVENTS / tick_events if few else 0.0
 
 
 def fit_launch_cost(seconds: Mapping[Bucket, float], otherwise: float) -> float:
@@ -150,6 +178,7 @@ class Scheduler:
         launch_cost: See `LAUNCH_COST`.
         padding_cost: Cost of a row's tick that a call has and nobody needs, in the
             same units: 0 where the call skips it.
+        row_cost: Cost of a row that is used besides its ticks, in the same units.
     """
 
     def __init__(
@@ -158,6 +187,7 @@ class Scheduler:
         slots: int,
         launch_cost: float = LAUNCH_COST,
         padding_cost: float = 1.0,
+        row_cost: float = 0.0,
     ) -> None:
         self._buckets = sorted(set(buckets))
         if not self._buckets or min(min(bucket) for bucket in self._buckets) < 1:
@@ -165,8 +195,8 @@ class Scheduler:
                 "a scheduler needs buckets of at least one row and one tick"
             )
         self._shapes = np.array(self._buckets, np.int64)
-        self._costs = np.array([launch_cost, padding_cost])
-        assert (LAUNCH, PADDING) == (0, 1)
+        self._costs = np.array([launch_cost, padding_cost, row_cost])
+        assert (LAUNCH, PADDING, ROW) == (0, 1, 2)
         most_rows = max(bucket.rows for bucket in self._buckets)
         self._front = np.empty(most_rows, np.int32)
         self._counts = np.empty(most_rows, np.int32)
@@ -175,6 +205,7 @@ class Scheduler:
         self._waiting = np.zeros(slots, np.int32)
         self._served = np.zeros(slots, np.int64)
         self._keys = np.zeros(slots, np.int64)
+        self._alone = NONE
         self._ahead = max(bucket.ticks for bucket in self._buckets)
         links = np.full((2, slots), NONE, np.int32)
         self._queue = (self._marks, self._waiting, links[0], links[1])
@@ -222,21 +253,46 @@ class Scheduler:
         """Take the next batch off the queue, or None when it is empty."""
         if not self.waiting:
             return None
-        best = host_kernels.choose_bucket(
-            *self._queue[:3],
-            self._shapes,
-            self._costs,
-            self._front,
-            self._counts,
-        )
-        bucket = self._buckets[best]
-        rows = min(self.waiting, bucket.rows)
+        slots = self.waiting
+        bucket, rows = self._choose(slots)
+        work = int(self._counts[:rows].sum())
+        if work >= LAUNCHES_WORTH * self.launch_cost:
+            owed = self._owed
+            if 0 < owed < slots:
+                bucket, rows = self._choose(owed)
         batch = Batch(bucket, self._front[:rows].copy(), self._counts[:rows].copy())
-        self._marks[NOW] = max(self._marks[NOW], self._keys[batch.slots[0]])
+        self._move_on(int(batch.slots[0]), alone=slots == 1)
         left = self._take(batch.slots, batch.counts)
         self._served[batch.slots] += batch.counts
         self._add(batch.slots, left, 0)
         return batch
+
+    def _move_on(self, slot: int, *, alone: bool) -> None:
+        """Note whose turn it is: of one that stays alone, all that it was served."""
+        stays = alone and slot == self._alone
+        key = (self._served if stays else self._keys)[slot]
+        self._marks[NOW] = max(self._marks[NOW], key)
+        self._alone = slot if alone else NONE
+
+    @property
+    def _owed(self) -> int:
+        """Slots at the front that were served far less than those whose turn it is."""
+        marks, _, after, _ = self._queue
+        behind = self._ahead // 2
+        return int(host_kernels.count_owed(marks, after, self._keys, behind))
+
+    def _choose(self, slots: int) -> tuple[Bucket, int]:
+        """Choose a bucket for the first so many slots; return it and the rows used."""
+        best = host_kernels.choose_bucket(
+            *self._queue[:3],
+            self._shapes,
+            self._costs,
+            slots,
+            self._front,
+            self._counts,
+        )
+        bucket = self._buckets[best]
+        return bucket, min(slots, bucket.rows)
 
     def _add(
         self,

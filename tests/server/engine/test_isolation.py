@@ -119,7 +119,12 @@ class Sessions(RuleBasedStateMachine):
         self.flight = self.device._step(self.flight)
 
     def teardown(self) -> None:
-        while self.flight is not None or not self.device._work.empty():
+        pool = self.device.pools["toy"]
+        while (
+            self.flight is not None
+            or pool.ticks_waiting
+            or not self.device._work.empty()
+        ):
             self.step_of_the_device_thread()
         for lease in self.open:
             assert self.scored[lease] == len(self.sent[lease]) // 2

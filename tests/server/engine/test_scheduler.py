@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from saccade.server.engine.scheduler import Bucket, Scheduler
+from saccade.server.engine.scheduler import Bucket, Scheduler, row_cost_for
 
 BUCKETS = (Bucket(1, 1), Bucket(1, 4), Bucket(1, 16), Bucket(8, 1), Bucket(8, 4))
 
@@ -224,3 +224,82 @@ def test_a_batch_fits_its_bucket_and_is_never_empty(
     while (batch := scheduler.next_batch()) is not None:
         assert 1 <= len(batch.turns) <= batch.bucket.rows
         assert all(1 <= ticks <= batch.bucket.ticks for _, ticks in batch.turns)
+
+
+LONG = (Bucket(1, 1), Bucket(1, 16), Bucket(1, 64), Bucket(8, 16))
+
+
+def flooded(**costs: float) -> Scheduler:
+    """Twenty slots that always wait, and have all been served."""
+    scheduler = Scheduler(LONG, 101, padding_cost=0.0, **costs)
+    for slot in range(1, 21):
+        scheduler.add(slot, 10_000)
+    for _ in range(30):
+        scheduler.next_batch()
+    return scheduler
+
+
+@given(st.integers(1, 60), st.sampled_from([0.0, 6.0]))
+def test_who_asks_for_little_has_a_call_of_its_own_before_a_long_one(
+    ticks: int, row_cost: float
+) -> None:
+    scheduler = flooded(row_cost=row_cost)
+    scheduler.add(0, ticks)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.turns == ((0, ticks),)
+    assert all(slot for turns in drain(scheduler)[:5] for slot, _ in turns)
+
+
+def test_where_a_launch_costs_much_all_go_together() -> None:
+    scheduler = flooded(launch_cost=256.0)
+    scheduler.add(0, 9)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.turns[0] == (0, 9)
+    assert len(batch.turns) == 8
+
+
+def test_equals_that_come_now_and_then_go_together() -> None:
+    scheduler = Scheduler(LONG, 101, padding_cost=0.0)
+    for _ in range(50):
+        for slot in range(8):
+            scheduler.add(slot, 12)
+        (batch,) = drain(scheduler)
+        assert len(batch) == 8
+
+
+def test_one_that_was_alone_does_not_wait_for_new_ones_to_catch_up() -> None:
+    scheduler = Scheduler(LONG, 101, padding_cost=0.0)
+    for _ in range(50):
+        scheduler.add(0, 9)
+        scheduler.next_batch()
+    for slot in range(1, 21):
+        scheduler.add(slot, 2)
+    drain(scheduler)
+    for slot in range(1, 21):
+        scheduler.add(slot, 100)
+    scheduler.next_batch()
+    scheduler.add(0, 9)
+    served = [slot for _ in range(5) for slot, _ in scheduler.next_batch().turns]  # type: ignore[union-attr]
+    assert 0 in served
+
+
+@pytest.mark.parametrize(
+    ("row_cost", "bucket"), [(0.0, Bucket(8, 16)), (6.0, Bucket(1, 64))]
+)
+def test_a_row_that_costs_a_host_much_is_a_long_one(
+    row_cost: float, bucket: Bucket
+) -> None:
+    scheduler = Scheduler(LONG, 101, padding_cost=0.0, row_cost=row_cost)
+    for slot in range(20):
+        scheduler.add(slot, 100)
+    batch = scheduler.next_batch()
+    assert batch is not None
+    assert batch.bucket == bucket
+
+
+def test_a_row_costs_something_where_calls_and_event_loop_share_few_cores() -> None:
+    assert row_cost_for("cpu", 2, 64) == 6.0
+    assert row_cost_for("cpu", 2, 256) == 1.5
+    assert row_cost_for("cpu", 3, 64) == row_cost_for("gpu", 2, 64) == 0.0
