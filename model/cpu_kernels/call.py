@@ -57,6 +57,7 @@ class Plan(NamedTuple):
         holds: Whether an input acts during its whole gap (zero-order hold).
         block_rows: Rows after the first pooling in a block, at most; a block holds at
             least a tick. Not compiled in: kept code may run with another cache.
+        thread_ticks: Ticks that are worth another thread.
         rows: Rows of the pool; each session has one.
         width: Numbers in a row of the pool.
         readout: The accumulators' place in a row.
@@ -78,6 +79,7 @@ class Plan(NamedTuple):
     averages: int
     holds: int
     block_rows: int
+    thread_ticks: int
     rows: int
     width: int
     readout: int

@@ -70,7 +70,7 @@ def handle(frame: int) -> int:
     if foreign.write_metadata(frame):
         return 0
     request = stack_buffer()
-    threads = foreign.count_threads(frame, request)
+    threads = min(foreign.count_threads(frame, request), _threads_worth(frame))
     address = _job_of(frame, threads)
     if address == 0:
         return foreign.no_memory(frame, request)
@@ -88,6 +88,17 @@ def handle(frame: int) -> int:
         _repeat_last(call_of(job.addresses))
     release(address)
     return 0 if done else foreign.no_memory(frame, request)
+
+
+@compiled
+def _threads_worth(frame: int) -> int:
+    """Return how many threads a call's work is worth, at least one."""
+    plan = read_plan(foreign.argument(frame, PLAN), 0)
+    ticks, most = foreign.argument(frame, TICKS), plan.events // plan.tick
+    work = 0
+    for session in range(plan.sessions):
+        work += ticks_of(ticks, session, most)
+    return max(work // plan.thread_ticks, 1)
 
 
 @merged

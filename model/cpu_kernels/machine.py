@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from llvmlite import binding
 from numba import config
 
-from saccade.model.cpu_caches import share_bytes
+from saccade.model.cpu_caches import share_bytes, usable_cores
 
 LINE: Final = 16
 """Numbers of float32 in a cache line; rows and columns are padded to whole lines."""
@@ -86,6 +86,9 @@ def block_rows(cache_bytes: int) -> int:
     fitting = max(cache_bytes // ROW_BYTES, 1)
     return min(max(1 << (fitting.bit_length() - 1), FEWEST_ROWS), MOST_ROWS)
 
+
+OTHER_CORES: Final = max(usable_cores() - 1, 1)
+"""Cores that this process may use, besides one."""
 
 BLOCK_ROWS: Final = block_rows(share_bytes(2))
 """Rows of a block on this machine; see `call.Plan`."""

@@ -23,7 +23,7 @@ from saccade.model.block import blocks
 from saccade.model.config import ModelConfig
 from saccade.model.cpu_kernels import choices
 from saccade.model.cpu_kernels.call import Layer, Plan
-from saccade.model.cpu_kernels.machine import BLOCK_ROWS, LINE
+from saccade.model.cpu_kernels.machine import BLOCK_ROWS, LINE, OTHER_CORES
 from saccade.model.cpu_kernels.matmul import in_strips
 from saccade.model.inference import Carry, Weights
 from saccade.model.readout import Readout
@@ -32,6 +32,15 @@ from saccade.model.state_rows import RowLayout
 Floats = npt.NDArray[np.float32]
 
 _EMPTY: Final = np.zeros(0, np.float32)
+
+THREAD_WORK: Final = 35_000_000
+"""Work that is worth a second thread, in multiply-adds: 0.75 ms on one core of Zen 4.
+
+On two cores that thread takes the other one from an event loop beside, which then waits
+for it as long as the call takes. The more cores there are, the less work will do.
+"""
+STATE_WORK: Final = 64
+"""What a step of a complex state costs, with its exponential, in the same unit."""
 
 
 class Sizes(NamedTuple):
@@ -54,6 +63,22 @@ def layer_sizes(config: ModelConfig) -> list[Sizes]:
         for stage in range(config.num_stages)
         for place in range(config.num_layers_per_stage)
     ]
+
+
+def tick_work(config: ModelConfig) -> int:
+    """Return about what a tick costs, in multiply-adds of padded matrices."""
+    rows, work = float(config.tick_events), 0.0
+    for place, (block, sizes) in enumerate(
+        zip(blocks(config), layer_sizes(config), strict=True)
+    ):
+        inputs, states, outputs = map(padded, sizes)
+        work += rows * states * STATE_WORK
+        if place:  # the table holds the first layer's products
+            work += rows * inputs * 2 * states
+        rows /= block.stride
+        projected = inputs * outputs * (sizes.inputs != sizes.outputs)
+        work += rows * (2 * states * outputs + outputs * outputs + projected)
+    return int(work)
 
 
 @cache
@@ -99,6 +124,7 @@ def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int
         averages=readout.averages,
         holds=choices.holds(config),
         block_rows=BLOCK_ROWS,
+        thread_ticks=max(THREAD_WORK // (OTHER_CORES * tick_work(config)), 1),
         rows=rows,
         width=layout.width,
         readout=layout.columns[len(layers)].begin,

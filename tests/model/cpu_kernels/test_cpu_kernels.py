@@ -24,6 +24,10 @@ from tests.model.test_every_variant import Variant, drawing, variants
 from tests.model.variants import VARIANTS, random_variables, small
 
 pytest.importorskip("numba", reason="no native code without numba")
+
+from saccade.model.cpu_kernels import packing
+
+packing.THREAD_WORK = 1  # type: ignore[misc]  # threads share these small calls too
 pytestmark = pytest.mark.skipif(
     jax.default_backend() != "cpu", reason="native code is for a CPU"
 )
