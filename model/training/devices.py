@@ -7,6 +7,7 @@ which keeps cores busier than sharing every single operation would.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 from typing import Final
 
@@ -15,7 +16,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from saccade.model.cpu_caches import usable_cores
 from saccade.model.training.errors import InvalidSetting
 from saccade.model.training.gradient import DEVICES
 from saccade.model.training.settings import SystemSettings
@@ -42,7 +42,7 @@ def set_up_devices(system: SystemSettings) -> None:
     try:
         jax.config.update(  # type: ignore[no-untyped-call]
             "jax_num_cpu_devices",
-            usable_cores() if system.devices is None else max(system.devices, 1),
+            _cores() if system.devices is None else max(system.devices, 1),
         )
     except RuntimeError as error:
         if system.coordinator is not None:
@@ -104,6 +104,10 @@ def any_process(flag: bool) -> bool:  # noqa: FBT001 a value, no option
         return flag
     flags = multihost_utils.process_allgather(np.array(flag))
     return bool(np.any(flags))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _keep_freed_memory() -> None:
