@@ -303,16 +303,19 @@ class Account:
         dropped = (self._all_dropped - self._dropped) // self._tick_events
         return self._ticks_in(self._sent) - self._ticks - dropped
 
-    def scored(self, events: int, now_s: float, dropped: int = 0) -> None:
-        """Count a result.
+    def scored(
+        self, events: int, now_s: float, dropped: int = 0, results: int = 1
+    ) -> None:
+        """Count a result, or several that came at once, each tick's its own.
 
         A tick without a result of its own counts as scored with the next, unless it
         was dropped; the oldest are.
 
         Args:
-            events: The place of the result's newest event, in all that was sent.
+            events: The place of the newest result's newest event, in all that was sent.
             now_s: When it came.
-            dropped: How many events before it were dropped.
+            dropped: How many events before it were dropped, all before the oldest.
+            results: How many came.
         """
         ticks = events // self._tick_events
         if ticks <= self._ticks:
@@ -322,7 +325,7 @@ class Account:
             skipped = max(0, dropped - self._dropped) // self._tick_events
             first = min(ticks, self._ticks + 1 + skipped)
         self._dropped = max(self._dropped, dropped)
-        self._measured.left_out += ticks - first
+        self._measured.left_out += max(0, ticks - first + 1 - results)
         self._add(first, ticks, now_s)
         self._ticks = ticks
 

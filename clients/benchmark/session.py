@@ -148,6 +148,8 @@ class LoadSession(asyncio.Protocol):
         self._failure: Exception | None = None
         self._run: _Run | None = None
         self._dropped = 0
+        self._newest: dict[str, Any] | None = None
+        self._results = self._dropped_before = 0
         self.opened: dict[str, Any] = {}
 
     @classmethod
@@ -277,6 +279,7 @@ class LoadSession(asyncio.Protocol):
                 self._send(msgpack.packb({"type": "open", **self._load.opening}))
             for frame in self._parser.feed(data):
                 self._receive(frame)
+            self._count_results()
         except wire.Refused as error:
             self._fail(RequestRefused(error.status, None, str(error)))
         except (wire.BadFrame, ValueError, KeyError) as error:
@@ -292,6 +295,10 @@ class LoadSession(asyncio.Protocol):
     def _receive(self, frame: wire.Frame) -> None:
         if frame.opcode in {wire.BINARY, wire.TEXT}:
             message = msgpack.unpackb(frame.payload)
+            if message["type"] == "result":
+                self._on_result(message)
+                return
+            self._count_results()
             handler = _HANDLERS.get(message["type"])
             if handler is not None:
                 handler(self, message)
@@ -309,13 +316,28 @@ class LoadSession(asyncio.Protocol):
             self._opened.set_result(message)
 
     def _on_result(self, message: dict[str, Any]) -> None:
-        if self._run is not None:
-            self._run.measured.results += 1
+        """Take a result; those that come together are counted together.
+
+        One by one they would cost the load more than all that it sends.
+        """
+        dropped = message.get("dropped") or 0
+        if dropped != self._dropped_before or not self._load.every_tick:
+            self._count_results()
+        self._dropped_before = dropped
+        self._newest = message
+        self._results += 1
+
+    def _count_results(self) -> None:
+        """Count the results that have come and are not counted."""
+        message, results = self._newest, self._results
+        self._newest, self._results = None, 0
+        if self._run is not None and message is not None:
+            measured, dropped = self._run.measured, self._dropped_before
+            measured.results += results
             if not self._load.every_tick:  # else the ticks tell
-                self._run.measured.left_out += message.get("superseded") or 0
-            dropped = message.get("dropped") or 0
-            now_s = self._loop.time()
-            self._run.account.scored(message["events"] + dropped, now_s, dropped)
+                measured.left_out += message.get("superseded") or 0
+            events, now_s = message["events"] + dropped, self._loop.time()
+            self._run.account.scored(events, now_s, dropped, results)
             self._settle()
 
     def _on_ack(self, message: dict[str, Any]) -> None:
@@ -457,7 +479,6 @@ class LoadSession(asyncio.Protocol):
 
 _HANDLERS: Final = {
     "opened": LoadSession._on_opened,
-    "result": LoadSession._on_result,
     "ack": LoadSession._on_ack,
     "flushed": LoadSession._on_flushed,
     "closed": LoadSession._on_closed,

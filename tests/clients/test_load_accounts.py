@@ -59,6 +59,32 @@ def test_a_stall_is_charged_for_every_frame_that_was_due_meanwhile():
     assert measured.greatest_lag_s == 3.0
 
 
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=8),
+    st.integers(0, 5),
+    st.integers(0, 4),
+)
+def test_results_that_come_together_count_as_they_do_one_by_one(
+    steps: list[int], held_back: int, dropped: int
+):
+    """Of some ticks the result was left out; those that were dropped came before."""
+    counts = []
+    for together in (False, True):
+        counted, measured = account(Cut(3 * TICK, TICK, held_back))
+        for frame in range(12):
+            counted.sent(due_s=0.1 * frame, now_s=0.1 * frame + 0.01)
+        gone = dropped * TICK
+        ticks = [dropped + sum(steps[: k + 1]) for k in range(len(steps))]
+        if together:
+            counted.scored(ticks[-1] * TICK, 2.0, gone, results=len(ticks))
+        else:
+            for tick in ticks:
+                counted.scored(tick * TICK, 2.0, gone)
+        counted.end(3.0)
+        counts.append(measured.to_json())
+    assert counts[0] == counts[1]
+
+
 def test_what_never_comes_counts_as_late_with_its_age():
     counted, measured = account(Cut(TICK, TICK))
     counted.sent(0.0, 0.0)
