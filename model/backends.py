@@ -22,6 +22,20 @@ from saccade.model.precision import FLOAT32, Precision
 from saccade.model.state_rows import RowLayout, advance_rows
 
 
+class InPlace(NamedTuple):
+    """Calls of a network on the calling thread, on NumPy's arrays.
+
+    Attributes:
+        call: (rows, sessions, ticks, keeps_lock=…) -> a call of that shape: (weights,
+            pool, rows, tokens, dt_ms, ticks) -> logits; see `in_place.RowsCall`.
+        quick_ticks: So many ticks of one session are scored so soon that a thread with
+            other work may do it itself; 0 where none are.
+    """
+
+    call: Callable[..., Callable[..., Any]]
+    quick_ticks: int
+
+
 class Backend(NamedTuple):
     """A network, ready to move sessions.
 
@@ -37,6 +51,8 @@ class Backend(NamedTuple):
             repeatedly meanwhile, and stops with the exception that the call raises.
         padding_cost: What a tick that only fills a call's shape costs, in units of a
             real one: 0 where the backend skips it.
+        in_place: Set where a call is worth no more threads than one, and is therefore
+            over soonest on the thread that makes it.
     """
 
     name: str
@@ -45,6 +61,7 @@ class Backend(NamedTuple):
     advance_rows: Callable[..., tuple[Any, Any]] | None = None
     prepare: Callable[[Callable[[], None]], None] | None = None
     padding_cost: float = 1.0
+    in_place: InPlace | None = None
 
     def in_rows(
         self, config: ModelConfig, layout: RowLayout
@@ -73,7 +90,7 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
     if not single or jax.default_backend() != "cpu" or find_spec("numba") is None:
         return None
     try:
-        from saccade.model.cpu_kernels import advance
+        from saccade.model.cpu_kernels import advance, in_place
         from saccade.model.cpu_kernels.choices import unsupported
         from saccade.model.cpu_kernels.handler import prepare
         from saccade.model.cpu_kernels.packing import pack
@@ -84,7 +101,18 @@ def native(config: ModelConfig, weights: Weights) -> Backend | None:
         warnings.warn(f"no native code, XLA runs it: {reason}", stacklevel=2)
         return None
     moves = advance.advance, advance.advance_rows
-    return Backend("native", pack(config, weights), *moves, prepare, padding_cost=0.0)
+    return Backend(
+        "native",
+        pack(config, weights),
+        *moves,
+        prepare,
+        padding_cost=0.0,
+        in_place=InPlace(
+            partial(in_place.RowsCall, config), in_place.quick_ticks(config)
+        )
+        if in_place.suits(config)
+        else None,
+    )
 
 
 def fastest(

@@ -53,6 +53,25 @@ def toy_advance(
     return {"state": state, "half_life_ms": carry["half_life_ms"]}, logits
 
 
+def toy_in_place(rows: int, sessions: int, ticks: int, *, keeps_lock: bool) -> Any:
+    """Return the toy as calls on NumPy's arrays; see `backends.InPlace`."""
+    state = 1  # its place in a row, after `half_life_ms`
+
+    def call(
+        weights: Any, pool: Any, which: Any, tokens: Any, dt_ms: Any, moving: Any
+    ) -> Any:
+        logits = np.zeros((sessions, ticks, 2), np.float32)
+        for one in range(sessions):
+            for k in range(moving[one]):
+                drive = tokens[one, k * TICK : (k + 1) * TICK].mean(dtype=np.float32)
+                pool[which[one], state] = pool[which[one], state] / 2 + drive * weights
+                score = pool[which[one], state]
+                logits[one, k:] = score, -score
+        return logits
+
+    return call
+
+
 def toy_scores(tokens: list[int]) -> list[float]:
     """The toy's scores after each whole tick, worked out in plain Python."""
     state, seen = 0.0, []

@@ -104,7 +104,7 @@ class _Port:
 
     def __init__(self, engine: Engine, number: int) -> None:
         self._device, self._number = engine.devices, number
-        self.check = engine.check
+        self.check, self.score_now = engine.check, engine.score_now
 
     def start(self, deliver: Deliver) -> None:
         """Have outputs delivered, on the device thread."""

@@ -1,7 +1,8 @@
 """The foreign function that XLA calls, and its registration.
 
-`handle` turns a call into a job and runs it on XLA's threads. `target` compiles
-`handle`, keeps the machine code on disk for the next process, and registers it.
+`handle` turns a call into a job and runs it on XLA's threads; for a call that does not
+come from XLA (`in_place`), on the caller's alone. `target` compiles `handle`, keeps the
+machine code on disk for the next process, and registers it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from saccade.model.cpu_kernels.call import (
 )
 from saccade.model.cpu_kernels.held_blocks import run_blocks
 from saccade.model.cpu_kernels.jobs import (
+    Job,
     abandon,
     job_at,
     new_job,
@@ -61,20 +63,29 @@ from saccade.model.kept_code import UNUSABLE, remove_kept
 STEPS: Final = 100
 """About how many functions are compiled."""
 
+IN_PLACE: Final = 0
+"""Stands where XLA's frames have their size: a call's addresses follow. One function
+for both is compiled once."""
+
 _COMPILING: Final = Lock()
 
 
 @merged
 def handle(frame: int) -> int:
-    """Run a call of XLA's; return 0, or the address of an error."""
+    """Run a call; return 0, or the address of an error: not 0 for one in place."""
+    if load_i64(frame, 0) == IN_PLACE:
+        return _run_in_place(frame + 8)
     if foreign.write_metadata(frame):
         return 0
     request = stack_buffer()
     threads = min(foreign.count_threads(frame, request), _threads_worth(frame))
-    address = _job_of(frame, threads)
+    plan, ticks = foreign.argument(frame, PLAN), foreign.argument(frame, TICKS)
+    address = _new_job(plan, ticks, threads)
     if address == 0:
         return foreign.no_memory(frame, request)
     job = job_at(address)
+    _store_addresses(frame, job.addresses)
+    _set_scratch(job)
     for _ in range(min(threads, job.blocks) - 1):
         retain(address)
         if not foreign.schedule(frame, request, _task(run_worker), address):
@@ -101,23 +112,42 @@ def _threads_worth(frame: int) -> int:
     return max(work // plan.thread_ticks, 1)
 
 
-@merged
-def _job_of(frame: int, threads: int) -> int:
-    """Return the address of a new job for a call, or 0 without memory."""
-    begin = foreign.argument(frame, PLAN)
+@compiled
+def _run_in_place(addresses: int) -> int:
+    """Run a call on this thread; return 0, or 1 without memory."""
+    address = _new_job(load_i64(addresses, PLAN), load_i64(addresses, TICKS), 1)
+    if address == 0:
+        return 1
+    job = job_at(address)
+    copy(job.addresses, addresses, 8 * (ARGUMENTS + RESULTS))
+    _set_scratch(job)
+    done = run_blocks(address)
+    if done:
+        _repeat_last(call_of(job.addresses))
+    release(address)
+    return 0 if done else 1
+
+
+@compiled
+def _new_job(begin: int, ticks: int, threads: int) -> int:
+    """Return the address of a new job for the call of a plan, or 0 without memory.
+
+    Its addresses are to be stored, and then `_set_scratch` is to be called.
+    """
     plan = read_plan(begin, 0)
     layers, tick = plan.layers, plan.tick
     size = max(plan.block_rows * read_layer(begin + PLAN_BYTES, 0).stride // tick, 1)
-    ticks = foreign.argument(frame, TICKS)
     addresses = ARGUMENTS + RESULTS
     most = plan.events // tick
-    address = new_job(ticks, plan.sessions, most, size, threads, layers + 1, addresses)
-    if address != 0:
-        job = job_at(address)
-        _store_addresses(frame, job.addresses)
-        sizes = sizes_of(call_of(job.addresses), job.size * tick)
-        set_scratch_bytes(job, bytes_of(sizes))
-    return address
+    return new_job(ticks, plan.sessions, most, size, threads, layers + 1, addresses)
+
+
+@compiled
+def _set_scratch(job: Job) -> None:
+    """Store how much scratch memory a job's call takes."""
+    call = call_of(job.addresses)
+    sizes = sizes_of(call, job.size * call.plan.tick)
+    set_scratch_bytes(job, bytes_of(sizes))
 
 
 @compiled
@@ -133,7 +163,7 @@ def _store_addresses(frame: int, addresses: int) -> None:
         copy(target, source, foreign.argument_bytes(frame, POOL, 4))
 
 
-@merged
+@compiled
 def _repeat_last(call: Call) -> None:
     ticks = load_i64(call.arguments, TICKS)
     most = call.plan.events // call.plan.tick
@@ -181,6 +211,12 @@ def target() -> str:
         return _register()
 
 
+def entry() -> int:
+    """Compile `handle` once; return its address, for calls in place."""
+    with _COMPILING:
+        return int(_function().address)
+
+
 class _Steps(event.Listener):  # type: ignore[misc]
     """Calls a function whenever numba begins to compile one."""
 
@@ -206,17 +242,21 @@ def prepare(progress: Callable[[], None]) -> None:
 
 @cache
 def _register() -> str:
-    version = sources_version()
-    name = f"saccade_advance_{version:014x}"
-    try:
-        function = c_function(version, keep=True)
-    except UNUSABLE:
-        remove_kept(Path(__file__))
-        function = c_function(version, keep=False)
-    pointer = ctypes.cast(function.address, ctypes.c_void_p)
+    name = f"saccade_advance_{sources_version():014x}"
+    pointer = ctypes.cast(_function().address, ctypes.c_void_p)
     capsule = jax.ffi.pycapsule(pointer)  # type: ignore[no-untyped-call]
     jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return name
+
+
+@cache
+def _function() -> Any:
+    version = sources_version()
+    try:
+        return c_function(version, keep=True)
+    except UNUSABLE:
+        remove_kept(Path(__file__))
+        return c_function(version, keep=False)
 
 
 def c_function(version: int, *, keep: bool) -> Any:

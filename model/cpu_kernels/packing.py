@@ -81,6 +81,11 @@ def tick_work(config: ModelConfig) -> int:
     return int(work)
 
 
+def thread_ticks(config: ModelConfig) -> int:
+    """Return how many ticks of a call are worth another thread."""
+    return max(THREAD_WORK // (OTHER_CORES * tick_work(config)), 1)
+
+
 @cache
 def row_layout(config: ModelConfig) -> RowLayout:
     """Return the layout of a row of the pool."""
@@ -124,7 +129,7 @@ def plan(config: ModelConfig, rows: int, sessions: int, events: int) -> list[int
         averages=readout.averages,
         holds=choices.holds(config),
         block_rows=BLOCK_ROWS,
-        thread_ticks=max(THREAD_WORK // (OTHER_CORES * tick_work(config)), 1),
+        thread_ticks=thread_ticks(config),
         rows=rows,
         width=layout.width,
         readout=layout.columns[len(layers)].begin,

@@ -16,6 +16,7 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 from typing import Final, Protocol
@@ -34,6 +35,7 @@ from saccade.server.engine.outputs import (
     TickScores,
 )
 from saccade.server.engine.swapped_state import OnRow, SwappedState
+from saccade.server.engine.time_share import TimeShare
 
 QUANTUM_TICKS: Final = 256
 """Ticks that a busy stream may score before it is swapped out for one that waits."""
@@ -44,6 +46,13 @@ meanwhile no frame is read, and no message is sent."""
 
 HURRY_S: Final = 0.0005
 """Time between two sends of commands before the end of the event loop's turn, s."""
+
+
+AT_ONCE_SHARE: Final = 0.2
+"""The part of the event loop's time that may go to scoring on its own thread."""
+
+AT_ONCE_S: Final = 0.001
+"""How much of that time may be saved up, s."""
 
 
 class OutputHandler(Protocol):
@@ -90,6 +99,8 @@ class EngineStream:
         self._swapped = SwappedState(row)
         self._unscored = self._swapped.events
         self._swap_out: object | None = None
+        self._exports = 0
+        self._at_once: list[TickScores] = []
         self._open = True
 
     @property
@@ -117,9 +128,12 @@ class EngineStream:
         was_idle = self.idle
         self._unscored += len(chunk.tokens)
         if self.lease is not None and self._swap_out is None:
-            self._frontend.submit(self.lease, chunk)
+            quiet = was_idle and not (self._exports or self._at_once)
+            scores = self._client.submit(self.lease, chunk, at_once=quiet)
             self._client.touch(self)
-            if was_idle and not self.idle:
+            if scores is not None:
+                self._at_once.append(scores)
+            elif was_idle and not self.idle:
                 self._client.hurry()
         else:
             if not isinstance(chunk, TokenChunk):
@@ -133,16 +147,27 @@ class EngineStream:
         `done` is never called where the stream ends or is reset before.
         """
         if self.lease is not None and not self.swapping_out:
-            self._frontend.export(self.lease, done)
+            self._export(self.lease, done)
         elif self.swapping_out:
             self._swapped.add(done)
         else:
             self._swapped.export(done)
             self._client.request_slot(self)
 
+    def deliver(self) -> None:
+        """Have the scores handled that were not waited for, if there are any.
+
+        It happens soon by itself, but for a caller that can do it now that is sooner.
+        """
+        while self._at_once:
+            scores, self._at_once = self._at_once, []
+            self._client.handle([*scores])
+
     def reset(self) -> None:
         """Forget everything; scores still on their way are not delivered."""
         self._swap_out = None
+        self._exports = 0
+        self._at_once.clear()
         self._unscored = self.ticks_resident = 0
         self._swapped = SwappedState()
         if self.lease is not None:
@@ -173,7 +198,7 @@ class EngineStream:
             if isinstance(item, TokenChunk):
                 self._frontend.submit(lease, item)
             else:
-                self._frontend.export(lease, item)
+                self._export(lease, item)
         self._swapped = SwappedState()
         self.ticks_resident = 0
         self.lease = lease
@@ -191,10 +216,15 @@ class EngineStream:
                 self._swapped.complete(row)
                 self._client.request_slot(self)
 
-        self._frontend.export(self.lease, finish)
+        self._export(self.lease, finish)
+
+    def _export(self, lease: Lease, done: Callable[[RowState], None]) -> None:
+        self._exports += 1
+        self._frontend.export(lease, done)
 
     def handle(self, output: EngineOutput) -> None:
         """Pass one output on, and count the ticks in it."""
+        self.deliver()  # what was scored here came before
         match output:
             case TickScores():
                 ticks = len(output.logits)
@@ -204,6 +234,7 @@ class EngineStream:
             case StreamFailed():
                 self.handler.failed(output.error)
             case ExportedState():
+                self._exports -= 1
                 output.done(output.row)
 
 
@@ -280,6 +311,8 @@ class EngineClient:
         self._woken = False
         self._turns = OutputTurns()
         self._hurried_s = -math.inf
+        self._own_time = TimeShare(AT_ONCE_SHARE, AT_ONCE_S)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._allocators: defaultdict[str, SlotAllocator] = defaultdict(SlotAllocator)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -303,6 +336,7 @@ class EngineClient:
         def wake() -> None:
             loop.call_soon(self.frontend.flush)
 
+        self._loop = loop
         self.frontend.wake = wake
         self.frontend.link.start(deliver)
 
@@ -389,6 +423,33 @@ class EngineClient:
         if stream.needs_slot:
             self._allocators[stream.model].enqueue(stream)
             self._assign_slots(stream.model)
+
+    def submit(
+        self, lease: Lease, chunk: TakenChunk, *, at_once: bool
+    ) -> TickScores | None:
+        """Give the engine a stream's events, or have a few ticks scored here at once.
+
+        Streams that ask for much keep the device thread busy; so a part of this
+        thread's time goes to those that would wait behind them for a little.
+
+        Args:
+            lease: The stream's.
+            chunk: The events.
+            at_once: Whether nothing of the stream is under way.
+
+        Returns:
+            The scores of the chunk's ticks, where they were scored here.
+        """
+        at_once = at_once and self._loop is not None
+        began_s = time.monotonic() if at_once else 0.0
+        at_once = at_once and self._own_time.allows(began_s)
+        scores = self.frontend.submit(lease, chunk, at_once=at_once)
+        if scores is not None and self._loop is not None:
+            ended_s = time.monotonic()
+            self._own_time.took(ended_s - began_s, ended_s)
+            self._turns.count(lease, len(scores.t_us))
+            self._loop.call_soon(self._resident[lease].deliver)
+        return scores
 
     def hurry(self) -> None:
         """Send what waits before the event loop's turn ends, if not just done.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from jax.sharding import SingleDeviceSharding
 from jaxlib.version import __version__ as jaxlib_version
 
+from saccade.model.backends import InPlace
 from saccade.model.state_rows import RowLayout, advance_rows
 from saccade.server.cpu_time import cpu_time
 from saccade.server.engine.errors import CanaryMismatch
@@ -52,6 +54,10 @@ WHOLE_SESSION: Final = np.float32(np.inf)
 """The half-life of a readout that forgets nothing."""
 
 
+QUICK_TICKS: Final = 16
+"""Ticks of a call that a front end makes itself, at most, however quick it were: each
+tick has its result, which takes the same thread as long."""
+
 EXPORT_ROWS: Final = (1, 16, 256)
 """How many rows one call reads; a larger one serves for fewer."""
 
@@ -66,6 +72,10 @@ class Executables(NamedTuple):
         extract: By a number of rows, (pool, rows) -> their numbers, (rows, w).
         advance: By bucket, (weights, pool, words) -> (pool, logits), where the words
             are a batch in one array; the pool is donated.
+        new_pool: (numbers, slots) -> a pool whose rows all hold these numbers.
+        quick: As `advance`, in shapes of one row, for another thread than the device's:
+            it keeps Python's lock meanwhile. Empty where no call is so quick.
+        quick_ticks: Ticks of the largest of them.
     """
 
     layout: RowLayout
@@ -73,6 +83,9 @@ class Executables(NamedTuple):
     insert: Callable[[Any, np.int32, Any], Any]
     extract: Mapping[int, Callable[..., Any]]
     advance: Mapping[Bucket, Callable[..., tuple[Any, Any]]]
+    new_pool: Callable[[Any, int], Any] = make_pool
+    quick: Mapping[Bucket, Callable[..., tuple[Any, Any]]] = MappingProxyType({})
+    quick_ticks: int = 0
 
 
 def compile_all(
@@ -92,6 +105,9 @@ def compile_all(
     begin = partial(_fresh_row, servable, layout)
     fresh = jax.jit(begin).lower(half_life_ms).compile()
     numbers = fresh(WHOLE_SESSION)
+    if servable.in_place is not None:
+        executables = _in_place(servable.in_place, layout, fresh, slots, buckets)
+        return executables, executables.new_pool(numbers, slots)
     pool = make_pool(numbers, slots)
     row = _shape((), jnp.int32)
     inserting = jax.jit(insert, donate_argnums=0).lower(pool, row, numbers).compile()
@@ -116,6 +132,48 @@ def compile_all(
             zip(EXPORT_ROWS, threads.map(compile_extract, EXPORT_ROWS), strict=True)
         )
     return Executables(layout, fresh, inserting, extracting, advancing), pool
+
+
+def _in_place(
+    in_place: InPlace,
+    layout: RowLayout,
+    fresh: Callable[[np.float32], Any],
+    slots: int,
+    buckets: tuple[Bucket, ...],
+) -> Executables:
+    """Return calls on NumPy's arrays: of them, only `fresh` is XLA's."""
+
+    def in_bucket(
+        bucket: Bucket, *, keeps_lock: bool = False
+    ) -> Callable[..., tuple[Any, Any]]:
+        call = in_place.call(slots + 1, *bucket, keeps_lock=keeps_lock)
+
+        def advance(weights: Any, pool: Any, words: Any) -> tuple[Any, Any]:
+            return pool, call(np.asarray(weights), pool, *unpack(words, bucket))
+
+        return advance
+
+    most = min(in_place.quick_ticks, QUICK_TICKS)
+    quick = {Bucket(1, ticks) for ticks in (1, most) if most}
+    return Executables(
+        layout=layout,
+        fresh=fresh,
+        insert=_insert_in_place,
+        extract=dict.fromkeys(EXPORT_ROWS, extract),
+        advance={bucket: in_bucket(bucket) for bucket in buckets},
+        new_pool=_new_pool_in_place,
+        quick={bucket: in_bucket(bucket, keeps_lock=True) for bucket in quick},
+        quick_ticks=most,
+    )
+
+
+def _insert_in_place(pool: Any, row: np.int32, numbers: Any) -> Any:
+    pool[row] = np.asarray(numbers)
+    return pool
+
+
+def _new_pool_in_place(numbers: Any, slots: int) -> npt.NDArray[np.float32]:
+    return np.repeat(np.asarray(numbers, np.float32)[None], slots + 1, axis=0)
 
 
 def _fresh_row(servable: Servable, layout: RowLayout, half_life_ms: Any) -> Any:

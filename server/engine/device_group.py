@@ -7,11 +7,14 @@ no translation and costs nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from saccade.server.engine.commands import Command, Submit
 from saccade.server.engine.device import Device
@@ -42,6 +45,7 @@ class DeviceCounter:
         self.tick_events: dict[str, int] = {}
         self.batches = self.events = self.failures = 0
         self.batch_s = 0.0
+        self._lock = Lock()
 
     def compiled(self, model: str, seconds: float) -> None:
         """Pass on."""
@@ -57,10 +61,11 @@ class DeviceCounter:
         self._observer.failed(model)
 
     def ran(self, model: str, batch: Batch, seconds: float) -> None:
-        """Count a batch."""
-        self.batches += 1
-        self.events += batch.ticks * self.tick_events.get(model, 0)
-        self.batch_s += seconds
+        """Count a batch, of the device's thread or of a front end's."""
+        with self._lock:
+            self.batches += 1
+            self.events += batch.ticks * self.tick_events.get(model, 0)
+            self.batch_s += seconds
         self._observer.ran(model, batch, seconds)
 
 
@@ -171,6 +176,23 @@ class DeviceGroup:
         for one, part in zip(self.members, parts, strict=True):
             if part:
                 one.device.send(port, part)
+
+    def score_now(
+        self, lease: Lease, arena: TickArena, pages: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float32] | None:
+        """Score a session's next ticks on this thread; see `EngineLink.score_now`."""
+        owner, slot = divmod(lease.slot, self._slots)
+        pool = self.members[owner].device.pools.get(lease.model)
+        if pool is None:
+            return None
+        began_s = time.perf_counter()
+        ran = pool.score_now(lease._replace(slot=slot), arena, pages)
+        if ran is None:
+            return None
+        batch, logits = ran
+        seconds = time.perf_counter() - began_s
+        self.members[owner].counter.ran(lease.model, batch, seconds)
+        return logits
 
     def add(self, pools: Sequence[Pool]) -> None:
         """Add a model's prepared pools, one a device.

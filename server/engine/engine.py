@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, Final
 
 import jax
+import numpy as np
+import numpy.typing as npt
 
 from saccade.server.devices import AUTO
 from saccade.server.engine.accelerators import NamedDevice, find_devices
@@ -26,6 +28,7 @@ from saccade.server.engine.errors import (
 )
 from saccade.server.engine.frontend import Frontend, ModelShape
 from saccade.server.engine.health import Health, Status
+from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import Deliver, DeviceUse, Observer
 from saccade.server.engine.pool import Pool
@@ -121,6 +124,12 @@ class Engine:
     def send(self, commands: list[Command]) -> None:
         """Run commands, each session's in order, after all that were sent before."""
         self.devices.send(OWN_PORT, commands)
+
+    def score_now(
+        self, lease: Lease, arena: TickArena, pages: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float32] | None:
+        """Score a session's next ticks on this thread; see `EngineLink.score_now`."""
+        return self.devices.score_now(lease, arena, pages)
 
     def check(self, model: str, device: int) -> None:
         """Raise if a model does not take sessions on a device.

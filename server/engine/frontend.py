@@ -67,6 +67,18 @@ class EngineLink(Protocol):
     def check(self, model: str, device: int) -> None:
         """Raise an `EngineError` if a model takes no sessions on a device now."""
 
+    def score_now(
+        self, lease: Lease, arena: TickArena, pages: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float32] | None:
+        """Score a session's next ticks on this thread, if that is sooner done.
+
+        Nothing of the session is under way: all that it submitted under this lease, one
+        tick at least, is scored and received, and so is every export.
+
+        Returns:
+            The scores, (k, c); None where they were not computed.
+        """
+
 
 class ModelShape(NamedTuple):
     """What a front end must know of a model.
@@ -256,10 +268,21 @@ class Frontend:
         self.submit(lease, row.waiting)
         return lease
 
-    def submit(self, lease: Lease, chunk: TakenChunk) -> None:
+    def submit(
+        self, lease: Lease, chunk: TakenChunk, *, at_once: bool = False
+    ) -> TickScores | None:
         """Queue a session's events; they are scored once they make whole ticks.
 
         A session that holds more than it may fails with `BacklogFull`.
+
+        Args:
+            lease: The session's.
+            chunk: The events.
+            at_once: Whether the ticks may be scored here, on this thread.
+
+        Returns:
+            The scores of the ticks, where they were scored here; the caller handles
+            them after all earlier outputs of the lease.
 
         Raises:
             StaleLease: The lease has ended.
@@ -268,25 +291,31 @@ class Frontend:
         resident = model.resident(lease)
         count, tick = len(chunk.tokens), model.shape.tick_events
         if not count:
-            return
+            return None
         waiting = len(resident.pages) * tick + resident.filled
         capacity = max(self._backlog_events, tick)
         if waiting + count > capacity:
             self._queue(Fail(lease, BacklogFull(waiting, count, capacity)))
-            return
+            return None
         try:
             whole = self._fill(model, resident, chunk)
         except OutOfPages:
             self._queue(Fail(lease, BacklogFull(waiting, count, capacity)))
-            return
+            return None
         if len(whole):
-            resident.pages.extend(whole.tolist())
+            begun = resident.submitted > 0
             resident.submitted += len(whole)
+            if at_once and begun and not (resident.pages or resident.exports):
+                logits = self.link.score_now(lease, model.arena, whole)
+                if logits is not None:
+                    return _scores_of(model.arena, lease, whole, logits)
+            resident.pages.extend(whole.tolist())
             self._placement.sent(lease.slot, len(whole) * tick)
             if model.submits is None:
                 model.submits = _Submits()
             model.submits.add(lease, whole)
             self._wake()
+        return None
 
     def reset(self, lease: Lease, half_life_ms: float) -> Lease:
         """Forget all of a session's events.
@@ -381,8 +410,7 @@ class Frontend:
             return []
         logits, ends, finite = model.arena.scores(done.pages)
         model.arena.free(done.pages)
-        with np.errstate(invalid="ignore"):  # infinite scores have no softmax
-            top, confidence = scores_of(logits)
+        top, confidence = _named(logits)
         scores, start = [], 0
         rows = (done.slots.tolist(), done.generations.tolist(), done.counts.tolist())
         for slot, generation, count in zip(*rows, strict=True):
@@ -488,6 +516,27 @@ class Frontend:
         if not self._unsent:
             self._unsent = True
             self.wake()
+
+
+def _scores_of(
+    arena: TickArena,
+    lease: Lease,
+    pages: npt.NDArray[np.int32],
+    logits: npt.NDArray[np.float32],
+) -> TickScores:
+    """Return the scores of pages that the engine has not had, and free these."""
+    ends = arena.ends(pages)
+    arena.free(pages)
+    named = _named(logits)
+    return TickScores(lease, logits, ends, *named, bool(np.isfinite(logits).all()))
+
+
+def _named(
+    logits: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return each tick's top label, and its probability."""
+    with np.errstate(invalid="ignore"):  # infinite scores have no softmax
+        return scores_of(logits)
 
 
 def _page_of(resident: _Resident) -> npt.NDArray[np.int32]:

@@ -132,6 +132,7 @@ def _servable(
         advance_rows=partial(by_rows, config) if by_rows else None,
         prepare=partial(compile_native, prepare, compiler) if prepare else None,
         padding_cost=chosen.padding_cost,
+        in_place=chosen.in_place,
     )
 
 

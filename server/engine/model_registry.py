@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from saccade.model.backends import InPlace
 from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import TimestepConvention, Tokenization
 
@@ -60,6 +61,8 @@ class Servable(NamedTuple):
         padding_cost: What a tick that only fills a call's shape costs, in units of a
             real one.
         compiler_options: XLA's, by name, where they differ from its own.
+        in_place: Where it is set, the rows are NumPy's, and each call runs on the
+            thread that makes it.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Servable(NamedTuple):
     device: Any = None
     padding_cost: float = 1.0
     compiler_options: dict[str, Any] | None = None
+    in_place: InPlace | None = None
 
     @property
     def key(self) -> str:

@@ -71,6 +71,10 @@ class OutputTurns:
             return _joined(outputs[:count])
         return []
 
+    def count(self, lease: Lease, ticks: int) -> None:
+        """Count ticks that a lease was given without waiting here."""
+        self._line.serve(lease, ticks)
+
     def forget(self, lease: Lease) -> None:
         """Forget a lease that has ended, and what waits of it."""
         self._line.forget(lease)

@@ -1,8 +1,8 @@
 """One model's slots on the device, and the ticks that wait for them.
 
-Only the device thread touches a `Pool`. A pool packs the sessions that the scheduler
-chose into a padded batch, launches the compiled call, and later writes the scores into
-the pages that the events came in.
+Only the device thread touches a `Pool`, but for `score_now`. A pool packs the sessions
+that the scheduler chose into a padded batch, launches the compiled call, and later
+writes the scores into the pages that the events came in.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from saccade.server.engine.scheduler import (
     fit_launch_cost,
     row_cost_for,
 )
-from saccade.server.engine.slots import make_pool, packed_size, padding_rows, unpack
+from saccade.server.engine.slots import packed_size, padding_rows, unpack
 from saccade.server.engine.ticks import TickArena
 from saccade.server.logs import about
 
@@ -58,6 +58,11 @@ NO_LEASE: Final = -1
 
 IN_FLIGHT: Final = 3
 """Batches whose arrays may be in use: one packed, one running, one being read."""
+
+
+BEHIND_TICKS: Final = 128
+"""While so many ticks wait for the device thread, two long calls, other threads may
+score a few themselves: with fewer they would take Python's lock from it for nothing."""
 
 
 class _Share(NamedTuple):
@@ -97,7 +102,7 @@ class InFlight(NamedTuple):
     @property
     def done(self) -> bool:
         """Whether the device has finished with the batch."""
-        return bool(self.logits.is_ready())
+        return isinstance(self.logits, np.ndarray) or bool(self.logits.is_ready())
 
 
 class _PendingExports(NamedTuple):
@@ -165,6 +170,7 @@ class Pool:
         self._rows: Any = None
         self._executables: Executables | None = None
         self._fresh: Any = None
+        self._quick: dict[Bucket, Ints] = {}
         self._padding = padding_rows(slots, max(bucket.rows for bucket in buckets))
         self._asked: list[tuple[int, Lease]] = []
         self._exports: list[_PendingExports] = []
@@ -207,6 +213,7 @@ class Pool:
         if not self._on_cpu:
             self._rows = self._measure(executables, self._rows)
         self._executables = executables
+        self._quick = {b: _new_words(b, self.tick_events) for b in executables.quick}
         self._fresh = executables.fresh(WHOLE_SESSION)
         return time.perf_counter() - began_s
 
@@ -234,7 +241,7 @@ class Pool:
         assert (self._generations == NO_LEASE).all(), "evict_all comes first"
         self.restarts += 1
         self._rows = None  # frees the old rows' memory before the new ones need it
-        rows = make_pool(self._fresh, self._slots)
+        rows = self._compiled.new_pool(self._fresh, self._slots)
         self._rows = check_canary(self._servable, self._compiled, rows)
 
     def add_arena(self, port: int, arena: TickArena) -> None:
@@ -334,11 +341,51 @@ class Pool:
             words = self._pack(flight)
             run = self._compiled.advance[batch.bucket]
             self._rows, logits = run(self._servable.weights, self._rows, words)
-            logits.copy_to_host_async()
+            if not isinstance(logits, np.ndarray):
+                logits.copy_to_host_async()
         except Exception:
             self._dropped += pages_of(flight, scored=False)
             raise
         return flight._replace(logits=logits)
+
+    def score_now(
+        self, lease: Lease, arena: TickArena, pages: Ints
+    ) -> tuple[Batch, npt.NDArray[np.float32]] | None:
+        """Run a session's next ticks on the calling thread, if that is sooner done.
+
+        The one call for a front end's thread, which keeps Python's lock during all of
+        it. Nothing else moves or reads the row: the front end has all scores of what
+        the session submitted under this lease, of one tick at least, and every export
+        that it asked for.
+
+        Args:
+            lease: The session's.
+            arena: Holds its pages.
+            pages: The ticks, (k,).
+
+        Returns:
+            What was run, and the scores, (k, c); None where nothing was.
+        """
+        calls, count = self._executables, len(pages)
+        if calls is None or count > calls.quick_ticks:
+            return None
+        if self.ticks_waiting < BEHIND_TICKS:
+            return None
+        # In this order: before a restarted pool has other rows, no lease holds.
+        rows = self._rows
+        if not self._holds(lease):
+            return None
+        bucket = Bucket(1, 1 if count == 1 else calls.quick_ticks)
+        words, events = self._quick[bucket], count * self.tick_events
+        packed, chunk = unpack(words, bucket), arena.events(pages, events)
+        packed.rows[0], packed.ticks[0] = lease.slot, count
+        packed.tokens[0, :events], packed.dt_ms[0, :events] = chunk.tokens, chunk.dt_ms
+        try:
+            _, logits = calls.quick[bucket](self._servable.weights, rows, words)
+        except MemoryError:  # nothing was moved
+            return None
+        batch = Batch(bucket, packed.rows.copy(), packed.ticks.copy())
+        return batch, logits[0, :count]
 
     @property
     def _compiled(self) -> Executables:
@@ -434,7 +481,9 @@ def _new_words(bucket: Bucket, tick_events: int) -> Ints:
 
 def read_scores(flight: InFlight) -> list[tuple[int, PagesDone]]:
     """Wait for a batch and write its scores to its pages; return who has which."""
-    logits = np.ascontiguousarray(jax.device_get(flight.logits), np.float32)
+    logits = flight.logits
+    if not isinstance(logits, np.ndarray):
+        logits = np.ascontiguousarray(jax.device_get(logits), np.float32)
     counts = flight.batch.counts
     for _, arena, first_row, rows, part in flight.shares:
         host_kernels.write_scores(

@@ -176,6 +176,11 @@ class TickArena:
         )
         return logits, ends, bool(finite)
 
+    def ends(self, pages: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Return pages' last timestamps `(k,)`."""
+        ends: npt.NDArray[np.int64] = self.longs[pages, self.tick_events]
+        return ends
+
     def _forget(self) -> None:
         """Give the memory of unused pages back to the system, beyond a little."""
         if 4 * self._words * self._unused > KEPT_BYTES:

@@ -221,6 +221,7 @@ class Session:
         now_s = self._clock()
         self._drop_overdue(now_s)
         self._give(now_s)
+        self._input.stream.deliver()
         self.acknowledge()
 
     def shed(self, chunk: TimedTokens, size: int) -> int:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import (
@@ -122,6 +124,15 @@ class TracedLink:
         """Pass on; see `EngineLink`."""
         self._link.check(model, device)
 
+    def score_now(
+        self, lease: Lease, arena: TickArena, pages: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float32] | None:
+        """Pass on, unless this frame is one to be traced on its way."""
+        due = time.monotonic() >= self._next_s
+        if due and self._parent_of_lease(lease) is not None:
+            return None
+        return self._link.score_now(lease, arena, pages)
+
     def send(self, commands: list[Command]) -> None:
         """Trace the last page of the commands if it is time; pass the commands on."""
         now_s = time.monotonic()
@@ -136,8 +147,7 @@ class TracedLink:
             self._awaited = None
             old.give_up()
         slot, generation = int(submit.slots[-1]), int(submit.generations[-1])
-        name = self._session_of(Lease(submit.model, slot, generation))
-        parent = None if name is None else self._parent_of(name)
+        parent = self._parent_of_lease(Lease(submit.model, slot, generation))
         if parent is None:
             return
         self._next_s = now_s + EVERY_S
@@ -150,6 +160,11 @@ class TracedLink:
         page = int(submit.pages[-1])
         self._awaited = _Awaited(submit.model, page, span, now_s)
         self._spans.expect(OWN_PORT, submit.model, page, carrier[HEADER])
+
+    def _parent_of_lease(self, lease: Lease) -> Context | None:
+        """Return the span of a lease's session, where it is recorded."""
+        name = self._session_of(lease)
+        return None if name is None else self._parent_of(name)
 
 
 class TracedEngine:

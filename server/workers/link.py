@@ -205,6 +205,9 @@ class RemoteEngine:
         if self._frames is not None:
             self._frames.send(channel.encode_commands(commands))
 
+    def score_now(self, *_: Any) -> None:
+        """Return None: another process has the rows; see `EngineLink.score_now`."""
+
     def check(self, model: str, device: int) -> None:
         """Raise if a model takes no sessions on a device now.
 

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import jax
 
+from saccade.model.backends import InPlace
 from saccade.model.events.encodings.packed import pack
 from saccade.model.events.types import Events
 from saccade.model.tokens import TimedTokens
@@ -20,6 +22,7 @@ from saccade.server.engine.device import Device, RestartLimiter
 from saccade.server.engine.engine import OWN_PORT, Engine
 from saccade.server.engine.pool import InFlight
 from saccade.server.engine.scheduler import Bucket
+from saccade.server.engine.time_share import TimeShare
 from saccade.server.protocol.conversation import Conversation, Feed, Limits
 from saccade.server.protocol.errors import ProtocolError
 from saccade.server.protocol.messages import (
@@ -33,8 +36,9 @@ from saccade.server.sessions.handle import SessionHandle
 from saccade.server.sessions.session import Session
 from saccade.server.sessions.snapshots import Snapshot
 from tests.faults import Fault
-from tests.toy import Recorder, toy_model
+from tests.toy import Recorder, toy_in_place, toy_model
 
+QUICK_TICKS = 4
 WINDOW = 200
 LIMITS = Limits(
     max_frame_bytes=8 * WINDOW, window_events=WINDOW, window_bytes=8 * WINDOW
@@ -114,11 +118,38 @@ class BenchClient(RecordingSink):
         gaps.take = fed  # type: ignore[method-assign]
 
 
-class Bench:
-    """An engine without its thread: compiled once, emptied for each run."""
+class Soon:
+    """Stands for an event loop whose next turn is the device's next step."""
 
-    def __init__(self, slots: int = 3, capacity: int = 6) -> None:
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], None]] = []
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self._calls.append(call)
+
+    def run(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+
+
+class Bench:
+    """An engine without its thread: compiled once, emptied for each run.
+
+    Args:
+        slots: Of the device.
+        capacity: Sessions.
+        at_once: Whether ticks of quiet sessions are scored without the device, where a
+            call has at most `QUICK_TICKS`; counted in `at_once`.
+    """
+
+    def __init__(
+        self, slots: int = 3, capacity: int = 6, *, at_once: bool = False
+    ) -> None:
         self._slots, self._capacity = slots, capacity
+        self._scores_at_once = at_once
+        self._soon = Soon()
+        self.at_once = 0
         self.fault = Fault()
         self._flight: InFlight | None = None
         self.engine: Engine | None = None
@@ -128,9 +159,11 @@ class Bench:
         self.model = toy_model(timestep=timestep, advance=self.fault.advance)
         if self.engine is None:
             buckets = (Bucket(1, 1), Bucket(2, 4))
-            self.engine = Engine(
-                [self.model.servable], self._slots, buckets, 10_000, Recorder()
-            )
+            servable = self.model.servable
+            if self._scores_at_once:
+                in_place = InPlace(self._in_place, QUICK_TICKS)
+                servable = servable._replace(in_place=in_place)
+            self.engine = Engine([servable], self._slots, buckets, 10_000, Recorder())
             self.device._is_over = lambda _: (
                 False
             )  # so that a run is the same each time
@@ -138,6 +171,9 @@ class Bench:
             self.device._restarts = RestartLimiter(most=10**9)
         frontend = self.engine.frontend
         self.client = EngineClient(frontend, self._capacity)
+        if self._scores_at_once:
+            self.client._loop = cast(asyncio.AbstractEventLoop, self._soon)
+            self.client._own_time = TimeShare(1.0, 1e9)
         self.device.connect(OWN_PORT, self.client.receive)
         self.run()
         for resident in [*frontend._models[self.model.key].residents.values()]:
@@ -149,8 +185,22 @@ class Bench:
         assert self.engine is not None
         return self.engine.devices.members[0].device
 
+    def _in_place(
+        self, rows: int, sessions: int, ticks: int, *, keeps_lock: bool = False
+    ) -> Callable[..., Any]:
+        call = toy_in_place(rows, sessions, ticks, keeps_lock=keeps_lock)
+
+        def move(*arguments: Any) -> Any:
+            if keeps_lock and self.fault.armed:
+                raise MemoryError("no room for a quick call")
+            self.at_once += keeps_lock
+            return self.fault._pass(call(*arguments))
+
+        return move
+
     def step(self) -> bool:
         """Do one step of the device thread; return whether there is more to do."""
+        self._soon.run()
         device = self.device
         device._take_work(idle=False)
         self._flight = device._step(self._flight)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
@@ -20,11 +20,13 @@ from saccade.server.engine.errors import SlotsExhausted
 from saccade.server.protocol.errors import SlotsExhausted as CapacityTaken
 from saccade.server.protocol.messages import Closed, Flush, Flushed, Reset, Result
 from saccade.server.sessions.snapshots import Snapshot, decode, encode
-from tests.server.sessions.bench import Bench, BenchClient
+from tests.server.sessions.bench import QUICK_TICKS, Bench, BenchClient
 from tests.toy import TICK, event_scores, some_events
 
 SLOTS, CAPACITY = 2, 5
 BENCH = Bench(SLOTS, CAPACITY)
+AT_ONCE = Bench(SLOTS, CAPACITY, at_once=True)
+BEHIND = "saccade.server.engine.pool.BEHIND_TICKS"
 QUANTUM = "saccade.server.engine.client.QUANTUM_TICKS"
 WHICH = st.integers(0, CAPACITY - 1)
 
@@ -81,28 +83,31 @@ class Sender:
 
 
 class MoreSessionsThanSlots(RuleBasedStateMachine):
+    bench: ClassVar[Bench] = BENCH
+
     def __init__(self) -> None:
         super().__init__()
         self.senders: list[Sender] = []
         self.numbers = 0
-        self.patch = mock.patch(QUANTUM, 3)
-        self.patch.start()
+        self.patches = [mock.patch(QUANTUM, 3), mock.patch(BEHIND, 0)]
+        for patch in self.patches:
+            patch.start()
 
     @initialize()
     def begin(self) -> None:
-        BENCH.begin()
+        self.bench.begin()
 
     @rule()
     @where(lambda self: len(self.senders) < CAPACITY)
     def open_a_session(self) -> None:
         self.numbers += 1
-        self.senders.append(Sender(BENCH.open(), self.numbers))
+        self.senders.append(Sender(self.bench.open(), self.numbers))
 
     @rule()
     @where(lambda self: len(self.senders) == CAPACITY)
     def one_more_is_refused(self) -> None:
         with pytest.raises(CapacityTaken):
-            BENCH.open()
+            self.bench.open()
 
     @rule(which=WHICH, count=st.integers(0, 12))
     @where(lambda self: self.senders)
@@ -118,7 +123,7 @@ class MoreSessionsThanSlots(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 4))
     def let_the_device_run(self, steps: int) -> None:
         for _ in range(steps):
-            BENCH.step()
+            self.bench.step()
         for sender in self.senders:
             sender.check()
 
@@ -160,24 +165,24 @@ class MoreSessionsThanSlots(RuleBasedStateMachine):
     @where(lambda self: self.senders)
     def break_the_device(self, which: int) -> None:
         """Resident sessions fail, and resume if they can; the others go on."""
-        BENCH.fault.arm(1)
+        self.bench.fault.arm(1)
         self.one(which).film(2)
-        while BENCH.fault.armed:
-            BENCH.step()
-        BENCH.step()
+        while self.bench.fault.armed:
+            self.bench.step()
+        self.bench.step()
         for sender in [sender for sender in self.senders if sender.client.errors]:
             (error,) = sender.client.errors
             assert error.code == "engine_failed"
             if sender.saved is None:
                 self.senders.remove(sender)
-                BENCH.release(sender.client)
+                self.bench.release(sender.client)
             else:
                 self.resume(sender)
 
     @rule(which=WHICH)
     @where(lambda self: self.senders)
     def disconnect(self, which: int) -> None:
-        BENCH.release(self.senders.pop(which % len(self.senders)).client)
+        self.bench.release(self.senders.pop(which % len(self.senders)).client)
 
     @rule(which=WHICH)
     @where(lambda self: self.senders)
@@ -187,13 +192,14 @@ class MoreSessionsThanSlots(RuleBasedStateMachine):
         self.finish(sender)
 
     def teardown(self) -> None:
-        self.patch.stop()
+        for patch in self.patches:
+            patch.stop()
         for sender in [*self.senders]:
             self.drain(sender)
             self.finish(sender)
-        assert BENCH.engine is not None
-        assert BENCH.engine.slots_used("toy") == 0
-        assert BENCH.client.swapped_out("toy") == 0
+        assert self.bench.engine is not None
+        assert self.bench.engine.slots_used("toy") == 0
+        assert self.bench.client.swapped_out("toy") == 0
 
     def one(self, which: int) -> Sender:
         return self.senders[which % len(self.senders)]
@@ -202,7 +208,7 @@ class MoreSessionsThanSlots(RuleBasedStateMachine):
         """Resume from the snapshot, and send again what came after it."""
         assert sender.saved is not None
         known = sender.saved.seq
-        sender.client = BENCH.resume(sender.client, sender.saved)
+        sender.client = self.bench.resume(sender.client, sender.saved)
         for place in range(known, len(sender.frames) + 1):
             if place > known:
                 sender.client.send(sender.frames[place - 1])
@@ -216,7 +222,7 @@ class MoreSessionsThanSlots(RuleBasedStateMachine):
         for _ in range(100 + 10 * ahead):
             if sender.client.session.drained:
                 return
-            BENCH.step()
+            self.bench.step()
         pytest.fail("a session waits in vain for a slot")
 
     def finish(self, sender: Sender) -> None:
@@ -231,7 +237,7 @@ class MoreSessionsThanSlots(RuleBasedStateMachine):
         if ticks:
             scores = event_scores(sender.events)
             assert closed.logits[0] == pytest.approx(scores[-1])
-        BENCH.release(sender.client)
+        self.bench.release(sender.client)
         self.senders.remove(sender)
 
 
@@ -240,6 +246,95 @@ MoreSessionsThanSlots.TestCase.settings = settings(
     stateful_step_count=40,
 )
 TestNoSessionReceivesAnotherSScores = MoreSessionsThanSlots.TestCase
+
+
+class ScoredAtOnce(MoreSessionsThanSlots):
+    """The same where the ticks of quiet sessions do not wait for the device."""
+
+    bench = AT_ONCE
+
+
+ScoredAtOnce.TestCase.settings = MoreSessionsThanSlots.TestCase.settings
+TestNorWhereSomeAreScoredAtOnce = ScoredAtOnce.TestCase
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(BEHIND, 0)
+    AT_ONCE.begin()
+    return AT_ONCE
+
+
+def film(client: BenchClient, ticks: int, seed: int) -> Events:
+    """Send some ticks."""
+    events = some_events(TICK * ticks, seed=seed, start_us=10_000 * seed)
+    client.send(events)
+    return events
+
+
+def test_a_quiet_session_is_scored_at_once_and_the_device_goes_on_from_there(
+    at_once: Bench,
+) -> None:
+    client, sent = at_once.open(), []
+    for number, ticks in enumerate([1, QUICK_TICKS, QUICK_TICKS + 1, 2, 1]):
+        before, scored = at_once.at_once, len(client.of(Result))
+        sent.append(film(client, ticks, number))
+        quick = number > 0 and ticks <= QUICK_TICKS  # the row exists from the first on
+        assert at_once.at_once - before == quick
+        assert len(client.of(Result)) - scored == (ticks if quick else 0)
+        at_once.run()
+    expected = event_scores(np.concatenate(sent))
+    assert client.scores == pytest.approx(expected)
+    at_once.release(client)
+
+
+def test_a_snapshot_holds_what_was_scored_at_once_and_nothing_later(
+    at_once: Bench,
+) -> None:
+    client, saved, sent = at_once.open(), [], []
+    for number in range(6):
+        sent.append(film(client, 2, 2 * number))
+        if number == 3:
+            client.session.snapshot(saved.append)
+            before = at_once.at_once
+            sent.append(film(client, 1, 2 * number + 1))
+            assert at_once.at_once == before, "the row is on its way to the host"
+        at_once.run()
+    (snapshot,) = saved
+    resumed = at_once.resume(client, decode(encode(snapshot)))
+    resumed.messages.clear()
+    for events in sent[4:]:
+        resumed.send(events)
+    at_once.run()
+    expected = event_scores(np.concatenate(sent))
+    assert resumed.scores == pytest.approx(expected[8:])
+    at_once.release(resumed)
+
+
+def test_nothing_is_scored_at_once_while_little_waits_for_the_device() -> None:
+    AT_ONCE.begin()
+    client, before = AT_ONCE.open(), AT_ONCE.at_once
+    for number in range(3):
+        film(client, 1, number)
+        AT_ONCE.run()
+    assert AT_ONCE.at_once == before
+    AT_ONCE.release(client)
+
+
+def test_a_session_whose_row_is_lost_is_not_scored_at_once(at_once: Bench) -> None:
+    client, other = at_once.open(), at_once.open()
+    film(client, 1, 0)
+    film(other, 1, 0)
+    at_once.run()
+    at_once.device._recover(at_once.model.key, RuntimeError("the device is gone"))
+    before = at_once.at_once
+    film(client, 1, 1)
+    assert at_once.at_once == before
+    at_once.run()
+    assert [error.code for error in client.errors] == ["engine_failed"]
+    assert len(client.of(Result)) == 1
+    for each in (client, other):
+        at_once.release(each)
 
 
 def test_an_idle_session_is_swapped_in_to_its_own_state_bit_for_bit() -> None:

@@ -55,6 +55,9 @@ class FakeEngine(RecordingSink):
     def submit(self, chunk: TokenChunk) -> None:
         self.tokens += chunk.tokens.tolist()
 
+    def deliver(self) -> None:
+        pass
+
     def reset(self) -> None:
         self.resets += 1
 
