@@ -135,7 +135,10 @@ class Pool:
         platform = jax.default_backend() if device is None else device.platform
         self._on_cpu = platform == "cpu"
         if buckets is None:
-            buckets = buckets_for(platform, slots, servable.tick_events)
+            in_place = servable.in_place is not None
+            buckets = buckets_for(
+                platform, slots, servable.tick_events, in_place=in_place
+            )
         for bucket in buckets:
             events = bucket.rows * bucket.ticks * servable.tick_events
             if events > MOST_EVENTS and bucket != Bucket(1, 1):

@@ -79,6 +79,10 @@ MOST_TIMES: Final = 4
 """Where a tick has fewer events, shapes of several rows also have more ticks, up to so
 many times: the largest call, of 64 rows, then has the events of 64 long ticks."""
 
+IN_PLACE_BUCKETS: Final = (Bucket(2, 64), Bucket(16, 16))
+"""More of them where a shape takes nothing to prepare: the thread that makes the calls
+also waits for Python's lock after each, so that few long ones are done sooner."""
+
 ACCELERATOR_BUCKETS: Final = tuple(
     Bucket(*shape)
     for shape in (
@@ -89,7 +93,9 @@ ACCELERATOR_BUCKETS: Final = tuple(
 """A call of few events costs an accelerator its launches: so shapes are far apart."""
 
 
-def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ...]:
+def buckets_for(
+    platform: str, slots: int, tick_events: int, *, in_place: bool = False
+) -> tuple[Bucket, ...]:
     """Return the shapes to compile for a model, in order.
 
     Args:
@@ -97,12 +103,15 @@ def buckets_for(platform: str, slots: int, tick_events: int) -> tuple[Bucket, ..
         slots: Sessions in the pool; no shape has more rows.
         tick_events: Events of a tick; no shape has more than `MOST_EVENTS`, unless it
             is one tick of one session.
+        in_place: Whether calls run on the thread that makes them, and none is compiled.
     """
     shapes = ACCELERATOR_BUCKETS
     if platform == "cpu":
         times = min(max(LONG_TICK // tick_events, 1), MOST_TIMES)
         longer = [Bucket(rows, times * ticks) for rows, ticks in CPU_BUCKETS]
         shapes = (*CPU_BUCKETS, *(each for each in longer if each.rows > 1))
+        if in_place and times == MOST_TIMES:
+            shapes = (*shapes, *IN_PLACE_BUCKETS)
     most_ticks = max(MOST_EVENTS // tick_events, 1)
     fitting = set()
     for rows, ticks in shapes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from saccade.server.engine.scheduler import (
     ACCELERATOR_BUCKETS,
     ACCELERATOR_LAUNCH_COST,
     CPU_BUCKETS,
+    IN_PLACE_BUCKETS,
     MOST_EVENTS,
     MOST_LAUNCH_COST,
     Batch,
@@ -180,8 +182,10 @@ def test_shapes_are_those_of_the_device_cut_to_slots_and_events() -> None:
     assert buckets_for("cpu", 256, 256) == tuple(sorted(CPU_BUCKETS))
     short = buckets_for("cpu", 256, 64)
     assert {*short} - {*CPU_BUCKETS} == {Bucket(8, 16), Bucket(64, 4)}
-    for tick_events in (1, 100, 256, 1024):
-        for rows, ticks in buckets_for("cpu", 256, tick_events):
+    more = buckets_for("cpu", 256, 64, in_place=True)
+    assert {*more} - {*short} == {*IN_PLACE_BUCKETS}
+    for tick_events, in_place in product((1, 64, 100, 256, 1024), (False, True)):
+        for rows, ticks in buckets_for("cpu", 256, tick_events, in_place=in_place):
             assert rows * ticks * tick_events <= 64 * max(tick_events, 256)
     assert buckets_for("cuda", 1024, 256) == tuple(sorted(ACCELERATOR_BUCKETS))
     few = buckets_for("cuda", 100, 256)
