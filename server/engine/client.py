@@ -35,6 +35,7 @@ from saccade.server.engine.outputs import (
     TickScores,
 )
 from saccade.server.engine.swapped_state import OnRow, SwappedState
+from saccade.server.engine.tick_shares import RecentTicks, TickShares
 from saccade.server.engine.time_share import TimeShare
 
 QUANTUM_TICKS: Final = 256
@@ -101,6 +102,7 @@ class EngineStream:
         self._swap_out: object | None = None
         self._exports = 0
         self._at_once: list[TickScores] = []
+        self._recent = RecentTicks()
         self._open = True
 
     @property
@@ -129,7 +131,8 @@ class EngineStream:
         self._unscored += len(chunk.tokens)
         if self.lease is not None and self._swap_out is None:
             quiet = was_idle and not (self._exports or self._at_once)
-            scores = self._client.submit(self.lease, chunk, at_once=quiet)
+            at_once = self._recent if quiet else None
+            scores = self._client.submit(self.lease, chunk, at_once)
             self._client.touch(self)
             if scores is not None:
                 self._at_once.append(scores)
@@ -228,6 +231,7 @@ class EngineStream:
         match output:
             case TickScores():
                 ticks = len(output.logits)
+                self._client.shares.count(self._recent, ticks, time.monotonic())
                 self.ticks_resident += ticks
                 self._unscored -= ticks * self._tick_events
                 self.handler.scored(output)
@@ -311,6 +315,7 @@ class EngineClient:
         self._woken = False
         self._turns = OutputTurns()
         self._hurried_s = -math.inf
+        self.shares = TickShares()
         self._own_time = TimeShare(AT_ONCE_SHARE, AT_ONCE_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._allocators: defaultdict[str, SlotAllocator] = defaultdict(SlotAllocator)
@@ -425,24 +430,25 @@ class EngineClient:
             self._assign_slots(stream.model)
 
     def submit(
-        self, lease: Lease, chunk: TakenChunk, *, at_once: bool
+        self, lease: Lease, chunk: TakenChunk, quiet: RecentTicks | None
     ) -> TickScores | None:
         """Give the engine a stream's events, or have a few ticks scored here at once.
 
-        Streams that ask for much keep the device thread busy; so a part of this
-        thread's time goes to those that would wait behind them for a little.
+        Streams that have much keep the device thread busy; so a part of this thread's
+        time goes to those that have little, and would wait behind them.
 
         Args:
             lease: The stream's.
             chunk: The events.
-            at_once: Whether nothing of the stream is under way.
+            quiet: What the stream had, if nothing of it is under way.
 
         Returns:
             The scores of the chunk's ticks, where they were scored here.
         """
-        at_once = at_once and self._loop is not None
-        began_s = time.monotonic() if at_once else 0.0
-        at_once = at_once and self._own_time.allows(began_s)
+        at_once, began_s = False, 0.0
+        if quiet is not None and self._loop is not None:
+            began_s = time.monotonic()
+            at_once = self._may_score(quiet, began_s)
         scores = self.frontend.submit(lease, chunk, at_once=at_once)
         if scores is not None and self._loop is not None:
             ended_s = time.monotonic()
@@ -450,6 +456,10 @@ class EngineClient:
             self._turns.count(lease, len(scores.t_us))
             self._loop.call_soon(self._resident[lease].deliver)
         return scores
+
+    def _may_score(self, quiet: RecentTicks, now_s: float) -> bool:
+        """Return whether this thread may score ticks of a stream itself."""
+        return self._own_time.allows(now_s) and self.shares.has_little(quiet, now_s)
 
     def hurry(self) -> None:
         """Send what waits before the event loop's turn ends, if not just done.

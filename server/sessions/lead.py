@@ -17,6 +17,11 @@ from typing import Final
 LEAST_TICKS: Final = 2
 """Ticks that are always allowed: the device works on one, the next one waits."""
 
+FIRST_EVENTS: Final = 1024
+FIRST_TICKS: Final = 16
+"""What a session is allowed before any of its ticks has come back: about a frame of a
+sensor's, so that it does not come in pieces, each of which waits for the one before."""
+
 MOST_TICKS: Final = 64
 """More than two batches of the longest bucket, so that the device is never idle."""
 
@@ -32,6 +37,11 @@ come sooner, and are a reason to look. Dropping and acknowledging cost by the lo
 
 DEEPEST_CUT: Final = 0.5
 """What one cut leaves of a lead at least."""
+
+
+def first_ticks(tick_events: int) -> int:
+    """Return the lead to begin with, for ticks of so many events."""
+    return min(max(FIRST_EVENTS // tick_events, LEAST_TICKS), FIRST_TICKS)
 
 
 class Lead:

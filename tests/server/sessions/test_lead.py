@@ -6,7 +6,15 @@ from collections import deque
 
 from hypothesis import given, settings, strategies as st
 
-from saccade.server.sessions.lead import LEAST_TICKS, MOST_TICKS, SETTLE_S, Lead
+from saccade.server.sessions.lead import (
+    FIRST_EVENTS,
+    FIRST_TICKS,
+    LEAST_TICKS,
+    MOST_TICKS,
+    SETTLE_S,
+    Lead,
+    first_ticks,
+)
 
 STEP_S = 0.001
 ALLOWED_S = 0.04
@@ -122,3 +130,10 @@ def test_a_lead_that_is_all_given_need_not_be_looked_at_for_a_while() -> None:
     assert not lead.saturated(0.001 + 1.1 * SETTLE_S)
     lead.scored(1, 0.02)
     assert not lead.saturated(0.02)
+
+
+@given(st.integers(1, 1 << 20))
+def test_a_lead_begins_with_about_a_frame(tick_events: int) -> None:
+    ticks = first_ticks(tick_events)
+    assert LEAST_TICKS <= ticks <= FIRST_TICKS
+    assert ticks == LEAST_TICKS or ticks * tick_events <= FIRST_EVENTS
