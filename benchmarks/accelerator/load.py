@@ -24,7 +24,8 @@ from benchmarks.accelerator.sizes import Sizes
 from saccade.model.tokens import TokenChunk
 from saccade.server.engine.commands import Command
 from saccade.server.engine.engine import Engine, shape_of
-from saccade.server.engine.frontend import Frontend, ModelShape
+from saccade.server.engine.engine_link import ModelShape
+from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import (

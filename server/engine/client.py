@@ -34,12 +34,10 @@ from saccade.server.engine.outputs import (
     StreamFailed,
     TickScores,
 )
+from saccade.server.engine.slot_allocator import SlotAllocator
 from saccade.server.engine.swapped_state import OnRow, SwappedState
 from saccade.server.engine.tick_shares import RecentTicks, TickShares
 from saccade.server.engine.time_share import TimeShare
-
-QUANTUM_TICKS: Final = 256
-"""Ticks that a busy stream may score before it is swapped out for one that waits."""
 
 TURN_S: Final = 0.0005
 """How long outputs are handled in one turn of the event loop, and one lease's further:
@@ -242,61 +240,6 @@ class EngineStream:
                 output.done(output.row)
 
 
-class SlotAllocator:
-    """One model's streams: which have a slot, which wait for one, which give theirs up.
-
-    Plain values in, plain values out: nothing here moves a row.
-    """
-
-    def __init__(self) -> None:
-        self._resident: dict[EngineStream, None] = {}  # the longest silent first
-        self._waiting: dict[EngineStream, None] = {}  # the first to come first
-
-    @property
-    def waiting(self) -> int:
-        """How many streams wait for a slot."""
-        return len(self._waiting)
-
-    def assign(self, stream: EngineStream) -> None:
-        """Enter a stream that has a slot now."""
-        self._waiting.pop(stream, None)
-        self._resident[stream] = None
-
-    def touch(self, stream: EngineStream) -> None:
-        """Make a resident stream that has moved the last to be swapped out."""
-        if stream in self._resident:
-            del self._resident[stream]
-            self._resident[stream] = None
-
-    def remove(self, stream: EngineStream) -> None:
-        """Remove a stream that has no slot any more, and needs none."""
-        self._resident.pop(stream, None)
-        self._waiting.pop(stream, None)
-
-    def enqueue(self, stream: EngineStream) -> None:
-        """Let a stream wait for a slot; one that waits already keeps its place."""
-        self._waiting.setdefault(stream, None)
-
-    def next(self) -> EngineStream | None:
-        """Return the stream that gets the next free slot."""
-        return next(iter(self._waiting), None)
-
-    def victims(self) -> list[EngineStream]:
-        """Return the streams to swap out for those that wait.
-
-        Idle streams, the longest silent first; then busy ones that had their turn.
-        """
-        staying = [stream for stream in self._resident if not stream.swapping_out]
-        idle = [stream for stream in staying if stream.idle]
-        served = [
-            stream
-            for stream in staying
-            if not stream.idle and stream.ticks_resident >= QUANTUM_TICKS
-        ]
-        wanted = len(self._waiting) - (len(self._resident) - len(staying))
-        return (idle + served)[: max(wanted, 0)]
-
-
 class EngineClient:
     """The open streams of one front end.
 
@@ -318,7 +261,8 @@ class EngineClient:
         self.shares = TickShares()
         self._own_time = TimeShare(AT_ONCE_SHARE, AT_ONCE_S)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._allocators: defaultdict[str, SlotAllocator] = defaultdict(SlotAllocator)
+        self._allocators: defaultdict[str, SlotAllocator[EngineStream]]
+        self._allocators = defaultdict(SlotAllocator)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine; its outputs are handled on this loop."""

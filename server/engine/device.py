@@ -37,6 +37,7 @@ from saccade.server.engine.errors import (
     UnknownServable,
 )
 from saccade.server.engine.health import Status
+from saccade.server.engine.in_flight import InFlight, pages_of, read_scores
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.lost_device import loses_device
 from saccade.server.engine.outputs import (
@@ -45,7 +46,7 @@ from saccade.server.engine.outputs import (
     Observer,
     StreamFailed,
 )
-from saccade.server.engine.pool import InFlight, Pool, pages_of, read_scores
+from saccade.server.engine.pool import Pool
 from saccade.server.engine.recompiles import Recompiles
 from saccade.server.engine.ticks import TickArena
 from saccade.server.logs import about

@@ -21,12 +21,13 @@ from saccade.server.engine.device_group import (
     DeviceGroup,
     Member,
 )
+from saccade.server.engine.engine_link import ModelShape
 from saccade.server.engine.errors import (
     AlreadyServed,
     CanaryMismatch,
     UnknownServable,
 )
-from saccade.server.engine.frontend import Frontend, ModelShape
+from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.health import Health, Status
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Servable

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from saccade.server.engine.commands import (
     Submit,
 )
 from saccade.server.engine.device_placement import DevicePlacement
+from saccade.server.engine.engine_link import EngineLink, ModelShape
 from saccade.server.engine.errors import (
     AlreadyServed,
     BacklogFull,
@@ -38,7 +39,6 @@ from saccade.server.engine.errors import (
 from saccade.server.engine.leases import Lease, Leases
 from saccade.server.engine.merging import merged
 from saccade.server.engine.outputs import (
-    Deliver,
     DeviceOutput,
     EngineOutput,
     ExportedRow,
@@ -50,48 +50,6 @@ from saccade.server.engine.outputs import (
 )
 from saccade.server.engine.ticks import OutOfPages, TickArena
 from saccade.server.protocol.reporting import scores_of
-
-
-class EngineLink(Protocol):
-    """The way to an engine: a thread of this process, or another process."""
-
-    def start(self, deliver: Deliver) -> None:
-        """Begin to deliver the engine's outputs, on a thread of the link's."""
-
-    def add_arena(self, model: str, arena: TickArena) -> None:
-        """Tell the engine where the pages of a model's ticks are."""
-
-    def send(self, commands: list[Command]) -> None:
-        """Have commands run, in order, after all that were sent before."""
-
-    def check(self, model: str, device: int) -> None:
-        """Raise an `EngineError` if a model takes no sessions on a device now."""
-
-    def score_now(
-        self, lease: Lease, arena: TickArena, pages: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.float32] | None:
-        """Score a session's next ticks on this thread, if that is sooner done.
-
-        Nothing of the session is under way: all that it submitted under this lease, one
-        tick at least, is scored and received, and so is every export.
-
-        Returns:
-            The scores, (k, c); None where they were not computed.
-        """
-
-
-class ModelShape(NamedTuple):
-    """What a front end must know of a model.
-
-    Attributes:
-        key: The engine's name for the model.
-        tick_events: Events per tick.
-        classes: Number of logits.
-    """
-
-    key: str
-    tick_events: int
-    classes: int
 
 
 class _PendingExport(NamedTuple):
@@ -410,7 +368,7 @@ class Frontend:
             return []
         logits, ends, finite = model.arena.scores(done.pages)
         model.arena.free(done.pages)
-        top, confidence = _named(logits)
+        top, confidence = scores_of(logits)
         scores, start = [], 0
         rows = (done.slots.tolist(), done.generations.tolist(), done.counts.tolist())
         for slot, generation, count in zip(*rows, strict=True):
@@ -527,16 +485,8 @@ def _scores_of(
     """Return the scores of pages that the engine has not had, and free these."""
     ends = arena.ends(pages)
     arena.free(pages)
-    named = _named(logits)
-    return TickScores(lease, logits, ends, *named, bool(np.isfinite(logits).all()))
-
-
-def _named(
-    logits: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return each tick's top label, and its probability."""
-    with np.errstate(invalid="ignore"):  # infinite scores have no softmax
-        return scores_of(logits)
+    finite = bool(np.isfinite(logits).all())
+    return TickScores(lease, logits, ends, *scores_of(logits), finite)
 
 
 def _page_of(resident: _Resident) -> npt.NDArray[np.int32]:

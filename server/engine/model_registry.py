@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.backends import InPlace
 from saccade.model.events.sensor import Sensor
 from saccade.model.tokens import TimestepConvention, Tokenization
+
+if TYPE_CHECKING:  # a worker has no use for JAX
+    from saccade.model.backends import InPlace
 
 PyTree: TypeAlias = Any
 """Arrays nested in tuples, dicts and dataclasses that JAX can flatten."""

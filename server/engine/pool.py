@@ -33,6 +33,7 @@ from saccade.server.engine.compiled import (
 )
 from saccade.server.engine.errors import RowMismatch
 from saccade.server.engine.health import CanaryResult
+from saccade.server.engine.in_flight import InFlight, Share, pages_of
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.model_registry import Servable
 from saccade.server.engine.outputs import DeviceOutput, ExportedRow, PagesDone
@@ -63,46 +64,6 @@ IN_FLIGHT: Final = 3
 BEHIND_TICKS: Final = 128
 """While so many ticks wait for the device thread, two long calls, other threads may
 score a few themselves: with fewer they would take Python's lock from it for nothing."""
-
-
-class _Share(NamedTuple):
-    """The rows of a batch whose pages are in one front end's arena.
-
-    Attributes:
-        port: The front end.
-        arena: Its pages.
-        first_row: The first of the rows.
-        rows: How many rows.
-        pages: Their pages, as a part of the batch's.
-    """
-
-    port: int
-    arena: TickArena
-    first_row: int
-    rows: int
-    pages: slice
-
-
-class InFlight(NamedTuple):
-    """A launched batch whose scores have not been read back.
-
-    `restarts` is the pool's count at the launch: the pool's next restart makes the
-    batch void.
-    """
-
-    model: str
-    batch: Batch
-    generations: npt.NDArray[np.int64]
-    pages: Ints
-    shares: list[_Share]
-    logits: Any
-    launched_s: float
-    restarts: int
-
-    @property
-    def done(self) -> bool:
-        """Whether the device has finished with the batch."""
-        return isinstance(self.logits, np.ndarray) or bool(self.logits.is_ready())
 
 
 class _PendingExports(NamedTuple):
@@ -433,7 +394,7 @@ class Pool:
         done = PagesDone(self.model, slots, generations, counts, pages, scored=False)
         self._dropped.append((port, done))
 
-    def _shares(self, batch: Batch) -> list[_Share]:
+    def _shares(self, batch: Batch) -> list[Share]:
         """Split a batch's rows into runs of one front end each."""
         ports = self._ports[batch.slots]
         starts = [0, *(np.flatnonzero(np.diff(ports)) + 1).tolist(), len(ports)]
@@ -443,7 +404,7 @@ class Pool:
             port = int(ports[first])
             pages = slice(ends[first], ends[after])
             arena = self._arenas[port]
-            shares.append(_Share(port, arena, first, after - first, pages))
+            shares.append(Share(port, arena, first, after - first, pages))
         return shares
 
     def _pack(self, flight: InFlight) -> Ints:
@@ -480,35 +441,3 @@ def _new_words(bucket: Bucket, tick_events: int) -> Ints:
     raw = np.zeros(size + 16, np.int32)
     begin = -raw.ctypes.data % 64 // 4
     return raw[begin : begin + size]
-
-
-def read_scores(flight: InFlight) -> list[tuple[int, PagesDone]]:
-    """Wait for a batch and write its scores to its pages; return who has which."""
-    logits = flight.logits
-    if not isinstance(logits, np.ndarray):
-        logits = np.ascontiguousarray(jax.device_get(logits), np.float32)
-    counts = flight.batch.counts
-    for _, arena, first_row, rows, part in flight.shares:
-        host_kernels.write_scores(
-            arena.floats,
-            flight.pages[part],
-            counts,
-            first_row,
-            rows,
-            arena.tick_events,
-            logits,
-        )
-    return pages_of(flight, scored=True)
-
-
-def pages_of(flight: InFlight, *, scored: bool) -> list[tuple[int, PagesDone]]:
-    """Return a batch's pages for each front end that they belong to."""
-    done = []
-    for port, _, first_row, rows, part in flight.shares:
-        row = slice(first_row, first_row + rows)
-        slots, counts = flight.batch.slots[row], flight.batch.counts[row]
-        generations = flight.generations[row]
-        pages = flight.pages[part]
-        part_done = (flight.model, slots, generations, counts, pages, scored)
-        done.append((port, PagesDone(*part_done)))
-    return done

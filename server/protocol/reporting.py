@@ -170,7 +170,8 @@ def scores_of(
     """
     values = logits.astype(np.float64)
     top = values.argmax(axis=1)
-    values -= values[np.arange(len(top)), top, None]
+    with np.errstate(invalid="ignore"):  # infinite scores have no softmax
+        values -= values[np.arange(len(top)), top, None]
     np.exp(values, out=values)
     return top, 1.0 / values.sum(axis=1)
 

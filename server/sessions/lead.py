@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final
+from typing import Final, Self
 
 LEAST_TICKS: Final = 2
 """Ticks that are always allowed: the device works on one, the next one waits."""
@@ -60,6 +60,18 @@ class Lead:
         self._scored = 0
         self._cut_until = 0
         self._looked_s = -math.inf
+
+    @classmethod
+    def of(cls, max_lag_s: float, tick_events: int) -> Self:
+        """Return the lead of a new session.
+
+        Args:
+            max_lag_s: How old its events may be when they are scored, s.
+            tick_events: Events of its ticks.
+        """
+        bounded = max_lag_s < math.inf
+        first = first_ticks(tick_events) if bounded else MOST_TICKS
+        return cls(LEAD * max_lag_s, first)
 
     @property
     def ticks(self) -> int:

@@ -42,7 +42,7 @@ from saccade.server.protocol.reporting import (
 )
 from saccade.server.sessions.freshness import Freshness
 from saccade.server.sessions.handle import MessageSink, SessionHandle, opened
-from saccade.server.sessions.lead import LEAD, MOST_TICKS, Lead, first_ticks
+from saccade.server.sessions.lead import Lead
 from saccade.server.sessions.observer import SessionObserver, Unobserved
 from saccade.server.sessions.pending_replies import PendingReplies
 from saccade.server.sessions.session_input import QUEUE_LIMITS, SessionInput
@@ -93,9 +93,7 @@ class Session:
         max_lag_s = (opening.max_lag_ms or math.inf) / 1000
         window = conversation.limits.window_events
         self._fresh = Freshness(max_lag_s, model.tick_events, window)
-        bounded = self._fresh.bounded
-        first = first_ticks(model.tick_events) if bounded else MOST_TICKS
-        self._lead = Lead(LEAD * max_lag_s, first)
+        self._lead = Lead.of(max_lag_s, model.tick_events)
         self._withheld = 0
         self._replies = PendingReplies()
         self._snapshots_awaited: list[OnSnapshot] = []

@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import (
 )
 
 from saccade.server.engine.commands import Command, Submit
-from saccade.server.engine.frontend import EngineLink
+from saccade.server.engine.engine_link import EngineLink
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import (
     Deliver,

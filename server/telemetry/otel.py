@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from saccade import __version__
 from saccade.server.background import Background
-from saccade.server.engine.frontend import EngineLink
+from saccade.server.engine.engine_link import EngineLink
 from saccade.server.logs import JOURNAL, ClientFacts, about, current_client
 from saccade.server.telemetry.frames import TracedEngine, TracedLink
 from saccade.server.telemetry.metrics_export import EXPORTING, MetricsExport, period_s

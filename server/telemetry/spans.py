@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from prometheus_client import CollectorRegistry
 
 from saccade.server.background import Background
-from saccade.server.engine.frontend import EngineLink
+from saccade.server.engine.engine_link import EngineLink
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import Deliver, Observer
 from saccade.server.logs import ClientFacts

@@ -20,8 +20,9 @@ from typing import Any, Final, NamedTuple, Self
 from saccade.model.tokens import TimestepConvention, Tokenization
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.commands import Command
+from saccade.server.engine.engine_link import ModelShape
 from saccade.server.engine.errors import EngineError, EngineFailed, NotReady
-from saccade.server.engine.frontend import Frontend, ModelShape
+from saccade.server.engine.frontend import Frontend
 from saccade.server.engine.health import Health, ModelHealth
 from saccade.server.engine.model_registry import Canary, Servable, ServedModel
 from saccade.server.engine.outputs import Deliver, DeviceOutput, DeviceUse, Observer

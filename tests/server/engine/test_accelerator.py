@@ -15,7 +15,7 @@ from saccade.model.state_rows import RowLayout
 from saccade.server.engine import compiled, device, engine, pool
 from saccade.server.engine.compiled import EXPORT_ROWS, Executables
 from saccade.server.engine.engine import Engine
-from saccade.server.engine.pool import InFlight
+from saccade.server.engine.in_flight import InFlight
 from saccade.server.engine.scheduler import (
     ACCELERATOR_BUCKETS,
     ACCELERATOR_LAUNCH_COST,

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from saccade.server.engine.engine import OWN_PORT, Engine
 from saccade.server.engine.errors import EngineFailed
+from saccade.server.engine.in_flight import InFlight
 from saccade.server.engine.leases import Lease
 from saccade.server.engine.outputs import ExportedState, RowState, TickScores
-from saccade.server.engine.pool import InFlight
 from saccade.server.engine.scheduler import Bucket
 from tests.toy import Recorder, chunk, toy_scores, toy_servable
 

@@ -20,7 +20,7 @@ from saccade.model.tokens import TimedTokens
 from saccade.server.engine.client import EngineClient
 from saccade.server.engine.device import Device, RestartLimiter
 from saccade.server.engine.engine import OWN_PORT, Engine
-from saccade.server.engine.pool import InFlight
+from saccade.server.engine.in_flight import InFlight
 from saccade.server.engine.scheduler import Bucket
 from saccade.server.engine.time_share import TimeShare
 from saccade.server.protocol.conversation import Conversation, Feed, Limits

@@ -27,7 +27,7 @@ SLOTS, CAPACITY = 2, 5
 BENCH = Bench(SLOTS, CAPACITY)
 AT_ONCE = Bench(SLOTS, CAPACITY, at_once=True)
 BEHIND = "saccade.server.engine.pool.BEHIND_TICKS"
-QUANTUM = "saccade.server.engine.client.QUANTUM_TICKS"
+QUANTUM = "saccade.server.engine.slot_allocator.QUANTUM_TICKS"
 WHICH = st.integers(0, CAPACITY - 1)
 
 
