@@ -52,8 +52,9 @@ class Compared(NamedTuple):
 
 
 def served_shapes(tick_events: int) -> list[Shape]:
-    """Return the shapes that a server compiles by default on a CPU."""
-    return [Shape(*one) for one in buckets_for("cpu", MOST_SESSIONS, tick_events)]
+    """Return the shapes that a server has by default on a CPU, compiled or in place."""
+    shapes = buckets_for("cpu", MOST_SESSIONS, tick_events, in_place=True)
+    return [Shape(*one) for one in shapes]
 
 
 def compare(

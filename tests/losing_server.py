@@ -42,7 +42,9 @@ def lose_device_at(file: Path) -> None:
             shape = jax.ShapeDtypeStruct(logits.shape, logits.dtype)
             return carry, jax.pure_callback(fragile, shape, logits)
 
-        servable = model.servable._replace(advance=losing, advance_rows=None)
+        servable = model.servable._replace(
+            advance=losing, advance_rows=None, in_place=None
+        )
         return replace(model, servable=servable)
 
     loading.load_model = load_losing
