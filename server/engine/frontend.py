@@ -7,15 +7,13 @@ tick; the engine receives whole ticks alone. All calls are on one thread.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from saccade.model.tokens import TakenChunk, TokenChunk
+from saccade.model.tokens import TakenChunk
 from saccade.server.engine.commands import (
     Command,
     Export,
@@ -32,7 +30,6 @@ from saccade.server.engine.errors import (
     BacklogFull,
     EngineError,
     SlotsExhausted,
-    StaleLease,
     StillServed,
     UnknownServable,
 )
@@ -48,90 +45,14 @@ from saccade.server.engine.outputs import (
     StreamFailed,
     TickScores,
 )
+from saccade.server.engine.residents import (
+    LeasedModel,
+    PendingExport,
+    Resident,
+    Submits,
+)
 from saccade.server.engine.ticks import OutOfPages, TickArena
 from saccade.server.protocol.reporting import scores_of
-
-
-class _PendingExport(NamedTuple):
-    """A row that was asked for, and what waited for it then.
-
-    Attributes:
-        submitted: Pages that the session had submitted in all.
-        open_tick: A copy of its open tick's events.
-        done: Receives the row.
-    """
-
-    submitted: int
-    open_tick: TokenChunk
-    done: Callable[[RowState], None]
-
-
-class _Resident:
-    """The session that a slot is leased to: its pages on the way, and its open tick."""
-
-    __slots__ = ("exports", "filled", "lease", "open_page", "pages", "submitted")
-
-    def __init__(self, lease: Lease) -> None:
-        self.lease = lease
-        self.pages: deque[int] = deque()
-        self.submitted = 0
-        self.open_page: int | None = None
-        self.filled = 0
-        self.exports: deque[_PendingExport] = deque()
-
-
-class _Submits:
-    """Pages that wait to be sent in one command."""
-
-    def __init__(self) -> None:
-        self.slots: list[int] = []
-        self.generations: list[int] = []
-        self.pages: list[npt.NDArray[np.int32]] = []
-
-    def add(self, lease: Lease, pages: npt.NDArray[np.int32]) -> None:
-        """Add a session's next pages."""
-        self.slots.append(lease.slot)
-        self.generations.append(lease.generation)
-        self.pages.append(pages)
-
-    def command(self, model: str) -> Submit:
-        """Return all in one command."""
-        counts = [len(pages) for pages in self.pages]
-        return Submit(
-            model,
-            np.repeat(np.array(self.slots, np.int32), counts),
-            np.repeat(np.array(self.generations, np.int64), counts),
-            np.concatenate(self.pages),
-        )
-
-
-class _Model:
-    """One model's leases on each device, pages and resident sessions."""
-
-    def __init__(
-        self, shape: ModelShape, leases: list[Leases], arena: TickArena
-    ) -> None:
-        self.shape = shape
-        self.leases = leases
-        self.arena = arena
-        self.residents: dict[int, _Resident] = {}
-        self.submits: _Submits | None = None
-
-    @property
-    def slots_used(self) -> int:
-        """Slots that are leased."""
-        return sum(leases.used for leases in self.leases)
-
-    def resident(self, lease: Lease) -> _Resident:
-        """Return a lease's session.
-
-        Raises:
-            StaleLease: The lease has ended.
-        """
-        resident = self.residents.get(lease.slot)
-        if resident is None or resident.lease != lease:
-            raise StaleLease(lease.slot, lease.generation)
-        return resident
 
 
 class Frontend:
@@ -160,7 +81,7 @@ class Frontend:
         self._placement = DevicePlacement(slots, first)
         self._backlog_events = backlog_events
         self._new_arena = arena
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, LeasedModel] = {}
         self._commands: list[Command] = []
         self._unsent = False
         self.wake: Callable[[], None] = self.flush
@@ -179,7 +100,7 @@ class Frontend:
         leases = [Leases(shape.key, slots) for slots in self._slots]
         arena = self._arena_of(shape)
         # A new dict: a model is loaded on another thread than the event loop's.
-        self._models = {**self._models, shape.key: _Model(shape, leases, arena)}
+        self._models = {**self._models, shape.key: LeasedModel(shape, leases, arena)}
         self.link.add_arena(shape.key, arena)
 
     def remove_model(self, model: str) -> None:
@@ -260,19 +181,31 @@ class Frontend:
         except OutOfPages:
             self._queue(Fail(lease, BacklogFull(waiting, count, capacity)))
             return None
-        if len(whole):
-            begun = resident.submitted > 0
-            resident.submitted += len(whole)
-            if at_once and begun and not (resident.pages or resident.exports):
-                logits = self.link.score_now(lease, model.arena, whole)
-                if logits is not None:
-                    return _scores_of(model.arena, lease, whole, logits)
-            resident.pages.extend(whole.tolist())
-            self._placement.sent(lease.slot, len(whole) * tick)
-            if model.submits is None:
-                model.submits = _Submits()
-            model.submits.add(lease, whole)
-            self._wake()
+        if not len(whole):
+            return None
+        return self._send_on(model, resident, whole, at_once=at_once)
+
+    def _send_on(
+        self,
+        model: LeasedModel,
+        resident: Resident,
+        whole: npt.NDArray[np.int32],
+        *,
+        at_once: bool,
+    ) -> TickScores | None:
+        """Score whole ticks here, or have the engine do it; see `submit`."""
+        lease, begun = resident.lease, resident.submitted > 0
+        resident.submitted += len(whole)
+        if at_once and begun and not (resident.pages or resident.exports):
+            logits = self.link.score_now(lease, model.arena, whole)
+            if logits is not None:
+                return _scores_of(model.arena, lease, whole, logits)
+        resident.pages.extend(whole.tolist())
+        self._placement.sent(lease.slot, len(whole) * model.shape.tick_events)
+        if model.submits is None:
+            model.submits = Submits()
+        model.submits.add(lease, whole)
+        self._wake()
         return None
 
     def reset(self, lease: Lease, half_life_ms: float) -> Lease:
@@ -286,7 +219,7 @@ class Frontend:
         model = self._model(lease.model)
         self._end(model, lease)
         renewed = self._leases(model, lease).renew(lease)
-        model.residents[renewed.slot] = _Resident(renewed)
+        model.residents[renewed.slot] = Resident(renewed)
         self._queue(Insert(renewed, half_life_ms))
         return renewed
 
@@ -302,7 +235,7 @@ class Frontend:
         model = self._model(lease.model)
         resident = model.resident(lease)
         open_tick = model.arena.events(_page_of(resident), resident.filled)
-        resident.exports.append(_PendingExport(resident.submitted, open_tick, done))
+        resident.exports.append(PendingExport(resident.submitted, open_tick, done))
         self._queue(Export(lease))
 
     def release(self, lease: Lease) -> None:
@@ -397,8 +330,8 @@ class Frontend:
 
     def _fill(
         self,
-        model: _Model,
-        resident: _Resident,
+        model: LeasedModel,
+        resident: Resident,
         chunk: TakenChunk,
     ) -> npt.NDArray[np.int32]:
         """Write events to pages; return the pages that are whole.
@@ -420,7 +353,7 @@ class Frontend:
         resident.open_page = int(pages[-1]) if resident.filled else None
         return pages[:whole]
 
-    def _end(self, model: _Model, lease: Lease) -> None:
+    def _end(self, model: LeasedModel, lease: Lease) -> None:
         """Forget a session; the engine returns the pages that it has."""
         resident = model.resident(lease)
         del model.residents[lease.slot]
@@ -443,17 +376,17 @@ class Frontend:
                 refusals.append(error)
                 continue
             self._placement.leased(lease.slot)
-            model.residents[lease.slot] = _Resident(lease)
+            model.residents[lease.slot] = Resident(lease)
             return lease
         if any(isinstance(error, SlotsExhausted) for error in refusals):
             raise SlotsExhausted(key, sum(map(len, self._slots)))
         raise refusals[0]
 
-    def _leases(self, model: _Model, lease: Lease) -> Leases:
+    def _leases(self, model: LeasedModel, lease: Lease) -> Leases:
         """Return the leases of the device that a slot is on."""
         return model.leases[self._placement.owner(lease.slot)]
 
-    def _model(self, key: str) -> _Model:
+    def _model(self, key: str) -> LeasedModel:
         if key not in self._models:
             raise UnknownServable(key)
         return self._models[key]
@@ -489,7 +422,7 @@ def _scores_of(
     return TickScores(lease, logits, ends, *scores_of(logits), finite)
 
 
-def _page_of(resident: _Resident) -> npt.NDArray[np.int32]:
+def _page_of(resident: Resident) -> npt.NDArray[np.int32]:
     """Return the open tick's page, (1,), or (0,) where it has no event."""
     pages = [] if resident.open_page is None else [resident.open_page]
     return np.array(pages, np.int32)

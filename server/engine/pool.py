@@ -100,15 +100,7 @@ class Pool:
             buckets = buckets_for(
                 platform, slots, servable.tick_events, in_place=in_place
             )
-        for bucket in buckets:
-            events = bucket.rows * bucket.ticks * servable.tick_events
-            if events > MOST_EVENTS and bucket != Bucket(1, 1):
-                LOG.warning(
-                    "%s: a call of bucket %s holds %d events; others wait for all of "
-                    "them, which is why shapes chosen here hold at most %d",
-                    servable.key, bucket, events, MOST_EVENTS,
-                    extra=about("slow_shapes", model=servable.key, events=events),
-                )  # fmt: skip
+        _warn_of_long_calls(servable, buckets)
         self.model = servable.key
         self.tick_events = servable.tick_events
         self.restarts = 0
@@ -433,6 +425,18 @@ class Pool:
                 packed.dt_ms,
             )
         return words
+
+
+def _warn_of_long_calls(servable: Servable, buckets: tuple[Bucket, ...]) -> None:
+    for bucket in buckets:
+        events = bucket.rows * bucket.ticks * servable.tick_events
+        if events > MOST_EVENTS and bucket != Bucket(1, 1):
+            LOG.warning(
+                "%s: a call of bucket %s holds %d events; others wait for all of "
+                "them, which is why shapes chosen here hold at most %d",
+                servable.key, bucket, events, MOST_EVENTS,
+                extra=about("slow_shapes", model=servable.key, events=events),
+            )  # fmt: skip
 
 
 def _new_words(bucket: Bucket, tick_events: int) -> Ints:
