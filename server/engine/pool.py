@@ -311,8 +311,8 @@ class Pool:
 
         The one call for a front end's thread, which keeps Python's lock during all of
         it. Nothing else moves or reads the row: the front end has all scores of what
-        the session submitted under this lease, of one tick at least, and every export
-        that it asked for.
+        the session submitted under this lease, of one tick at least (the lease is
+        entered before the row is), and every export that it asked for.
 
         Args:
             lease: The session's.

@@ -16,6 +16,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from saccade.model.events.types import Events
+from saccade.server.engine.engine import OWN_PORT
 from saccade.server.engine.errors import SlotsExhausted
 from saccade.server.protocol.errors import SlotsExhausted as CapacityTaken
 from saccade.server.protocol.messages import Closed, Flush, Flushed, Reset, Result
@@ -279,7 +280,7 @@ def test_a_quiet_session_is_scored_at_once_and_the_device_goes_on_from_there(
     for number, ticks in enumerate([1, QUICK_TICKS, QUICK_TICKS + 1, 2, 1]):
         before, scored = at_once.at_once, len(client.of(Result))
         sent.append(film(client, ticks, number))
-        quick = number > 0 and ticks <= QUICK_TICKS  # the row exists from the first on
+        quick = number > 0 and ticks <= QUICK_TICKS
         assert at_once.at_once - before == quick
         assert len(client.of(Result)) - scored == (ticks if quick else 0)
         at_once.run()
@@ -309,6 +310,29 @@ def test_a_snapshot_holds_what_was_scored_at_once_and_nothing_later(
     expected = event_scores(np.concatenate(sent))
     assert resumed.scores == pytest.approx(expected[8:])
     at_once.release(resumed)
+
+
+def test_a_row_that_waits_for_the_event_loop_is_handled_before_later_ticks(
+    at_once: Bench,
+) -> None:
+    client, saved, came = at_once.open(), [], []
+    film(client, 1, 0)
+    at_once.run()
+    at_once.device.connect(OWN_PORT, came.extend)
+    client.session.snapshot(saved.append)
+    at_once.run()
+    at_once.client._turns.add(at_once.client.frontend.receive(came))
+    before = at_once.at_once
+    film(client, 1, 1)
+    assert at_once.at_once == before
+    at_once.client.receive([])
+    (snapshot,) = saved
+    assert snapshot is not None
+    assert snapshot.last.ticks == 1
+    at_once.device.connect(OWN_PORT, at_once.client.receive)
+    at_once.run()
+    assert len(client.of(Result)) == 2
+    at_once.release(client)
 
 
 def test_nothing_is_scored_at_once_while_little_waits_for_the_device() -> None:
